@@ -1,0 +1,103 @@
+"""Reading a delimited text table strictly: every complaint names file and line."""
+
+from __future__ import annotations
+
+import csv
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headstock.store.errors import ManifestError, StorageError
+
+__all__ = ["Table", "read_table"]
+
+_DELIMITERS = ",;\t|"
+_CELL_LIMIT = 1 << 20
+
+
+@dataclass(frozen=True)
+class Table:
+    """A header of c names and n rows of c cells, with the line each row starts on."""
+
+    path: str
+    header: list[str]
+    rows: list[list[str]]
+    lines: list[int]
+
+    def index(self, name: str) -> int:
+        """The position of a column. Raises ManifestError with the names that exist."""
+        if name not in self.header:
+            have = ", ".join(self.header[:20]) + (", …" if len(self.header) > 20 else "")
+            raise ManifestError(f"{self.path}:1", f"no column {name!r}", f"columns are: {have}")
+        return self.header.index(name)
+
+
+def _delimiter(header: str) -> str:
+    """The delimiter that splits the header into most columns; a comma for a single column."""
+    return max(_DELIMITERS, key=lambda d: (header.count(d), d == ","))
+
+
+def read_table(path: str | Path, delimiter: str | None = None) -> Table:
+    """Read a CSV with a header; ``,`` ``;`` tab and ``|`` are told apart by the header line.
+
+    UTF-8 with or without a byte order mark, any line ending, quoted line breaks. Cells stay text.
+    Raises ManifestError for text that is not UTF-8, NUL, an unclosed quote, a repeated or empty
+    column name, a row with another number of cells, or no rows; StorageError when it cannot be
+    opened.
+    """
+    name = str(path)
+    try:
+        raw = Path(path).read_bytes()
+    except OSError as err:
+        raise StorageError(name, err.strerror or err, "give a readable CSV file") from err
+    try:
+        text = raw.decode("utf-8-sig")
+    except UnicodeDecodeError as err:
+        line = raw.count(b"\n", 0, err.start) + 1
+        raise ManifestError(f"{name}:{line}", "not UTF-8 text", "save the table as UTF-8") from err
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise ManifestError(f"{name}:{line}", "a NUL character", "this is not a text table")
+    text = text.replace("\r\n", "\n").replace("\r", "\n")
+    if not text.strip():
+        raise ManifestError(f"{name}:1", "the file is empty", "start with a header line")
+    csv.field_size_limit(_CELL_LIMIT)
+    reader = csv.reader(
+        text.splitlines(keepends=True),
+        delimiter=delimiter or _delimiter(text.split("\n", 1)[0]),
+        strict=True,
+    )
+    header: list[str] = []
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    start = 1
+    try:
+        for cells in reader:
+            if not header:
+                header = _header(name, cells)
+            elif any(cell.strip() for cell in cells):
+                if len(cells) != len(header):
+                    raise ManifestError(
+                        f"{name}:{start}",
+                        f"{len(cells)} cells, the header has {len(header)}",
+                        "quote cells that hold the delimiter",
+                    )
+                rows.append(cells)
+                lines.append(start)
+            start = reader.line_num + 1
+    except csv.Error as err:
+        raise ManifestError(f"{name}:{start}", f"broken CSV ({err})", "check the quotes") from err
+    if not rows:
+        raise ManifestError(f"{name}:1", "no rows below the header", "list one item a line")
+    return Table(name, header, rows, lines)
+
+
+def _header(name: str, cells: Sequence[str]) -> list[str]:
+    header = [unicodedata.normalize("NFC", cell.strip()) for cell in cells]
+    for i, column in enumerate(header):
+        if not column and i:
+            raise ManifestError(f"{name}:1", f"column {i + 1} has no name", "name every column")
+        if column in header[:i]:
+            raise ManifestError(f"{name}:1", f"column {column!r} twice", "names must differ")
+    return header
