@@ -1,0 +1,33 @@
+"""Stores: the rows of a manifest, and columns of vectors that were computed once.
+
+Names are imported on first use, so that ``headstock --help`` does not wait for h5py.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "ABSENT": "declared",
+    "FAILED": "declared",
+    "OK": "declared",
+    "Batch": "batch",
+    "Change": "rows",
+    "FeatureSet": "feature_set",
+    "FeatureStore": "features",
+    "Items": "items",
+    "Manifest": "manifest",
+    "Progress": "features",
+    "Recipe": "recipe",
+    "RowError": "features",
+    "errors": "errors",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    home = import_module(f"{__name__}.{_HOMES[name]}")
+    return home if name == "errors" else getattr(home, name)

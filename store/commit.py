@@ -1,0 +1,242 @@
+"""Making a file exist whole or not at all, for good, and never twice.
+
+``publish`` is the one way anything enters a store: write a temp file that nobody reads, fsync it,
+give it its name by a hard link (which fails when the name is taken, the compare-and-swap that the
+protocol rests on), fsync the directory. When it returns, the file survives a kill and a power cut;
+when it raises, the name was not made, or a whole file stands under it.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from headstock.store.errors import StorageError, StoreBusy
+
+__all__ = ["link_new", "publish", "replace", "storage", "sweep", "sync_directory", "temp_name"]
+
+NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
+NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
+STALE_TEMP = 24 * 3600.0  # seconds; for temps whose owner this machine cannot ask about
+STALE_LOCK = 60.0
+RENAME_NOREPLACE = 1
+
+
+@contextmanager
+def storage(path: object) -> Iterator[None]:
+    """Turn the disk's refusals into StorageError. A missing or a taken name stays what it is:
+    somebody else may have moved the store on, and the caller looks again."""
+    try:
+        yield
+    except (FileNotFoundError, FileExistsError):
+        raise
+    except OSError as error:
+        what = error.strerror or str(error)
+        fix = {
+            errno.ENOSPC: "free some space and run it again; nothing committed is lost",
+            errno.EDQUOT: "free some quota and run it again; nothing committed is lost",
+            errno.EROFS: "the directory must be writable",
+            errno.EACCES: "check the permissions",
+            errno.EMFILE: "raise the limit of open files (ulimit -n)",
+        }.get(error.errno or 0, "check the disk and run it again; nothing committed is lost")
+        raise StorageError(path, f"cannot be written or read ({what})", fix) from error
+
+
+def _host() -> str:
+    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:40] or "host"
+
+
+def temp_name(directory: Path) -> Path:
+    """A name for a file that nobody reads; it tells whose it is."""
+    return directory / f"tmp-{_host()}-{os.getpid()}-{secrets.token_hex(6)}"
+
+
+def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
+    """Write all of ``data`` at ``offset``, however often the system stops short."""
+    view, done = memoryview(data).cast("B"), 0
+    while done < len(view):
+        step = os.pwrite(fd, view[done:], offset + done)
+        if step == 0:
+            raise OSError(errno.EIO, "the disk takes no more bytes")
+        done += step
+
+
+def sync_directory(path: Path) -> None:
+    """fsync a directory, so that the names in it survive a power cut."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in NO_SYNC:  # some network file systems cannot, and sync at once
+            raise
+    finally:
+        os.close(fd)
+
+
+def _rename_new(source: Path, target: Path) -> bool:
+    """Rename without replacing, where the system can. Raises FileExistsError; False: cannot."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if not hasattr(libc, "renameat2"):
+        return False
+    at_cwd = -100
+    code = libc.renameat2(
+        at_cwd, os.fsencode(source), at_cwd, os.fsencode(target), RENAME_NOREPLACE
+    )
+    if code == 0:
+        return True
+    number = ctypes.get_errno()
+    if number in (errno.EINVAL, errno.ENOSYS):
+        return False
+    raise OSError(number, os.strerror(number), str(target))
+
+
+def _rename_locked(source: Path, target: Path) -> None:
+    """Rename under a lock directory: the last resort, where names can be neither linked nor
+    renamed without replacing. Raises FileExistsError, StoreBusy."""
+    lock = target.with_name(f"lock-{target.name}")
+    for _ in range(int(STALE_LOCK * 20) + 100):
+        try:
+            lock.mkdir()
+            break
+        except FileExistsError:
+            with suppress(FileNotFoundError):
+                if time.time() - lock.stat().st_mtime > STALE_LOCK:
+                    lock.rename(temp_name(lock.parent))  # only one of several can break it
+            time.sleep(0.05)
+    else:
+        raise StoreBusy(lock, "somebody has been holding this lock for a minute", "look who it is")
+    try:
+        if target.exists():
+            raise FileExistsError(errno.EEXIST, "taken", str(target))
+        source.rename(target)
+    finally:
+        lock.rmdir()
+
+
+def link_new(source: Path, target: Path) -> None:
+    """Give the file ``source`` the name ``target`` if that is free, else raise FileExistsError.
+
+    With hard links ``source`` keeps its name as well, without them it loses it.
+    """
+    try:
+        os.link(source, target)
+    except FileExistsError:
+        raise
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        if not _rename_new(source, target):
+            _rename_locked(source, target)
+
+
+def publish(target: Path, write: Callable[[int], None]) -> bool:
+    """Make ``target`` of what ``write(fd)`` writes, whole and durable, unless it exists.
+
+    Returns False when the name was taken: that file stays. Raises StorageError.
+    """
+    with storage(target):
+        for attempt in (1, 2, 3):
+            temp = temp_name(target.parent)
+            try:
+                fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                try:
+                    write(fd)
+                    os.fsync(
+                        fd
+                    )  # tried once: after a failure the kernel may have dropped the bytes
+                finally:
+                    os.close(fd)
+                link_new(temp, target)
+                made = True
+            except FileExistsError:
+                made = False
+            except FileNotFoundError:
+                # somebody took our temp for a dead one: possible when machines share a host name
+                if attempt == 3 or not target.parent.is_dir():
+                    raise
+                continue
+            finally:
+                with suppress(FileNotFoundError):
+                    os.unlink(temp)
+            # also when the name was taken: its maker may not have come to this yet
+            sync_directory(target.parent)
+            return made
+    raise StorageError(target, "could not be made in three attempts", "run it again")
+
+
+def replace(source: Path, target: Path) -> None:
+    """Make ``target`` the same file as ``source`` (or, without hard links, a copy), durably."""
+    temp = temp_name(source.parent)
+    with storage(target):
+        try:
+            try:
+                os.link(source, temp)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                with open(temp, "xb") as fresh:
+                    _copy(source, fresh.fileno())
+                    os.fsync(fresh.fileno())
+            os.replace(temp, target)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temp)
+        sync_directory(target.parent)
+
+
+def number_again(source: Path, target: Path) -> None:
+    """Give the file ``source`` the second name ``target``, as a copy where links do not exist."""
+    try:
+        with storage(target):
+            try:
+                os.link(source, target)
+                sync_directory(target.parent)
+            except OSError as error:
+                if error.errno not in NO_LINKS:
+                    raise
+                publish(target, lambda fd: _copy(source, fd))
+    except FileExistsError:
+        return
+
+
+def _copy(source: Path, fd: int) -> None:
+    with open(source, "rb") as read:
+        at = 0
+        while block := read.read(1 << 22):
+            write_all(fd, block, at)
+            at += len(block)
+
+
+def remove(paths: Iterable[Path]) -> None:
+    """Delete files that the newest generation has made needless; what is gone already is fine."""
+    for path in paths:
+        with suppress(FileNotFoundError), storage(path):
+            os.unlink(path)
+
+
+def sweep(directory: Path) -> None:
+    """Delete temp files of processes that are dead, never those of one that may be alive."""
+    for path in directory.glob("tmp-*"):
+        _, host, pid, _ = (*path.name.split("-"), "", "", "")[:4]
+        with suppress(FileNotFoundError), storage(path):
+            dead = host == _host() and pid.isdecimal() and not alive(int(pid))
+            if dead or time.time() - path.stat().st_mtime > STALE_TEMP:
+                path.rmdir() if path.is_dir() else path.unlink()
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this number runs on this machine."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True

@@ -1,0 +1,192 @@
+"""One of our HDF5 files, opened strictly: whatever it claims is checked before it is believed.
+
+Only the root attributes are read through HDF5, from a Python file object, so that no file lock is
+taken and no link, filter, external or virtual storage can be followed. The datasets themselves are
+read with plain reads at the offsets of the checked schema.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from headstock.store.errors import StorageError, StoreDamaged, UnsafeInput, VersionError
+from headstock.store.layout import (
+    FORMAT,
+    ROOT,
+    SKELETON,
+    TYPES,
+    VERSION,
+    Region,
+    gaps,
+    root_crc,
+    text_from,
+)
+
+__all__ = ["REPAIR", "StoreFile"]
+
+LARGEST_SCHEMA = 16 << 20
+REPAIR = "run `headstock store verify`, then `headstock store repair`"
+
+
+def _attribute(file: h5py.File, name: str, path: Path) -> Any:
+    """A root attribute of the only kinds we write: a scalar of fixed-length text, or int64."""
+    attribute = h5py.h5a.open(file.id, name.encode())
+    kind = attribute.get_type()
+    plain_text = kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str()
+    if attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
+        raise UnsafeInput(path, f"attribute {name} is not a single value", REPAIR)
+    if attribute.get_storage_size() > LARGEST_SCHEMA:
+        raise UnsafeInput(path, f"attribute {name} is absurdly large", "do not open this file")
+    if plain_text:
+        value = np.empty((), dtype=f"S{kind.get_size()}")
+        attribute.read(value, mtype=kind)
+        return value.item()
+    if kind.get_class() != h5py.h5t.INTEGER:
+        raise UnsafeInput(path, f"attribute {name} is neither text nor a number", REPAIR)
+    number = np.empty((), dtype="<i8")
+    attribute.read(number)
+    return int(number)
+
+
+class StoreFile:
+    """One of our files, open for reading. Its form has been checked, its data not yet.
+
+    Raises FileNotFoundError, StorageError (the disk), StoreDamaged, VersionError, UnsafeInput.
+    """
+
+    def __init__(self, path: Path, kind: str | None = None) -> None:
+        self.path = path
+        try:
+            self.file = open(path, "rb", buffering=0)  # noqa: SIM115  closed by close()
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise StorageError(path, f"cannot be opened ({error.strerror})") from error
+        try:
+            self._parse(kind)
+        except BaseException:
+            self.close()
+            raise
+
+    def _parse(self, kind: str | None) -> None:
+        self.size = os.fstat(self.file.fileno()).st_size
+        try:
+            with h5py.File(self.file, "r") as file:
+                root = {k: _attribute(file, k, self.path) for k in (*ROOT, "root_crc")}
+        except (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError) as error:
+            raise StoreDamaged(
+                self.path, f"not a whole headstock file ({error})", REPAIR
+            ) from error
+        if root["min_reader_version"] > VERSION and root["format"] == FORMAT.encode():
+            raise VersionError(
+                self.path,
+                f"written by headstock {root['writer'].decode(errors='replace')} in format "
+                f"{root['format_version']}, this one reads up to format {VERSION}",
+                "upgrade headstock",
+            )
+        if root["format"] != FORMAT.encode() or root["root_crc"] != root_crc(root):
+            raise StoreDamaged(self.path, "its root attributes fail their checksum", REPAIR)
+        self.kind, self.uuid = root["kind"].decode(), root["uuid"].decode()
+        self.generation, self.n, self.writer = (
+            root["generation"],
+            root["n"],
+            root["writer"].decode(),
+        )
+        if kind is not None and self.kind != kind:
+            raise StoreDamaged(self.path, f"is a {self.kind}, not a {kind}", REPAIR)
+        try:
+            body = json.loads(root["schema"])
+            self.meta: dict[str, Any] = dict(body["meta"])
+            self.length = int(body["length"])
+            self.regions = {p: self._region(p, *spec) for p, spec in body["datasets"].items()}
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise StoreDamaged(self.path, f"its schema does not read ({error})", REPAIR) from error
+        self._check_form()
+
+    def _region(self, path: str, dtype: str, shape: list, offset: int, crc: int | None) -> Region:
+        if dtype not in TYPES and not (dtype[:2] == "|S" and dtype[2:].isdecimal()):
+            raise UnsafeInput(self.path, f"{path} has the type {dtype}, which no store uses")
+        numbers = [*shape, offset, 0 if crc is None else crc]
+        if len(shape) not in (1, 2) or any(type(v) is not int or v < 0 for v in numbers):
+            raise UnsafeInput(self.path, f"{path} has the shape {shape} at {offset}")
+        return Region(np.dtype(dtype), tuple(shape), offset, crc)
+
+    def _check_form(self) -> None:
+        if self.length != self.size:
+            raise StoreDamaged(self.path, f"{self.size} bytes long, not {self.length}", REPAIR)
+        end = 0
+        for path, region in sorted(self.regions.items(), key=lambda pair: pair[1].offset):
+            if region.nbytes and (region.offset < end or region.end > self.size):
+                raise UnsafeInput(self.path, f"{path} claims bytes that are not its own")
+            end = max(end, region.end if region.nbytes else 0)
+        crc = 0
+        for start, stop in gaps(self.regions, self.length):
+            crc = zlib.crc32(self.bytes_at(start, stop - start), crc)
+        if SKELETON not in self.regions or int(self.column(SKELETON, check=False)[0]) != crc:
+            raise StoreDamaged(self.path, "its metadata fails its checksum", REPAIR)
+
+    def bytes_at(self, offset: int, length: int) -> bytearray:
+        """``length`` bytes at ``offset``. Raises StorageError when the disk does not give them."""
+        out = bytearray(length)
+        self.read_into(offset, out)
+        return out
+
+    def read_into(self, offset: int, buffer: Any) -> None:
+        view, done = memoryview(buffer).cast("B"), 0
+        while done < len(view):
+            try:
+                step = os.preadv(self.file.fileno(), [view[done:]], offset + done)
+            except OSError as error:
+                raise StorageError(self.path, f"cannot be read ({error.strerror})") from error
+            if not step:
+                raise StoreDamaged(self.path, f"ends before byte {offset + len(view)}", REPAIR)
+            done += step
+
+    def column(self, path: str, check: bool = True) -> np.ndarray:
+        """A dataset as an array. Raises StoreDamaged when it fails its checksum or is missing."""
+        region = self.regions.get(path)
+        if region is None:
+            raise StoreDamaged(self.path, f"has no {path}", REPAIR)
+        out = np.empty(region.shape, region.dtype)
+        if out.nbytes:
+            self.read_into(region.offset, out.reshape(-1).view(np.uint8))
+        if check and region.crc is not None and path != SKELETON:
+            if zlib.crc32(out.reshape(-1).view(np.uint8) if out.nbytes else b"") != region.crc:
+                raise StoreDamaged(self.path, f"{path} fails its checksum", REPAIR)
+        return out
+
+    def rows(self, path: str, rows: np.ndarray) -> np.ndarray:
+        """The given rows of a matrix, unchecked, in one read for each unbroken run of rows."""
+        region = self.regions[path]
+        width = region.shape[1] * region.dtype.itemsize
+        out = np.empty((len(rows), region.shape[1]), region.dtype)
+        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        starts = [0, *breaks.tolist()] if len(rows) else []
+        raw = out.reshape(-1).view(np.uint8) if out.size else out
+        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
+            at = region.offset + int(rows[start]) * width
+            self.read_into(at, raw[start * width : stop * width])
+        return out
+
+    def texts(self, path: str) -> list[str]:
+        """A text dataset as ``str``."""
+        try:
+            return text_from(self.column(path))
+        except UnicodeDecodeError as error:
+            raise StoreDamaged(self.path, f"{path} is not UTF-8", REPAIR) from error
+
+    def close(self) -> None:
+        self.file.close()
+
+    def __enter__(self) -> StoreFile:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()

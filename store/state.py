@@ -1,0 +1,284 @@
+"""What a store holds at one moment: a generation, with the pending patches and shards over it.
+
+A row's newest word wins: each shard carries a sequence number greater than all its writer had
+seen, and a generation keeps the number of the shard that each row came from. An old shard that
+survived its compaction therefore changes nothing.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from headstock.store.batch import Batch
+from headstock.store.declared import ABSENT, OK, Declared
+from headstock.store.depot import Depot
+from headstock.store.errors import HeadstockError, StoreDamaged
+from headstock.store.file import REPAIR, StoreFile
+from headstock.store.items import Items, text_column
+from headstock.store.layout import row_crcs, text_bytes
+from headstock.store.patch import Patch
+from headstock.store.rows import dataset, items_of
+
+__all__ = ["Column", "State"]
+
+OPEN_SHARDS = 32
+BLOCK = 4 << 20  # bytes of vectors read and checked in one go
+GENERATION = ""  # the source that is no shard
+
+
+@dataclass
+class Column:
+    """A set's rows, aligned to the store's n rows.
+
+    ``source`` (n,) indexes ``sources`` (0: the generation, then shard names), ``position`` (n,) is
+    the row inside that file. ``seq`` orders what was committed for a row. ``errors`` maps the row
+    of a failed item to (code, line).
+    """
+
+    declared: Declared
+    status: np.ndarray
+    digest: np.ndarray
+    stat: np.ndarray
+    seq: np.ndarray
+    source: np.ndarray
+    position: np.ndarray
+    sources: list[str]
+    errors: dict[int, tuple[str, str]]
+
+    @classmethod
+    def empty(cls, declared: Declared, n: int) -> Column:
+        return cls(
+            declared=declared,
+            status=np.full(n, ABSENT, dtype=np.uint8),
+            digest=np.zeros((n, 32), dtype=np.uint8),
+            stat=np.full((n, 2), -1, dtype=np.int64),
+            seq=np.zeros(n, dtype=np.int64),
+            source=np.zeros(n, dtype=np.int32),
+            position=np.arange(n, dtype=np.int64),
+            sources=[GENERATION],
+            errors={},
+        )
+
+    def lay(self, name: str, seq: int, rows: np.ndarray, batch: Batch) -> None:
+        """Lay a shard over the column: its row wins where it is newer than what is there."""
+        ties = (self.seq[rows] == seq) & (self.status[rows] != OK) & (batch.status == OK)
+        wins = np.flatnonzero((self.seq[rows] < seq) | (self.status[rows] == ABSENT) | ties)
+        if not wins.size:
+            return
+        won = rows[wins]
+        self.sources.append(name)
+        self.source[won] = len(self.sources) - 1
+        self.position[won] = wins
+        self.status[won], self.digest[won] = batch.status[wins], batch.digest[wins]
+        self.stat[won], self.seq[won] = batch.stat[wins], seq
+        for row in won.tolist():
+            self.errors.pop(row, None)
+        said = {identity: (code, line) for identity, code, line in batch.errors}
+        for at, row in zip(wins.tolist(), won.tolist(), strict=True):
+            if batch.ids[at] in said:
+                self.errors[row] = said[batch.ids[at]]
+
+
+class State:
+    """A consistent view. Raises FileNotFoundError when the store moved on while it was taken: take
+    it again. ``close`` it to release the generation's file."""
+
+    def __init__(self, depot: Depot) -> None:
+        self.depot = depot
+        # what is pending first, the generation after it: a file that vanishes in between has been
+        # absorbed by the generation we then read
+        self.listing = depot.listing()
+        self.file = depot.newest()
+        self._columns: dict[str, Column] = {}
+        self._open: OrderedDict[str, StoreFile] = OrderedDict()
+        try:
+            self._take()
+        except BaseException:
+            self.close()
+            raise
+
+    def _take(self) -> None:
+        meta = self.file.meta
+        try:
+            self.watermark = int(meta["patches"])
+            self.clock = int(meta["clock"])
+            self.root = str(meta["root"])
+            self._names = [str(c) for c in meta["columns"]]
+            declared = [Declared.from_meta(m) for m in meta["sets"]]
+        except (KeyError, TypeError, ValueError, HeadstockError) as error:
+            raise StoreDamaged(self.file.path, f"has an odd schema ({error})", REPAIR) from error
+        self.declared: dict[str, Declared] = {d.name: d for d in declared}
+        self.patches: list[Patch] = []
+        for number in self.listing.patches:
+            if number > self.watermark:
+                with self._file(self.depot.patch_path(number), "patch") as file:
+                    if file.generation != number:
+                        raise StoreDamaged(file.path, f"is patch {file.generation}", REPAIR)
+                    self.patches.append(Patch.read(file))
+                self.clock = max(self.clock, number)
+                for made in self.patches[-1].declare:
+                    self.declared[made.name] = made
+                self.root = self.root if self.patches[-1].root is None else self.patches[-1].root
+
+    def _file(self, path: Path, kind: str) -> StoreFile:
+        file = StoreFile(path, kind)
+        if file.uuid != self.file.uuid:
+            file.close()
+            raise StoreDamaged(path, "belongs to another store", "move it away")
+        return file
+
+    # --- rows
+
+    @cached_property
+    def _rows(self) -> tuple[list[str], dict[str, int] | None, dict[str, np.ndarray]]:
+        ids = self.file.texts("/items/id")
+        columns = {c: text_column(self.file.texts(dataset(c))) for c in self._names}
+        index = None
+        if self.patches:
+            index = {identity: row for row, identity in enumerate(ids)}
+            for patch in self.patches:
+                columns = patch.apply(ids, index, columns)
+        return ids, index, columns
+
+    @property
+    def n(self) -> int:
+        return len(self.ids) if self.patches else self.file.n
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return self._rows[0] if self.patches else self.file.texts("/items/id")
+
+    @cached_property
+    def id_bytes(self) -> np.ndarray:
+        """(n,) fixed-length UTF-8."""
+        return text_bytes(self.ids) if self.patches else self.file.column("/items/id")
+
+    @cached_property
+    def index(self) -> dict[str, int]:
+        known = self._rows[1] if self.patches else None
+        return known or {identity: row for row, identity in enumerate(self.ids)}
+
+    @property
+    def columns(self) -> dict[str, np.ndarray]:
+        return self._rows[2]
+
+    @cached_property
+    def items(self) -> Items:
+        return items_of(text_column(self.ids), self.columns, self.root)
+
+    # --- sets
+
+    def column(self, name: str) -> Column:
+        """The set ``name``, which is declared. Raises FileNotFoundError, StoreDamaged."""
+        if name not in self._columns:
+            self._columns[name] = self._column(self.declared[name])
+        return self._columns[name]
+
+    def _column(self, declared: Declared) -> Column:
+        column, base, m = Column.empty(declared, self.n), f"/features/{declared.name}", self.file.n
+        kept = {s["name"]: s["epoch"] for s in self.file.meta["sets"]}
+        if kept.get(declared.name) == declared.epoch:
+            column.status[:m] = self.file.column(f"{base}/status")
+            column.digest[:m] = self.file.column(f"{base}/content_sha256")
+            column.stat[:m] = self.file.column(f"{base}/stat")
+            column.seq[:m] = self.file.column(f"{base}/seq")
+            column.errors = self._errors(declared.name)
+        mine = []
+        for name in self.listing.shards:
+            if name.rsplit("-", 1)[0] == f"shard-{declared.name}":
+                with self._file(self.depot.directory / name, "shard") as file:
+                    mine.append((int(file.meta["seq"]), name, int(file.meta["epoch"])))
+        for seq, name, epoch in sorted(mine):
+            if epoch == declared.epoch:
+                self._lay(column, name, seq)
+        return column
+
+    def _errors(self, name: str) -> dict[int, tuple[str, str]]:
+        rows = self.file.column(f"/errors/{name}/row").tolist()
+        codes, lines = (self.file.texts(f"/errors/{name}/{c}") for c in ("code", "line"))
+        return dict(zip(rows, zip(codes, lines, strict=True), strict=True))
+
+    def _lay(self, column: Column, name: str, seq: int) -> None:
+        with self._file(self.depot.directory / name, "shard") as file:
+            batch = read_batch(file)
+            try:
+                rows = np.array([self.index[i] for i in batch.ids], dtype=np.int64)
+            except KeyError as error:
+                raise StoreDamaged(file.path, f"holds a row {error} the store has not") from error
+        self.clock = max(self.clock, seq)
+        column.lay(name, seq, rows, batch)
+
+    # --- vectors
+
+    def vectors(self, column: Column, rows: np.ndarray) -> np.ndarray:
+        """(m, d) vectors of OK rows as stored, each checked against its CRC32.
+
+        Raises StoreDamaged by id, FileNotFoundError when a shard has been absorbed meanwhile.
+        """
+        declared = column.declared
+        out = np.empty((len(rows), declared.dim), declared.stored)
+        step = max(1, BLOCK // (declared.dim * declared.stored.itemsize))
+        for start in range(0, len(rows), step):
+            self._block(column, rows[start : start + step], out[start : start + step])
+        return out
+
+    def _block(self, column: Column, rows: np.ndarray, out: np.ndarray) -> None:
+        sources = column.source[rows]
+        for source in np.unique(sources).tolist():
+            here = np.flatnonzero(sources == source)
+            file, base = self._source(column, source)
+            picked = rows[here]
+            positions = column.position[picked]
+            x = file.rows(f"{base}/x", positions)
+            crcs = row_crcs(self.id_bytes[picked], column.digest[picked], x)
+            wrong = np.flatnonzero(crcs != self._crcs(file, base)[positions])
+            if wrong.size:
+                identity = self.ids[int(picked[wrong[0]])]
+                raise StoreDamaged(
+                    file.path, f"set {column.declared.name}: the vector of {identity} fails its "
+                    f"checksum ({wrong.size} in this read)", REPAIR,
+                )  # fmt: skip
+            out[here] = x
+
+    def _source(self, column: Column, source: int) -> tuple[StoreFile, str]:
+        if source == 0:
+            return self.file, f"/features/{column.declared.name}"
+        name = column.sources[source]
+        if name not in self._open:
+            self._open[name] = self._file(self.depot.directory / name, "shard")
+            while len(self._open) > OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(name)
+        return self._open[name], ""
+
+    def _crcs(self, file: StoreFile, base: str) -> np.ndarray:
+        kept = file.__dict__.setdefault("crcs", {})
+        if base not in kept:
+            kept[base] = file.column(f"{base}/crc32")
+        return kept[base]
+
+    def close(self) -> None:
+        for file in (self.file, *self._open.values()):
+            with suppress(OSError):
+                file.close()
+
+
+def read_batch(file: StoreFile) -> Batch:
+    """A shard's rows without their vectors."""
+    ids = file.texts("/id")
+    rows = file.column("/errors/row").tolist()
+    codes, lines = file.texts("/errors/code"), file.texts("/errors/line")
+    return Batch(
+        ids=ids,
+        digest=file.column("/content_sha256"),
+        stat=file.column("/stat"),
+        x=np.empty((len(ids), 0), dtype=np.float32),
+        status=file.column("/status"),
+        errors=[(ids[r], c, line) for r, c, line in zip(rows, codes, lines, strict=True)],
+    )
