@@ -1,0 +1,170 @@
+"""Gradient-boosted trees: LightGBM, and XGBoost where it is installed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.head import encode_labels
+from headstock.heads.modeltext import check_lightgbm, check_xgboost
+from headstock.store.errors import HeadError
+
+__all__ = ["LightGBM", "XGBoost", "lightgbm", "xgboost"]
+
+
+class LightGBM:
+    """Multiclass boosting; the fitted model is its text form."""
+
+    kind = "lightgbm"
+
+    def __init__(self, parameters: Mapping[str, Any], rounds: int) -> None:
+        self._parameters, self._rounds = dict(parameters), rounds
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> LightGBM:
+        import lightgbm
+
+        self.classes_, codes = encode_labels(y)
+        data = lightgbm.Dataset(X, codes, params=self._parameters, free_raw_data=True)
+        parameters = {**self._parameters, "num_class": len(self.classes_)}
+        booster = lightgbm.train(parameters, data, self._rounds)
+        self._open(booster.model_to_string())
+        return self
+
+    def _open(self, text: str) -> None:
+        import lightgbm
+
+        self.text_ = text
+        self._booster = lightgbm.Booster(model_str=text)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return np.asarray(self._booster.predict(X, num_threads=1), dtype=np.float64)
+
+    def importances(self) -> np.ndarray:
+        """(d,) total gain of the splits on each column."""
+        return self._booster.feature_importance("gain")
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return {}, {"text": np.frombuffer(self.text_.encode(), dtype=np.uint8)}
+
+    @classmethod
+    def from_state(
+        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
+    ) -> LightGBM:
+        text = arrays["text"].tobytes().decode("utf-8")
+        check_lightgbm(text)
+        head = cls({}, 0)
+        head.classes_ = np.arange(k)
+        head._open(text)
+        return head
+
+
+def lightgbm(
+    seed: int,
+    rounds: int = 100,
+    learning_rate: float = 0.1,
+    leaves: int = 15,
+    min_leaf: int = 10,
+    columns: float = 0.3,
+    l2: float = 1.0,
+    threads: int = 1,
+) -> LightGBM:
+    """LightGBM for wide embeddings: 63 bins, extremely random thresholds, a share of the
+    ``columns`` a tree. rounds: trees a class; leaves: of a tree; min_leaf: rows of a leaf; threads:
+    one, because folds run beside each other faster than one fit on many threads."""
+    parameters = {
+        "objective": "multiclass",
+        "learning_rate": learning_rate,
+        "num_leaves": leaves,
+        "min_data_in_leaf": min_leaf,
+        "feature_fraction": columns,
+        "lambda_l2": l2,
+        "max_bin": 63,
+        "extra_trees": True,
+        "seed": seed,
+        "deterministic": True,
+        "force_col_wise": True,
+        "num_threads": threads,
+        "verbosity": -1,
+    }
+    return LightGBM(parameters, rounds)
+
+
+class XGBoost:
+    """Multiclass boosting; the fitted model is its JSON form."""
+
+    kind = "xgboost"
+
+    def __init__(self, parameters: Mapping[str, Any], rounds: int) -> None:
+        self._parameters, self._rounds = dict(parameters), rounds
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> XGBoost:
+        library = _xgboost()
+        self.classes_, codes = encode_labels(y)
+        data = library.QuantileDMatrix(X, codes, max_bin=self._parameters["max_bin"])
+        parameters = {**self._parameters, "num_class": len(self.classes_)}
+        booster = library.train(parameters, data, self._rounds)
+        self._open(bytes(booster.save_raw("json")))
+        return self
+
+    def _open(self, text: bytes) -> None:
+        library = _xgboost()
+        self.text_ = text
+        self._booster = library.Booster(model_file=bytearray(text))
+        self._booster.set_param({"nthread": 1})
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        proba = self._booster.inplace_predict(np.ascontiguousarray(X, dtype=np.float32))
+        proba = np.asarray(proba, dtype=np.float64)
+        return proba / proba.sum(axis=1, keepdims=True)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return {}, {"text": np.frombuffer(self.text_, dtype=np.uint8)}
+
+    @classmethod
+    def from_state(
+        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
+    ) -> XGBoost:
+        text = arrays["text"].tobytes()
+        check_xgboost(text)
+        head = cls({}, 0)
+        head.classes_ = np.arange(k)
+        head._open(text)
+        return head
+
+
+def _xgboost() -> Any:
+    try:
+        import xgboost as library
+    except ImportError as error:
+        raise HeadError(
+            "head xgboost", "XGBoost is not installed", "pip install xgboost"
+        ) from error
+    return library
+
+
+def xgboost(
+    seed: int,
+    rounds: int = 100,
+    learning_rate: float = 0.1,
+    depth: int = 4,
+    columns: float = 0.3,
+    l2: float = 1.0,
+    threads: int = 1,
+) -> XGBoost:
+    """XGBoost by histograms of 63 bins. rounds: trees a class; depth: of a tree; columns: share of
+    them a tree sees."""
+    parameters = {
+        "objective": "multi:softprob",
+        "eta": learning_rate,
+        "max_depth": depth,
+        "colsample_bytree": columns,
+        "lambda": l2,
+        "max_bin": 63,
+        "tree_method": "hist",
+        "seed": seed,
+        "nthread": threads,
+        "verbosity": 0,
+    }
+    return XGBoost(parameters, rounds)

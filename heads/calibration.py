@@ -1,0 +1,110 @@
+"""From decision values to probabilities, fitted on held-out decision values only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, log_softmax, softmax
+
+__all__ = ["couple", "held_out_scores", "platt", "softmax", "temperature"]
+
+
+def held_out_scores(
+    fit_scores: Callable[[np.ndarray, np.ndarray], np.ndarray], inner: np.ndarray, width: int
+) -> np.ndarray:
+    """(n, width) scores of each row by a model that did not see its inner fold.
+
+    ``fit_scores(train, test)`` takes row numbers and gives the (len(test), width) scores.
+    """
+    scores = np.full((len(inner), width), np.nan)
+    for fold in np.unique(inner):
+        test = np.flatnonzero(inner == fold)
+        train = np.flatnonzero(inner != fold)
+        if len(train):
+            scores[test] = fit_scores(train, test)
+    return scores
+
+
+def temperature(scores: np.ndarray, codes: np.ndarray) -> float:
+    """The multiplier a > 0 for which softmax(a * scores) fits best; argmax stays as it is.
+
+    Temperature scaling (Guo et al. 2017) with targets smoothed as Platt smooths his, so that the
+    multiplier stays finite on rows without an error. Rows with a score that is not finite (a class
+    absent from their training part) are left out; with none left the multiplier is 1.
+    """
+    good = np.isfinite(scores).all(axis=1)
+    scores, codes = scores[good], codes[good]
+    n, k = scores.shape
+    if not n:
+        return 1.0
+    unit = float(np.abs(scores).mean()) or 1.0
+    target = np.full((n, k), 1.0 / (n + k) / (k - 1))
+    target[np.arange(n), codes] = 1.0 - 1.0 / (n + k)
+
+    def loss(log_a: float) -> float:
+        return -float((target * log_softmax(np.exp(log_a) / unit * scores, axis=1)).sum())
+
+    best = minimize_scalar(loss, bounds=(-4.0, 6.0), method="bounded", options={"xatol": 1e-4})
+    return float(np.exp(best.x) / unit)
+
+
+def platt(decision: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
+    """(a, b) for which expit(a * decision + b) fits ``positive`` (n,) best.
+
+    Platt's sigmoid with his smoothed targets, by Newton steps with backtracking (Lin, Lin, Weng
+    2007). One class alone, or no row, gives (1, 0): the plain logistic of the margin.
+    """
+    good = np.isfinite(decision)
+    f, t = decision[good].astype(np.float64), positive[good]
+    up, down = int(t.sum()), int((~t).sum())
+    if not up or not down:
+        return 1.0, 0.0
+    target = np.where(t, (up + 1.0) / (up + 2.0), 1.0 / (down + 2.0))
+    theta = np.array([0.0, np.log((up + 1.0) / (down + 1.0))])
+
+    def loss(theta: np.ndarray) -> float:
+        z = theta[0] * f + theta[1]
+        return float((np.logaddexp(0.0, z) - target * z).sum())
+
+    now = loss(theta)
+    for _ in range(100):
+        p = expit(theta[0] * f + theta[1])
+        slope = np.array([((p - target) * f).sum(), (p - target).sum()])
+        if np.abs(slope).max() < 1e-5:
+            break
+        w = p * (1.0 - p)
+        cross = (w * f).sum()
+        curve = np.array([[(w * f * f).sum() + 1e-12, cross], [cross, w.sum() + 1e-12]])
+        step = np.linalg.solve(curve, slope)
+        size = 1.0
+        while size > 1e-10 and loss(theta - size * step) > now - 1e-4 * size * (slope @ step):
+            size /= 2.0
+        if size <= 1e-10:
+            break
+        theta = theta - size * step
+        now = loss(theta)
+    return float(theta[0]), float(theta[1])
+
+
+def couple(pairwise: np.ndarray, k: int) -> np.ndarray:
+    """(m, k) probabilities from (m, k(k-1)/2) probabilities of class i against j, i < j.
+
+    The second method of Wu, Lin and Weng (2004), which libsvm uses, as one linear system a row:
+    minimise sum over pairs of (r_ji p_i - r_ij p_j)^2 under sum p = 1.
+    """
+    m = len(pairwise)
+    r = np.zeros((m, k, k))
+    i, j = np.triu_indices(k, 1)
+    clipped = np.clip(pairwise, 1e-7, 1 - 1e-7)
+    r[:, i, j], r[:, j, i] = clipped, 1.0 - clipped
+    system = np.zeros((m, k + 1, k + 1))
+    system[:, :k, :k] = -np.swapaxes(r, 1, 2) * r
+    diagonal = np.arange(k)
+    system[:, diagonal, diagonal] = (r**2).sum(axis=1)
+    system[:, :k, k] = system[:, k, :k] = 1.0
+    right = np.zeros((m, k + 1, 1))
+    right[:, k] = 1.0
+    p = np.maximum(np.linalg.solve(system, right)[:, :k, 0], 1e-12)
+    return p / p.sum(axis=1, keepdims=True)

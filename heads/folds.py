@@ -1,0 +1,217 @@
+"""One fold plan for everything: made once, saved, shared by heads, fusion, calibration and gate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.head import seeded_codes
+from headstock.heads.tables import write_text
+from headstock.store.errors import HeadError, OptionError, VersionError
+
+__all__ = ["FoldPlan", "make_folds"]
+
+FORMAT, VERSION = "headstock fold plan", 1
+
+
+@dataclass(frozen=True)
+class FoldPlan:
+    """Which rows are held out together.
+
+    ``codes`` is (r, n): in each of r repeats every row has the number of the one fold that holds
+    it out, 0 to f-1. ``ids`` names the n rows, so that a saved plan finds its rows again; ``kind``
+    says how it was made, ``group`` by which column.
+    """
+
+    ids: tuple[str, ...]
+    codes: np.ndarray
+    kind: str = "stratified"
+    seed: int = 0
+    group: str | None = None
+
+    @property
+    def n(self) -> int:
+        return self.codes.shape[1]
+
+    @property
+    def repeats(self) -> int:
+        return self.codes.shape[0]
+
+    @property
+    def folds(self) -> int:
+        return int(self.codes.max()) + 1
+
+    def split(self, repeat: int = 0) -> list[tuple[np.ndarray, np.ndarray]]:
+        """(train, test) row numbers of each fold."""
+        codes = self.codes[repeat]
+        return [(np.flatnonzero(codes != f), np.flatnonzero(codes == f)) for f in range(self.folds)]
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data: the ids, and for each repeat and fold the rows it holds out."""
+        return {
+            "format": FORMAT,
+            "version": VERSION,
+            "kind": self.kind,
+            "seed": self.seed,
+            "group": self.group,
+            "n": self.n,
+            "folds": self.folds,
+            "repeats": self.repeats,
+            "ids": list(self.ids),
+            "held_out": [
+                [np.flatnonzero(codes == f).tolist() for f in range(self.folds)]
+                for codes in self.codes
+            ],
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """``to_json`` without the long lists."""
+        return {k: v for k, v in self.to_json().items() if k not in ("ids", "held_out", "format")}
+
+    def save(self, path: str | Path) -> None:
+        """Write JSON. Raises StorageError."""
+        write_text(path, json.dumps(self.to_json()))
+
+    @classmethod
+    def load(cls, path: str | Path) -> FoldPlan:
+        """Read what ``save`` wrote. Raises HeadError for any other file, VersionError."""
+        try:
+            body = json.loads(Path(path).read_text("utf-8"))
+            if body["format"] != FORMAT:
+                raise ValueError("it is another kind of file")
+            if body["version"] > VERSION:
+                raise VersionError(
+                    path, f"fold plan version {body['version']}", "use a newer headstock"
+                )
+            ids = tuple(str(i) for i in body["ids"])
+            codes = np.full((len(body["held_out"]), len(ids)), -1)
+            for repeat, lists in enumerate(body["held_out"]):
+                for fold, rows in enumerate(lists):
+                    if (codes[repeat, rows] >= 0).any() or min(rows, default=0) < 0:
+                        raise ValueError("a row is held out twice")
+                    codes[repeat, rows] = fold
+            if not len(codes) or not len(ids) or codes.min() < 0 or len(set(ids)) < len(ids):
+                raise ValueError("a row is in no fold or has no id of its own")
+            return cls(ids, codes, str(body["kind"]), int(body["seed"]), body["group"])
+        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+            raise HeadError(
+                path, f"is no fold plan ({error})", "give a folds.json of a run"
+            ) from error
+
+    def align(self, ids: Sequence[str]) -> FoldPlan:
+        """The same plan with its rows in the order of ``ids``, which must be the same rows.
+
+        Raises HeadError naming the rows that one side lacks.
+        """
+        ids = tuple(map(str, ids))
+        if ids == self.ids:
+            return self
+        where = {i: row for row, i in enumerate(self.ids)}
+        new = [i for i in ids if i not in where]
+        gone = len(self.ids) - (len(ids) - len(new))
+        if new or gone:
+            raise HeadError(
+                "fold plan",
+                f"{len(new)} rows are not in it (first: {', '.join(new[:3]) or 'none'}) and {gone} "
+                "of its rows are not here",
+                "make a new plan for these rows",
+            )
+        return FoldPlan(
+            ids, self.codes[:, [where[i] for i in ids]], self.kind, self.seed, self.group
+        )
+
+
+def make_folds(
+    y: Sequence[Any],
+    folds: int | str = 5,
+    *,
+    ids: Sequence[str] | None = None,
+    groups: Sequence[Any] | None = None,
+    given: Sequence[Any] | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    group_name: str | None = None,
+) -> FoldPlan:
+    """A plan for labels y (n,).
+
+    folds: a number (stratified by label; with ``groups`` (n,) no group is parted), ``"group-out"``
+    (each group is one fold) or ``"given"`` (each value of ``given`` (n,) is one fold).
+    Raises OptionError for a plan that has no meaning, HeadError when a class has too few rows or
+    groups to be in every fold.
+    """
+    labels = np.asarray(y)
+    n = len(labels)
+    names = tuple(map(str, ids)) if ids is not None else tuple(map(str, range(n)))
+    if repeats < 1:
+        raise OptionError("repeats", f"{repeats} is below 1", "give 1 or more")
+    if folds in ("group-out", "given"):
+        source = groups if folds == "group-out" else given
+        if source is None:
+            raise OptionError(
+                "folds", f"{folds} needs a column", "name the column, as --group does"
+            )
+        values, codes = np.unique(np.asarray(source, dtype=str), return_inverse=True)
+        if len(values) < 2:
+            raise HeadError("folds", f"{folds}: all rows have one value", "give a column with two")
+        return FoldPlan(names, codes[None, :], str(folds), seed, group_name)
+    if not isinstance(folds, int) or folds < 2:
+        raise OptionError("folds", f"{folds!r} is no plan", "a number from 2, group-out or given")
+    classes, codes = np.unique(labels, return_inverse=True)
+    if groups is None:
+        counts, unit = np.bincount(codes), "rows"
+    else:
+        keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+        pairs = np.unique(np.stack([codes, keys]), axis=1)
+        counts, unit = np.bincount(pairs[0], minlength=len(classes)), "groups"
+    if len(classes) < 2:
+        raise HeadError(
+            "folds", f"the rows have {len(classes)} classes", "label rows of two or more"
+        )
+    rare = [f"{classes[c]} ({counts[c]})" for c in np.flatnonzero(counts < folds)]
+    if rare:
+        raise HeadError(
+            "folds",
+            f"{folds} folds, but too few {unit} of class {', '.join(rare[:8])}",
+            f"use at most {max(int(counts.min()), 1)} folds, or leave that class out",
+        )
+    if groups is None:
+        made = [seeded_codes(codes, folds, seed + 1009 * r) for r in range(repeats)]
+        return FoldPlan(names, np.stack(made), "stratified", seed, None)
+    made = [_deal_groups(codes, keys, folds, seed + 1009 * r) for r in range(repeats)]
+    return FoldPlan(names, np.stack(made), "stratified by group", seed, group_name)
+
+
+def _deal_groups(codes: np.ndarray, keys: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """Whole groups dealt so that each fold has about its share of each class.
+
+    Greedy: the most lopsided groups first, each to the fold where the spread of class counts over
+    the folds grows least (the idea of scikit-learn's StratifiedGroupKFold, written out here so that
+    a plan does not change with a library's version).
+    """
+    k, groups = codes.max() + 1, keys.max() + 1
+    table = np.zeros((groups, k))
+    np.add.at(table, (keys, codes), 1)
+    share = np.bincount(codes, minlength=k)
+    order = np.random.default_rng(seed).permutation(groups)
+    order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
+    load = np.zeros((folds, k))
+    home = np.empty(groups, dtype=np.int64)
+    for group in order:
+        best = min(
+            range(folds),
+            key=lambda f: (_spread(load, table[group], f, share), load[f].sum()),
+        )
+        load[best] += table[group]
+        home[group] = best
+    return home[keys]
+
+
+def _spread(load: np.ndarray, extra: np.ndarray, fold: int, share: np.ndarray) -> float:
+    load = load.copy()
+    load[fold] += extra
+    return round(float((load / share).std(axis=0).mean()), 12)

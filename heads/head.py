@@ -1,0 +1,181 @@
+"""The Head protocol, the table of heads, and how a name becomes a head."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from headstock.store.errors import HeadError, OptionError, one_line
+
+__all__ = [
+    "HEADS",
+    "Head",
+    "encode_labels",
+    "head_options",
+    "load_head",
+    "make_head",
+    "seeded_codes",
+]
+
+
+@runtime_checkable
+class Head(Protocol):
+    """scikit-learn's duck type: any of its classifiers already is a head.
+
+    A head in the table is a function ``f(seed, **options) -> Head``. It owns its scaling, is the
+    same for the same seed and rows, and never looks at rows it was not given. A head that says so
+    in ``wants`` is also handed, as keywords of ``fit``:
+
+    ``inner``: (n,) integer codes that part the training rows into folds. Whatever a head must hold
+    out (to calibrate, to choose C, to stop early) it holds out by these, so that groups stay whole.
+    ``spans``: {set name: slice of columns}, where X is several feature sets side by side.
+
+    A head that a bundle can save has ``kind``, ``state() -> (meta, arrays)`` and a class method
+    ``from_state(meta, arrays, k)``.
+    """
+
+    classes_: np.ndarray
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Any:
+        """Learn from X (n, d) float32 and y (n,), two classes at least."""
+        ...
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        """(m, k) probabilities in the order of ``classes_``, rows summing to 1."""
+        ...
+
+
+HEADS: Mapping[str, str] = {
+    "logistic": "headstock.heads.linear:logistic",
+    "ridge": "headstock.heads.linear:ridge",
+    "lda": "headstock.heads.discriminant:lda",
+    "linear-svm": "headstock.heads.linear:linear_svm",
+    "rbf-svm": "headstock.heads.svm:rbf_svm",
+    "poly-svm": "headstock.heads.svm:poly_svm",
+    "knn": "headstock.heads.neighbours:knn",
+    "lightgbm": "headstock.heads.boosted:lightgbm",
+    "xgboost": "headstock.heads.boosted:xgboost",
+    "tree": "headstock.heads.trees:tree",
+    "bagging": "headstock.heads.trees:bagging",
+    "forest": "headstock.heads.trees:forest",
+    "extra-trees": "headstock.heads.trees:extra_trees",
+    "mlp": "headstock.heads.neural:mlp",
+}
+
+
+def load_head(name: str) -> Callable[..., Head]:
+    """The function behind ``name``: a name of the table, or ``./file.py:function`` of your own.
+
+    Raises OptionError for a name that is neither, HeadError when the file cannot be imported.
+    """
+    if name in HEADS:
+        module, _, attribute = HEADS[name].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    path, colon, attribute = name.rpartition(":")
+    if not (colon and path.endswith(".py")):
+        close = difflib.get_close_matches(name, HEADS, 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise OptionError(
+            f"head {name}",
+            "not in the table",
+            f"{hint}one of {', '.join(HEADS)}, or ./file.py:function",
+        )
+    file = Path(path)
+    if not file.is_file():
+        raise OptionError(f"head {name}", f"there is no file {path}", "give a path from here")
+    spec = importlib.util.spec_from_file_location(f"headstock_user_{file.stem}", file)
+    if spec is None or spec.loader is None:
+        raise HeadError(f"head {name}", "this file cannot be imported", "give a Python file")
+    module_object = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module_object)
+    except Exception as error:
+        raise HeadError(
+            f"head {name}", f"importing it raised {type(error).__name__}: {error}", "mend the file"
+        ) from error
+    function = getattr(module_object, attribute, None)
+    if not callable(function):
+        has = [k for k, v in vars(module_object).items() if inspect.isfunction(v)]
+        raise OptionError(
+            f"head {name}", f"no function {attribute} there", f"it has {', '.join(has)}"
+        )
+    return function
+
+
+def head_options(name: str) -> dict[str, Any]:
+    """The options of a head and their defaults."""
+    parameters = list(inspect.signature(load_head(name)).parameters.values())
+    return {
+        p.name: (None if p.default is p.empty else p.default)
+        for p in parameters
+        if p.name != "seed" and p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+    }
+
+
+def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Head:
+    """A fresh, unfitted head. Option values may be text, as a command line gives them.
+
+    Raises OptionError that names the options that exist.
+    """
+    function = load_head(name)
+    options = {k: _value(v) for k, v in (options or {}).items()}
+    parameters = inspect.signature(function).parameters.values()
+    known = head_options(name)
+    unknown = [k for k in options if k not in known]
+    if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
+        raise OptionError(
+            f"head {name}",
+            f"unknown option {', '.join(map(str, unknown))}",
+            f"it has {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}",
+        )
+    try:
+        head = function(seed, **options)
+    except (TypeError, ValueError) as error:
+        raise OptionError(f"head {name}", error, "check its options") from error
+    if not (
+        callable(getattr(head, "fit", None)) and callable(getattr(head, "predict_proba", None))
+    ):
+        raise HeadError(
+            f"head {name}",
+            f"gave a {type(head).__name__} without fit and predict_proba",
+            "return a classifier that has both",
+        )
+    return head
+
+
+def _value(value: Any) -> Any:
+    """Text that reads as JSON (``10``, ``0.5``, ``true``, ``[1, 2]``) becomes that value."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value)
+    except ValueError:
+        return value
+
+
+def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sorted classes (k,) and y as codes (n,) into them. Raises HeadError below two classes."""
+    classes, codes = np.unique(np.asarray(y), return_inverse=True)
+    if len(classes) < 2:
+        only = one_line(classes[0], 80) if len(classes) else "nothing"
+        raise HeadError("training rows", f"they hold only {only}", "a head needs two classes")
+    return classes, codes
+
+
+def seeded_codes(y: np.ndarray, folds: int, seed: int) -> np.ndarray:
+    """(n,) stratified fold codes: each class is shuffled and dealt out, going on where the class
+    before stopped, so that fold sizes differ by one at most. Works for any class size."""
+    _, y = np.unique(y, return_inverse=True)
+    order = np.random.default_rng(seed).permutation(len(y))
+    order = order[np.argsort(y[order], kind="stable")]
+    codes = np.empty(len(y), dtype=np.int64)
+    codes[order] = np.arange(len(y)) % folds
+    return codes

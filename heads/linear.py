@@ -1,0 +1,160 @@
+"""Linear heads: multinomial logistic regression, ridge, linear SVM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.calibration import held_out_scores, softmax, temperature
+from headstock.heads.head import encode_labels, seeded_codes
+from headstock.heads.scaling import Standard
+
+__all__ = ["Linear", "linear_svm", "logistic", "ridge"]
+
+Weights = tuple[np.ndarray, np.ndarray]
+"""W (d, k) and b (k,)"""
+
+
+class Linear:
+    """softmax(a * (standardised X @ W + b)).
+
+    ``solve(Z, codes, k)`` gives W and b for standardised rows Z. When ``calibrate``, the
+    multiplier a is the temperature fitted on scores held out by ``inner``; otherwise it is 1.
+    """
+
+    kind = "linear"
+    wants = frozenset({"inner"})
+
+    def __init__(
+        self,
+        solve: Callable[[np.ndarray, np.ndarray, int], Weights] | None,
+        calibrate: bool,
+        seed: int,
+    ) -> None:
+        self._solve, self._calibrate, self._seed = solve, calibrate, seed
+
+    def fit(self, X: np.ndarray, y: np.ndarray, inner: np.ndarray | None = None) -> Linear:
+        self.classes_, codes = encode_labels(y)
+        k = len(self.classes_)
+        self.multiplier_ = 1.0
+        if self._calibrate:
+            if inner is None:
+                inner = seeded_codes(codes, 5, self._seed)
+
+            def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+                out = np.full((len(test), k), np.nan)
+                present, local = np.unique(codes[train], return_inverse=True)
+                if len(present) > 1:
+                    self._learn(X[train], local, len(present))
+                    out[:, present] = self.decision_function(X[test])
+                return out
+
+            self.multiplier_ = temperature(held_out_scores(scores, inner, k), codes)
+        self._learn(X, codes, k)
+        return self
+
+    def _learn(self, X: np.ndarray, codes: np.ndarray, k: int) -> None:
+        assert self._solve is not None
+        self.scaler_ = Standard.of(X)
+        weights, self.bias_ = self._solve(self.scaler_(X), codes, k)
+        self.weights_ = np.ascontiguousarray(weights)  # one layout, one sum, whether fitted or read
+
+    def decision_function(self, X: np.ndarray) -> np.ndarray:
+        """(m, k) scores before calibration."""
+        out = np.empty((len(X), len(self.bias_)))
+        weights = self.weights_.astype(np.float32)
+        for start in range(0, len(X), 4096):  # the scaled copy stays small
+            part = slice(start, start + 4096)
+            out[part] = self.scaler_(X[part]) @ weights + self.bias_
+        return out
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return softmax(self.multiplier_ * self.decision_function(X), axis=1)
+
+    def importances(self) -> np.ndarray:
+        """(d,) length of each standardised column's weights across the classes."""
+        return np.linalg.norm(self.weights_ - self.weights_.mean(axis=1, keepdims=True), axis=1)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        meta = {"multiplier": self.multiplier_}
+        return meta, {
+            "mean": self.scaler_.mean,
+            "scale": self.scaler_.scale,
+            "weights": self.weights_,
+            "bias": self.bias_,
+        }
+
+    @classmethod
+    def from_state(
+        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
+    ) -> Linear:
+        head = cls(None, False, 0)
+        head.multiplier_ = float(meta["multiplier"])
+        head.classes_ = np.arange(k)
+        head.scaler_ = Standard(arrays["mean"], arrays["scale"])
+        head.weights_, head.bias_ = arrays["weights"], arrays["bias"]
+        return head
+
+
+def one_hot(codes: np.ndarray, k: int) -> np.ndarray:
+    return np.eye(k)[codes]
+
+
+def logistic(seed: int, C: float = 0.1, max_iter: int = 1000) -> Linear:
+    """Multinomial logistic regression on standardised columns. C: inverse L2 penalty, as in
+    scikit-learn (sum of losses times C plus half the squared weights)."""
+
+    def solve(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
+        from sklearn.linear_model import LogisticRegression
+
+        model = LogisticRegression(C=C, max_iter=max_iter).fit(Z, codes)
+        W, b = model.coef_.T.astype(np.float64), model.intercept_.astype(np.float64)
+        if k == 2:  # one column of log-odds
+            W, b = np.hstack([-W / 2, W / 2]), np.array([-b[0] / 2, b[0] / 2])
+        return W, b
+
+    return Linear(solve, calibrate=False, seed=seed)
+
+
+def ridge(seed: int, alpha: float = 1.0) -> Linear:
+    """Least squares onto the classes' indicators, calibrated by temperature. alpha: L2 penalty per
+    training row, so it means the same at any n: the Gram matrix of n standardised rows gets
+    ``alpha * n`` on its diagonal, divided by 10."""
+
+    def solve(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
+        from scipy.linalg import cho_factor, cho_solve
+
+        n, d = Z.shape
+        target = one_hot(codes, k)
+        b = target.mean(axis=0)
+        target = (target - b).astype(np.float32)
+        penalty = alpha * n / 10.0
+        if d <= n:
+            gram = (Z.T @ Z).astype(np.float64)
+            gram[np.diag_indices(d)] += penalty
+            W = cho_solve(cho_factor(gram, overwrite_a=True), (Z.T @ target).astype(np.float64))
+        else:  # the same weights from the smaller (n, n) system
+            gram = (Z @ Z.T).astype(np.float64)
+            gram[np.diag_indices(n)] += penalty
+            W = Z.T.astype(np.float64) @ cho_solve(cho_factor(gram, overwrite_a=True), target)
+        return W, b
+
+    return Linear(solve, calibrate=True, seed=seed)
+
+
+def linear_svm(seed: int, C: float = 0.001, max_iter: int = 2000) -> Linear:
+    """One-against-rest linear SVM (squared hinge) on standardised columns, calibrated by
+    temperature. C: weight of the loss, as in scikit-learn's LinearSVC."""
+
+    def solve(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
+        from sklearn.svm import LinearSVC
+
+        model = LinearSVC(C=C, dual="auto", max_iter=max_iter, random_state=seed).fit(Z, codes)
+        W, b = model.coef_.T, model.intercept_
+        if k == 2:
+            W, b = np.hstack([-W, W]), np.array([-b[0], b[0]])
+        return W, b
+
+    return Linear(solve, calibrate=True, seed=seed)

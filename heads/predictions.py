@@ -1,0 +1,54 @@
+"""What a bundle says of rows, and the files made of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from headstock.heads.tables import write_csv
+from headstock.store.errors import OptionError
+
+__all__ = ["Predictions"]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """ids (m,), classes (k,) text and proba (m, k)."""
+
+    ids: np.ndarray
+    classes: np.ndarray
+    proba: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(m,) the most likely class of each row."""
+        return self.classes[self.proba.argmax(axis=1)]
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """(m,) its probability."""
+        return self.proba.max(axis=1)
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write ``id,prediction,confidence,p_<class>...``. Raises StorageError."""
+        header = ["id", "prediction", "confidence", *(f"p_{c}" for c in self.classes)]
+        rows = (
+            [str(i), str(label), f"{c:.6g}", *(f"{v:.6g}" for v in p)]
+            for i, label, c, p in zip(self.ids, self.labels, self.confidence, self.proba)
+        )
+        write_csv(path, header, rows)
+
+    def submission(self, path: str | Path, header: str = "Id,CLASS") -> None:
+        """Write two columns, the id and the class, under ``header``. Raises StorageError, and
+        OptionError for a header that is not two names."""
+        names = [name.strip() for name in header.split(",")]
+        if len(names) != 2 or not all(names):
+            raise OptionError(
+                "submission", f"{header!r} is not two column names", "write it as Id,CLASS"
+            )
+        write_csv(path, names, ([str(i), str(c)] for i, c in zip(self.ids, self.labels)))

@@ -1,0 +1,76 @@
+"""Scaling, always fitted on the training rows it is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+__all__ = ["WIDE", "Blocks", "Standard", "moments"]
+
+WIDE = 512
+"""Columns from which a feature set is scaled as one block: the units of an embedding share a scale
+that means something, and a block's distances can be shared by all folds. The columns of a narrow
+set (summaries of sound, measurements) do not, and are standardised one by one."""
+
+
+def moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Column mean and standard deviation of X (n, d), (d,) float64; a constant column has 1."""
+    mean = X.mean(axis=0, dtype=np.float64)
+    variance = np.zeros_like(mean)
+    for start in range(0, len(X), 4096):
+        centred = X[start : start + 4096] - mean
+        variance += np.einsum("ij,ij->j", centred, centred)
+    return mean, spread(variance / len(X), mean)
+
+
+def spread(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:
+    """Standard deviations, 1 where a column is constant up to float32 rounding."""
+    flat = variance <= 1e-12 * mean**2 + 1e-30
+    return np.sqrt(np.where(flat, 1.0, variance))
+
+
+class Standard:
+    """Each column to mean 0 and standard deviation 1."""
+
+    def __init__(self, mean: np.ndarray, scale: np.ndarray) -> None:
+        self.mean, self.scale = mean, scale
+
+    @classmethod
+    def of(cls, X: np.ndarray) -> Standard:
+        return cls(*moments(X))
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """(m, d) float32; centred before it is rounded."""
+        return ((X - self.mean) * (1.0 / self.scale)).astype(np.float32)
+
+
+class Blocks:
+    """Each feature set weighs the same, however many columns it has.
+
+    A narrow set is standardised column by column, a wide one is only centred and scaled as a whole;
+    both so that the mean squared norm of a set's rows is 1.
+    """
+
+    def __init__(self, mean: np.ndarray, scale: np.ndarray, starts: np.ndarray) -> None:
+        self.mean, self.scale, self.starts = mean, scale, starts
+
+    @classmethod
+    def of(cls, X: np.ndarray, spans: Mapping[str, slice] | None = None) -> Blocks:
+        mean, deviation = moments(X)
+        blocks = sorted((spans or {"all": slice(0, X.shape[1])}).values(), key=lambda s: s.start)
+        scale = deviation.copy()
+        for block in blocks:
+            width = block.stop - block.start
+            if width >= WIDE:
+                scale[block] = np.sqrt(np.mean(X[:, block].var(axis=0, dtype=np.float64)) or 1.0)
+            scale[block] *= np.sqrt(width)
+        return cls(mean, scale, np.array([b.start for b in blocks]))
+
+    def __call__(self, X: np.ndarray) -> np.ndarray:
+        """(m, d) float32; a block's rows have mean squared norm 1 on the training rows."""
+        return ((X - self.mean) * (1.0 / self.scale)).astype(np.float32)
+
+    @property
+    def blocks(self) -> int:
+        return len(self.starts)

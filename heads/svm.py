@@ -1,0 +1,160 @@
+"""Kernel support vector machines: one against one, calibrated pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from scipy.special import expit
+
+from headstock.heads.calibration import couple, held_out_scores, platt
+from headstock.heads.head import encode_labels, seeded_codes
+from headstock.heads.scaling import Blocks
+
+__all__ = ["KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
+
+
+def class_pairs(k: int) -> list[tuple[int, int]]:
+    """The p = k(k-1)/2 pairs of classes in the order of all pairwise arrays here."""
+    return [(i, j) for i in range(k) for j in range(i + 1, k)]
+
+
+def pair_platt(decisions: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
+    """(p, 2) Platt sigmoids from held-out ``decisions`` (n, p), each on its own two classes."""
+    out = np.empty((k * (k - 1) // 2, 2))
+    for p, (i, j) in enumerate(class_pairs(k)):
+        rows = np.flatnonzero((codes == i) | (codes == j))
+        out[p] = platt(decisions[rows, p], codes[rows] == i)
+    return out
+
+
+class KernelSVM:
+    """k(k-1)/2 two-class machines on one kernel; Platt sigmoids from decisions held out by
+    ``inner``; pairwise coupling to class probabilities.
+
+    ``kernel`` is ``rbf`` (exp(-gamma |x - z|^2)) or ``poly`` ((1 + gamma x.z)^degree) of rows that
+    ``Blocks`` scaled; gamma is divided by the number of blocks, so 1 means the same everywhere.
+    """
+
+    kind = "kernel-svm"
+    wants = frozenset({"inner", "spans"})
+
+    def __init__(self, kernel: str, C: float, gamma: float, degree: int, seed: int) -> None:
+        if C <= 0 or gamma <= 0 or degree < 1:
+            raise ValueError(f"C={C}, gamma={gamma} and degree={degree} must be positive")
+        self.kernel, self.C, self.gamma, self.degree, self._seed = kernel, C, gamma, degree, seed
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        inner: np.ndarray | None = None,
+        spans: Mapping[str, slice] | None = None,
+    ) -> KernelSVM:
+        self.classes_, codes = encode_labels(y)
+        k = len(self.classes_)
+        if inner is None:
+            inner = seeded_codes(codes, 5, self._seed)
+
+        def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+            out = np.full((len(test), k * (k - 1) // 2), np.nan)
+            present, local = np.unique(codes[train], return_inverse=True)
+            if len(present) > 1:
+                self._learn(X[train], local, len(present), spans)
+                where = {pair: p for p, pair in enumerate(class_pairs(k))}
+                columns = [where[present[i], present[j]] for i, j in class_pairs(len(present))]
+                out[:, columns] = self.decisions(X[test])
+            return out
+
+        held_out = held_out_scores(scores, inner, k * (k - 1) // 2)
+        self.sigmoids_ = pair_platt(held_out, codes, k)
+        self._learn(X, codes, k, spans)
+        return self
+
+    def _learn(
+        self, X: np.ndarray, codes: np.ndarray, k: int, spans: Mapping[str, slice] | None
+    ) -> None:
+        from sklearn.svm import SVC
+
+        self.scaler_ = Blocks.of(X, spans)
+        Z = self.scaler_(X)
+        gamma = self.gamma / self.scaler_.blocks
+        model = SVC(
+            C=self.C, kernel=self.kernel, gamma=gamma, degree=self.degree, coef0=1.0, cache_size=500
+        ).fit(Z, codes)
+        self.vectors_ = Z[model.support_]
+        self.coefficients_, self.bias_ = _by_pair(model, codes[model.support_], k)
+
+    def _kernel(self, Z: np.ndarray) -> np.ndarray:
+        gamma = np.float32(self.gamma / self.scaler_.blocks)
+        products = Z @ self.vectors_.T
+        if self.kernel == "poly":
+            return (1 + gamma * products) ** self.degree
+        own = np.einsum("ij,ij->i", Z, Z)[:, None]
+        theirs = np.einsum("ij,ij->i", self.vectors_, self.vectors_)
+        return np.exp(-gamma * np.maximum(own + theirs - 2 * products, 0))
+
+    def decisions(self, X: np.ndarray) -> np.ndarray:
+        """(m, p) margins, positive for the first class of a pair."""
+        out = np.empty((len(X), len(self.bias_)))
+        for start in range(0, len(X), 1024):
+            part = slice(start, start + 1024)
+            out[part] = self._kernel(self.scaler_(X[part])) @ self.coefficients_ + self.bias_
+        return out
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        a, b = self.sigmoids_.T
+        return couple(expit(a * self.decisions(X) + b), len(self.classes_))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        names = ("kernel", "C", "gamma", "degree")
+        return {name: getattr(self, name) for name in names}, {
+            "mean": self.scaler_.mean,
+            "scale": self.scaler_.scale,
+            "starts": self.scaler_.starts,
+            "vectors": self.vectors_,
+            "coefficients": self.coefficients_,
+            "bias": self.bias_,
+            "sigmoids": self.sigmoids_,
+        }
+
+    @classmethod
+    def from_state(
+        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
+    ) -> KernelSVM:
+        kernel = "poly" if meta["kernel"] == "poly" else "rbf"
+        head = cls(kernel, float(meta["C"]), float(meta["gamma"]), int(meta["degree"]), 0)
+        head.classes_ = np.arange(k)
+        head.scaler_ = Blocks(arrays["mean"], arrays["scale"], arrays["starts"])
+        head.vectors_, head.bias_ = arrays["vectors"], arrays["bias"]
+        head.coefficients_, head.sigmoids_ = arrays["coefficients"], arrays["sigmoids"]
+        return head
+
+
+def _by_pair(model: Any, codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """libsvm's packed dual coefficients as (s, p) columns, one a pair, and (p,) intercepts.
+
+    Row j-1 of ``dual_coef_`` holds, for the vectors of class i < j, the pair (i, j); row i holds
+    it for the vectors of class j. With two classes scikit-learn turns the sign.
+    """
+    packed = (
+        model.dual_coef_ if not hasattr(model.dual_coef_, "toarray") else model.dual_coef_.toarray()
+    )
+    out = np.zeros((len(codes), k * (k - 1) // 2), dtype=np.float32)
+    for p, (i, j) in enumerate(class_pairs(k)):
+        out[codes == i, p] = packed[j - 1, codes == i]
+        out[codes == j, p] = packed[i, codes == j]
+    sign = -1.0 if k == 2 else 1.0
+    return sign * out, sign * np.asarray(model.intercept_, dtype=np.float64)
+
+
+def rbf_svm(seed: int, C: float = 10.0, gamma: float = 1.0) -> KernelSVM:
+    """SVM with the kernel exp(-gamma |x - z|^2). C: weight of the loss; gamma: sharpness, where 1
+    is scikit-learn's ``scale``."""
+    return KernelSVM("rbf", C, gamma, 1, seed)
+
+
+def poly_svm(seed: int, C: float = 10.0, gamma: float = 1.0, degree: int = 3) -> KernelSVM:
+    """SVM with the kernel (1 + gamma x.z)^degree."""
+    return KernelSVM("poly", C, gamma, degree, seed)

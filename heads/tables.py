@@ -1,0 +1,56 @@
+"""Writing text and CSV files whole, with cells that no spreadsheet will run."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from headstock.store.errors import StorageError
+
+__all__ = ["safe_cell", "write_bytes", "write_csv", "write_text"]
+
+
+def safe_cell(value: object) -> object:
+    """Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay."""
+    if not isinstance(value, str) or not value or value[0] not in "=+-@\t\r":
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
+
+
+def write_csv(path: str | Path, header: Sequence[object], rows: Iterable[Sequence[object]]) -> None:
+    """Write UTF-8 CSV, lines ending in a newline. Raises StorageError."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([safe_cell(v) for v in header])
+    writer.writerows([safe_cell(v) for v in row] for row in rows)
+    write_text(path, text.getvalue())
+
+
+def write_text(path: str | Path, text: str) -> None:
+    """Write UTF-8. Raises StorageError."""
+    write_bytes(path, text.encode("utf-8"))
+
+
+def write_bytes(path: str | Path, data: bytes) -> None:
+    """Write the whole file or leave what was there: a temporary beside it, synced, then renamed.
+    Raises StorageError."""
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise StorageError(
+            path, f"cannot be written ({error.strerror})", "free space or choose another place"
+        ) from error
