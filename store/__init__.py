@@ -18,10 +18,11 @@ _HOMES = {
     "FeatureStore": "features",
     "Items": "items",
     "Manifest": "manifest",
-    "Progress": "features",
+    "Progress": "reader",
     "Recipe": "recipe",
-    "RowError": "features",
+    "RowError": "reader",
     "errors": "errors",
+    "is_store": "depot",
 }
 __all__ = sorted(_HOMES)
 

@@ -64,21 +64,23 @@ def checked(batch: Batch, declared: Declared) -> Batch:
     fits = np.isfinite(x).all(axis=1) & (np.abs(x).max(axis=1) <= largest)
     if (bad := np.flatnonzero(ok & ~fits)).size:
         raise OptionError(where, f"the vector of {ids[bad[0]]} is not finite in {declared.dtype}")
-    if set(i for i, _, _ in batch.errors) - {
-        i for i, s in zip(ids, ok.tolist(), strict=True) if not s
-    }:
+    failed = {i for i, good in zip(ids, ok.tolist(), strict=True) if not good}
+    if {i for i, _, _ in batch.errors} - failed:
         raise OptionError(where, "an error names a row that did not fail")
     x = np.where(ok[:, None], x, 0).astype(declared.stored)
     errors = [(i, one_line(code, 40), one_line(line, 500)) for i, code, line in batch.errors]
     return Batch(ids, digest, stat, x, status, errors)
 
 
-def shard_name(batch: Batch, declared: Declared) -> str:
-    """``shard-<set>-<hash>.h5``: the same work by anyone, any time, has the same name."""
+def shard_name(batch: Batch, declared: Declared, again: int = 0) -> str:
+    """``shard-<set>-<hash>.h5``: the same work by anyone, any time, has the same name.
+
+    ``again`` tells two sayings apart when something else was said of the rows in between.
+    """
     digest = hashlib.sha256()
     for part in (declared.name, str(declared.epoch), declared.recipe.fingerprint, *batch.ids):
         digest.update(part.encode("utf-8", "surrogateescape") + b"\0")
-    digest.update(batch.digest.tobytes() + batch.status.tobytes())
+    digest.update(batch.digest.tobytes() + batch.status.tobytes() + str(again).encode())
     return f"shard-{declared.name}-{digest.hexdigest()[:20]}.h5"
 
 

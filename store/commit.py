@@ -20,7 +20,20 @@ from pathlib import Path
 
 from headstock.store.errors import StorageError, StoreBusy
 
-__all__ = ["link_new", "publish", "replace", "storage", "sweep", "sync_directory", "temp_name"]
+__all__ = [
+    "alive",
+    "link_new",
+    "number_again",
+    "publish",
+    "publish_bytes",
+    "remove",
+    "replace",
+    "storage",
+    "sweep",
+    "sync_directory",
+    "temp_name",
+    "write_all",
+]
 
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
@@ -136,10 +149,13 @@ def link_new(source: Path, target: Path) -> None:
             _rename_locked(source, target)
 
 
-def publish(target: Path, write: Callable[[int], None]) -> bool:
+def publish(
+    target: Path, write: Callable[[int], None], check: Callable[[Path], None] | None = None
+) -> bool:
     """Make ``target`` of what ``write(fd)`` writes, whole and durable, unless it exists.
 
-    Returns False when the name was taken: that file stays. Raises StorageError.
+    ``check(path)`` may read the written file and raise before it gets its name. Returns False when
+    the name was taken: that file stays. Raises StorageError.
     """
     with storage(target):
         for attempt in (1, 2, 3):
@@ -148,11 +164,11 @@ def publish(target: Path, write: Callable[[int], None]) -> bool:
                 fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
                 try:
                     write(fd)
-                    os.fsync(
-                        fd
-                    )  # tried once: after a failure the kernel may have dropped the bytes
+                    os.fsync(fd)  # never tried twice: a failure may have dropped the bytes
                 finally:
                     os.close(fd)
+                if check is not None:
+                    check(temp)
                 link_new(temp, target)
                 made = True
             except FileExistsError:
@@ -169,6 +185,11 @@ def publish(target: Path, write: Callable[[int], None]) -> bool:
             sync_directory(target.parent)
             return made
     raise StorageError(target, "could not be made in three attempts", "run it again")
+
+
+def publish_bytes(target: Path, raw: bytes | bytearray) -> bool:
+    """``publish`` for what fits into memory."""
+    return publish(target, lambda fd: write_all(fd, raw, 0))
 
 
 def replace(source: Path, target: Path) -> None:

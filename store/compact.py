@@ -8,6 +8,8 @@ from __future__ import annotations
 import os
 import zlib
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -42,9 +44,8 @@ def compact(depot: Depot, take: Callable[[], State], force: bool = False) -> int
                 return number
             number += 1
             target = depot.generation_path(number)
-            made = commit.publish(
-                target, lambda fd, s=state: _checked(fd, s, s.file.generation + 1)
-            )
+            write = partial(write_generation, state=state, number=number)
+            made = commit.publish(target, write, check_file)
             # a slow compaction may find an old number free again: only the highest counts
             if made and max(depot.generations(), default=0) > number:
                 commit.remove([target])
@@ -66,12 +67,9 @@ def _anything_new(state: State) -> bool:
     return any(len(state.column(name).sources) > 1 for name in state.declared)
 
 
-def _checked(fd: int, state: State, number: int) -> None:
-    """Write a generation, fsync it, read all of it back and check it."""
-    write_generation(fd, state, number)
-    os.fsync(fd)
-    path = f"/proc/self/fd/{fd}" if os.path.isdir("/proc/self/fd") else f"/dev/fd/{fd}"
-    with StoreFile(path, "generation") as file:  # type: ignore[arg-type]
+def check_file(path: Path) -> None:
+    """Open a written generation anew and check all of it."""
+    with StoreFile(path, "generation") as file:
         check_bytes(file)
 
 
@@ -166,10 +164,9 @@ def write_generation(fd: int, state: State, number: int) -> None:
 
 def reserve(fd: int, length: int) -> None:
     """Take the file's whole length now: a full disk is known before a row is written."""
+    os.ftruncate(fd, length)
     if hasattr(os, "posix_fallocate"):
         os.posix_fallocate(fd, 0, length)
-    else:
-        os.truncate(fd, length)
 
 
 def _write_vectors(fd: int, state: State, column: Column, offset: int) -> np.ndarray:

@@ -24,7 +24,18 @@ from headstock.store.errors import OptionError, StoreDamaged, VersionError
 from headstock.store.file import REPAIR, StoreFile
 from headstock.store.layout import FORMAT, VERSION
 
-__all__ = ["Depot", "Listing"]
+__all__ = ["Depot", "Listing", "is_store"]
+
+
+def is_store(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` looks like a store and not like a table: HDF5, or a directory beside it."""
+    depot = Depot(path)
+    if depot.directory.is_dir():
+        return True
+    if not depot.path.is_file():
+        return False
+    with commit.storage(depot.path), open(depot.path, "rb") as file:
+        return file.read(8) == b"\x89HDF\r\n\x1a\n"
 
 
 @dataclass(frozen=True)
@@ -36,7 +47,7 @@ class Listing:
 
 
 class Depot:
-    """The files of the store at ``path`` (links resolved, so that replacing it replaces the file)."""
+    """The files of the store at ``path``, with links resolved: replacing it replaces the file."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(os.path.realpath(path))
@@ -128,7 +139,7 @@ class Depot:
         body = {"format": FORMAT, "format_version": VERSION, "min_reader_version": VERSION,
                 "uuid": fresh}  # fmt: skip
         raw = json.dumps(body, indent=1).encode() + b"\n"
-        commit.publish(self.directory / "STORE.json", lambda fd: commit.write_all(fd, raw, 0))
+        commit.publish_bytes(self.directory / "STORE.json", raw)
         return self.uuid() or fresh
 
     def roll_forward(self) -> None:

@@ -12,7 +12,7 @@ from headstock.store.recipe import Recipe
 from headstock.store.state import BLOCK, Column, State
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["FeatureSet"]
 
@@ -20,7 +20,7 @@ __all__ = ["FeatureSet"]
 class FeatureSet:
     """The set ``name`` of a store; it shows what the store shows."""
 
-    def __init__(self, store: FeatureStore, name: str) -> None:
+    def __init__(self, store: StoreReader, name: str) -> None:
         self._store, self.name = store, name
 
     @property

@@ -94,11 +94,8 @@ class StoreFile:
         if root["format"] != FORMAT.encode() or root["root_crc"] != root_crc(root):
             raise StoreDamaged(self.path, "its root attributes fail their checksum", REPAIR)
         self.kind, self.uuid = root["kind"].decode(), root["uuid"].decode()
-        self.generation, self.n, self.writer = (
-            root["generation"],
-            root["n"],
-            root["writer"].decode(),
-        )
+        self.generation, self.n = root["generation"], root["n"]
+        self.writer = root["writer"].decode()
         if kind is not None and self.kind != kind:
             raise StoreDamaged(self.path, f"is a {self.kind}, not a {kind}", REPAIR)
         try:
@@ -157,9 +154,8 @@ class StoreFile:
         out = np.empty(region.shape, region.dtype)
         if out.nbytes:
             self.read_into(region.offset, out.reshape(-1).view(np.uint8))
-        if check and region.crc is not None and path != SKELETON:
-            if zlib.crc32(out.reshape(-1).view(np.uint8) if out.nbytes else b"") != region.crc:
-                raise StoreDamaged(self.path, f"{path} fails its checksum", REPAIR)
+        if check and path != SKELETON and zlib.crc32(out.tobytes()) != region.crc:
+            raise StoreDamaged(self.path, f"{path} fails its checksum", REPAIR)
         return out
 
     def rows(self, path: str, rows: np.ndarray) -> np.ndarray:
