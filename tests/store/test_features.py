@@ -1,0 +1,245 @@
+import os
+
+import numpy as np
+import pytest
+
+from headstock.store import ABSENT, FAILED, OK, FeatureStore, Items, Recipe, is_store
+from headstock.store.errors import (
+    IncompleteSet,
+    ManifestError,
+    MissingSet,
+    OptionError,
+    RecipeMismatch,
+)
+
+
+def test_a_row_is_there_after_reopening_compacted_or_not(tmp_path, toy):
+    path = tmp_path / "f.h5"
+    with FeatureStore.open(path, "a") as store:
+        toy.fill(store, 10)
+    for compacted in (False, True):
+        with FeatureStore.open(path) as store:
+            assert (store.pending == 0) == compacted
+            assert store.items.id.tolist() == toy.ids(10)
+            x, spans = store.matrix("image")
+            assert np.array_equal(x, toy.matrix(toy.ids(10)))
+            assert spans == {"image": slice(0, 5)}
+        with FeatureStore.open(path, "a") as store:
+            store.compact()
+
+
+def test_only_an_existing_store_opens_for_reading(tmp_path, toy):
+    path = tmp_path / "f.h5"
+    with pytest.raises(OptionError, match="no store here"):
+        FeatureStore.open(path)
+    assert not is_store(path)
+    FeatureStore.open(path, "a").close()
+    assert is_store(path)
+    with FeatureStore.open(path) as store:
+        assert (store.n, store.sets, store.generation) == (0, [], 1)
+        with pytest.raises(OptionError, match="opened for reading"):
+            store.register(toy.items(1))
+
+
+def test_registering_counts_and_keeps_the_order_of_first_sight(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        change = store.register(Items.of(["b", "a"], label=["1", "2"]))
+        assert (change.added, change.changed, change.unchanged) == (2, 0, 0)
+        change = store.register(Items.of(["c", "a", "b"], label=["3", "2", "x"]))
+        assert (change.added, change.changed, change.unchanged) == (1, 1, 1)
+        assert store.items.id.tolist() == ["b", "a", "c"]
+        assert store.items.label.tolist() == ["x", "2", "3"]
+        store.compact()
+        assert store.items.label.tolist() == ["x", "2", "3"]
+
+
+def test_empty_cells_say_nothing(tmp_path):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.register(Items.of(["a"], label=["cat"], extra={"speaker": ["s1"]}))
+        change = store.register(Items.of(["a"]))
+        assert change.unchanged == 1
+        assert store.items.label.tolist() == ["cat"]
+        assert store.items.extra["speaker"].tolist() == ["s1"]
+
+
+def test_text_stays_text(tmp_path):
+    odd = ["007", "1e5", "NA", "TRUE", "ü", "e\u0301", " x ", "a\nb", "=1+1"]
+    extra = {"a/b": odd, "..": odd, "%2F": odd}
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.register(Items.of(odd, label=odd, extra=extra))
+        store.compact()
+        assert store.items.id.tolist() == odd
+        assert store.items.label.tolist() == odd
+        assert {k: v.tolist() for k, v in store.items.extra.items()} == extra
+
+
+def test_duplicate_empty_and_unstorable_ids_are_refused(tmp_path):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        for ids in (["a", "a"], [""], ["a\0"], ["x" * 5000]):
+            with pytest.raises(ManifestError):
+                store.register(Items.of(ids))
+        assert store.n == 0
+
+
+def test_a_moved_folder_moves_the_root_and_a_second_folder_is_spelled_out(tmp_path):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.register(Items.of(["a"], paths={"image": ["a.png"]}, root="one"))
+        store.register(Items.of(["a"], paths={"image": ["a.png"]}, root="two"))
+        assert (store.items.root, store.items.paths["image"][0]) == ("two", "a.png")
+        store.register(Items.of(["b"], paths={"image": ["b.png"]}, root="three"))
+        assert store.items.root == "two"
+        assert store.items.paths["image"].tolist() == ["a.png", os.path.join("three", "b.png")]
+
+
+def test_another_recipe_is_refused_field_by_field(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.declare("image", toy.recipe, 5)
+        store.declare("image", toy.recipe, 5)
+        other = Recipe("image", {"weights": "toy", "pool": "max"})
+        with pytest.raises(RecipeMismatch, match="pool: mean -> max"):
+            store.declare("image", other, 5)
+        with pytest.raises(RecipeMismatch, match="dim: 5 -> 6"):
+            store.declare("image", toy.recipe, 6)
+        with pytest.raises(RecipeMismatch, match="dtype: float32 -> float16"):
+            store.declare("image", toy.recipe, 5, dtype="float16")
+
+
+def test_overwrite_replaces_the_column(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 4)
+        store.compact()
+        other = Recipe("image", {"weights": "other"})
+        store.declare("image", other, 3, overwrite=True)
+        assert store.progress("image").status.tolist() == [ABSENT] * 4
+        store.compact()
+        assert store.feature_set("image").recipe == other
+        assert store.progress("image").status.tolist() == [ABSENT] * 4
+
+
+def test_a_missing_set_names_those_that_exist(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 2)
+        with pytest.raises(MissingSet, match=r"'audio'.*image"):
+            store.matrix("image+audio")
+
+
+def test_an_incomplete_set_says_how_many(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.register(toy.items(6))
+        store.declare("image", toy.recipe, 5)
+        store.commit("image", toy.batch(["r0", "r1", "r2"], failed=["r1"]))
+        with pytest.raises(IncompleteSet, match=r"set image: 4 of 6 .*3 not extracted, 1 failed"):
+            store.matrix("image")
+        rows = np.flatnonzero(store.complete("image"))
+        assert rows.tolist() == [0, 2]
+        assert np.array_equal(store.matrix("image", rows)[0], toy.matrix(["r0", "r2"]))
+        assert np.array_equal(store.matrix("image", store.complete("image"))[0].shape, (2, 5))
+
+
+@pytest.mark.parametrize("compact", [False, True])
+def test_the_newest_word_on_a_row_wins(tmp_path, toy, compact):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 4)
+        for version, failed in ((1, ["r1"]), (2, []), (1, []), (0, [])):
+            if compact:
+                store.compact()
+            store.commit("image", toy.batch(["r1", "r2"], version, failed))
+            with FeatureStore.open(store.path) as fresh:
+                for each in (store, fresh):
+                    good = [i for i in ("r1", "r2") if i not in failed]
+                    rows = np.array([int(i[1:]) for i in good])
+                    x = each.feature_set("image").x(rows)
+                    assert np.array_equal(x, toy.matrix(good, version))
+                    assert [e.id for e in each.errors()] == failed
+
+
+def test_the_same_work_is_committed_once(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as one:
+        toy.fill(one, 4)
+        with FeatureStore.open(tmp_path / "f.h5", "a") as other:
+            before = one.pending
+            one.commit("image", toy.batch(["r0", "r1", "r2", "r3"]))
+            other.commit("image", toy.batch(["r0", "r1", "r2", "r3"]))
+            assert one.pending == before
+
+
+def test_progress_is_aligned_to_the_ids_asked_for(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.register(toy.items(3))
+        store.declare("image", toy.recipe, 5)
+        store.commit("image", toy.batch(["r1", "r2"], failed=["r2"]))
+        told = store.progress("image", ["nobody", "r2", "r1", "r0"])
+        assert told.status.tolist() == [ABSENT, FAILED, OK, ABSENT]
+        assert told.stat.tolist() == [[-1, -1], [7, 7], [7, 7], [-1, -1]]
+        assert np.array_equal(told.digest[2], toy.digest("r1"))
+        assert not told.digest[[0, 3]].any()
+
+
+def test_the_same_bytes_are_found_under_any_id(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 3)
+        asked = np.stack([toy.digest("r1"), toy.digest("r1"), toy.digest("r9")])
+        found = store.by_digest("image", asked)
+        assert list(found) == [toy.digest("r1").tobytes()]
+        assert np.array_equal(found[toy.digest("r1").tobytes()], toy.vector("r1"))
+        store.register(toy.items(10))
+        store.commit("image", toy.batch(["r9"]))
+        assert len(store.by_digest("image", asked)) == 2
+
+
+def test_half_precision_is_stored_when_asked_and_read_as_float32(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.register(toy.items(2))
+        store.declare("image", toy.recipe, 5, dtype="float16")
+        store.commit("image", toy.batch(["r0", "r1"]))
+        store.compact()
+        x = store.feature_set("image").x()
+        assert x.dtype == np.float32
+        assert np.array_equal(x, toy.matrix(["r0", "r1"]).astype("f2").astype("f4"))
+        batch = toy.batch(["r0"])
+        batch.x[0, 0] = 70000
+        with pytest.raises(OptionError, match="r0 is not finite in float16"):
+            store.commit("image", batch)
+
+
+def test_what_no_store_takes_is_refused(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        store.register(toy.items(2))
+        store.declare("image", toy.recipe, 5)
+        nan = toy.batch(["r0"])
+        nan.x[0, 3] = np.nan
+        narrow = toy.batch(["r0"])
+        narrow.x = narrow.x[:, :4]
+        for batch, what in (
+            (nan, "not finite"),
+            (narrow, "shape"),
+            (toy.batch(["r0", "r0"]), "each of them once"),
+            (toy.batch(["r7"]), "no row r7"),
+        ):
+            with pytest.raises(OptionError, match=what):
+                store.commit("image", batch)
+        for name in ("image+audio", "", "../x", "a/b", ".hidden"):
+            with pytest.raises(OptionError):
+                store.declare(name, toy.recipe, 5)
+        assert store.pending == 2
+
+
+def test_two_sets_side_by_side(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 6)
+        toy.fill(store, 6, name="audio")
+        for _ in range(2):
+            x, spans = store.matrix("image+audio", np.array([4, 0]))
+            assert x.shape == (2, 10)
+            assert np.array_equal(x[:, spans["audio"]], toy.matrix(["r4", "r0"]))
+            store.compact()
+
+
+def test_a_compacted_set_is_mapped_and_cannot_be_written_through(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 6)
+        store.compact()
+        x = store.feature_set("image").x()
+        assert isinstance(x, np.memmap)
+        with pytest.raises(ValueError):
+            x[0, 0] = 1
