@@ -1,0 +1,35 @@
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: demo test test-slow check torture clean
+
+demo: .venv/installed
+	$(BIN)/headstock demo
+
+test: .venv/installed
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -m slow
+
+torture: .venv/installed
+	$(BIN)/python tests/store/torture/run.py --full
+
+check: .venv/installed .link/headstock
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("headstock needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+.link/headstock:
+	mkdir -p .link
+	ln -sfn .. $@
+
+clean:
+	rm -rf .venv .link build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
