@@ -383,6 +383,40 @@ def store() -> None:
     """Look into a feature store, check it and look after it."""
 
 
+@store.command()
+@click.argument("path", type=FILE)
+@JSON
+def info(path: str, as_json: bool) -> None:
+    """What a store holds: rows, labels, sets, recipes, failed rows.
+
+    Example: headstock store info features.h5
+    """
+    from headstock.store import FeatureStore
+    from headstock.store.info import describe, description
+
+    with FeatureStore.open(path) as features:
+        if as_json:
+            errors = [e._asdict() for e in features.errors()]
+            click.echo(json.dumps({**describe(features), "errors": errors}, indent=1))
+        else:
+            click.echo(description(features))
+
+
+@store.command()
+@click.argument("path", type=FILE)
+@click.option("--files", is_flag=True, help="Hash each input file again too.")
+def verify(path: str, files: bool) -> None:
+    """Check structure, every checksum and every recipe; one line for each finding.
+
+    Example: headstock store verify features.h5 --files
+    """
+    from headstock.store.apart import verify_apart
+
+    verdict = verify_apart(path, files=files)
+    click.echo(verdict.text())
+    sys.exit(verdict.exit_code)
+
+
 @cli.command(name="list")
 @click.argument("what", type=click.Choice(["heads", "fusions", "backbones"]))
 @click.argument("pattern", default="")

@@ -1,0 +1,86 @@
+"""What a store holds, as JSON data and as text for a person."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from headstock.store.errors import one_line
+from headstock.store.features import ABSENT, FAILED, OK, FeatureStore
+
+__all__ = ["describe", "description"]
+
+_SHOWN = 10
+
+
+def describe(store: FeatureStore) -> dict[str, Any]:
+    """Rows, labels, splits, and of each set: size, rows by state, recipe, where it came from, and
+    why rows failed (counts by code)."""
+    items = store.items
+    sets = {}
+    for name in store.sets:
+        column = store.feature_set(name)
+        status = np.asarray(column.status)
+        sets[name] = {
+            "dim": column.dim,
+            "dtype": str(np.dtype(column.dtype)),
+            "done": int((status == OK).sum()),
+            "failed": int((status == FAILED).sum()),
+            "absent": int((status == ABSENT).sum()),
+            "modality": column.recipe.modality,
+            "recipe": column.recipe.fields,
+            "fingerprint": column.recipe.fingerprint,
+            "provenance": dict(column.provenance),
+            "failures": dict(Counter(e.code for e in store.errors(name))),
+        }
+    return {
+        "path": str(store.path),
+        "uuid": store.uuid,
+        "generation": store.generation,
+        "pending_files": int(store.pending),
+        "rows": store.n,
+        "labels": dict(Counter(v for v in items.label if v)),
+        "splits": dict(Counter(v for v in items.split if v)),
+        "text_columns": list(items.extra),
+        "sets": sets,
+    }
+
+
+def description(store: FeatureStore) -> str:
+    """``describe`` as text."""
+    told = describe(store)
+    labelled = sum(told["labels"].values())
+    lines = [
+        f"{told['path']}: {told['rows']:,} rows, {labelled:,} with one of "
+        f"{len(told['labels']):,} labels, generation {told['generation']}"
+        + (f", {told['pending_files']} files not compacted yet" if told["pending_files"] else "")
+    ]
+    if told["splits"]:
+        lines.append("  splits: " + ", ".join(f"{k} {v:,}" for k, v in told["splits"].items()))
+    if told["text_columns"]:
+        lines.append("  groups to choose from: " + ", ".join(told["text_columns"]))
+    for name, one in told["sets"].items():
+        state = ", ".join(f"{one[k]:,} {k}" for k in ("done", "failed", "absent") if one[k])
+        lines.append(
+            f"{name}: {one['dim']:,} values ({one['dtype']}) of {one['modality']}; {state}"
+        )
+        lines += [f"    {key} {value}" for key, value in _flat(one["recipe"])]
+        lines += [f"    failed, {code}: {count:,}" for code, count in one["failures"].items()]
+    errors = store.errors()
+    lines += [f"  {e.set} {one_line(e.id, 60)}: {e.code}: {e.line}" for e in errors[:_SHOWN]]
+    if len(errors) > _SHOWN:
+        lines.append(f"  … and {len(errors) - _SHOWN:,} more failed rows (all with --json)")
+    return "\n".join(lines)
+
+
+def _flat(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    out = []
+    for key, value in fields.items():
+        if isinstance(value, Mapping) and value:
+            out += _flat(value, f"{prefix}{key}.")
+        else:
+            out.append((f"{prefix}{key}", one_line(value, 90)))
+    return out
