@@ -305,9 +305,11 @@ def fit_rows(
 ) -> Bundle:
     """``fit`` on plain arrays; the bundle has no recipes yet."""
     options = dict(options or {})
-    late = fusion not in (None, "early")
     if fusion is not None and fusion not in FUSIONS:
         raise OptionError(f"fusion {fusion}", "is not in the table", f"one of {', '.join(FUSIONS)}")
+    late = fusion is not None and FUSIONS[fusion] is not None
+    if fusion == "learned":
+        head, heads = "learned", None
     names = list(heads or (DEFAULT_HEADS if fusion == "stacked" else (head,))) if late else [head]
     places = list(parts_of(on)) if late else ["+".join(parts_of(on))]
     pairs = [(name, place) for name in names for place in places]

@@ -29,7 +29,8 @@ def intensity(fourth: float, scatter: np.ndarray, n: int, d: int) -> float:
 def lda(seed: int, shrinkage: float | str = "auto") -> Linear:
     """Gaussian classes with one covariance: the pooled within-class covariance of the standardised
     columns, shrunk towards a multiple of the identity by Ledoit and Wolf's intensity (``auto``) or
-    a number from 0 to 1; class shares as priors. Its posterior is linear."""
+    a number from 0 to 1; class shares as priors. Its posterior is
+    linear, and too sure of itself where columns are many: the temperature mends that."""
     if shrinkage != "auto" and not (isinstance(shrinkage, int | float) and 0 <= shrinkage <= 1):
         raise ValueError(f"shrinkage={shrinkage} is neither auto nor a number from 0 to 1")
 
@@ -42,7 +43,7 @@ def lda(seed: int, shrinkage: float | str = "auto") -> Linear:
         share = shrinkage_of(centred, scatter) if shrinkage == "auto" else float(shrinkage)
         return discriminant(scatter, means, counts / n, share)
 
-    return Linear(solve, calibrate=False, seed=seed)
+    return Linear(solve, calibrate=True, seed=seed)
 
 
 def discriminant(

@@ -45,7 +45,13 @@ class System:
 
     @property
     def name(self) -> str:
-        return f"{self.head}@{self.on}" + (f":{self.fusion}" if self.members else "")
+        tail = f":{self.fusion}" if self.fusion not in (None, "early") else ""
+        return f"{self.head}@{self.on}{tail}"
+
+    @property
+    def function(self) -> str:
+        """The table's name of the head that is fitted."""
+        return "learned" if self.fusion == "learned" else self.head
 
 
 @dataclass
@@ -242,7 +248,7 @@ def evaluate_rows(
     heads, on = list(dict.fromkeys(heads)), list(dict.fromkeys(on))
     for name in heads:
         make_head(name, seed, options.get(name))  # a wrong name or option costs no fit
-    unused = sorted(set(options) - set(heads))
+    unused = sorted(set(options) - {*heads, *fusions})
     if unused:
         raise OptionError("options", f"{', '.join(unused)} is not among the heads", "add --head")
     for name in fusions:
@@ -252,6 +258,9 @@ def evaluate_rows(
             )
     systems = [System(h, o, "early" if "+" in o else None) for o in on for h in heads]
     singles = [o for o in on if "+" not in o]
+    if "learned" in fusions and len(singles) > 1:
+        systems.append(System("mlp", "+".join(singles), "learned"))
+        make_head("learned", seed, options.get("learned"))
     fused = fused_systems(heads, singles, fusions)
     total = len(systems) * (plan.folds * plan.repeats + (test is not None)) + len(fused)
     done = 0
@@ -264,19 +273,19 @@ def evaluate_rows(
             progress(done, total, name)
 
     k = len(rows.classes)
-    for o in on:
+    for o in dict.fromkeys(s.on for s in systems):
         X, spans = rows.matrix(o)
         fresh = None if test is None else test.matrix(o)[0]
         for system in systems:
             if system.on == o:
                 answers[system.name] = cross_fit(
-                    system.head,
+                    system.function,
                     X,
                     spans,
                     rows.codes,
                     k,
                     plan,
-                    options=options.get(system.head),
+                    options=options.get(system.function),
                     seed=seed,
                     fresh=fresh,
                     step=lambda name=system.name: step(name),
@@ -329,7 +338,7 @@ def fused_systems(
     out = []
     together = "+".join(singles)
     for fusion in fusions:
-        if fusion == "early":
+        if FUSIONS[fusion] is None:
             continue
         if fusion == "stacked":
             members = tuple(f"{h}@{s}" for h in heads for s in singles)

@@ -1,7 +1,8 @@
 """Fusion: many systems' probabilities for a row into one system's.
 
-``early`` is no function of probabilities: it is one head on several sets side by side. The others
-take P (n, s, k), the held-out probabilities of s systems, and learn from them alone.
+``early`` and ``learned`` are no functions of probabilities: they are one head on several sets, side
+by side or with a branch for each. The others take P (n, s, k), the held-out probabilities of s
+systems, and learn from them alone.
 """
 
 from __future__ import annotations
@@ -136,6 +137,7 @@ FUSIONS: Mapping[str, Callable[[], Fusion] | None] = {
     "weighted": lambda: Mean("weighted"),
     "product": lambda: Mean("product"),
     "stacked": Stacked,
+    "learned": None,
 }
 KINDS: Mapping[str, Any] = {"mean": Mean, "weighted": Mean, "product": Mean, "stacked": Stacked}
 

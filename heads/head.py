@@ -69,6 +69,8 @@ HEADS: Mapping[str, str] = {
     "extra-trees": "headstock.heads.trees:extra_trees",
     "mlp": "headstock.heads.neural:mlp",
 }
+FUSED = {"learned": "headstock.heads.neural:learned"}
+"""Heads that are a fusion: they read several sets and keep them apart inside."""
 
 
 def load_head(name: str) -> Callable[..., Head]:
@@ -76,8 +78,8 @@ def load_head(name: str) -> Callable[..., Head]:
 
     Raises OptionError for a name that is neither, HeadError when the file cannot be imported.
     """
-    if name in HEADS:
-        module, _, attribute = HEADS[name].partition(":")
+    if name in HEADS or name in FUSED:
+        module, _, attribute = (HEADS.get(name) or FUSED[name]).partition(":")
         return getattr(importlib.import_module(module), attribute)
     path, colon, attribute = name.rpartition(":")
     if not (colon and path.endswith(".py")):

@@ -13,6 +13,9 @@ from headstock.store.errors import BundleError
 __all__ = ["Trees", "bagging", "extra_trees", "forest", "tree"]
 
 
+ARRAYS = ("starts", "left", "right", "feature", "threshold", "value", "importances")
+
+
 class Trees:
     """One or many decision trees; probabilities are the mean of their leaves' class shares.
 
@@ -76,16 +79,15 @@ class Trees:
         return self.importances_
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        names = ("starts", "left", "right", "feature", "threshold", "value", "importances")
-        return {"columns": self.columns_}, {name: getattr(self, name + "_") for name in names}
+        return {"columns": self.columns_}, {name: getattr(self, name + "_") for name in ARRAYS}
 
     @classmethod
     def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int) -> Trees:
         head = cls(None, False)
         head.classes_ = np.arange(k)
         head.columns_ = int(meta["columns"])
-        for name, array in arrays.items():
-            setattr(head, name + "_", array)
+        for name in ARRAYS:
+            setattr(head, name + "_", arrays[name])
         head._check()
         return head
 

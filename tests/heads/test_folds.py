@@ -1,0 +1,107 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from headstock.heads import FoldPlan, make_folds
+from headstock.store.errors import HeadError, OptionError, VersionError
+
+Y = np.array(list("aaaaaaaaaabbbbbbbbbbccccccc"))
+
+
+@given(seed=st.integers(0, 99), folds=st.integers(2, 7), repeats=st.integers(1, 3))
+@settings(max_examples=30, deadline=None)
+def test_stratified_holds_each_row_out_once_with_its_share_of_classes(
+    seed: int, folds: int, repeats: int
+) -> None:
+    plan = make_folds(Y, folds, repeats=repeats, seed=seed)
+    assert (plan.folds, plan.repeats, plan.n) == (folds, repeats, len(Y))
+    for repeat in range(repeats):
+        held_out = [test for _, test in plan.split(repeat)]
+        assert sorted(np.concatenate(held_out)) == list(range(len(Y)))
+        assert max(map(len, held_out)) - min(map(len, held_out)) <= 1
+        for label in "abc":
+            counts = [(Y[test] == label).sum() for test in held_out]
+            assert max(counts) - min(counts) <= 1
+
+
+def test_the_same_seed_gives_the_same_plan_and_repeats_differ() -> None:
+    one, two = make_folds(Y, 5, repeats=2, seed=3), make_folds(Y, 5, repeats=2, seed=3)
+    np.testing.assert_array_equal(one.codes, two.codes)
+    assert (one.codes[0] != one.codes[1]).any()
+    assert (make_folds(Y, 5, seed=4).codes != one.codes[:1]).any()
+
+
+@given(seed=st.integers(0, 200))
+@settings(max_examples=30, deadline=None)
+def test_no_group_is_parted(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups = rng.integers(0, 25, 300).astype(str)
+    y = rng.integers(0, 3, 300)
+    plan = make_folds(y, 4, groups=groups, seed=seed)
+    for group in np.unique(groups):
+        assert len(np.unique(plan.codes[0][groups == group])) == 1
+    assert np.bincount(plan.codes[0], minlength=4).min() > 30
+
+
+def test_group_out_and_given_have_one_fold_a_value() -> None:
+    groups = np.array(["x", "y", "z"] * 9)
+    for kind, key in (("group-out", "groups"), ("given", "given")):
+        plan = make_folds(Y, kind, **{key: groups})
+        assert plan.folds == 3
+        assert all(len(np.unique(groups[test])) == 1 for _, test in plan.split())
+
+
+def test_a_rare_class_is_named() -> None:
+    with pytest.raises(HeadError, match=r"too few rows of class c \(7\).*at most 7 folds"):
+        make_folds(Y, 8)
+    with pytest.raises(HeadError, match=r"too few groups of class a \(1\)"):
+        make_folds(Y, 2, groups=Y)
+    with pytest.raises(HeadError, match="1 classes"):
+        make_folds(["a"] * 5, 2)
+    with pytest.raises(OptionError, match="needs a column"):
+        make_folds(Y, "group-out")
+    with pytest.raises(OptionError, match="number from 2"):
+        make_folds(Y, 1)
+
+
+def test_saved_plans_find_their_rows_again(tmp_path) -> None:
+    ids = [f"r{i}" for i in range(len(Y))]
+    plan = make_folds(Y, 3, ids=ids, repeats=2)
+    plan.save(tmp_path / "folds.json")
+    back = FoldPlan.load(tmp_path / "folds.json")
+    np.testing.assert_array_equal(back.codes, plan.codes)
+    turned = back.align(ids[::-1])
+    np.testing.assert_array_equal(turned.codes, plan.codes[:, ::-1])
+    with pytest.raises(HeadError, match=r"1 rows are not in it .first: new. and 1 of its rows"):
+        back.align([*ids[1:], "new"])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"format": "other"},
+        {"held_out": [[[0, 0, 1], [2]]]},
+        {"held_out": [[[0, 1], [2]]]},
+        {"held_out": [[[0, 1], [2, 99]]]},
+        {"held_out": [[[0, 1], [2, -1]]]},
+        {"held_out": []},
+        {"ids": ["a", "a", "b", "c"]},
+        {"ids": 3},
+    ],
+)
+def test_a_damaged_plan_is_one_line(tmp_path, change: dict) -> None:
+    plan = make_folds(list("aabb"), 2)
+    (tmp_path / "f.json").write_text(json.dumps({**plan.to_json(), **change}))
+    with pytest.raises(HeadError, match="is no fold plan"):
+        FoldPlan.load(tmp_path / "f.json")
+
+
+def test_a_newer_plan_is_refused(tmp_path) -> None:
+    (tmp_path / "f.json").write_text(json.dumps({**make_folds(Y, 2).to_json(), "version": 9}))
+    with pytest.raises(VersionError, match="newer headstock"):
+        FoldPlan.load(tmp_path / "f.json")

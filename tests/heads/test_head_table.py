@@ -1,0 +1,146 @@
+"""The contract every head of the table keeps."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from headstock.heads import HEADS, Bundle, load_head, make_head
+from headstock.heads.bundle import HEAD_KINDS
+from headstock.store.errors import HeadError, OptionError
+
+FAST = {
+    "lightgbm": {"rounds": 8},
+    "xgboost": {"rounds": 8},
+    "bagging": {"trees": 10},
+    "forest": {"trees": 10},
+    "extra-trees": {"trees": 10},
+    "mlp": {"epochs": 30, "hidden": 16, "rate": 0.01},
+}
+
+
+def easy(n: int = 90, d: int = 12, k: int = 3, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    y = np.arange(n) % k
+    X = rng.normal(size=(n, d)) * 3 + 10
+    X[np.arange(n), y] += 9
+    return X.astype(np.float32), np.array(["ant", "bee", "cat", "dog"])[y]
+
+
+@pytest.fixture(params=list(HEADS))
+def name(request: pytest.FixtureRequest) -> str:
+    if request.param == "xgboost":
+        pytest.importorskip("xgboost", reason="the extra xgboost is not installed")
+    return request.param
+
+
+def test_contract(name: str) -> None:
+    X, y = easy()
+    head = make_head(name, 0, FAST.get(name))
+    head.fit(X[:60], y[:60])
+    proba = head.predict_proba(X[60:])
+    assert list(head.classes_) == ["ant", "bee", "cat"]
+    assert proba.shape == (30, 3)
+    assert (proba > 0).all()
+    np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-9)
+    assert (head.classes_[proba.argmax(axis=1)] == y[60:]).mean() > 0.75
+    again = make_head(name, 0, FAST.get(name))
+    again.fit(X[:60], y[:60])
+    np.testing.assert_array_equal(again.predict_proba(X[60:]), proba)
+
+
+def test_two_classes_and_a_constant_column(name: str) -> None:
+    X, y = easy(k=2)
+    X[:, -1] = 7
+    head = make_head(name, 0, FAST.get(name))
+    head.fit(X[:60], y[:60])
+    proba = head.predict_proba(X[60:])
+    assert proba.shape == (30, 2)
+    assert (head.classes_[proba.argmax(axis=1)] == y[60:]).mean() > 0.75
+
+
+def test_a_class_may_be_rarer_than_the_inner_folds(name: str) -> None:
+    X, y = easy()
+    keep = (y != "cat") | (np.cumsum(y == "cat") <= 2)
+    head = make_head(name, 0, FAST.get(name))
+    head.fit(X[keep], y[keep])
+    assert np.isfinite(head.predict_proba(X)).all()
+
+
+def test_one_class_is_refused(name: str) -> None:
+    X, _ = easy()
+    with pytest.raises(HeadError, match="two classes"):
+        make_head(name, 0, FAST.get(name)).fit(X, np.full(len(X), "ant"))
+
+
+def test_state_gives_the_same_bits(name: str) -> None:
+    X, y = easy()
+    head = make_head(name, 0, FAST.get(name))
+    head.fit(X, y)
+    meta, arrays = head.state()  # type: ignore[attr-defined]
+    assert head.kind in HEAD_KINDS  # type: ignore[attr-defined]
+    back = type(head).from_state(meta, arrays, 3)  # type: ignore[attr-defined]
+    np.testing.assert_array_equal(back.predict_proba(X), head.predict_proba(X))
+
+
+def test_importances_are_one_a_column(name: str) -> None:
+    X, y = easy()
+    head = make_head(name, 0, FAST.get(name))
+    head.fit(X, y)
+    if hasattr(head, "importances"):
+        importances = head.importances()
+        assert importances.shape == (12,)
+        assert importances[:3].mean() > importances[3:].mean()
+
+
+def test_unknown_names_and_options_say_what_exists() -> None:
+    with pytest.raises(OptionError, match="did you mean logistic"):
+        make_head("logistics")
+    with pytest.raises(OptionError, match=r"it has C=.*max_iter"):
+        make_head("logistic", 0, {"c": 1})
+    with pytest.raises(OptionError, match="depth"):
+        make_head("tree", 0, {"trees": 1})
+    with pytest.raises(OptionError, match="shrinkage"):
+        make_head("lda", 0, {"shrinkage": "2"})
+
+
+def test_option_values_may_be_text() -> None:
+    X, y = easy()
+    number, text = make_head("knn", 0, {"neighbours": 3}), make_head("knn", 0, {"neighbours": "3"})
+    for head in (number, text):
+        head.fit(X, y)
+    np.testing.assert_array_equal(number.predict_proba(X), text.predict_proba(X))
+
+
+def test_a_head_of_ones_own(tmp_path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(
+        "from sklearn.naive_bayes import GaussianNB\n"
+        "def bayes(seed, smoothing=1e-9):\n    return GaussianNB(var_smoothing=smoothing)\n"
+        "def nothing(seed):\n    return 3\n"
+    )
+    X, y = easy()
+    head = make_head(f"{file}:bayes", 0, {"smoothing": 1e-6})
+    head.fit(X, y)
+    assert head.predict_proba(X).shape == (90, 3)
+    with pytest.raises(HeadError, match="without fit"):
+        make_head(f"{file}:nothing")
+    with pytest.raises(OptionError, match="no function other"):
+        load_head(f"{file}:other")
+    with pytest.raises(OptionError, match="there is no file"):
+        load_head("./absent.py:f")
+    bundle = Bundle([], None, np.array(["a", "b"]), {}, {})
+    assert bundle.members == []
+
+
+def test_importing_heads_is_cheap() -> None:
+    code = (
+        "import sys, headstock.heads as h; h.HEADS; h.evaluate; h.fit;"
+        "heavy = ('torch', 'lightgbm', 'sklearn', 'xgboost', 'pandas', 'h5py');"
+        "print([m for m in heavy if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "[]"
