@@ -1,0 +1,27 @@
+"""Files -> vectors: an encoder fills one column of the store, once.
+
+Names are imported on first use: torch costs seconds, and decode workers must start without it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "Account": "account",
+    "Encoder": "encoder",
+    "Loader": "encoder",
+    "audio_encoder": "backbones",
+    "encoder_from_recipe": "backbones",
+    "extract": "run",
+    "image_encoder": "backbones",
+    "list_backbones": "backbones",
+}
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

@@ -1,0 +1,146 @@
+"""The closing account of an extraction: what was done, what failed, and where the time went."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from headstock.store.errors import one_line
+
+__all__ = ["Account", "Failure", "SetAccount"]
+
+SHOWN = 10
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row that has no vector: ``code`` to count by, ``line`` to read. ``known``: it failed in
+    an earlier run and was not tried again."""
+
+    id: str
+    code: str
+    line: str
+    known: bool = False
+
+    def text(self) -> str:
+        """One line; the id is left out where the line begins with it."""
+        same = self.line.startswith(f"{self.id}: ")
+        return self.line if same else f"{one_line(self.id, 60)}: {self.line}"
+
+
+@dataclass
+class SetAccount:
+    """One feature set. Rows: ``done`` computed now, ``reused`` taken over (already in the store, or
+    same bytes elsewhere), ``failed``, ``missing`` without a path, ``left`` beyond a limit or a
+    stop. ``encoded`` items went through the encoder in ``calls`` batches. Seconds: ``read`` and
+    ``decode`` summed over workers; ``model``, ``wait`` (for workers) and ``total`` on the clock;
+    ``commit`` beside them in the writer."""
+
+    name: str
+    encoder: str = ""
+    done: int = 0
+    reused: int = 0
+    failed: int = 0
+    missing: int = 0
+    left: int = 0
+    encoded: int = 0
+    calls: int = 0
+    workers: int = 0
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(
+            ("read", "decode", "model", "wait", "commit", "total"), 0.0
+        )
+    )
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Failed rows by code, most frequent first."""
+        return dict(Counter(f.code for f in self.failures).most_common())
+
+    @property
+    def busy(self) -> float:
+        """The share of the time that the model computed, 0..1."""
+        return self.seconds["model"] / self.seconds["total"] if self.seconds["total"] else 0.0
+
+    def advice(self) -> str:
+        """What would make the next run faster; empty when the model is the limit."""
+        waited, total = self.seconds["wait"], self.seconds["total"]
+        if total < 5 or waited < 0.25 * total:
+            return ""
+        return f"the model waited {waited:.0f} of {total:.0f} s for decoding: try more workers (-j)"
+
+    def text(self) -> str:
+        """Some lines for people."""
+        s = self.seconds
+        rate = f", {self.encoded / s['total']:.1f} a second" if s["total"] and self.encoded else ""
+        lines = [
+            f"{self.name}: {self.done} done, {self.reused} reused, {self.failed} failed, "
+            f"{self.missing} without a file"
+            + (f", {self.left} left" if self.left else "")
+            + (f"  [{self.encoder}]" if self.encoder else "")
+        ]
+        if self.encoder:
+            lines.append(
+                f"  {s['total']:.1f} s{rate}; model {s['model']:.1f} s ({self.busy:.0%} busy), "
+                f"reading {s['read']:.1f} s and decoding {s['decode']:.1f} s in "
+                f"{self.workers} workers, writing {s['commit']:.1f} s"
+            )
+        if self.failures:
+            counts = ", ".join(f"{n} {code}" for code, n in self.codes.items())
+            lines.append(f"  failed: {counts}")
+            lines += [f"    {f.text()}" for f in self.failures[:SHOWN]]
+            if len(self.failures) > SHOWN:
+                lines.append(f"    and {len(self.failures) - SHOWN} more: headstock store info")
+        if advice := self.advice():
+            lines.append(f"  {advice}")
+        return "\n".join(lines)
+
+
+@dataclass
+class Account:
+    """What ``extract`` returns: one SetAccount a feature set, by name."""
+
+    sets: dict[str, SetAccount] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        return sum(s.done for s in self.sets.values())
+
+    @property
+    def reused(self) -> int:
+        return sum(s.reused for s in self.sets.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(s.failed for s in self.sets.values())
+
+    @property
+    def calls(self) -> int:
+        """Encoder calls."""
+        return sum(s.calls for s in self.sets.values())
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [f for s in self.sets.values() for f in s.failures]
+
+    def add_columns(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Add sets that came from the manifest's own columns: ``{set: {done, reused, ...}}``."""
+        for name, count in counts.items():
+            known = {k: int(v) for k, v in count.items() if k in SetAccount.__dataclass_fields__}
+            self.sets[name] = SetAccount(name, **known)  # type: ignore[arg-type]
+
+    def text(self) -> str:
+        """The account for people."""
+        return "\n".join(s.text() for s in self.sets.values())
+
+    def to_json(self) -> str:
+        """The account for scripts: ``{"sets": {name: {...}}}``."""
+        body: dict[str, Any] = {}
+        for name, account in self.sets.items():
+            extra = {"codes": account.codes, "busy": account.busy, "advice": account.advice()}
+            body[name] = asdict(account) | extra
+        return json.dumps({"sets": body}, indent=2, allow_nan=False)

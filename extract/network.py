@@ -1,0 +1,251 @@
+"""A network as an Encoder: uint8 pictures in, pooled float32 vectors out, on any device."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import headstock
+from headstock.extract import images
+from headstock.extract.checkpoint import digest
+from headstock.extract.preprocess import ImageLoader, Preprocess
+from headstock.store.errors import OptionError, WeightsError
+from headstock.store.recipe import Recipe
+
+__all__ = ["Network", "NetworkEncoder", "pick_device"]
+
+PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+TILE = 8
+
+
+@dataclass
+class Network:
+    """What a library builds: ``module`` maps (b, 3, h, w) normalised to (b, d) pooled features.
+
+    ``seed`` is set when the weights are untrained; ``file`` is the weights file that was given,
+    ``source`` says in words where weights came from, ``versions`` what built it.
+    """
+
+    module: nn.Module
+    library: str
+    architecture: str
+    preprocess: Preprocess
+    model_args: dict[str, Any] = field(default_factory=dict)
+    pooling: str = "pre-logits"
+    seed: int | None = None
+    file: str | None = None
+    source: str = ""
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def pick_device(asked: str) -> torch.device:
+    """The torch device for ``auto``, ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
+
+    Raises OptionError when it is not there.
+    """
+    kind = asked.partition(":")[0]
+    present = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if asked == "auto":
+        return torch.device(next(k for k in ("cuda", "mps", "cpu") if present[k]))
+    if not present.get(kind, False):
+        here = ", ".join(k for k, there in present.items() if there)
+        raise OptionError(f"device {asked}", "is not available here", f"auto or one of: {here}")
+    return torch.device(asked)
+
+
+@dataclass
+class _Flight:
+    """A batch under way: its vectors, on their way to the host, and the event that ends it."""
+
+    vectors: Tensor
+    done: Any
+    keep: Tensor  # the pinned input must outlive its copy
+
+
+class NetworkEncoder:
+    """Encodes pictures with ``network``.
+
+    On the CPU every forward pass has exactly ``tile`` pictures, the last one repeated to fill it:
+    the kernels chosen, and so the last bits of a vector, then depend neither on ``--batch-size``
+    nor on which rows were already done. On CUDA batches go through pinned memory without blocking,
+    ``in_flight`` of them at a time. With ``compile`` the batch shape is fixed for the same reason.
+    A batch that does not fit in memory is halved, and stays so.
+    """
+
+    modality = "image"
+    feature_names = None
+
+    def __init__(
+        self,
+        name: str,
+        network: Network,
+        device: str = "auto",
+        precision: str = "fp32",
+        tile: int | None = None,
+        compile: bool = False,
+        channels_last: bool = True,
+    ) -> None:
+        if precision not in PRECISIONS:
+            raise OptionError("precision", f"{precision!r} is not known", ", ".join(PRECISIONS))
+        self.name, self.network, self.precision = name, network, precision
+        self.device = pick_device(device)
+        self.loader = ImageLoader(network.preprocess)
+        self._digest = digest(network.module)
+        layout = torch.channels_last if channels_last else torch.contiguous_format
+        self._layout = layout
+        module = network.module.eval().requires_grad_(False)
+        self._module = module.to(self.device, memory_format=layout)  # type: ignore[call-overload]
+        self._forward: Callable[[Tensor], Tensor] = self._module
+        if compile:
+            self._forward = torch.compile(self._module)
+        cuda = self.device.type == "cuda"
+        if cuda:  # fp32 is to mean fp32; TF32 changes the fourth digit
+            torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+        self.batch_size = 256 if cuda else 32
+        self.in_flight = 3 if cuda else 1
+        self.tile = tile or (None if cuda and not compile else self.batch_size if cuda else TILE)
+        self._most: int | None = None  # pictures a pass, once memory has run out
+        shape = (3, *network.preprocess.crop)
+        self._mean = torch.tensor(network.preprocess.mean, device=self.device).view(1, 3, 1, 1)
+        self._std = torch.tensor(network.preprocess.std, device=self.device).view(1, 3, 1, 1)
+        self.dim = self._probe(shape)
+
+    def _probe(self, shape: tuple[int, ...]) -> int:
+        """d, by one forward pass. Raises OptionError when the network does not take this size."""
+        try:
+            out = self._pass(torch.zeros((1, *shape), dtype=torch.uint8))
+        except (RuntimeError, AssertionError, ValueError, TypeError) as error:
+            what = f"does not take {shape[1]} x {shape[2]} pictures: {error}"
+            raise OptionError(self.name, what, "state --input-size or --model-arg") from error
+        if not isinstance(out, Tensor) or out.ndim != 2:
+            raise OptionError(self.name, "gives no (b, d) features", "a model that pools")
+        return int(out.shape[1])
+
+    def recipe(self) -> Recipe:
+        """Library, architecture, weights by digest, preprocessing, decoder rules and precision."""
+        n = self.network
+        weights: dict[str, Any] = {"sha256": self._digest}
+        if n.seed is not None:
+            weights["untrained_seed"] = n.seed
+        fields = {
+            "encoder": n.library,
+            "version": 1,
+            "architecture": n.architecture,
+            "model_args": n.model_args,
+            "weights": weights,
+            "pooling": n.pooling,
+            "preprocess": n.preprocess.recipe(),
+            "decoder": images.RULES,
+            "precision": self.precision,
+        }
+        return Recipe("image", fields)
+
+    def provenance(self) -> dict[str, Any]:
+        """What made the vectors but does not change them beyond rounding."""
+        return {
+            "name": self.name,
+            "weights": self.network.file,
+            "source": self.network.source,
+            "device": str(self.device),
+            "versions": {
+                "headstock": headstock.__version__,
+                "python": platform.python_version(),
+                "torch": torch.__version__,
+                **self.network.versions,
+            },
+        }
+
+    def encode(self, items: Sequence[np.ndarray]) -> np.ndarray:
+        """(b, d) float32 from b pictures (h, w, 3) uint8."""
+        return self.finish(self.start(items))
+
+    def start(self, items: Sequence[np.ndarray]) -> list[_Flight]:
+        """Begin a batch; on CUDA it returns before the device is done."""
+        pixels = torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2)  # channels last already
+        size = min(self.tile or len(pixels), self._most or len(pixels))
+        flights: list[_Flight] = []
+        begin = 0
+        while begin < len(pixels):
+            part = pixels[begin : begin + size]
+            try:
+                flights.append(self._fly(part, size))
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                if size == 1 or not _out_of_memory(error):
+                    raise
+                size = self._most = max(size // 2, 1)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            begin += size
+        return flights
+
+    def finish(self, flights: list[_Flight]) -> np.ndarray:
+        """(b, d) float32 of a batch that ``start`` began."""
+        parts = []
+        for flight in flights:
+            if flight.done is not None:
+                flight.done.synchronize()
+            parts.append(flight.vectors.numpy())
+        return np.concatenate(parts).astype(np.float32, copy=False)
+
+    def _fly(self, pixels: Tensor, size: int) -> _Flight:
+        wanted = len(pixels)
+        if self.tile and wanted < size:
+            pixels = torch.cat([pixels, pixels[-1:].expand(size - wanted, -1, -1, -1)])
+        if self.device.type != "cuda":
+            return _Flight(self._pass(pixels)[:wanted].cpu(), None, pixels)
+        pinned = pixels.pin_memory()
+        out = self._pass(pinned)[:wanted]
+        vectors = torch.empty(out.shape, dtype=out.dtype, pin_memory=True)
+        vectors.copy_(out, non_blocking=True)
+        done = torch.cuda.Event()
+        done.record()
+        return _Flight(vectors, done, pinned)
+
+    def _pass(self, pixels: Tensor) -> Tensor:
+        """(b, d) float32 on the device from (b, 3, h, w) uint8 on the host."""
+        low = PRECISIONS[self.precision]
+        cast = torch.autocast(self.device.type, low) if low is not None else nullcontext()
+        with torch.inference_mode(), cast:
+            moved = pixels.to(self.device, non_blocking=True)
+            batch = moved.to(torch.float32, memory_format=self._layout)
+            batch = batch.div_(255).sub_(self._mean).div_(self._std)
+            return self._forward(batch).float()
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in text
+
+
+def seeded(seed: int, build: Callable[[], nn.Module]) -> nn.Module:
+    """``build()`` with random weights that ``seed`` alone determines."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return build()
+
+
+def untrained(name: str, seed: int | None) -> str:
+    """``name`` marked when its weights are random, so that no table hides it."""
+    return name if seed is None else f"{name}[untrained:{seed}]"
+
+
+def option_error(name: str, error: Exception) -> OptionError:
+    """For model arguments that the library's constructor refuses."""
+    return OptionError(name, f"cannot be built: {error}", "see --model-arg")
+
+
+def weights_error(name: str, error: Exception) -> WeightsError:
+    """For weights that the library's own loader refuses."""
+    return WeightsError(name, f"weights did not load: {error}", "give --weights FILE")

@@ -1,0 +1,144 @@
+"""Reading one file on purpose: inside the data root, a plain file, of bounded size, hashed.
+
+A manifest comes from anywhere. Unless the caller widens it, a path must resolve (symbolic links
+followed) to a plain file inside a data root; a FIFO would block for ever, a device never end, and
+``../../etc/passwd`` is nobody's picture.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from headstock.store.errors import ItemError
+
+__all__ = ["Done", "Reader", "Task", "perform", "stat_of"]
+
+MAX_BYTES = 2 << 30
+NOTHING = bytes(32)
+
+
+@dataclass(frozen=True)
+class Reader:
+    """``root``: what relative paths are relative to. ``inside``: folders, resolved, one of which a
+    file must lie in; empty for anywhere."""
+
+    root: str = ""
+    inside: tuple[str, ...] = ()
+    max_bytes: int = MAX_BYTES
+
+    def path(self, path: str) -> str:
+        return os.path.join(self.root, path)
+
+    def read(self, path: str) -> tuple[bytes, tuple[int, int]]:
+        """The bytes at ``path`` and (size, mtime_ns) as they were; -1 where the file changed
+        while it was read, so that it is looked at again.
+
+        Raises ItemError with one of the codes ``unsafe-path``, ``missing``, ``not-a-file``,
+        ``unreadable``, ``too-large``, ``out-of-memory``.
+        """
+        try:
+            place = os.path.realpath(self.path(path))
+            if self.inside and not any(_within(place, root) for root in self.inside):
+                fix = "move it inside, or name its folder as a data root"
+                raise ItemError(path, "leads out of the data root", fix, code="unsafe-path")
+            descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError as error:
+            raise ItemError(path, "no such file", "check the path", code="missing") from error
+        except ValueError as error:  # NUL in the name
+            raise ItemError(path, "not a file name", "check the path", "unsafe-path") from error
+        except OSError as error:
+            what = error.strerror or "cannot be opened"
+            raise ItemError(path, what, "check the file's permissions", "unreadable") from error
+        with os.fdopen(descriptor, "rb", buffering=0) as file:
+            return self._all(path, file)
+
+    def _all(self, path: str, file: Any) -> tuple[bytes, tuple[int, int]]:
+        before = os.fstat(file.fileno())
+        if not stat.S_ISREG(before.st_mode):
+            raise ItemError(path, "is not a plain file", "check the path", code="not-a-file")
+        if before.st_size > self.max_bytes:
+            what = f"{before.st_size:,} bytes, more than {self.max_bytes:,}"
+            raise ItemError(path, what, "split it", code="too-large")
+        try:
+            data = file.readall()
+        except OSError as error:
+            what = error.strerror or "cannot be read"
+            raise ItemError(path, what, "check the disk", code="unreadable") from error
+        except MemoryError as error:
+            raise ItemError(path, "too large to read", "split it", "out-of-memory") from error
+        after = os.fstat(file.fileno())
+        steady = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
+        same = steady and len(data) == before.st_size
+        return data, (before.st_size, before.st_mtime_ns) if same else (-1, -1)
+
+
+def _within(place: str, root: str) -> bool:
+    return os.path.commonpath((place, root)) == root
+
+
+@dataclass(frozen=True)
+class Task:
+    """Read, hash and decode ``path``; ``known`` is the digest of bytes whose vector exists."""
+
+    number: int
+    path: str
+    known: bytes | None = None
+
+
+@dataclass
+class Done:
+    """What became of a Task. ``item`` is None when it failed (``error``: code, line) or when its
+    bytes are the ``known`` ones. ``read`` and ``decode`` are seconds."""
+
+    number: int
+    digest: bytes = NOTHING
+    stat: tuple[int, int] = (-1, -1)
+    item: Any = None
+    error: tuple[str, str] | None = None
+    read: float = 0.0
+    decode: float = 0.0
+
+
+def perform(task: Task, reader: Reader, loader: Callable[[bytes], Any]) -> Done:
+    """Do one task. No failure of the file, or of the loader on it, leaves as an exception."""
+    done = Done(task.number)
+    begin = time.perf_counter()
+    try:
+        data, done.stat = reader.read(task.path)
+        done.digest = hashlib.sha256(data).digest()
+        done.read = time.perf_counter() - begin
+        if done.digest != task.known:
+            done.item = loader(data)
+    except ItemError as error:
+        done.error = error.code, str(_at(task.path, error))
+        done.item = None
+    except MemoryError:
+        error = ItemError(task.path, "decoding needs too much memory", code="out-of-memory")
+        done.error = error.code, str(error)
+    except Exception as bug:  # noqa: BLE001  a loader may be anybody's: one bad item, one row
+        error = ItemError(task.path, f"{type(bug).__name__}: {bug}", code="loader-error")
+        done.error = error.code, str(error)
+    done.decode = time.perf_counter() - begin - done.read
+    if done.digest == NOTHING:  # never read: what lies there now is what will be compared
+        done.stat = stat_of(reader.path(task.path))
+    return done
+
+
+def stat_of(path: str) -> tuple[int, int]:
+    """(size, mtime_ns) of what ``path`` leads to; (-1, -1) when that is nothing."""
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return -1, -1
+    return found.st_size, found.st_mtime_ns
+
+
+def _at(path: str, error: ItemError) -> ItemError:
+    """``error`` with the row's path for the loader's general word."""
+    return ItemError(path, error.what, error.fix, error.code)

@@ -1,0 +1,97 @@
+"""Commits batches in order in a thread of its own, so that the model never waits for a disk."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import threading
+import time
+from types import TracebackType
+
+import numpy as np
+from tqdm import tqdm
+
+from headstock.extract.account import Failure, SetAccount
+from headstock.store import OK, Batch, FeatureStore
+
+__all__ = ["Writer"]
+
+AHEAD = 4  # batches that may wait for the disk
+
+
+class Writer:
+    """A context in which batches for one set are committed; leaving it waits for all of them.
+
+    A row is counted, and drawn on the progress bar, when its commit has returned. An error of the
+    store is raised at the next ``put`` or on leaving.
+    """
+
+    def __init__(
+        self, store: FeatureStore, name: str, tally: SetAccount, total: int, progress: bool
+    ) -> None:
+        self._store, self._name, self._tally = store, name, tally
+        self._queue: queue.Queue[tuple[Batch, set[str]] | None] = queue.Queue(AHEAD)
+        self._waiting: dict[bytes, np.ndarray] = {}  # vectors put and not yet in the store
+        self._lock = threading.Lock()  # around the store: reading and committing take turns
+        self._error: BaseException | None = None
+        self._bar = tqdm(
+            total=total, desc=name, unit="row", disable=not progress, file=sys.stderr, smoothing=0.1
+        )
+        self._thread = threading.Thread(target=self._work, name="headstock-writer", daemon=True)
+
+    def __enter__(self) -> Writer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
+    ) -> None:
+        self._queue.put(None)
+        self._thread.join()
+        self._bar.close()
+        if self._error is not None and kind is None:
+            raise self._error
+
+    def put(self, batch: Batch, fresh: set[str]) -> None:
+        """Queue ``batch``; ``fresh``: ids that were computed for it. Raises the store's errors."""
+        if self._error is not None:
+            raise self._error
+        for at in np.flatnonzero(batch.status == OK).tolist():
+            self._waiting[batch.digest[at].tobytes()] = batch.x[at]
+        self._queue.put((batch, fresh))
+
+    def find(self, digest: bytes) -> np.ndarray | None:
+        """The vector (d,) of bytes that were put or stored before."""
+        vector = self._waiting.get(digest)
+        if vector is not None:
+            return vector
+        with self._lock:
+            key = np.frombuffer(digest, dtype=np.uint8)[None]
+            return self._store.by_digest(self._name, key).get(digest)
+
+    def _work(self) -> None:
+        while (put := self._queue.get()) is not None:
+            if self._error is not None:
+                continue  # keep draining: whoever puts must not block
+            batch, fresh = put
+            begin = time.perf_counter()
+            try:
+                with self._lock:
+                    self._store.commit(self._name, batch)
+            except BaseException as error:  # noqa: BLE001  raised in the caller's thread
+                self._error = error
+                continue
+            self._tally.seconds["commit"] += time.perf_counter() - begin
+            self._count(batch, fresh)
+
+    def _count(self, batch: Batch, fresh: set[str]) -> None:
+        tally = self._tally
+        ok = {i for i, s in zip(batch.ids, batch.status.tolist()) if s == OK}
+        tally.done += len(ok & fresh)
+        tally.reused += len(ok - fresh)
+        tally.failed += len(batch.ids) - len(ok)
+        tally.failures += [Failure(*error) for error in batch.errors]
+        for digest in {d.tobytes() for d in batch.digest}:
+            self._waiting.pop(digest, None)
+        self._bar.set_postfix(failed=tally.failed, refresh=False)
+        self._bar.update(len(batch.ids))
