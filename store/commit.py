@@ -202,9 +202,12 @@ def replace(source: Path, target: Path) -> None:
             except OSError as error:
                 if error.errno not in NO_LINKS:
                     raise
-                with open(temp, "xb") as fresh:
-                    _copy(source, fresh.fileno())
-                    os.fsync(fresh.fileno())
+                fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                try:
+                    _copy(source, fd)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
             os.replace(temp, target)
         finally:
             with suppress(FileNotFoundError):

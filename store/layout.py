@@ -19,6 +19,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from math import prod
 from typing import Any
 
 import h5py
@@ -48,7 +49,7 @@ class Region:
 
     @property
     def nbytes(self) -> int:
-        return int(np.prod(self.shape, dtype=object)) * self.dtype.itemsize
+        return prod(self.shape) * self.dtype.itemsize
 
     @property
     def end(self) -> int:
@@ -160,13 +161,12 @@ class Plan:
             crc = zlib.crc32(pages.span(start, end), crc)
         pages.seek(regions[SKELETON].offset)
         pages.write(np.array([crc], "<u4").tobytes())
-        for page in sorted(pages.pages):
-            start = page * PAGE
-            # a page may hold metadata before or after data: never write over the data
-            for low, high in gaps({k: r for k, r in regions.items() if k != SKELETON}, self.length):
-                low, high = max(low, start), min(high, start + PAGE)
-                if low < high:
-                    yield low, bytes(pages.span(low, high))
+        # a page may hold metadata before or after data: never write over the data
+        data = {path: r for path, r in regions.items() if path != SKELETON}
+        for low, high in gaps(data, self.length):
+            for page in sorted(p for p in pages.pages if low < (p + 1) * PAGE and p * PAGE < high):
+                start, end = max(low, page * PAGE), min(high, (page + 1) * PAGE)
+                yield start, bytes(pages.span(start, end))
 
     def pack(self, arrays: Mapping[str, np.ndarray]) -> bytearray:
         """The whole file in memory, for small ones."""

@@ -189,30 +189,26 @@ class State:
             column.stat[:m] = self.file.column(f"{base}/stat")
             column.seq[:m] = self.file.column(f"{base}/seq")
             column.errors = self._errors(declared.name)
-        mine = []
+        said = []
         for name in self.listing.shards:
             if name.rsplit("-", 1)[0] == f"shard-{declared.name}":
                 with self._file(self.depot.directory / name, "shard") as file:
-                    mine.append((int(file.meta["seq"]), name, int(file.meta["epoch"])))
-        for seq, name, epoch in sorted(mine):
-            if epoch == declared.epoch:
-                self._lay(column, name, seq)
+                    if file.meta["epoch"] == declared.epoch:
+                        said.append((int(file.meta["seq"]), name, read_batch(file)))
+        for seq, name, batch in sorted(said, key=lambda each: each[:2]):
+            try:
+                rows = np.array([self.index[i] for i in batch.ids], dtype=np.int64)
+            except KeyError as error:
+                where = self.depot.directory / name
+                raise StoreDamaged(where, f"holds row {error}, the store has none") from error
+            self.clock = max(self.clock, seq)
+            column.lay(name, seq, rows, batch)
         return column
 
     def _errors(self, name: str) -> dict[int, tuple[str, str]]:
         rows = self.file.column(f"/errors/{name}/row").tolist()
         codes, lines = (self.file.texts(f"/errors/{name}/{c}") for c in ("code", "line"))
         return dict(zip(rows, zip(codes, lines, strict=True), strict=True))
-
-    def _lay(self, column: Column, name: str, seq: int) -> None:
-        with self._file(self.depot.directory / name, "shard") as file:
-            batch = read_batch(file)
-            try:
-                rows = np.array([self.index[i] for i in batch.ids], dtype=np.int64)
-            except KeyError as error:
-                raise StoreDamaged(file.path, f"holds a row {error} the store has not") from error
-        self.clock = max(self.clock, seq)
-        column.lay(name, seq, rows, batch)
 
     # --- vectors
 

@@ -1,0 +1,62 @@
+"""The scenes that are killed, cut, spoilt and interrupted: a store before, and what then happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from world import Story, Tell, Wanted, extract, wanted
+
+from headstock.store import FeatureStore, Items
+
+
+@dataclass(frozen=True)
+class Scene:
+    """``before`` prepares a store and tells its story, ``act`` is what gets disturbed, ``goal`` the
+    rows that a run afterwards must reach."""
+
+    name: str
+    before: Callable[[Path, Story], None]
+    act: Callable[[Path, Tell], None]
+    goal: Wanted
+
+
+def _nothing(path: Path, story: Story) -> None:
+    """No store yet."""
+
+
+def _half(path: Path, story: Story) -> None:
+    """Eight rows compacted."""
+    extract(path, wanted(8), story.tell)
+
+
+def _waiting(path: Path, story: Story) -> None:
+    """Eight rows compacted, then changed, added and relabelled ones waiting for a compaction."""
+    extract(path, wanted(8), story.tell)
+    extract(path, wanted(12, 1, "b", (2, 5)), story.tell, compact=False)
+
+
+def _compact(path: Path, tell: Tell) -> None:
+    with FeatureStore.open(path, "a") as store:
+        store.compact()
+
+
+def _label(path: Path, tell: Tell) -> None:
+    ids = list(wanted(8))
+    for label in ("c", "d"):
+        with FeatureStore.open(path, "a") as store:
+            for identity in ids:
+                tell("try", "label", identity, label)
+            store.register(Items.of(ids, label=[label] * len(ids)))
+            for identity in ids:
+                tell("ack", "label", identity, label)
+
+
+_more = wanted(12, 1, "b", (2, 5))
+SCENES = [
+    Scene("extract", _nothing, lambda path, tell: extract(path, wanted(12), tell), wanted(12)),
+    Scene("extend", _half, lambda path, tell: extract(path, _more, tell), _more),
+    Scene("compact", _waiting, _compact, _more),
+    Scene("label", _half, _label, wanted(8, label="d")),
+]
