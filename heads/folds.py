@@ -103,7 +103,7 @@ class FoldPlan:
                 path, f"is no fold plan ({error})", "give a folds.json of a run"
             ) from error
 
-    def align(self, ids: Sequence[str]) -> FoldPlan:
+    def align(self, ids: Sequence[str] | np.ndarray) -> FoldPlan:
         """The same plan with its rows in the order of ``ids``, which must be the same rows.
 
         Raises HeadError naming the rows that one side lacks.
@@ -127,11 +127,11 @@ class FoldPlan:
 
 
 def make_folds(
-    y: Sequence[Any],
+    y: Sequence[Any] | np.ndarray,
     folds: int | str = 5,
     *,
-    ids: Sequence[str] | None = None,
-    groups: Sequence[Any] | None = None,
+    ids: Sequence[str] | np.ndarray | None = None,
+    groups: Sequence[Any] | np.ndarray | None = None,
     given: Sequence[Any] | None = None,
     repeats: int = 1,
     seed: int = 0,

@@ -11,7 +11,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from headstock.heads import HEADS, Bundle, Predictions, fit
-from headstock.heads.bundle import fit_rows
+from headstock.heads.fitting import fit_rows
 from headstock.heads.folds import make_folds
 from headstock.heads.rows import Rows
 from headstock.store import FeatureStore, Items, Recipe
@@ -164,8 +164,8 @@ def test_damage_is_one_line_whatever_it_is(store, tmp_path: Path) -> None:
             for change in (lambda a: a[:-1], lambda a: a * 0 - 7, lambda a: a.reshape(-1)[:0]):
                 rewrite(path, body, {**arrays, key: change(arrays[key])})
                 # Other numbers of the right form are another model, not a broken one
-                    with contextlib.suppress(HeadstockError):
-                        assert np.isfinite(Bundle.load(path).predict(store).proba).all()
+                with contextlib.suppress(HeadstockError):
+                    assert np.isfinite(Bundle.load(path).predict(store).proba).all()
             less = {k: v for k, v in arrays.items() if k != key}
             rewrite(path, body, less)
             with pytest.raises(BundleError):
