@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
@@ -65,22 +67,32 @@ def pick_device(asked: str) -> torch.device:
 
 
 @dataclass
-class _Flight:
-    """A batch under way: its vectors, on their way to the host, and the event that ends it."""
+class _OnDevice:
+    """A batch under way on CUDA: its vectors, on their way to the host, and the events around."""
 
     vectors: Tensor
+    begun: Any
     done: Any
-    keep: Tensor  # the pinned input must outlive its copy
+    pixels: Tensor  # the pinned input must outlive its copy
+
+    def result(self) -> tuple[Tensor, float]:
+        self.done.synchronize()
+        return self.vectors, self.begun.elapsed_time(self.done) / 1000
+
+    def cancel(self) -> bool:
+        return False
 
 
 class NetworkEncoder:
     """Encodes pictures with ``network``.
 
-    On the CPU every forward pass has exactly ``tile`` pictures, the last one repeated to fill it:
-    the kernels chosen, and so the last bits of a vector, then depend neither on ``--batch-size``
-    nor on which rows were already done. On CUDA batches go through pinned memory without blocking,
-    ``in_flight`` of them at a time. With ``compile`` the batch shape is fixed for the same reason.
-    A batch that does not fit in memory is halved, and stays so.
+    On the CPU a batch is cut into tiles of exactly ``tile`` pictures (the last one repeated to fill
+    it), each computed by one thread alone, as many at a time as there are cores. Threads that never
+    wait for each other inside a layer make about twice the pictures a core of torch's own
+    parallelism, far more on a busy machine, and the last bits of a vector depend neither on
+    ``--batch-size`` nor on the number of cores nor on which rows were already done. On CUDA batches
+    go through pinned memory without blocking. ``in_flight`` batches are under way at a time. With
+    ``compile`` the batch shape is fixed. What does not fit in memory is halved, and stays so.
     """
 
     modality = "image"
@@ -109,12 +121,16 @@ class NetworkEncoder:
         self._forward: Callable[[Tensor], Tensor] = self._module
         if compile:
             self._forward = torch.compile(self._module)
-        cuda = self.device.type == "cuda"
+        cuda, cpu = self.device.type == "cuda", self.device.type == "cpu"
         if cuda:  # fp32 is to mean fp32; TF32 changes the fourth digit
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self.batch_size = 256 if cuda else 32
-        self.in_flight = 3 if cuda else 1
-        self.tile = tile or (None if cuda and not compile else self.batch_size if cuda else TILE)
+        self.threads = torch.get_num_threads() if cpu and not compile else 1
+        alone = (torch.set_num_threads, (1,)) if self.threads > 1 else (None, ())
+        self._pool = ThreadPoolExecutor(self.threads, "headstock-model", *alone)
+        self.batch_size = 256 if cuda else max(32, 2 * TILE * self.threads)
+        self.in_flight = 3 if cuda else 2
+        self.tile = tile or (TILE if cpu else self.batch_size if compile else None)
+        self.model_seconds = 0.0  # in which the device, or each of the threads, computed
         self._most: int | None = None  # pictures a pass, once memory has run out
         shape = (3, *network.preprocess.crop)
         self._mean = torch.tensor(network.preprocess.mean, device=self.device).view(1, 3, 1, 1)
@@ -170,48 +186,63 @@ class NetworkEncoder:
         """(b, d) float32 from b pictures (h, w, 3) uint8."""
         return self.finish(self.start(items))
 
-    def start(self, items: Sequence[np.ndarray]) -> list[_Flight]:
-        """Begin a batch; on CUDA it returns before the device is done."""
+    def start(self, items: Sequence[np.ndarray]) -> list[Any]:
+        """Begin a batch and return; ``finish`` takes what it gives."""
         pixels = torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2)  # channels last already
         size = min(self.tile or len(pixels), self._most or len(pixels))
-        flights: list[_Flight] = []
-        begin = 0
-        while begin < len(pixels):
-            part = pixels[begin : begin + size]
-            try:
-                flights.append(self._fly(part, size))
-            except RuntimeError as error:  # torch.OutOfMemoryError is one
-                if size == 1 or not _out_of_memory(error):
-                    raise
-                size = self._most = max(size // 2, 1)
-                if self.device.type == "cuda":
-                    torch.cuda.empty_cache()
-                continue
-            begin += size
-        return flights
+        tiles = [self._filled(part, size) for part in pixels.split(size)]
+        if self.device.type == "cuda":
+            return [len(items), *map(self._fly, tiles)]
+        return [len(items), *(self._pool.submit(self._timed, tile) for tile in tiles)]
 
-    def finish(self, flights: list[_Flight]) -> np.ndarray:
+    def finish(self, flights: list[Any]) -> np.ndarray:
         """(b, d) float32 of a batch that ``start`` began."""
+        wanted, *tiles = flights
         parts = []
-        for flight in flights:
-            if flight.done is not None:
-                flight.done.synchronize()
-            parts.append(flight.vectors.numpy())
-        return np.concatenate(parts).astype(np.float32, copy=False)
+        for tile in tiles:
+            vectors, seconds = tile.result()
+            self.model_seconds += seconds / self.threads
+            parts.append(vectors.numpy())
+        return np.concatenate(parts)[:wanted].astype(np.float32, copy=False)
 
-    def _fly(self, pixels: Tensor, size: int) -> _Flight:
-        wanted = len(pixels)
-        if self.tile and wanted < size:
-            pixels = torch.cat([pixels, pixels[-1:].expand(size - wanted, -1, -1, -1)])
-        if self.device.type != "cuda":
-            return _Flight(self._pass(pixels)[:wanted].cpu(), None, pixels)
+    def abandon(self, flights: list[Any]) -> None:
+        """Drop a batch that ``start`` began: what has not begun will not."""
+        for tile in flights[1:]:
+            tile.cancel()
+
+    def _filled(self, pixels: Tensor, size: int) -> Tensor:
+        """``pixels`` brought to ``size`` where the shape is fixed."""
+        short = size - len(pixels) if self.tile else 0
+        return torch.cat([pixels, pixels[-1:].expand(short, -1, -1, -1)]) if short else pixels
+
+    def _timed(self, pixels: Tensor) -> tuple[Tensor, float]:
+        begin = time.perf_counter()
+        vectors = self._spared(pixels).cpu()
+        return vectors, time.perf_counter() - begin
+
+    def _fly(self, pixels: Tensor) -> _OnDevice:
+        begun, done = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         pinned = pixels.pin_memory()
-        out = self._pass(pinned)[:wanted]
+        begun.record()
+        out = self._spared(pinned)
         vectors = torch.empty(out.shape, dtype=out.dtype, pin_memory=True)
         vectors.copy_(out, non_blocking=True)
-        done = torch.cuda.Event()
         done.record()
-        return _Flight(vectors, done, pinned)
+        return _OnDevice(vectors, begun, done, pinned)
+
+    def _spared(self, pixels: Tensor) -> Tensor:
+        """``_pass``, in halves when the device has too little memory."""
+        if len(pixels) <= (self._most or len(pixels)):
+            try:
+                return self._pass(pixels)
+            except RuntimeError as error:  # torch.OutOfMemoryError is one
+                if len(pixels) == 1 or not _out_of_memory(error):
+                    raise
+            self._most = max(len(pixels) // 2, 1)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        half = len(pixels) // 2
+        return torch.cat([self._spared(pixels[:half]), self._spared(pixels[half:])])
 
     def _pass(self, pixels: Tensor) -> Tensor:
         """(b, d) float32 on the device from (b, 3, h, w) uint8 on the host."""
