@@ -12,6 +12,7 @@ from headstock.heads.engine import cross_fit, fit_head
 from headstock.heads.folds import FoldPlan
 from headstock.heads.fusion import FUSIONS, make_fusion
 from headstock.heads.head import make_head
+from headstock.heads.hygiene import clean, find_duplicates
 from headstock.heads.leaderboard import DEFAULT_HEADS, plan_for
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.store.errors import OptionError
@@ -31,15 +32,18 @@ def fit(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
+    dedupe: str = "group",
 ) -> Bundle:
     """Fit on a store's labelled rows outside the test split.
 
     One head on ``on`` (by default all sets side by side), or with a late ``fusion`` each of
     ``heads`` (by default ``head`` alone; for ``stacked`` the default heads) on each single set of
-    ``on``, joined by a fusion learned from out-of-fold probabilities.
+    ``on``, joined by a fusion learned from out-of-fold probabilities. The other settings are those
+    of ``evaluate``; the folds are what calibration and fusion hold out by.
     """
     on = on or "+".join(store.sets)
     rows, _, account = read_rows(store, [on], group=group, missing=missing)
+    rows, account["dropped"] = clean(rows, None, find_duplicates(rows), dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
     bundle = fit_rows(rows, plan, head, on, fusion, heads, seed=seed, options=options)
     for name in account["sets"]:

@@ -199,14 +199,20 @@ def _deal_groups(codes: np.ndarray, keys: np.ndarray, folds: int, seed: int) -> 
     share = np.bincount(codes, minlength=k)
     order = np.random.default_rng(seed).permutation(groups)
     order = order[np.argsort(-table[order].std(axis=1), kind="stable")]
+    size = table.sum(axis=1)
     load = np.zeros((folds, k))
     home = np.empty(groups, dtype=np.int64)
-    for group in order:
+    for group in order[size[order] > 1]:
         best = min(
             range(folds),
             key=lambda f: (_spread(load, table[group], f, share), load[f].sum()),
         )
         load[best] += table[group]
+        home[group] = best
+    for group in order[size[order] == 1]:  # single rows last, to level what the groups left
+        label = table[group].argmax()
+        best = int(np.lexsort((load.sum(axis=1), load[:, label]))[0])
+        load[best, label] += 1
         home[group] = best
     return home[keys]
 

@@ -10,11 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.compare import against_best, group_interval
 from headstock.heads.engine import Answer, cross_fit
 from headstock.heads.evaluation import Evaluation
 from headstock.heads.folds import FoldPlan, make_folds
 from headstock.heads.fusion import FUSIONS, cross_fuse, fuse_on
 from headstock.heads.head import make_head
+from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
 from headstock.heads.metrics import score
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.store.errors import OptionError
@@ -57,6 +59,8 @@ def evaluate(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
+    dedupe: str = "group",
+    doubts: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Score heads on a store's labelled rows.
@@ -64,19 +68,28 @@ def evaluate(
     on: sets or sums of sets (``image+audio`` stands side by side, which is early fusion); by
     default every set, and all of them together. folds: a number, ``group-out`` (each value of
     ``group`` once), ``given:COLUMN`` (each value of that column once) or a saved plan. progress is
-    called with fits done, fits in all, and the system's name. Rows of split ``test`` are scored
-    once, apart, by the refit on all other labelled rows.
+    called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
+    vector, or ``exclude`` them. dedupe: what becomes of rows with the same bytes or nearly the same
+    vector: ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does nothing; they are
+    reported always. doubts: rank doubtful labels (needs cleanlab). Rows of split ``test`` are
+    scored once, apart, by the refit on all other labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
-    rows, test, account = read_rows(store, names, group=group, missing=missing)
+    found_rows, test, account = read_rows(store, names, group=group, missing=missing)
+    found = find_duplicates(found_rows, test)
+    rows, dropped = clean(found_rows, test, found, dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=repeats, seed=seed)
     result = evaluate_rows(
         rows, heads, names, fusions, plan, test=test, seed=seed, options=options, progress=progress
     )
-    result.settings = {
-        **result.settings,
+    result.hygiene = hygiene_report(found_rows, test, found, plan, dedupe, dropped)
+    if doubts:
+        leader = result.proba[result.leaderboard[0]["name"]]
+        result.hygiene["label_doubts"] = label_doubts(leader, rows.codes, rows.ids, rows.classes)
+    result.settings |= {
         "store": str(store.path),
         "missing": missing,
+        "dedupe": dedupe,
         "rows": account,
     }
     for name in account["sets"]:
@@ -121,6 +134,10 @@ def plan_for(
                 "folds", f"there is no column {column}", f"one of {error.args[0]}"
             ) from error
         given, folds, group = [values[i] for i in rows.ids], "given", column
+    if folds == "group-out" and group is None:
+        raise OptionError("folds", "group-out needs a column", "name it as the group")
+    if rows.groups is not None and group is None:
+        group = "duplicates"
     return make_folds(
         rows.classes[rows.codes],
         folds,
@@ -215,13 +232,19 @@ def evaluate_rows(
             line["test"] = score(answer.test[None], test.codes)
         board.append(line)
     board.sort(key=lambda r: (-r["accuracy"]["value"], r["log_loss"]))
+    proba = {name: a.proba[0] for name, a in answers.items()}
+    if rows.groups is not None:
+        for line in board:
+            right = proba[line["name"]].argmax(axis=1) == rows.codes
+            line["accuracy"]["by_group"] = group_interval(right, rows.groups, seed)
     return Evaluation(
         ids=rows.ids,
         codes=rows.codes,
         classes=rows.classes,
         folds=plan,
         leaderboard=board,
-        proba={name: a.proba[0] for name, a in answers.items()},
+        proba=proba,
+        comparisons=against_best(board, proba, rows.codes, rows.groups, seed),
         settings={
             "heads": heads,
             "on": on,

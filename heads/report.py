@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from headstock.heads.hygiene import hygiene_lines
 from headstock.store.errors import one_line
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def leaderboard_text(result: Evaluation, width: int | None = None) -> str:
         lines.append(
             f"{account['excluded_incomplete']} labelled rows lack a vector and are left out"
         )
+    lines += hygiene_lines(result.hygiene)
     lines += ["", text_table(HEADER, [_cells(r, r) for r in result.leaderboard], width)]
     tested = [r for r in result.leaderboard if "test" in r]
     if tested and result.test_ids is not None:
@@ -36,9 +38,30 @@ def leaderboard_text(result: Evaluation, width: int | None = None) -> str:
             f"test split, {len(result.test_ids)} rows, scored once by the refit on all {n}:",
         ]
         lines.append(text_table(HEADER[:-1], [_cells(r, r["test"])[:-1] for r in tested], width))
+    lines += _verdicts(result)
+    for doubt in result.hygiene.get("label_doubts", []):
+        name, label, likely = (one_line(doubt[key], 60) for key in ("id", "label", "likely"))
+        lines.append(f"label in doubt: {name} is {label}, looks like {likely}")
     for row in result.leaderboard:
         lines += [f"note: {row['name']}: {one_line(note, 160)}" for note in row.get("notes", [])]
     return "\n".join(lines)
+
+
+def _verdicts(result: Evaluation) -> list[str]:
+    """What the comparisons with the first system say, in words."""
+    if not result.comparisons:
+        return []
+    leader = result.comparisons[0]["a"]
+    same = [c["b"] for c in result.comparisons if c["verdict"] != "better"]
+    clear = len(result.comparisons) - len(same)
+    lines = [
+        "",
+        f"{leader} is first; it is better than {clear} of the other {len(result.comparisons)}",
+    ]
+    if same:
+        shown = ", ".join(same[:6]) + (f" and {len(same) - 6} more" if len(same) > 6 else "")
+        lines.append(f"not distinguishable from it on these rows: {shown}")
+    return lines
 
 
 def _cells(row: dict[str, Any], scores: dict[str, Any]) -> list[str]:

@@ -36,6 +36,17 @@ class Rows:
     def __len__(self) -> int:
         return len(self.ids)
 
+    def take(self, which: np.ndarray) -> Rows:
+        """The rows at ``which``, by number."""
+        return Rows(
+            ids=self.ids[which],
+            X={name: X[which] for name, X in self.X.items()},
+            codes=self.codes[which],
+            classes=self.classes,
+            groups=None if self.groups is None else self.groups[which],
+            digests={name: digest[which] for name, digest in self.digests.items()},
+        )
+
     def matrix(self, on: str) -> tuple[np.ndarray, dict[str, slice]]:
         """(n, sum d) float32 of the sets in ``on`` side by side, and each set's columns."""
         parts = parts_of(on)

@@ -1,0 +1,240 @@
+"""What to know of the rows before any score: duplicates, their labels, groups on both sides."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.folds import FoldPlan
+from headstock.heads.rows import Rows
+from headstock.heads.scaling import Standard
+from headstock.store.errors import HeadError, OptionError
+
+__all__ = [
+    "DEDUPE",
+    "Duplicates",
+    "clean",
+    "find_duplicates",
+    "hygiene_lines",
+    "hygiene_report",
+    "label_doubts",
+]
+
+DEDUPE = ("group", "drop", "keep")
+NEAR = 0.98
+"""Cosine of standardised vectors from which two rows count as near duplicates: re-encodings of one
+sound reach it, different recordings of one word by one speaker do not."""
+LARGEST = 60_000
+"""Rows above which near duplicates are not searched: the search is quadratic."""
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Clusters of alike rows over training rows followed by test rows (n + m in all).
+
+    exact, near: {set: list of row-number arrays}; ``skipped`` says why a search was left out.
+    """
+
+    exact: dict[str, list[np.ndarray]]
+    near: dict[str, list[np.ndarray]]
+    skipped: list[str] = field(default_factory=list)
+
+    def keys(self, total: int) -> np.ndarray:
+        """(total,) one number for all rows that any cluster, in any set, ties together."""
+        clusters = [c for by in (self.exact, self.near) for found in by.values() for c in found]
+        if not clusters:
+            return np.arange(total)
+        a = np.concatenate([np.full(len(c) - 1, c[0]) for c in clusters])
+        return _components(a, np.concatenate([c[1:] for c in clusters]), total)
+
+
+def _components(a: np.ndarray, b: np.ndarray, total: int) -> np.ndarray:
+    from scipy.sparse import coo_matrix
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_matrix((np.ones(len(a), dtype=bool), (a, b)), shape=(total, total))
+    return connected_components(graph, directed=False)[1]
+
+
+def _clusters(keys: np.ndarray) -> list[np.ndarray]:
+    """Row numbers of each key that more than one row has."""
+    order = np.argsort(keys, kind="stable")
+    cuts = np.flatnonzero(np.diff(keys[order])) + 1
+    return [np.sort(part) for part in np.split(order, cuts) if len(part) > 1]
+
+
+def find_duplicates(rows: Rows, test: Rows | None = None, near: float = NEAR) -> Duplicates:
+    """Rows with the same bytes (by digest), and near duplicates by cosine, set by set."""
+    exact, close, skipped = {}, {}, []
+    both = [rows] if test is None else [rows, test]
+    for name in rows.X:
+        digests = [r.digests[name] for r in both if name in r.digests]
+        if len(digests) == len(both):
+            whole = np.ascontiguousarray(np.concatenate(digests))
+            names = whole.view(f"V{whole.shape[1]}").ravel()
+            keys = np.unique(names, return_inverse=True)[1]
+            exact[name] = _clusters(keys.ravel())
+        total = sum(map(len, both))
+        if total > LARGEST:
+            skipped.append(f"{name}: near duplicates are not searched above {LARGEST} rows")
+            continue
+        X = np.concatenate([r.X[name] for r in both])
+        close[name] = _near(X, near)
+    return Duplicates(exact, close, skipped)
+
+
+def _near(X: np.ndarray, threshold: float) -> list[np.ndarray]:
+    """Clusters of rows of X (n, d) tied by cosine >= threshold of standardised columns.
+
+    Wide rows are screened by a random projection to 128 columns: its cosines err by at most
+    (1 - c^2) / sqrt(128) in standard deviation, so 0.03 below the threshold misses none in effect;
+    the pairs that pass are measured exactly.
+    """
+    Z = Standard.of(X)(X)
+    Z /= np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), 1e-12)
+    n, d = Z.shape
+    screen, slack = Z, 0.0
+    if d > 256:
+        screen = Z @ np.random.default_rng(0).normal(size=(d, 128)).astype(np.float32)
+        screen /= np.maximum(np.linalg.norm(screen, axis=1, keepdims=True), 1e-12)
+        slack = 0.03
+    left: list[np.ndarray] = []
+    right: list[np.ndarray] = []
+    for start in range(0, n, 1024):
+        stop = min(start + 1024, n)
+        similarity = screen[start:stop] @ screen[:stop].T
+        i, j = np.nonzero(similarity >= threshold - slack)
+        i += start
+        i, j = i[j < i], j[j < i]
+        for part in range(0, len(i), 65536):  # many alike rows make many pairs: bounded memory
+            a, b = i[part : part + 65536], j[part : part + 65536]
+            hit = np.einsum("ij,ij->i", Z[a], Z[b]) >= threshold
+            left.append(a[hit])
+            right.append(b[hit])
+    if not sum(map(len, left)):
+        return []
+    return _clusters(_components(np.concatenate(left), np.concatenate(right), n))
+
+
+def clean(rows: Rows, test: Rows | None, found: Duplicates, how: str) -> tuple[Rows, int]:
+    """The training rows after ``how``, and how many were dropped.
+
+    ``group``: alike rows share a group, so that folds never part them. ``drop``: of alike training
+    rows the first stays, and none that a test row is like. ``keep``: as they are.
+    """
+    if how not in DEDUPE:
+        raise OptionError("dedupe", f"{how!r} is no setting", f"one of {', '.join(DEDUPE)}")
+    n = len(rows)
+    keys = found.keys(n + (0 if test is None else len(test)))
+    if how == "keep" or len(np.unique(keys)) == len(keys):
+        return rows, 0
+    if how == "drop":
+        first = np.zeros(n, dtype=bool)
+        first[np.unique(keys[:n], return_index=True)[1]] = True
+        stay = np.flatnonzero(first & ~np.isin(keys[:n], keys[n:]))
+        return rows.take(stay), n - len(stay)
+    own = keys[:n]
+    if rows.groups is not None:  # one graph of rows, their clusters and their groups
+        column = np.unique(rows.groups.astype(str), return_inverse=True)[1]
+        alike = np.unique(own, return_inverse=True)[1] + n
+        group = column + alike.max() + 1
+        each = np.arange(n)
+        own = _components(
+            np.concatenate([each, each]), np.concatenate([alike, group]), int(group.max()) + 1
+        )[:n]
+    return replace(rows, groups=np.array([f"alike {g}" for g in own], dtype=object)), 0
+
+
+def hygiene_report(
+    rows: Rows,
+    test: Rows | None,
+    found: Duplicates,
+    plan: FoldPlan,
+    how: str,
+    dropped: int,
+) -> dict[str, Any]:
+    """The findings as plain data: for each set and kind how many clusters and rows, how many have
+    rows of different labels, of different folds, or on both sides of the test split; the first
+    clusters by id. ``rows`` and ``test`` are those that ``found`` was made of.
+    """
+    n = len(rows)
+    ids = rows.ids if test is None else np.concatenate([rows.ids, test.ids])
+    codes = rows.codes if test is None else np.concatenate([rows.codes, test.codes])
+    fold_of = dict(zip(plan.ids, plan.codes[0]))
+    out: dict[str, Any] = {"dedupe": how, "dropped": dropped, "near_cosine": NEAR}
+    for kind, by in (("exact", found.exact), ("near", found.near)):
+        out[kind] = {}
+        for name, clusters in by.items():
+            folds = [{fold_of[str(ids[r])] for r in c if str(ids[r]) in fold_of} for c in clusters]
+            conflict = [c for c in clusters if len(np.unique(codes[c])) > 1]
+            out[kind][name] = {
+                "clusters": len(clusters),
+                "rows": sum(map(len, clusters)),
+                "other_label": len(conflict),
+                "across_folds": sum(len(f) > 1 for f in folds),
+                "across_splits": sum(bool((c < n).any() and (c >= n).any()) for c in clusters),
+                "first": [[str(i) for i in ids[c[:4]]] for c in [*conflict, *clusters][:5]],
+            }
+    if rows.groups is not None and test is not None and test.groups is not None:
+        shared = sorted(set(map(str, rows.groups)) & set(map(str, test.groups)))
+        out["groups_on_both_sides"] = {"groups": len(shared), "first": shared[:5]}
+    if found.skipped:
+        out["skipped"] = found.skipped
+    return out
+
+
+def hygiene_lines(report: dict[str, Any]) -> list[str]:
+    """What a reader should know before the scores, one finding a line; nothing to say, no line."""
+    lines = []
+    fate = {"group": "kept in one fold", "drop": "all but one left out", "keep": "left as they are"}
+    for kind, word in (("exact", "the same bytes"), ("near", "nearly the same vector")):
+        for name, found in report.get(kind, {}).items():
+            if not found["clusters"]:
+                continue
+            line = (
+                f"{name}: {found['rows']} rows in {found['clusters']} clusters have {word} "
+                f"({fate[report['dedupe']]})"
+            )
+            for count, what in (
+                (found["across_folds"], "across folds"),
+                (found["across_splits"], "on both sides of the test split"),
+                (found["other_label"], "with different labels"),
+            ):
+                if count:
+                    line += f"; {count} {what}"
+            lines.append(line)
+    both = report.get("groups_on_both_sides", {})
+    if both.get("groups"):
+        lines.append(
+            f"{both['groups']} groups have rows on both sides of the test split "
+            f"(first: {', '.join(both['first'])}): its score is not one of new groups"
+        )
+    return lines + list(report.get("skipped", []))
+
+
+def label_doubts(
+    proba: np.ndarray, codes: np.ndarray, ids: Any, classes: Any, top: int = 20
+) -> list[dict[str, Any]]:
+    """Rows whose label the held-out probabilities (n, k) contradict most, worst first, by cleanlab
+    (confident learning, Northcutt et al. 2021). Raises HeadError where it is not installed."""
+    try:
+        from cleanlab.filter import find_label_issues
+        from cleanlab.rank import get_label_quality_scores
+    except ImportError as error:
+        raise HeadError(
+            "label doubts", "cleanlab is not installed", "pip install cleanlab"
+        ) from error
+    quality = get_label_quality_scores(codes, proba)
+    issue = find_label_issues(codes, proba, n_jobs=1)
+    worst = [r for r in np.argsort(quality, kind="stable") if issue[r]][:top]
+    return [
+        {
+            "id": str(ids[r]),
+            "label": str(classes[codes[r]]),
+            "likely": str(classes[proba[r].argmax()]),
+            "quality": float(quality[r]),
+        }
+        for r in worst
+    ]

@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.stats import binomtest
+
+from headstock.heads import evaluate
+from headstock.heads.compare import against_best, compare, group_interval, mcnemar
+
+
+def system(codes: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:
+    """Probabilities that are right except on ``wrong``."""
+    said = codes.copy()
+    said[wrong] = (said[wrong] + 1) % k
+    return 0.1 + 0.7 * np.eye(k)[said]
+
+
+CODES = np.arange(300) % 3
+
+
+@pytest.mark.parametrize(("a", "b"), [(0, 0), (5, 0), (3, 9), (40, 60)])
+def test_mcnemar_is_the_binomial_test(a: int, b: int) -> None:
+    expected = binomtest(a, a + b, 0.5).pvalue if a + b else 1.0
+    assert mcnemar(a, b) == pytest.approx(expected)
+
+
+def test_the_pairs_are_counted() -> None:
+    a, b = system(CODES, np.arange(10)), system(CODES, np.arange(5, 45))
+    result = compare(a, b, CODES)
+    assert (result["only_a_right"], result["only_b_right"]) == (35, 5)
+    assert (result["shared_errors"], result["same_answer"]) == (5, 5)
+    gain = result["accuracy_difference"]
+    assert gain["value"] == pytest.approx(30 / 300)
+    sd = np.sqrt((40 / 300 - 0.1**2) / 300)
+    assert gain["low"] == pytest.approx(0.1 - 1.96 * sd, abs=0.01)
+    assert gain["high"] == pytest.approx(0.1 + 1.96 * sd, abs=0.01)
+    assert result["log_loss_difference"]["high"] < 0
+
+
+def test_groups_are_resampled_whole() -> None:
+    groups = np.repeat(np.arange(10), 30).astype(str)
+    wrong = np.arange(60)  # two whole groups
+    by_row = group_interval(~np.isin(np.arange(300), wrong), np.arange(300).astype(str))
+    by_group = group_interval(~np.isin(np.arange(300), wrong), groups)
+    assert by_group["high"] - by_group["low"] > 3 * (by_row["high"] - by_row["low"])
+    assert by_group["groups"] == 10
+    a, b = system(CODES, np.array([], dtype=int)), system(CODES, wrong)
+    gain = compare(a, b, CODES, groups)["accuracy_difference"]
+    assert gain["low"] == pytest.approx(0.0, abs=0.05)
+
+
+def test_verdicts_are_in_words_and_count_the_comparisons() -> None:
+    proba = {
+        "best": system(CODES, np.arange(5)),
+        "same": system(CODES, np.arange(3, 12)),
+        "worse": system(CODES, np.arange(100)),
+    }
+    board = [{"name": n} for n in proba]
+    same, worse = against_best(board, proba, CODES)
+    assert same["verdict"] == "not distinguishable"
+    assert worse["verdict"] == "better"
+    assert worse["adjusted_p"] == pytest.approx(2 * worse["mcnemar_p"])
+    assert same["adjusted_p"] >= worse["adjusted_p"]
+    assert against_best(board[:1], proba, CODES) == []
+
+
+def test_the_leaderboard_says_it(store) -> None:
+    result = evaluate(store, ("logistic", "knn"), fusions=("mean",))
+    assert len(result.comparisons) == len(result.leaderboard) - 1
+    assert result.comparisons[0]["a"] == result.leaderboard[0]["name"]
+    assert "not distinguishable from it on these rows" in result.text()

@@ -1,0 +1,157 @@
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from headstock.heads import evaluate, make_folds
+from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
+from headstock.heads.rows import Rows
+from headstock.store.errors import HeadError, OptionError
+
+
+@pytest.fixture
+def planted(two_sets) -> Rows:
+    """Rows 0, 5 and 9 have one image (the label of 9 differs), 20 is 21 re-encoded."""
+    rows = two_sets(120)
+    image, audio = rows.X["image"].copy(), rows.X["audio"].copy()
+    codes = rows.codes.copy()
+    codes[[0, 5, 20, 21]], codes[9] = 1, 2
+    image[[5, 9]] = image[0]
+    audio[21] = audio[20] + 1e-3
+    digest = np.arange(120 * 32, dtype=np.uint64).astype(np.uint8).reshape(120, 32)
+    digest[:, :8] = np.arange(120, dtype="<u8").view(np.uint8).reshape(120, 8)
+    image_digest = digest.copy()
+    image_digest[[5, 9]] = image_digest[0]
+    return replace(
+        rows,
+        codes=codes,
+        X={"image": image, "audio": audio},
+        digests={"image": image_digest, "audio": digest},
+    )
+
+
+def test_planted_duplicates_are_found(planted: Rows) -> None:
+    found = find_duplicates(planted)
+    assert [list(c) for c in found.exact["image"]] == [[0, 5, 9]]
+    assert found.exact["audio"] == []
+    assert [list(c) for c in found.near["image"]] == [[0, 5, 9]]
+    assert [list(c) for c in found.near["audio"]] == [[20, 21]]
+    plan = make_folds(planted.codes, 3, ids=planted.ids, seed=2)
+    report = hygiene_report(planted, None, found, plan, "keep", 0)
+    assert report["exact"]["image"]["other_label"] == 1
+    assert report["exact"]["image"]["rows"] == 3
+    assert report["exact"]["image"]["first"][0] == ["r0000", "r0005", "r0009"]
+
+
+def test_group_keeps_them_together_also_with_a_column(planted: Rows) -> None:
+    found = find_duplicates(planted)
+    grouped, dropped = clean(planted, None, found, "group")
+    assert dropped == 0
+    assert grouped.groups is not None
+    assert len(set(grouped.groups[[0, 5, 9]])) == 1
+    assert len(set(grouped.groups)) == 120 - 3
+    column = np.array([f"s{i // 6}" for i in range(120)], dtype=object)  # 0 and 5, then 9
+    both, _ = clean(replace(planted, groups=column), None, found, "group")
+    assert both.groups is not None
+    assert len(set(both.groups[:12])) == 1  # s0 and s1 are tied by row 9
+    assert len(set(both.groups)) == 19
+    for seed in range(5):
+        plan = make_folds(planted.codes, 3, groups=grouped.groups, seed=seed)
+        assert len(set(plan.codes[0, [0, 5, 9]])) == 1
+        counts = [np.bincount(planted.codes[t], minlength=4) for _, t in plan.split()]
+        assert np.ptp(counts, axis=0).max() <= 2
+
+
+def test_drop_leaves_the_first_and_nothing_that_is_in_the_test_split(planted: Rows) -> None:
+    found = find_duplicates(planted)
+    left, dropped = clean(planted, None, found, "drop")
+    assert dropped == 3
+    assert not {"r0005", "r0009", "r0021"} & set(left.ids)
+    train, test = planted.take(np.arange(100)), planted.take(np.arange(100, 120))
+    twin = replace(test, X={**test.X, "image": test.X["image"].copy()})
+    twin.X["image"][3] = train.X["image"][50]
+    found = find_duplicates(train, twin)
+    left, dropped = clean(train, twin, found, "drop")
+    assert dropped == 4
+    assert "r0050" not in left.ids
+    report = hygiene_report(train, twin, found, make_folds(left.codes, 3, ids=left.ids), "drop", 4)
+    assert report["near"]["image"]["across_splits"] == 1
+
+
+def test_keep_reports_what_it_leaves(planted: Rows) -> None:
+    found = find_duplicates(planted)
+    same, dropped = clean(planted, None, found, "keep")
+    assert same is planted
+    assert dropped == 0
+    with pytest.raises(OptionError, match="group, drop, keep"):
+        clean(planted, None, found, "other")
+
+
+def test_a_wide_set_is_screened_and_misses_nothing() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(3000, 600)).astype(np.float32)
+    X[1500:1600] = X[:100] + 0.1 * rng.normal(size=(100, 600)).astype(np.float32)  # cosine .995
+    X[1600:1700] = X[100:200] + rng.normal(size=(100, 600)).astype(np.float32)  # cosine .7
+    ids = np.arange(3000).astype(str)
+    rows = Rows(ids, {"image": X}, np.arange(3000) % 2, np.array(["a", "b"]))
+    found = find_duplicates(rows).near["image"]
+    assert [list(c) for c in found] == [[i, i + 1500] for i in range(100)]
+
+
+def test_many_alike_rows_are_one_cluster() -> None:
+    X = np.random.default_rng(0).normal(size=(900, 10)).astype(np.float32)
+    X[:500] = X[0]
+    rows = Rows(np.arange(900).astype(str), {"a": X}, np.arange(900) % 2, np.array(["a", "b"]))
+    found = find_duplicates(rows)
+    assert [len(c) for c in found.near["a"]] == [500]
+
+
+def test_findings_come_before_the_scores(tmp_path: Path, planted: Rows, make_store) -> None:
+    speaker = {"speaker": [f"s{i % 10}" for i in range(120)]}
+    split = ["test" if i % 5 == 4 else "" for i in range(120)]
+    with make_store(tmp_path / "s.h5", planted, group=speaker, split=split) as store:
+        result = evaluate(store, ("knn",), folds=3, dedupe="keep", group="speaker")
+        text = result.text()
+    assert result.hygiene["near"]["image"]["across_splits"] == 1
+    assert text.index("nearly the same vector (left as they are)") < text.index("accuracy")
+    assert "1 with different labels" in text
+    with make_store(tmp_path / "t.h5", planted) as store:
+        result = evaluate(store, ("knn",), folds=3)
+        assert result.folds.kind == "stratified by group"
+        assert result.hygiene["near"]["image"]["across_folds"] == 0
+        assert "by_group" in result.leaderboard[0]["accuracy"]
+
+
+def test_a_group_on_both_sides_of_the_split_is_named(tmp_path: Path, two_sets, make_store) -> None:
+    rows = two_sets(80)
+    split = ["test" if i % 4 == 0 else "" for i in range(80)]
+    take = {"take": ["x"] * 40 + ["y"] * 40}
+    with make_store(tmp_path / "s.h5", rows, split=split, group=take) as s:
+        result = evaluate(s, ("knn",), on=("image",), fusions=(), folds="given:take", group="take")
+    assert result.hygiene["groups_on_both_sides"] == {"groups": 2, "first": ["x", "y"]}
+    assert "2 groups have rows on both sides" in result.text()
+
+
+def test_label_doubts_by_cleanlab() -> None:
+    pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
+    rng = np.random.default_rng(0)
+    true = np.arange(300) % 3
+    z = rng.normal(size=(300, 3)) + 5 * np.eye(3)[true]
+    proba = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
+    said = true.copy()
+    said[:6] = (true[:6] + 1) % 3
+    doubts = label_doubts(proba, said, [f"r{i}" for i in range(300)], ["a", "b", "c"])
+    planted = {f"r{i}" for i in range(6)}
+    assert len({d["id"] for d in doubts} & planted) >= 5
+    assert doubts[0].keys() == {"id", "label", "likely", "quality"}
+
+
+def test_without_cleanlab_it_says_so(monkeypatch) -> None:
+    import sys
+
+    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
+    with pytest.raises(HeadError, match="cleanlab is not installed"):
+        label_doubts(np.eye(2), np.array([0, 1]), ["a", "b"], ["x", "y"])
