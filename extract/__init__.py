@@ -16,7 +16,6 @@ _HOMES = {
     "encoder_from_recipe": "backbones",
     "extract": "run",
     "image_encoder": "backbones",
-    "list_backbones": "backbones",
 }
 __all__ = sorted(_HOMES)
 

@@ -30,7 +30,7 @@ __all__ = [
     "embedded",
     "encoder_from_recipe",
     "image_encoder",
-    "list_backbones",
+    "listing",
 ]
 
 DEFAULT_IMAGE = "timm:resnext50_32x4d.a1h_in1k"
@@ -48,7 +48,7 @@ def embedded() -> dict[str, Path]:
     return {path.stem: path for path in sorted(EMBEDDED.glob("*.safetensors"))}
 
 
-def list_backbones(match: str = "") -> list[str]:
+def listing(match: str = "") -> list[str]:
     """Every backbone's full name that contains ``match``; imports timm and torchvision."""
     found = [f"headstock:{name}" for name in embedded()]
     for library, module in LIBRARIES.items():

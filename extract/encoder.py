@@ -39,7 +39,11 @@ class Encoder(Protocol):
     name: str
     modality: str
     dim: int
-    loader: Loader
+
+    @property
+    def loader(self) -> Loader:
+        """What turns bytes into an item."""
+        ...
 
     def recipe(self) -> Recipe:
         """What determines the vector; see Recipe."""

@@ -21,6 +21,7 @@ from headstock.store.errors import ItemError, one_line
 __all__ = ["RULES", "decode_image"]
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
+TINY = float(np.finfo(np.float32).tiny)
 MAX_PIXELS = 100_000_000  # 300 MB as RGB; 10,000 x 10,000
 MAX_ASPECT = 200  # a 1 x 65,500 strip becomes 4 Gpixel when its short side is made 256
 BACKGROUND = (255, 255, 255)
@@ -170,7 +171,7 @@ def _eight_bits(deep: np.ndarray, bits: int | None) -> np.ndarray:
         top = 1.0 if high <= 1 else 255.0
     else:  # no range is declared: the picture's own
         values = values - low
-        top = max(high - low, np.finfo(np.float32).tiny)
+        top = max(high - low, TINY)
     return np.rint(values * (255.0 / top)).astype(np.uint8)
 
 

@@ -119,11 +119,11 @@ def perform(task: Task, reader: Reader, loader: Callable[[bytes], Any]) -> Done:
         done.error = error.code, str(_at(task.path, error))
         done.item = None
     except MemoryError:
-        error = ItemError(task.path, "decoding needs too much memory", code="out-of-memory")
-        done.error = error.code, str(error)
+        full = ItemError(task.path, "decoding needs too much memory", code="out-of-memory")
+        done.error = full.code, str(full)
     except Exception as bug:  # noqa: BLE001  a loader may be anybody's: one bad item, one row
-        error = ItemError(task.path, f"{type(bug).__name__}: {bug}", code="loader-error")
-        done.error = error.code, str(error)
+        odd = ItemError(task.path, f"{type(bug).__name__}: {bug}", code="loader-error")
+        done.error = odd.code, str(odd)
     done.decode = time.perf_counter() - begin - done.read
     if done.digest == NOTHING:  # never read: what lies there now is what will be compared
         done.stat = stat_of(reader.path(task.path))

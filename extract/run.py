@@ -76,7 +76,7 @@ def extract(
                 reader, retry_failed, limit,
             )  # fmt: skip
             SetRun(store, items, name, encoder, todo, tally, fail_threshold, progress).go(
-                reader, batch_size or getattr(encoder, "batch_size", 32), workers, item_seconds
+                reader, batch_size or int(getattr(encoder, "batch_size", 32)), workers, item_seconds
             )
     return account
 

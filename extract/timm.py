@@ -56,13 +56,12 @@ def build(
     args = _arguments(cfg, dict(model_args or {}), stated)
     if weights is None and seed is None:
         module = _pretrained(name, cfg, args, offline)
-        source = cfg.hf_hub_id or cfg.url or "pretrained"
+        source = str(cfg.hf_hub_id or cfg.url)
     else:
         module = _bare(name, architecture, args, seed or 0)
         source = str(weights) if weights is not None else "random"
         if weights is not None:
-            heads = cfg.classifier or ()
-            heads = (heads,) if isinstance(heads, str) else tuple(heads)
+            heads = [cfg.classifier] if isinstance(cfg.classifier, str) else cfg.classifier or ()
             fit(module, read_state_dict(weights), weights, heads, _translator(architecture, module))
     return Network(
         module=module,
@@ -93,7 +92,7 @@ def _pretrained(name: str, cfg: Cfg, args: dict[str, Any], offline: bool) -> nn.
     full = f"timm:{name}"
     if not cfg.has_weights:
         raise WeightsError(full, "timm has no pretrained weights for it", "give --weights FILE")
-    url = None if cfg.hf_hub_id else cfg.url
+    url = None if cfg.hf_hub_id else str(cfg.url)
     if url is None or hub.cached_url(url):
         try:
             with hub.cache_only():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -142,4 +143,4 @@ def _preprocess(own: ImageClassification, stated: Mapping[str, Any]) -> Preproce
             stated.get("crop_mode", "center"),
         )
     whole = Preprocess.of_size((crop, crop), 1.0, said["mean"], said["std"], said["interpolation"])
-    return Preprocess((resize, resize), *[whole.crop, whole.mean, whole.std, whole.interpolation])
+    return replace(whole, resize=(resize, resize))

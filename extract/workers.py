@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -87,7 +87,7 @@ class Workers:
         self._again: deque[Task] = deque()
         self._wake, self._woken = Pipe()
 
-    def run(self, tasks: Iterable[Task]) -> Iterator[Done]:
+    def run(self, tasks: Iterable[Task]) -> Generator[Done, None, None]:
         """The results of ``tasks``, in their order. Call it once."""
         if not self._count:
             for task in tasks:
