@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
 import sys
 import tomllib
 from collections.abc import Callable, Sequence
@@ -460,6 +461,9 @@ def _steps(quiet: bool) -> Callable[[int, int, str], None] | None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """The ``headstock`` command: one line and a fixed exit code for every error."""
+    # Cores are shared more often than not: threads that spin at a barrier beside a busy core make
+    # extraction many times slower than threads that sleep. Read when OpenMP is first loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         cli.main(argv, prog_name="headstock", standalone_mode=False)
     except HeadstockError as err:
