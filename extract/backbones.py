@@ -86,13 +86,11 @@ def image_encoder(
     file = None if weights is None else Path(weights)
     if file is not None and untrained_seed is not None:
         raise OptionError("untrained-seed", "weights are given as well", "one of the two")
-    library, _, rest = name.partition(":")
-    if library == "headstock":
-        file = _embedded_file(name, rest, file)
+    inside = name if name.startswith("headstock:") else ""
+    if inside:
+        file = _embedded_file(name, file, untrained_seed)
     said = _settings(file)
-    if library == "headstock" or (file is not None and not rest and not _known(name)):
-        name = said.get("architecture", name)
-    library, rest = _resolve(name)
+    library, rest = _resolve(said.get("architecture", name) if inside else name)
     _agree(file, said.get("architecture"), library, rest)
     stated = {
         "input_size": _size(input_size),
@@ -119,6 +117,8 @@ def image_encoder(
     from headstock.extract.network import NetworkEncoder, untrained
 
     shown = untrained(f"{library}:{rest}", network.seed)
+    if inside:
+        shown, network.file, network.source = inside, None, inside
     return NetworkEncoder(
         shown, network, device, precision, compile=compile, channels_last=channels_last
     )
@@ -178,9 +178,9 @@ def _network_again(
 
     library, architecture = fields["encoder"], fields["architecture"]
     seed = fields["weights"].get("untrained_seed")
-    file = provenance.get("weights")
-    if hint is None and file and seed is None:
-        hint = file if Path(file).is_file() else _same_embedded(file)
+    if hint is None and seed is None:
+        file = provenance.get("weights")
+        hint = file if file and Path(file).is_file() else _same_embedded(fields)
     told = str(provenance.get("name", "")).partition(":")[2]
     name = told if told.partition(".")[0] == architecture and seed is None else architecture
     network = import_module(LIBRARIES[library]).build(
@@ -195,15 +195,20 @@ def _network_again(
     return NetworkEncoder(full, network, device, fields["precision"])
 
 
-def _same_embedded(source: str) -> Path | None:
-    """An embedded file of that name: the package may be installed elsewhere on this machine."""
-    return embedded().get(Path(source).stem)
+def _same_embedded(fields: Mapping[str, Any]) -> Path | None:
+    """Embedded weights of the architecture that a recipe describes."""
+    wanted = f"{fields['encoder']}:{fields['architecture']}", fields["model_args"]
+    for path in embedded().values():
+        said = _settings(path)
+        if (said.get("architecture"), said.get("model_args", {})) == wanted:
+            return path
+    return None
 
 
-def _embedded_file(name: str, rest: str, file: Path | None) -> Path:
-    known = embedded()
-    if file is not None:
-        raise OptionError(name, "carries its own weights", "leave --weights away")
+def _embedded_file(name: str, file: Path | None, seed: int | None) -> Path:
+    known, rest = embedded(), name.partition(":")[2]
+    if file is not None or seed is not None:
+        raise OptionError(name, "carries its own weights", "leave --weights and seed away")
     if rest not in known:
         here = ", ".join(f"headstock:{n}" for n in known) or "none in this installation"
         raise OptionError(name, "no such embedded backbone", here)
@@ -225,11 +230,6 @@ def _agree(file: Path | None, said: str | None, library: str, rest: str) -> None
         raise OptionError(f"{file}", f"its JSON says {said}, not {library}:{rest}", "ask for that")
     if said and ":" not in said and said.partition(".")[0] != architecture:
         raise OptionError(f"{file}", f"its JSON says {said}, not {rest}", "ask for that")
-
-
-def _known(name: str) -> bool:
-    bare = name.partition(":")[2] or name
-    return any(bare.partition(".")[0] in import_module(m).names() for m in LIBRARIES.values())
 
 
 def _resolve(name: str) -> tuple[str, str]:
