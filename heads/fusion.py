@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.special import logsumexp, softmax
 
+from headstock.heads.gate import Gated
 from headstock.store.errors import OptionError
 
 __all__ = ["FUSIONS", "Fusion", "Mean", "Stacked", "cross_fuse", "fuse_on", "make_fusion"]
@@ -137,9 +138,16 @@ FUSIONS: Mapping[str, Callable[[], Fusion] | None] = {
     "weighted": lambda: Mean("weighted"),
     "product": lambda: Mean("product"),
     "stacked": Stacked,
+    "gated": Gated,
     "learned": None,
 }
-KINDS: Mapping[str, Any] = {"mean": Mean, "weighted": Mean, "product": Mean, "stacked": Stacked}
+KINDS: Mapping[str, Any] = {
+    "mean": Mean,
+    "weighted": Mean,
+    "product": Mean,
+    "stacked": Stacked,
+    "gated": Gated,
+}
 
 
 def make_fusion(name: str) -> Fusion:

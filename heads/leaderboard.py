@@ -15,6 +15,7 @@ from headstock.heads.engine import Answer, cross_fit
 from headstock.heads.evaluation import Evaluation
 from headstock.heads.folds import FoldPlan, make_folds
 from headstock.heads.fusion import FUSIONS, cross_fuse, fuse_on
+from headstock.heads.gate import gate_report
 from headstock.heads.head import make_head
 from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
 from headstock.heads.metrics import score
@@ -228,6 +229,11 @@ def evaluate_rows(
             line["notes"] = answer.notes
         if system.members:
             line["members"] = list(system.members)
+        if system.fusion == "gated":
+            members = np.stack([answers[m].proba[0] for m in system.members], axis=1)
+            line["gate"] = gate_report(
+                members, answer.proba[0], rows.codes, system.members, rows.groups, seed
+            )
         if answer.test is not None and test is not None:
             line["test"] = score(answer.test[None], test.codes)
         board.append(line)
@@ -263,13 +269,17 @@ def fused_systems(
     heads: Sequence[str], singles: Sequence[str], fusions: Sequence[str]
 ) -> list[System]:
     """Which systems each late fusion joins, fixed before any score is known: mean, weighted and
-    product join one head's answers across the single sets; stacked joins all heads on all single
-    sets (with one set, all heads on it)."""
+    product join one head's answers across the single sets, stacked all heads' on all single sets
+    (with one set, all heads' on it), gated does both. What a fusion then chooses it chooses anew
+    inside each fold."""
     out = []
     together = "+".join(singles)
     for fusion in fusions:
         if FUSIONS[fusion] is None:
             continue
+        if fusion == "gated" and len(heads) * len(singles) > 1 and len(heads) > 1:
+            members = tuple(f"{h}@{s}" for h in heads for s in singles)
+            out.append(System("all", together, fusion, members))
         if fusion == "stacked":
             members = tuple(f"{h}@{s}" for h in heads for s in singles)
             if len(members) > 1:

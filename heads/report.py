@@ -39,6 +39,9 @@ def leaderboard_text(result: Evaluation, width: int | None = None) -> str:
         ]
         lines.append(text_table(HEADER[:-1], [_cells(r, r["test"])[:-1] for r in tested], width))
     lines += _verdicts(result)
+    for row in result.leaderboard:
+        if "gate" in row:
+            lines.append(_gate_line(row))
     for doubt in result.hygiene.get("label_doubts", []):
         name, label, likely = (one_line(doubt[key], 60) for key in ("id", "label", "likely"))
         lines.append(f"label in doubt: {name} is {label}, looks like {likely}")
@@ -62,6 +65,16 @@ def _verdicts(result: Evaluation) -> list[str]:
         shown = ", ".join(same[:6]) + (f" and {len(same) - 6} more" if len(same) > 6 else "")
         lines.append(f"not distinguishable from it on these rows: {shown}")
     return lines
+
+
+def _gate_line(row: dict[str, Any]) -> str:
+    gate = row["gate"]
+    return (
+        f"{row['name']}: {gate['first']} hands its {gate['k']} least sure rows to "
+        f"{gate['second']}; "
+        f"{gate['first_accuracy']:.4f} alone, {gate['apparent_accuracy']:.4f} apparent, "
+        f"{gate['nested_accuracy']:.4f} nested: {gate['verdict']}"
+    )
 
 
 def _cells(row: dict[str, Any], scores: dict[str, Any]) -> list[str]:

@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headstock.heads import evaluate
+from headstock.heads.fusion import cross_fuse
+from headstock.heads.gate import Gated, gate_report
+
+
+def two(n: int, expert: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """A first system that knows when it does not know, and a second that either is right exactly
+    there (``expert``) or guesses."""
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, 3, n)
+    hard = rng.random(n) < 0.15
+    first = np.full((n, 3), 0.05)
+    first[np.arange(n), codes] = 0.9
+    first[hard] = rng.dirichlet([20, 20, 20], hard.sum())
+    second = rng.dirichlet([3, 3, 3], n)
+    if expert:
+        second[np.arange(n), codes] += 0.5
+    return np.stack([first, second / second.sum(axis=1, keepdims=True)], axis=1), codes
+
+
+def test_where_the_gate_helps() -> None:
+    P, codes = two(600, expert=True)
+    folds = (np.arange(600) % 5)[None]
+    nested = cross_fuse("gated", P[None], codes, folds)[0]
+    report = gate_report(P, nested, codes, ["image", "audio"])
+    assert (report["first"], report["second"]) == ("image", "audio")
+    assert report["verdict"] == "the gate helps"
+    assert 60 < report["k"] < 120
+    assert report["nested_accuracy"] > report["first_accuracy"] + 0.04
+    curve = dict(map(tuple, report["curve"]))
+    assert curve[0] == pytest.approx(report["first_accuracy"])
+    assert curve[report["k"]] == max(curve.values()) == pytest.approx(report["apparent_accuracy"])
+    assert curve[600] == pytest.approx((P[:, 1].argmax(axis=1) == codes).mean())
+
+
+def test_where_only_the_choice_of_k_gained() -> None:
+    apparent, honest, misled = [], [], 0
+    for seed in range(12):
+        P, codes = two(150, expert=False, seed=seed)
+        nested = cross_fuse("gated", P[None], codes, (np.arange(150) % 5)[None])[0]
+        report = gate_report(P, nested, codes, ["image", "audio"])
+        apparent.append(report["apparent_accuracy"] - report["first_accuracy"])
+        honest.append(report["nested_accuracy"] - report["first_accuracy"])
+        misled += report["verdict"] == "the gate helps"
+    assert misled <= 1  # 5 % of the time chance looks like help
+    assert np.mean(apparent) > 0.005  # k chosen by hand on the scored rows wins, as it must
+    assert np.mean(honest) < 0.005  # and the honest estimate says that there is nothing
+
+
+def test_never_and_always_are_choices() -> None:
+    P, codes = two(200, expert=True)
+    never = Gated().fit(np.stack([P[:, 0], 1 - P[:, 0] / 1], axis=1), codes, codes)
+    assert never.handed_ == 0
+    np.testing.assert_array_equal(never.predict(P), P[:, never.first_])
+    perfect = np.eye(3)[codes] * 0.9 + 0.1 / 3
+    always = Gated().fit(np.stack([P[:, 0] * 0 + 1 / 3, perfect], axis=1), codes, codes)
+    np.testing.assert_array_equal(always.predict(np.stack([P[:, 0], perfect], axis=1)), perfect)
+
+
+def test_on_the_leaderboard(store) -> None:
+    result = evaluate(store, ("logistic", "knn"), fusions=("gated",))
+    rows = [r for r in result.leaderboard if r["fusion"] == "gated"]
+    assert {r["name"] for r in rows} == {
+        f"{h}@image+audio:gated" for h in ("logistic", "knn", "all")
+    }
+    assert all(r["gate"]["nested_accuracy"] == r["accuracy"]["value"] for r in rows)
+    assert "least sure rows to" in result.text()
