@@ -1,0 +1,110 @@
+"""The transforms of timm and torchvision, pixel for pixel."""
+
+import itertools
+import pickle
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from headstock.extract.preprocess import ImageLoader, Preprocess
+from headstock.store.errors import OptionError
+
+SIZES = [(500, 375), (375, 500), (224, 224), (100, 60), (640, 227), (33, 300), (1, 5), (301, 299)]
+
+
+def picture(size: tuple[int, int]) -> Image.Image:
+    rng = np.random.default_rng(size[0] * 1000 + size[1])
+    return Image.fromarray(rng.integers(0, 256, (size[1], size[0], 3), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("mode", ["center", "squash", "border"])
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear", "nearest", "lanczos"])
+def test_equals_timm(mode, interpolation):
+    from timm.data import create_transform
+
+    for crop_pct, target in itertools.product((0.875, 0.95, 1.0, 1.15), ((64, 64), (64, 48))):
+        theirs = create_transform(
+            (3, *target),
+            crop_pct=crop_pct,
+            crop_mode=mode,
+            interpolation=interpolation,
+            mean=(0.485, 0.456, 0.406),
+            normalize=False,
+        )
+        ours = Preprocess.of_size(
+            target, crop_pct, (0.485, 0.456, 0.406), (0.2,), interpolation, mode
+        )
+        for size in SIZES:
+            image = picture(size)
+            expected = theirs(image).permute(1, 2, 0).numpy()
+            shown = np.asarray(ours(image))
+            assert np.array_equal(shown, expected), (crop_pct, target, size)
+
+
+def test_equals_torchvision_over_its_own_weights():
+    from torchvision import models
+    from torchvision.transforms import functional as F
+
+    from headstock.extract.torchvision import _preprocess
+
+    kinds = {}
+    for name in models.list_models(module=models):
+        for entry in models.get_model_weights(name):
+            own = entry.transforms()
+            kinds[(own.crop_size[0], own.resize_size[0], own.interpolation)] = own
+    assert len(kinds) > 10
+    for own in kinds.values():
+        ours = _preprocess(own, {})
+        assert (list(ours.mean), list(ours.std)) == (own.mean, own.std)
+        for size in ((500, 375), (60, 100), (333, 1000)):
+            image = picture(size)
+            expected = F.center_crop(
+                F.resize(image, own.resize_size, interpolation=own.interpolation), own.crop_size
+            )
+            assert np.array_equal(np.asarray(ours(image)), np.asarray(expected)), (own, size)
+
+
+def test_torchvision_with_a_stated_size_keeps_its_crop_share():
+    from torchvision.models import ResNet50_Weights
+
+    from headstock.extract.torchvision import _preprocess
+
+    own = ResNet50_Weights.IMAGENET1K_V1.transforms()  # 256, then 224
+    assert _preprocess(own, {"input_size": (112, 112)}).resize == (128, 128)
+
+
+def test_loader_gives_uint8_and_crosses_processes():
+    from io import BytesIO
+
+    loader = ImageLoader(Preprocess.of_size((32, 32), 1.0, (0.5,), (0.5,)))
+    out = BytesIO()
+    picture((60, 40)).save(out, "PNG")
+    again = pickle.loads(pickle.dumps(loader))  # noqa: S301
+    shown = again(out.getvalue())
+    assert shown.shape == (32, 32, 3)
+    assert shown.dtype == np.uint8
+    assert np.array_equal(shown, loader(out.getvalue()))
+
+
+def test_recipe_goes_both_ways():
+    made = Preprocess.of_size((64, 48), 0.9, (0.1, 0.2, 0.3), (0.4,), "bilinear", "squash")
+    assert Preprocess.from_recipe(made.recipe()) == made
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"interpolation": "cubic"},
+        {"mode": "stretch"},
+        {"std": (0.0,)},
+        {"mean": (0.5, 0.5)},
+        {"size": (0, 8)},
+        {"size": (9000, 9000)},
+        {"crop_pct": 0},
+    ],
+)
+def test_settings_without_meaning_are_refused(wrong):
+    settings = {"size": (8, 8), "crop_pct": 1.0, "mean": (0.5,), "std": (0.5,)}
+    with pytest.raises(OptionError):
+        Preprocess.of_size(**{**settings, **wrong})
