@@ -90,7 +90,7 @@ MANIFEST_OPTIONS = options(
     click.option("--split", help="Split of the rows that name none, such as test."),
 )
 RUN_OPTIONS = options(
-    click.option("-b", "--batch-size", default=32, show_default=True, help="Items a batch."),
+    click.option("-b", "--batch-size", type=int, help="Items a batch  [default: the encoder's]"),
     click.option("-j", "--workers", type=int, help="Decoding processes  [default: by cores]"),
     click.option(
         "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
@@ -211,7 +211,7 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
     table = read_manifest(manifest, flags["columns"], **names)
     note(*table.account(), quiet=quiet)
     account = extract_manifest(table, output, progress=not quiet, **flags)
-    click.echo(json.dumps(account.to_json(), indent=1) if as_json else account.text())
+    click.echo(account.to_json() if as_json else account.text())
     if not as_json and not account.failed:
         note(f"next: headstock evaluate {output}", quiet=quiet)
     sys.exit(3 if account.failed else 0)
@@ -226,6 +226,10 @@ SETS = click.option(
 MISSING = click.option(
     "--missing", type=click.Choice(["refuse", "exclude"]), default="refuse", show_default=True,
     help="What to do with labelled rows that lack a vector.",
+)  # fmt: skip
+DEDUPE = click.option(
+    "--dedupe", type=click.Choice(["group", "drop", "keep"]), default="group", show_default=True,
+    help="Rows with the same bytes or nearly the same vector: into one fold, once, or as they are.",
 )  # fmt: skip
 
 
@@ -256,6 +260,8 @@ def head_options(sets: Sequence[str], heads: Sequence[str]) -> dict[str, dict[st
 @click.option("--repeats", default=1, show_default=True, help="Repeat with other folds.")
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
+@DEDUPE
+@click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
 @click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
 @SEED
 @CONFIG
@@ -295,6 +301,7 @@ def evaluate(
 @click.option("--fusion", metavar="NAME", help="How to join several systems.")
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
+@DEDUPE
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
 @SEED
 @CONFIG

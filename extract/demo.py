@@ -20,7 +20,7 @@ _LOW, _HIGH = (697.0, 770.0, 852.0, 941.0), (1209.0, 1336.0, 1477.0)
 _KEYS = {d: divmod(d - 1, 3) for d in range(1, 10)} | {0: (3, 1)}
 _RATE = 8000
 _SECONDS = 0.4
-_NOISE_DB = (2.0, 22.0)
+_NOISE_DB = (-4.0, 10.0)
 _SIDE = 64
 _TEST_ROWS = 360
 
@@ -28,7 +28,7 @@ _TEST_ROWS = 360
 def keypad_tone(digit: int, rng: np.random.Generator) -> np.ndarray:
     """(t,) float32 samples at 8 kHz of the telephone key ``digit``, drowned in white noise.
 
-    Level, phases and the noise, 2 to 22 dB above the tone, vary by ``rng``.
+    Level, phases and the noise, from 4 dB below the tone to 10 dB above it, vary by ``rng``.
     """
     row, column = _KEYS[digit]
     time = np.arange(int(_SECONDS * _RATE)) / _RATE

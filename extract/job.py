@@ -123,10 +123,12 @@ def extract_like(
     encoders = {}
     for name, recipe in recipes.items():
         if recipe.modality != "columns":
-            hint = weights if recipe.modality == "image" and weights else None
-            hint = hint or (provenance or {}).get(name, {}).get("weights")
             encoders[name] = encoder_from_recipe(
-                recipe, weights_hint=hint, device=device, offline=offline
+                recipe,
+                weights_hint=weights if recipe.modality == "image" else None,
+                provenance=(provenance or {}).get(name),
+                device=device,
+                offline=offline,
             )
     with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
         output = Path(keep or Path(folder, "features.h5"))
@@ -147,4 +149,5 @@ def _run(
         counts = {name: ingest_columns(store, manifest, name, p) for name, p in columns.items()}
         account = extract(store, manifest.items, encoders, **flags)
         account.add_columns(counts)
+        store.compact()
     return account
