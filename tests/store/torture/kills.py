@@ -113,7 +113,7 @@ def copy_linked(source: Path, target: Path) -> None:
             shutil.copy(path, to)
 
 
-def run(folder: Path, every: int = 1, seed: int = 0) -> dict[str, Any]:
+def run(folder: Path, every: int = 1, seed: int = 0, stop: bool = False) -> dict[str, Any]:
     """Kill at each call of each scene (or a random share, one in ``every``); the counts."""
     rng, wrong, kills = random.Random(seed), [], 0
     for scene in SCENES:
@@ -123,7 +123,7 @@ def run(folder: Path, every: int = 1, seed: int = 0) -> dict[str, Any]:
             for way in WAYS:
                 if way == "torn" and names[at] not in ("write", "pwrite"):
                     continue
-                if rng.random() * every > 1:
+                if rng.random() * every > 1 or (stop and wrong):
                     continue
                 target, log = folder / "try", folder / "try.story"
                 copy_linked(staged, target)

@@ -1,4 +1,4 @@
-"""The scenes that are killed, cut, spoilt and interrupted: a store before, and what then happens."""
+"""The scenes that are killed, cut and spoilt: a store before, and what then happens."""
 
 from __future__ import annotations
 
@@ -22,6 +22,9 @@ class Scene:
     goal: Wanted
 
 
+MORE = wanted(12, "b", r2=3, r5=2)
+
+
 def _nothing(path: Path, story: Story) -> None:
     """No store yet."""
 
@@ -32,9 +35,12 @@ def _half(path: Path, story: Story) -> None:
 
 
 def _waiting(path: Path, story: Story) -> None:
-    """Eight rows compacted, then changed, added and relabelled ones waiting for a compaction."""
+    """Eight rows compacted, then added, relabelled and repeatedly changed ones that wait."""
     extract(path, wanted(8), story.tell)
-    extract(path, wanted(12, 1, "b", (2, 5)), story.tell, compact=False)
+    extract(path, wanted(12, "b", r2=1, r5=1), story.tell, compact=False)
+    extract(path, wanted(12, "b", r2=2, r5=1), story.tell, compact=False)
+    extract(path, wanted(12, "b", r2=2, r5=2), story.tell, compact=False)
+    extract(path, MORE, story.tell, compact=False)
 
 
 def _compact(path: Path, tell: Tell) -> None:
@@ -53,10 +59,9 @@ def _label(path: Path, tell: Tell) -> None:
                 tell("ack", "label", identity, label)
 
 
-_more = wanted(12, 1, "b", (2, 5))
 SCENES = [
     Scene("extract", _nothing, lambda path, tell: extract(path, wanted(12), tell), wanted(12)),
-    Scene("extend", _half, lambda path, tell: extract(path, _more, tell), _more),
-    Scene("compact", _waiting, _compact, _more),
-    Scene("label", _half, _label, wanted(8, label="d")),
+    Scene("extend", _half, lambda path, tell: extract(path, MORE, tell), MORE),
+    Scene("compact", _waiting, _compact, MORE),
+    Scene("label", _half, _label, wanted(8, "d")),
 ]

@@ -16,7 +16,7 @@ import numpy as np
 
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.errors import HeadstockError
-from headstock.store.verify import verify
+from headstock.store.verify import check_file, verify
 
 DIM, SIZE = 6, 4
 RECIPE = Recipe("image", {"weights": "known function", "dim": DIM})
@@ -63,8 +63,9 @@ Tell = Callable[[str, str, str, str], None]
 Wanted = dict[str, tuple[int, str]]  # id -> (version, label)
 
 
-def wanted(n: int, version: int = 0, label: str = "a", changed: tuple[int, ...] = ()) -> Wanted:
-    return {f"r{i}": (version if i in changed else 0, label) for i in range(n)}
+def wanted(n: int, label: str = "a", **versions: int) -> Wanted:
+    """Rows r0, r1, ... of version 0, but for those named."""
+    return {f"r{i}": (versions.get(f"r{i}", 0), label) for i in range(n)}
 
 
 def extract(path: Path, rows: Wanted, tell: Tell, compact: bool = True, size: int = SIZE) -> None:
@@ -111,11 +112,14 @@ def judge(path: Path, story: Story, whole: bool = True) -> list[str]:
     """
     try:
         wrong = [f"verify: {line}" for line in verify(path).findings] if whole else []
+        if story.acked:  # whatever was acknowledged, features.h5 itself is whole from then on
+            check_file(path, "generation")
         with FeatureStore.open(path) as store:
             return wrong + _compare(store, story)
+    except FileNotFoundError:
+        return ["features.h5 is not there"]
     except HeadstockError as error:
-        lost = any(kind == "row" for kind, _ in story.acked) or story.acked
-        if "no store here" in str(error) and not lost:
+        if "no store here" in str(error) and not story.acked:
             return []
         return [f"{type(error).__name__}: {error}"]
 
@@ -149,14 +153,15 @@ def finish(path: Path, rows: Wanted, story: Story) -> list[str]:
     again = story.copy()
     try:
         extract(path, rows, again.tell)
-    except HeadstockError as error:
+        wrong = [f"{row} computed again" for row in again.encoded if row in acked]
+        wrong += judge(path, again)
+        with FeatureStore.open(path) as store:
+            index = {identity: row for row, identity in enumerate(store.items.id.tolist())}
+            x = store.feature_set("image").x(np.array([index[i] for i in rows]))
+            pending = store.pending
+    except (HeadstockError, LookupError) as error:
         return [f"resume: {type(error).__name__}: {error}"]
-    wrong = [f"{row} computed again" for row in again.encoded if row in acked]
-    wrong += judge(path, again)
-    with FeatureStore.open(path) as store:
-        index = {identity: row for row, identity in enumerate(store.items.id.tolist())}
-        x = store.feature_set("image").x(np.array([index[i] for i in rows]))
-        good = np.stack([vector(i, version) for i, (version, _) in rows.items()])
-        if not np.array_equal(x, good) or store.pending:
-            wrong.append("the resumed run did not end complete and compacted")
+    good = np.stack([vector(i, version) for i, (version, _) in rows.items()])
+    if not np.array_equal(x, good) or pending:
+        wrong.append("the resumed run did not end complete and compacted")
     return wrong

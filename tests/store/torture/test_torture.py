@@ -1,0 +1,23 @@
+"""The quick share of the torture; ``python tests/store/torture/run.py --full`` runs all of it."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    not (hasattr(os, "fork") and Path("/proc/self/fd").is_dir()), reason="needs fork and /proc"
+)
+RUN = Path(__file__).with_name("run.py")
+SEED = os.environ.get("TORTURE_SEED", "0")
+FULL = ["--full"] if os.environ.get("TORTURE") == "full" else []
+
+
+@pytest.mark.parametrize("part", ["kills", "cuts", "faults", "weave", "flips", "mutants"])
+def test_nothing_is_lost(part):
+    """In a process of its own: it forks, which a process full of threads should not."""
+    command = [sys.executable, str(RUN), "--part", part, "--seed", SEED, *FULL]
+    told = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, f"replay: {' '.join(command)}\n{told.stdout}{told.stderr}"
