@@ -1,0 +1,198 @@
+"""The leaderboard, which of its systems differ, and which errors they share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from headstock.heads.page.contest import LEVEL, Contest
+from headstock.heads.page.markup import Safe, h, joined, table
+from headstock.heads.page.runs import System
+
+__all__ = ["differences", "leaderboard", "number", "overlap", "percent"]
+
+MOST = 12
+
+
+def number(value: object, digits: int = 3) -> str:
+    """A number with fixed decimals; anything else as it is, an absent one as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.{digits}f}"
+
+
+def percent(value: float, digits: int = 1) -> str:
+    return f"{100 * value:.{digits}f} %"
+
+
+def _sortable(name: str, kind: str = "number") -> Safe:
+    return h("th", h("button", name, type="button"), scope="col", data_sort=kind)
+
+
+def _value(shown: object, value: object, **more: object) -> Safe:
+    plain = value if isinstance(value, int | float) else ""
+    return h("td", shown, data_value=plain, class_="number", **more)
+
+
+def leaderboard(contest: Contest) -> Safe:
+    """Every system of every run with interval, errors, other scores, seconds, and in words whether
+    it can be told from the best."""
+    runs = contest.runs
+    lines = sorted((s for run in runs for s in run.systems), key=lambda s: -s.accuracy)
+    tested = any("test" in s.row for s in lines)
+    floor = min((float(s.row["accuracy"]["low"]) for s in lines), default=0.0)
+    header = [
+        *([_sortable("Run", "text")] if len(runs) > 1 else []),
+        *(_sortable(name, "text") for name in ("Head", "On", "Fusion")),
+        _sortable("Accuracy"),
+        h("th", "95 % interval", scope="col"),
+        *(_sortable(n) for n in ("Errors", "Balanced", "Log-loss", "Calibration", "Seconds")),
+        *([_sortable("Test accuracy")] if tested else []),
+        h("th", "Against the best", scope="col"),
+    ]
+    rows = [_line(system, contest, floor, tested) for system in lines]
+    filtered = h("label", "Filter the leaderboard ", h("input", type="search", data_rows="board"))
+    return joined(
+        h("p", filtered, h("output", data_count="board"), class_="tools"),
+        table("Systems, best accuracy first", header, rows, name="board"),
+        h(
+            "p",
+            "Accuracy is out of fold, with the exact (Clopper-Pearson) interval. A system differs "
+            "from the best when the exact McNemar test on the same rows, adjusted for the number "
+            f"of systems (Holm), stays below {LEVEL:g}.",
+            class_="says",
+        ),
+    )
+
+
+def _line(system: System, contest: Contest, floor: float, tested: bool) -> list[Any]:
+    row, accuracy = system.row, system.row["accuracy"]
+    names = [row["head"], row["on"], row["fusion"] or "–"]
+    if len(contest.runs) > 1:
+        names.insert(0, system.run.name)
+    interval = f"{number(accuracy['low'])} to {number(accuracy['high'])}"
+    span = max(1 - floor, 1e-9)
+    bar = h(
+        "span",
+        class_="interval",
+        aria_hidden="true",
+        style="".join(
+            f"--{key}:{(float(accuracy[name]) - floor) / span:.4f};"
+            for key, name in (("l", "low"), ("v", "value"), ("h", "high"))
+        ),
+    )
+    test = row.get("test") if isinstance(row.get("test"), dict) else {}
+    reached = (test.get("accuracy") or {}).get("value") if test else None
+    errors, n = row.get("errors"), row.get("n")
+    return [
+        h("th", names[0], scope="row"),
+        *names[1:],
+        _value(number(accuracy["value"], 4), accuracy["value"]),
+        h("td", interval, bar, class_="number"),
+        _value(f"{number(errors, 0)} / {number(n, 0)}", errors),
+        _value(number(row.get("balanced_accuracy"), 4), row.get("balanced_accuracy")),
+        _value(number(row.get("log_loss")), row.get("log_loss")),
+        _value(number(row.get("calibration_error")), row.get("calibration_error")),
+        _value(number(row.get("seconds"), 2), row.get("seconds")),
+        *([_value(number(reached, 4), reached)] if tested else []),
+        h("td", *_against(system, contest)),
+    ]  # fmt: skip
+
+
+def _against(system: System, contest: Contest) -> list[object]:
+    if contest.systems and system.row is contest.systems[0].row:
+        return [h("strong", "best")]
+    told = contest.against_best.get((system.run.name, system.name))
+    if told is None:
+        return ["–"]
+    test, adjusted = told
+    words = "differs" if adjusted < LEVEL else "not distinguishable"
+    return [words, h("small", f" p {_p(adjusted)}", title=f"unadjusted p {_p(test.p)}")]
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def differences(contest: Contest) -> Safe:
+    """A matrix of paired tests between the best systems."""
+    shown = contest.systems[:MOST]
+    if len(shown) < 2 or not len(contest.ids):
+        return h("p", "There are no two systems on the same rows to compare.")
+    tests = contest.pairs(MOST)
+    rows: list[list[Any]] = []
+    for a, system in enumerate(shown):
+        cells: list[Any] = [h("th", f"{a + 1}. {contest.title(system)}", scope="row")]
+        for b in range(len(shown)):
+            if a == b:
+                cells.append(h("td", "", class_="none"))
+                continue
+            test, adjusted = tests[min(a, b), max(a, b)]
+            mine, theirs = (test.only_a, test.only_b) if a < b else (test.only_b, test.only_a)
+            differs = adjusted < LEVEL
+            words = ("better" if mine > theirs else "worse") if differs else "not distinguishable"
+            told = (
+                f"{contest.title(system)} is right alone on {mine} rows, "
+                f"{contest.title(shown[b])} on {theirs}: p {_p(test.p)}, adjusted {_p(adjusted)}"
+            )
+            cells.append(
+                h(
+                    "td",
+                    h("b", {"better": "▲", "worse": "▼"}.get(words, "≈"), aria_hidden="true"),
+                    h("span", f"{words}: ", class_="hidden"),
+                    f" {_p(adjusted)}",
+                    title=told,
+                    class_=words.split(maxsplit=1)[0],
+                )
+            )
+        rows.append(cells)
+    header = [
+        h("th", "System", scope="col"),
+        *(h("th", b + 1, scope="col") for b in range(len(shown))),
+    ]
+    left = len(contest.systems) - len(shown)
+    return joined(
+        table("Is the row's system better than the column's?", header, rows, class_="matrix"),
+        h(
+            "p",
+            f"Exact McNemar tests on {len(contest.ids):,} shared rows; p is adjusted for the "
+            f"{len(tests)} pairs (Holm). ▲ better, ▼ worse, ≈ not distinguishable at {LEVEL:g}.",
+            f" The {left} systems below the first {MOST} are not in the matrix." if left else None,
+            class_="says",
+        ),
+    )
+
+
+def overlap(contest: Contest) -> Safe:
+    """How far the best systems are wrong on the same rows."""
+    shown = contest.systems[:MOST]
+    if len(shown) < 2 or not len(contest.ids):
+        return h("p", "There are no two systems on the same rows to compare.")
+    wrong = (~contest.right[: len(shown)]).sum(axis=1)
+    rows = []
+    for a, system in enumerate(shown):
+        cells: list[Any] = [h("th", f"{a + 1}. {contest.title(system)}", scope="row")]
+        for b in range(len(shown)):
+            both, share = contest.overlap(a, b)
+            style = f"--v:{share if a != b else 0:.3f}"
+            shared = both if a == b else [both, h("small", f" {100 * share:.0f} %")]
+            cells.append(h("td", *(shared if isinstance(shared, list) else [shared]), style=style))
+        rows.append(cells)
+    header = [
+        h("th", "System", scope="col"),
+        *(h("th", b + 1, scope="col") for b in range(len(shown))),
+    ]
+    every = int((~contest.right[: len(shown)]).all(axis=0).sum())
+    some = int((~contest.right[: len(shown)]).any(axis=0).sum())
+    return joined(
+        table("Rows that two systems both have wrong", header, rows, class_="matrix heat"),
+        h(
+            "p",
+            f"Of {len(contest.ids):,} shared rows, {some} are wrong for at least one of these "
+            f"{len(shown)} systems and {every} for all of them. The diagonal counts each one's own "
+            f"errors ({wrong.min()} to {wrong.max()}); percent are of the rows that either has "
+            "wrong: the lower, the more a fusion can gain.",
+            class_="says",
+        ),
+    )

@@ -1,0 +1,75 @@
+"""Systems of one or several runs, held against each other on the rows that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from headstock.heads.page.figures import Pair, holm, pair
+from headstock.heads.page.runs import Run, System
+
+__all__ = ["LEVEL", "Contest", "title_of"]
+
+LEVEL = 0.05
+
+
+def title_of(system: System, runs: Sequence[Run]) -> str:
+    """The system's name, with its run's in front when there are several."""
+    return system.name if len(runs) == 1 else f"{system.run.name}: {system.name}"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """systems: all with held-out probabilities, best accuracy first. right: (s, m) bool, which of
+    the m shared rows (same id, same label in every run) each has right; ids (m,)."""
+
+    runs: list[Run]
+    systems: list[System]
+    right: np.ndarray
+    ids: np.ndarray
+
+    @classmethod
+    def of(cls, runs: list[Run]) -> Contest:
+        """All systems of ``runs``."""
+        labels = [dict(zip(run.ids.tolist(), run.labels.tolist())) for run in runs]
+        shared = [i for i in labels[0] if all(other.get(i) == labels[0][i] for other in labels[1:])]
+        systems, right = [], []
+        for run in runs:
+            where = {i: row for row, i in enumerate(run.ids.tolist())}
+            rows = np.array([where[i] for i in shared], dtype=np.int64)
+            for system in run.systems:
+                if system.proba is not None:
+                    systems.append(system)
+                    right.append(system.right[rows])
+        order = sorted(range(len(systems)), key=lambda s: -systems[s].accuracy)
+        table = np.array([right[s] for s in order], dtype=bool).reshape(len(order), len(shared))
+        return cls(runs, [systems[s] for s in order], table, np.array(shared, dtype=str))
+
+    def title(self, system: System) -> str:
+        return title_of(system, self.runs)
+
+    def pairs(self, most: int) -> dict[tuple[int, int], tuple[Pair, float]]:
+        """The test of each two of the first ``most`` systems, and its p adjusted for their number
+        (Holm): {(a, b): (test, adjusted)}, a before b."""
+        keys = [(a, b) for b in range(min(most, len(self.systems))) for a in range(b)]
+        tests = [pair(self.right[a], self.right[b]) for a, b in keys]
+        return dict(zip(keys, zip(tests, holm([t.p for t in tests]).tolist())))
+
+    @cached_property
+    def against_best(self) -> dict[tuple[str, str], tuple[Pair, float]]:
+        """Each other system's test against the first: {(run, system): (test, adjusted)}."""
+        rest = self.systems[1:]
+        if not len(self.ids):
+            return {}
+        tests = [pair(self.right[0], self.right[s]) for s in range(1, len(self.systems))]
+        both = zip(tests, holm([t.p for t in tests]).tolist())
+        return {(s.run.name, s.name): told for s, told in zip(rest, both)}
+
+    def overlap(self, a: int, b: int) -> tuple[int, float]:
+        """How many rows both have wrong, and their share of those that either has wrong."""
+        wrong_a, wrong_b = ~self.right[a], ~self.right[b]
+        both = int((wrong_a & wrong_b).sum())
+        return both, both / max(int((wrong_a | wrong_b).sum()), 1)

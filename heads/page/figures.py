@@ -1,0 +1,92 @@
+"""What the charts show, as plain numbers: calibration, coverage, paired tests, doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from scipy.stats import binom
+
+__all__ = ["Bin", "Pair", "coverage", "doubts", "holm", "pair", "reliability", "thinned"]
+
+
+class Bin(NamedTuple):
+    """Rows of similar confidence: how many, their mean confidence and their accuracy."""
+
+    n: int
+    confidence: float
+    accuracy: float
+
+
+class Pair(NamedTuple):
+    """Two systems on the same rows: rows that only one has right, and the exact McNemar test."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def reliability(proba: np.ndarray, codes: np.ndarray, bins: int = 10) -> list[Bin]:
+    """Rows in ``bins`` parts of equal count by their confidence, least confident first.
+
+    proba (n, k), codes (n,). The parts are those of the expected calibration error in metrics.
+    """
+    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == codes
+    order = np.argsort(confidence, kind="stable")
+    return [
+        Bin(len(part), float(confidence[part].mean()), float(right[part].mean()))
+        for part in np.array_split(order, min(bins, len(order)))
+        if len(part)
+    ]
+
+
+def coverage(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) shares and (n,) accuracies: of the most confident rows, 1 to n of them, the share of
+    all rows and how many of them are right."""
+    order = np.argsort(-proba.max(axis=1), kind="stable")
+    right = (proba.argmax(axis=1) == codes)[order]
+    count = np.arange(1, len(codes) + 1)
+    return count / len(codes), np.cumsum(right) / count
+
+
+def thinned(n: int, most: int = 240) -> np.ndarray:
+    """At most ``most`` of the positions 0 to n-1, evenly, the ends always among them."""
+    return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
+
+
+def pair(right_a: np.ndarray, right_b: np.ndarray) -> Pair:
+    """Exact two-sided McNemar test (binomial on the rows where just one of the two is right)."""
+    only_a = int((right_a & ~right_b).sum())
+    only_b = int((right_b & ~right_a).sum())
+    p = 2 * float(binom.cdf(min(only_a, only_b), only_a + only_b, 0.5))
+    return Pair(only_a, only_b, min(1.0, p))
+
+
+def holm(p: Sequence[float]) -> np.ndarray:
+    """(m,) p-values adjusted for their number (Holm 1979)."""
+    values = np.asarray(p, dtype=np.float64)
+    order = np.argsort(values, kind="stable")
+    scaled = values[order] * np.arange(len(values), 0, -1)
+    out = np.empty_like(values)
+    out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
+    return out
+
+
+def doubts(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows whose label the held-out probabilities doubt, most doubtful first, and the class each
+    would have instead.
+
+    Confident learning (Northcutt, Jiang, Chuang 2021): class j is believed of a row when its
+    probability reaches the mean that rows labelled j get for j. A row is in doubt when the most
+    probable class so believed is not its label; the order is by how much more probable it is.
+    """
+    threshold = np.full(proba.shape[1], np.inf)
+    for c in np.unique(codes):
+        threshold[c] = proba[codes == c, c].mean()
+    believed = np.where(proba >= threshold, proba, -1.0)
+    other = believed.argmax(axis=1)
+    rows = np.flatnonzero((believed.max(axis=1) >= 0) & (other != codes))
+    gap = proba[rows, other[rows]] - proba[rows, codes[rows]]
+    order = np.argsort(-gap, kind="stable")
+    return rows[order], other[rows][order]

@@ -1,0 +1,164 @@
+"""A run folder as ``evaluate`` wrote it, read without trust and without a complaint about parts
+that an older or newer headstock does not write."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstock.store.errors import HeadError, OptionError
+
+__all__ = ["Run", "System", "read_runs"]
+
+
+@dataclass(frozen=True)
+class System:
+    """A line of a run's leaderboard, with its held-out probabilities.
+
+    row: the line as in metrics.json. proba: (n, k), or None when the run keeps none of it.
+    """
+
+    run: Run
+    row: dict[str, Any]
+    proba: np.ndarray | None
+
+    @property
+    def name(self) -> str:
+        return str(self.row["name"])
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.row["accuracy"]["value"])
+
+    @property
+    def said(self) -> np.ndarray:
+        """(n,) predicted class numbers."""
+        assert self.proba is not None
+        return self.proba.argmax(axis=1)
+
+    @property
+    def right(self) -> np.ndarray:
+        """(n,) bool."""
+        return self.said == self.run.codes
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """name: the folder's, unique among the runs of a report. ids (n,) text, codes (n,) into
+    classes (k,) text; folds (n,) fold numbers of the first repeat, or None."""
+
+    name: str
+    folder: Path
+    metrics: dict[str, Any]
+    ids: np.ndarray
+    codes: np.ndarray
+    classes: np.ndarray
+    proba: dict[str, np.ndarray]
+    folds: np.ndarray | None
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        return _mapping(self.metrics.get("settings"))
+
+    @property
+    def hygiene(self) -> dict[str, Any]:
+        return _mapping(self.metrics.get("hygiene"))
+
+    @property
+    def systems(self) -> list[System]:
+        """The leaderboard in its order."""
+        return [
+            System(self, row, self.proba.get(row["name"])) for row in self.metrics["leaderboard"]
+        ]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(n,) text."""
+        return self.classes[self.codes]
+
+    def detailed(self, limit: int) -> list[System]:
+        """At most ``limit`` systems that are worth a closer look: the best of each feature set and
+        fusion, in the leaderboard's order."""
+        best: dict[tuple[str, str | None], System] = {}
+        for system in self.systems:
+            if system.proba is not None:
+                best.setdefault((system.row["on"], system.row["fusion"]), system)
+        return list(best.values())[:limit]
+
+
+def read_runs(folders: Sequence[str | Path]) -> list[Run]:
+    """The runs in ``folders``. Raises OptionError when one is no run folder, HeadError when what
+    it holds cannot be read."""
+    if not folders:
+        raise OptionError("report", "no run is named", "name a folder that evaluate -o wrote")
+    names = _names([Path(f) for f in folders])
+    return [_read(Path(folder), name) for folder, name in zip(folders, names)]
+
+
+def _names(folders: list[Path]) -> Iterator[str]:
+    seen: dict[str, int] = {}
+    for folder in folders:
+        name = folder.resolve().name or "run"
+        seen[name] = seen.get(name, 0) + 1
+        yield name if seen[name] == 1 else f"{name} ({seen[name]})"
+
+
+def _read(folder: Path, name: str) -> Run:
+    metrics = _json(folder / "metrics.json")
+    if metrics is None:
+        raise OptionError(folder, "is no run folder", "name a folder that evaluate -o wrote")
+    board = metrics.get("leaderboard")
+    if not isinstance(board, list) or not all(_is_row(row) for row in board):
+        raise HeadError(folder / "metrics.json", "has no leaderboard", "evaluate again")
+    for row in board:
+        row.setdefault("fusion", None)
+        row.setdefault("name", "@".join((row["head"], row["on"])))
+    try:
+        with np.load(folder / "oof.npz", allow_pickle=False) as held:
+            ids, codes, classes = held["ids"].astype(str), held["codes"], held["classes"]
+            shape = (len(ids), len(classes))
+            proba = {k[len("proba/") :]: held[k] for k in held.files if k.startswith("proba/")}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise HeadError(folder / "oof.npz", "cannot be read", "evaluate again") from error
+    inside = codes.shape == shape[:1] and not (codes < 0).any() and not (codes >= shape[1]).any()
+    if not inside or any(p.shape != shape for p in proba.values()):
+        raise HeadError(folder / "oof.npz", "does not fit together", "evaluate again")
+    folds = _folds(_json(folder / "folds.json") or {}, ids)
+    return Run(name, folder, metrics, ids, codes, classes.astype(str), proba, folds)
+
+
+def _is_row(row: object) -> bool:
+    if not isinstance(row, dict) or not isinstance(row.get("accuracy"), dict):
+        return False
+    numbers = [row["accuracy"].get(k) for k in ("value", "low", "high")]
+    return {"head", "on"} <= row.keys() and all(isinstance(v, int | float) for v in numbers)
+
+
+def _mapping(value: object) -> dict[str, Any]:
+    return value if isinstance(value, dict) else {}
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        raise HeadError(path, "cannot be read", "evaluate again") from error
+    return value if isinstance(value, dict) else None
+
+
+def _folds(plan: dict[str, Any], ids: np.ndarray) -> np.ndarray | None:
+    """(n,) the fold that held each row out in the first repeat."""
+    if plan.get("ids") != ids.tolist() or not plan.get("held_out"):
+        return None
+    codes = np.full(len(ids), -1)
+    for fold, rows in enumerate(plan["held_out"][0]):
+        codes[np.asarray(rows, dtype=np.int64)] = fold
+    return codes
