@@ -138,13 +138,16 @@ class State:
     @cached_property
     def _rows(self) -> tuple[list[str], dict[str, int] | None, dict[str, np.ndarray]]:
         ids = self.file.texts("/items/id")
-        columns = {c: text_column(self.file.texts(dataset(c))) for c in self._names}
+        columns = {c: self._cells(c) for c in self._names}
         index = None
         if self.patches:
             index = {identity: row for row, identity in enumerate(ids)}
             for patch in self.patches:
                 columns = patch.apply(ids, index, columns)
         return ids, index, columns
+
+    def _cells(self, column: str) -> np.ndarray:
+        return text_column(self.file.texts(dataset(column)))
 
     @property
     def n(self) -> int:
@@ -181,14 +184,10 @@ class State:
         return self._columns[name]
 
     def _column(self, declared: Declared) -> Column:
-        column, base, m = Column.empty(declared, self.n), f"/features/{declared.name}", self.file.n
+        column = Column.empty(declared, self.n)
         kept = {s["name"]: s["epoch"] for s in self.file.meta["sets"]}
         if kept.get(declared.name) == declared.epoch:
-            column.status[:m] = self.file.column(f"{base}/status")
-            column.digest[:m] = self.file.column(f"{base}/content_sha256")
-            column.stat[:m] = self.file.column(f"{base}/stat")
-            column.seq[:m] = self.file.column(f"{base}/seq")
-            column.errors = self._errors(declared.name)
+            self._stored(column, f"/features/{declared.name}")
         said = []
         for name in self.listing.shards:
             if name.rsplit("-", 1)[0] == f"shard-{declared.name}":
@@ -204,6 +203,15 @@ class State:
             self.clock = max(self.clock, seq)
             column.lay(name, seq, rows, batch)
         return column
+
+    def _stored(self, column: Column, base: str) -> None:
+        """Fill in what the generation says of a set."""
+        m = self.file.n
+        column.status[:m] = self.file.column(f"{base}/status")
+        column.digest[:m] = self.file.column(f"{base}/content_sha256")
+        column.stat[:m] = self.file.column(f"{base}/stat")
+        column.seq[:m] = self.file.column(f"{base}/seq")
+        column.errors = self._errors(column.declared.name)
 
     def _errors(self, name: str) -> dict[int, tuple[str, str]]:
         rows = self.file.column(f"/errors/{name}/row").tolist()

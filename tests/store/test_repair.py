@@ -1,0 +1,127 @@
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+from headstock.store import ABSENT, OK, FeatureStore
+from headstock.store.errors import OptionError, StoreDamaged
+from headstock.store.repair import repair
+from headstock.store.verify import verify
+
+
+def made(path, toy, n=8):
+    with FeatureStore.open(path, "a") as store:
+        toy.fill(store, n)
+        store.compact()
+    return path
+
+
+def flip(path, position):
+    raw = bytearray(path.read_bytes())
+    raw[position] ^= 4
+    path.unlink()
+    path.write_bytes(raw)
+
+
+def offset(path, dataset):
+    with h5py.File(path, "r") as file:
+        return file[dataset].id.get_offset()
+
+
+def alone(path):
+    shutil.rmtree(path.with_name(path.name + ".d"), ignore_errors=True)
+    return path
+
+
+def test_a_good_store_is_left_alone(tmp_path, toy):
+    path = made(tmp_path / "f.h5", toy)
+    before = path.read_bytes()
+    told = repair(path)
+    assert not told.changed
+    assert "nothing to repair" in told.text()
+    assert path.read_bytes() == before
+    with pytest.raises(OptionError):
+        repair(tmp_path / "none.h5")
+
+
+def test_a_damaged_vector_costs_its_own_row(tmp_path, toy):
+    path = alone(made(tmp_path / "f.h5", toy))
+    flip(path, offset(path, "features/image/x") + 3 * 20)
+    assert verify(path).exit_code == 4
+    told = repair(path)
+    assert told.rows == {"image": ["r3"]}
+    assert "1 rows to extract again: r3" in told.text()
+    with FeatureStore.open(path, "a") as store:
+        status = store.progress("image").status
+        assert np.flatnonzero(status == ABSENT).tolist() == [3]
+        store.commit("image", toy.batch(["r3"]))
+        assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(8)))
+        store.compact()
+    assert not verify(path).findings
+
+
+@pytest.mark.parametrize("column", ["status", "content_sha256", "stat", "seq", "crc32"])
+def test_damage_beside_the_vectors_costs_at_most_one_row(tmp_path, toy, column):
+    path = alone(made(tmp_path / "f.h5", toy))
+    flip(path, offset(path, f"features/image/{column}"))
+    assert verify(path).exit_code == 4
+    lost = repair(path).rows.get("image", [])
+    assert lost == (["r0"] if column in ("content_sha256", "crc32") else [])
+    assert not verify(path).findings
+    with FeatureStore.open(path) as store:
+        rows = np.flatnonzero(store.complete("image"))
+        assert len(rows) == 8 - len(lost)
+        x = store.matrix("image", rows)[0]
+        assert np.array_equal(x, toy.matrix([f"r{i}" for i in rows]))
+
+
+def test_damaged_labels_are_emptied_and_told(tmp_path, toy):
+    path = alone(made(tmp_path / "f.h5", toy))
+    flip(path, offset(path, "items/label"))
+    told = repair(path)
+    assert told.columns == ["label"]
+    assert told.rows == {}
+    with FeatureStore.open(path) as store:
+        assert set(store.items.label) == {""}
+        assert store.complete("image").all()
+
+
+def test_a_damaged_shard_costs_its_rows(tmp_path, toy):
+    path = tmp_path / "f.h5"
+    with FeatureStore.open(path, "a") as store:
+        toy.fill(store, 8)
+    shard = sorted((tmp_path / "f.h5.d").glob("shard-*"))[0]
+    flip(shard, shard.stat().st_size // 2)
+    told = repair(path)
+    assert told.files == [shard.name]
+    assert not verify(path).findings
+    with FeatureStore.open(path) as store:
+        status = store.progress("image").status
+        assert (status == OK).sum() == 4
+
+
+def test_the_generation_before_rescues_when_the_newest_cannot_be_read(tmp_path, toy):
+    path = made(tmp_path / "f.h5", toy)
+    with FeatureStore.open(path, "a") as store:
+        store.register(toy.items(9))
+        store.commit("image", toy.batch(["r8"]))
+        newest = store.compact()
+    pending = tmp_path / "f.h5.d"
+    raw = path.read_bytes()
+    for spoilt in (path, pending / f"gen-{newest:08d}.h5"):
+        spoilt.unlink()
+        spoilt.write_bytes(raw[:5000])
+    with pytest.raises(StoreDamaged):
+        FeatureStore.open(path)
+    assert len(repair(path).files) == 2
+    with FeatureStore.open(path) as store:
+        assert store.n == 8
+        assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(8)))
+
+
+def test_when_nothing_can_be_read_nothing_is_pretended(tmp_path, toy):
+    path = alone(made(tmp_path / "f.h5", toy))
+    path.write_bytes(path.read_bytes()[:3000])
+    with pytest.raises(StoreDamaged, match="extract into a new store"):
+        repair(path)
