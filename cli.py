@@ -349,12 +349,13 @@ def predict(
     Example: headstock predict model.headstock test.csv -o predictions.csv
     """
     from headstock.heads import Bundle
+    from headstock.heads.complete import predict_complete
     from headstock.store import FeatureStore, is_store
 
     bundle = Bundle.load(model)
     if is_store(rows):
         with FeatureStore.open(rows) as features:
-            predictions, left_out = bundle.predict_complete(features)
+            predictions, left_out = predict_complete(bundle, features)
     else:
         from headstock.extract.job import columns_of, extract_like
 
@@ -365,11 +366,11 @@ def predict(
         note(*table.account(), quiet=quiet)
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": not quiet}
         with extract_like(table, bundle.recipes, **flags) as (features, _):
-            predictions, left_out = bundle.predict_complete(features, table.items.id)
+            predictions, left_out = predict_complete(bundle, features, table.items.id)
     if header:
-        predictions.submission(output or "-", header)
+        click.echo(predictions.submission(output, header), nl=False)
     else:
-        predictions.to_csv(output or "-")
+        click.echo(predictions.to_csv(output), nl=False)
     note(*left_out)
     sys.exit(3 if left_out else 0)
 
@@ -381,9 +382,10 @@ def report(run: str) -> None:
 
     Example: headstock report runs/first
     """
-    from headstock.heads.report import read_run
-
-    click.echo(read_run(run))
+    folder = Path(run)
+    if not (folder / "leaderboard.txt").is_file():
+        raise OptionError(run, "is no run folder", "name one that `headstock evaluate -o` wrote")
+    click.echo((folder / "leaderboard.txt").read_text("utf-8"), nl=False)
 
 
 @cli.group(cls=Commands)
@@ -435,12 +437,10 @@ def list_(what: str, pattern: str) -> None:
     """
     if what == "backbones":
         from headstock.extract.backbones import listing
+    elif what == "heads":
+        from headstock.heads.head import listing
     else:
-        from headstock.heads import listing as named
-
-        def listing(pattern: str) -> list[str]:
-            return named(what, pattern)
-
+        from headstock.heads.fusion import listing
     for line in listing(pattern):
         click.echo(line)
 

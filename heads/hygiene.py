@@ -26,6 +26,9 @@ DEDUPE = ("group", "drop", "keep")
 NEAR = 0.98
 """Cosine of standardised vectors from which two rows count as near duplicates: re-encodings of one
 sound reach it, different recordings of one word by one speaker do not."""
+NARROWEST = 10
+"""Columns below which near duplicates are not searched: with few columns, vectors of one class
+point the same way without being copies."""
 LARGEST = 60_000
 """Rows above which near duplicates are not searched: the search is quadratic."""
 
@@ -79,6 +82,9 @@ def find_duplicates(rows: Rows, test: Rows | None = None, near: float = NEAR) ->
         total = sum(map(len, both))
         if total > LARGEST:
             skipped.append(f"{name}: near duplicates are not searched above {LARGEST} rows")
+            continue
+        if rows.X[name].shape[1] < NARROWEST:
+            skipped.append(f"{name}: near duplicates are not searched below {NARROWEST} columns")
             continue
         X = np.concatenate([r.X[name] for r in both])
         close[name] = _near(X, near)

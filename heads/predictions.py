@@ -34,21 +34,22 @@ class Predictions:
         """(m,) its probability."""
         return self.proba.max(axis=1)
 
-    def to_csv(self, path: str | Path) -> None:
-        """Write ``id,prediction,confidence,p_<class>...``. Raises StorageError."""
+    def to_csv(self, path: str | Path | None = None) -> str:
+        """Write ``id,prediction,confidence,p_<class>...``; without a path, return it as text.
+        Raises StorageError."""
         header = ["id", "prediction", "confidence", *(f"p_{c}" for c in self.classes)]
         rows = (
             [str(i), str(label), f"{c:.6g}", *(f"{v:.6g}" for v in p)]
             for i, label, c, p in zip(self.ids, self.labels, self.confidence, self.proba)
         )
-        write_csv(path, header, rows)
+        return write_csv(path, header, rows)
 
-    def submission(self, path: str | Path, header: str = "Id,CLASS") -> None:
-        """Write two columns, the id and the class, under ``header``. Raises StorageError, and
-        OptionError for a header that is not two names."""
+    def submission(self, path: str | Path | None = None, header: str = "Id,CLASS") -> str:
+        """Write two columns, the id and the class, under ``header``; without a path, return them as
+        text. Raises StorageError, and OptionError for a header that is not two names."""
         names = [name.strip() for name in header.split(",")]
         if len(names) != 2 or not all(names):
             raise OptionError(
                 "submission", f"{header!r} is not two column names", "write it as Id,CLASS"
             )
-        write_csv(path, names, ([str(i), str(c)] for i, c in zip(self.ids, self.labels)))
+        return write_csv(path, names, ([str(i), str(c)] for i, c in zip(self.ids, self.labels)))

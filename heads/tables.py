@@ -24,13 +24,19 @@ def safe_cell(value: object) -> object:
     return value
 
 
-def write_csv(path: str | Path, header: Sequence[object], rows: Iterable[Sequence[object]]) -> None:
-    """Write UTF-8 CSV, lines ending in a newline. Raises StorageError."""
+def write_csv(
+    path: str | Path | None, header: Sequence[object], rows: Iterable[Sequence[object]]
+) -> str:
+    """Write UTF-8 CSV, lines ending in a newline; or, without a path, return it.
+    Raises StorageError."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([safe_cell(v) for v in header])
     writer.writerows([safe_cell(v) for v in row] for row in rows)
+    if path is None:
+        return text.getvalue()
     write_text(path, text.getvalue())
+    return ""
 
 
 def write_text(path: str | Path, text: str) -> None:

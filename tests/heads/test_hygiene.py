@@ -16,7 +16,8 @@ from headstock.store.errors import HeadError, OptionError
 def planted(two_sets) -> Rows:
     """Rows 0, 5 and 9 have one image (the label of 9 differs), 20 is 21 re-encoded."""
     rows = two_sets(120)
-    image, audio = rows.X["image"].copy(), rows.X["audio"].copy()
+    more = np.random.default_rng(3).normal(size=(120, 8)).astype(np.float32)
+    image, audio = (np.hstack([rows.X[name], more]) for name in ("image", "audio"))
     codes = rows.codes.copy()
     codes[[0, 5, 20, 21]], codes[9] = 1, 2
     image[[5, 9]] = image[0]
@@ -155,3 +156,11 @@ def test_without_cleanlab_it_says_so(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(HeadError, match="cleanlab is not installed"):
         label_doubts(np.eye(2), np.array([0, 1]), ["a", "b"], ["x", "y"])
+
+
+def test_few_columns_are_not_searched_for_near_duplicates(two_sets) -> None:
+    rows = two_sets(60)
+    narrow = replace(rows, X={"image": rows.X["image"][:, :4]}, digests={})
+    found = find_duplicates(narrow)
+    assert not found.near
+    assert "below" in found.skipped[0]
