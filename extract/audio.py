@@ -53,9 +53,19 @@ def mono_blocks(data: bytes, rate: int, duration: float | None = None) -> Iterat
         yield from blocks if sound.samplerate == rate else _resampled(blocks, sound, rate)
 
 
+class _Bytes(io.BytesIO):
+    """libsndfile asks damaged files for places before their start; that is no reason to shout."""
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET, /) -> int:
+        try:
+            return super().seek(offset, whence)
+        except (ValueError, OverflowError):
+            return self.tell()
+
+
 def _open(data: bytes) -> soundfile.SoundFile:
     try:
-        return soundfile.SoundFile(io.BytesIO(data))
+        return soundfile.SoundFile(_Bytes(data))
     except BROKEN as error:
         text = _reason(error)
         unknown = "not recognised" in text.lower()

@@ -255,8 +255,9 @@ def _near(bare: str, every: list[str]) -> list[str]:
     for full in every:
         by_name.setdefault(full.partition(":")[2], []).append(full)
     wanted = bare.partition(".")[0]
-    close = difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.6)
-    return [full for name in close for full in by_name[name]][:3]
+    close = sorted((n for n in by_name if n.startswith(wanted)), key=len) if wanted else []
+    close += difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.6)
+    return [full for name in dict.fromkeys(close) for full in by_name[name]][:3]
 
 
 def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
