@@ -214,7 +214,8 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
     click.echo(account.to_json() if as_json else account.text())
     if not as_json and not account.failed:
         note(f"next: headstock evaluate {output}", quiet=quiet)
-    sys.exit(3 if account.failed else 0)
+    if account.failed:
+        sys.exit(3)
 
 
 HEADS = click.option(
@@ -334,6 +335,7 @@ def fit(
 @click.argument("rows", metavar="MANIFEST|STORE", type=ANY)
 @click.option("-o", "--output", type=FILE, help="CSV: id,prediction,confidence,p_<class>…")
 @click.option("--submission", "header", metavar="Id,CLASS", help="Write these two columns only.")
+@click.option("--only", metavar="SPLIT", help="Predict the rows of this split only.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--store", "keep", type=FILE, help="Keep the extracted features in this store.")
 @MANIFEST_OPTIONS
@@ -341,8 +343,8 @@ def fit(
 @CONFIG
 @QUIET
 def predict(
-    model: str, rows: str, output: str | None, header: str | None, keep: str | None, quiet: bool,
-    **flags: Any,
+    model: str, rows: str, output: str | None, header: str | None, keep: str | None,
+    only: str | None, quiet: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Predict the rows of a MANIFEST of raw files, or of a STORE, with a saved MODEL.
 
@@ -355,7 +357,7 @@ def predict(
     bundle = Bundle.load(model)
     if is_store(rows):
         with FeatureStore.open(rows) as features:
-            predictions, left_out = predict_complete(bundle, features)
+            predictions, left_out = predict_complete(bundle, features, split=only)
     else:
         from headstock.extract.job import columns_of, extract_like
 
@@ -366,13 +368,14 @@ def predict(
         note(*table.account(), quiet=quiet)
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": not quiet}
         with extract_like(table, bundle.recipes, **flags) as (features, _):
-            predictions, left_out = predict_complete(bundle, features, table.items.id)
+            predictions, left_out = predict_complete(bundle, features, table.items.id, only)
     if header:
         click.echo(predictions.submission(output, header), nl=False)
     else:
         click.echo(predictions.to_csv(output), nl=False)
     note(*left_out)
-    sys.exit(3 if left_out else 0)
+    if left_out:
+        sys.exit(3)
 
 
 @cli.command()
@@ -424,7 +427,8 @@ def verify(path: str, files: bool) -> None:
 
     verdict = verify_apart(path, files=files)
     click.echo(verdict.text())
-    sys.exit(verdict.exit_code)
+    if verdict.exit_code:
+        sys.exit(verdict.exit_code)
 
 
 @cli.command(name="list")

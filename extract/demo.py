@@ -12,7 +12,7 @@ __all__ = ["ABOUT", "commands", "keypad_tone", "write_demo"]
 ABOUT = """\
 The whole job on embedded data, offline.
   real:      1,797 handwritten digits (the UCI optical digits that scikit-learn carries) and the
-             backbone, a small ResNeXt pretrained on 200 ImageNet classes, none of them a digit
+             backbone, a small ResNeXt pretrained on photographs of 200 kinds of things
   synthetic: the sounds, a telephone keypad tone of each digit under noise, and so the pairing"""
 
 # ITU-T Q.23: a key is the sum of one low and one high frequency, in Hz.
@@ -48,8 +48,19 @@ def commands(folder: str | Path) -> list[list[str]]:
     return [
         ["extract", index, "-o", store, "--image", "headstock:resnext_nano", "--audio", "mfcc"],
         ["evaluate", store, "-o", str(Path(folder, "run"))],
-        ["fit", store, "--head", "logistic", "--on", "image+audio", "-o", model],
-        ["predict", model, store, "-o", str(Path(folder, "predictions.csv"))],
+        [
+            "fit",
+            store,
+            "--head",
+            "logistic",
+            "--on",
+            "image+audio",
+            "--fusion",
+            "weighted",
+            "-o",
+            model,
+        ],
+        ["predict", model, store, "--only", "test", "-o", str(Path(folder, "predictions.csv"))],
     ]
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.store.errors import IncompleteSet, one_line
+from headstock.store.errors import IncompleteSet, OptionError, one_line
 
 if TYPE_CHECKING:
     from headstock.heads.bundle import Bundle
@@ -19,16 +19,25 @@ _SHOWN = 5
 
 
 def predict_complete(
-    bundle: Bundle, store: Any, ids: Sequence[str] | None = None
+    bundle: Bundle, store: Any, ids: Sequence[str] | None = None, split: str | None = None
 ) -> tuple[Predictions, list[str]]:
     """Predictions of the rows of ``ids`` (all by default, in the store's order) that have a vector
-    in every set the model reads, and a line for each row that has not: which set, and why.
+    in every set the model reads, and a line for each row that has not: which set, and why. ``split``
+    keeps the rows of that split only.
 
     After five rows of a set the rest is counted. Raises MissingSet and RecipeMismatch as
-    ``Bundle.predict`` does, and IncompleteSet when no row is left.
+    ``Bundle.predict`` does, OptionError when no row has the split, and IncompleteSet when no row is
+    left.
     """
     known = {str(name): row for row, name in enumerate(store.items.id)}
     rows = np.arange(len(known)) if ids is None else np.array([known[str(i)] for i in ids], int)
+    if split:
+        rows = rows[store.items.split[rows] == split]
+        if not len(rows):
+            have = sorted({s for s in store.items.split if s}) or ["none"]
+            raise OptionError(
+                store.path, f"no row of split {split!r}", f"it has: {', '.join(have)}"
+            )
     ready = np.asarray(store.complete(list(bundle.recipes)), dtype=bool)
     if not ready[rows].any():
         raise IncompleteSet(
