@@ -43,7 +43,9 @@ def lda(seed: int, shrinkage: float | str = "auto") -> Linear:
         share = shrinkage_of(centred, scatter) if shrinkage == "auto" else float(shrinkage)
         return discriminant(scatter, means, counts / n, share)
 
-    return Linear(solve, calibrate=True, seed=seed)
+    head = Linear(solve, calibrate=True, seed=seed)
+    head.fast = {"how": "gram", "kind": "lda", "setting": shrinkage}
+    return head
 
 
 def discriminant(

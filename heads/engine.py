@@ -1,20 +1,35 @@
-"""Out-of-fold probabilities of one head on one matrix, and its refit on all rows."""
+"""Out-of-fold probabilities of heads on sets, and their refits on all rows.
+
+``answer_all`` takes the shared way where a head has one and the slow honest way, ``cross_fit``,
+where not. Both give the same numbers; each answer says which way it came.
+"""
 
 from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 
+from headstock.heads.fastkernel import bytes_needed, neighbour_answers, rbf_answers
+from headstock.heads.fastlinear import WIDEST, descent, from_gram, linear_answer
 from headstock.heads.folds import FoldPlan
 from headstock.heads.head import Head, make_head
+from headstock.heads.rows import Rows
+from headstock.heads.shared import Shared, widths
+from headstock.heads.smo import compiled
 from headstock.store.errors import HeadError, HeadstockError
 
-__all__ = ["Answer", "cross_fit", "fit_head", "full_proba"]
+__all__ = ["MEMORY", "Answer", "answer_all", "cross_fit", "fit_head", "full_proba"]
+
+MEMORY = 8e9
+"""Bytes that shared kernels may take; above, the heads that want them go fold by fold."""
+SMALL = 1000
+"""Rows below which kernels are not shared: the fold-by-fold way takes no time there."""
 
 
 @dataclass
@@ -30,7 +45,6 @@ class Answer:
     seconds: float
     how: str
     notes: list[str] = field(default_factory=list)
-    importances: np.ndarray | None = None
 
 
 def fit_head(
@@ -107,7 +121,7 @@ def cross_fit(
     """
     start = time.perf_counter()
     proba = np.empty((plan.repeats, len(X), k))
-    test = importances = None
+    test = None
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for repeat in range(plan.repeats):
@@ -120,8 +134,90 @@ def cross_fit(
             head = make_head(name, seed, options)
             fit_head(head, name, X, codes, plan.codes[0], spans)
             test = full_proba(head, name, fresh, k)
-            if hasattr(head, "importances"):
-                importances = head.importances()
             step()
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
-    return Answer(proba, test, time.perf_counter() - start, "fold by fold", notes, importances)
+    return Answer(proba, test, time.perf_counter() - start, "fold by fold", notes)
+
+
+def answer_all(
+    name: str,
+    on: Sequence[str],
+    rows: Rows,
+    plan: FoldPlan,
+    shared: Sequence[Shared],
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test: Rows | None = None,
+    step: Callable[[str, int], None] = lambda on, fits: None,
+) -> dict[str, Answer]:
+    """One head's answers on each of ``on``. ``shared`` has one entry for each repeat of the plan;
+    ``step`` is told of fits done."""
+    fast = getattr(make_head(name, seed, options), "fast", None)
+    why = ""
+    if fast is not None:
+        why = _why_not(fast, shared[0], on)
+    if fast is None or why:
+        out = {}
+        for o in on:
+            X, spans = rows.matrix(o)
+            fresh = None if test is None else test.matrix(o)[0]
+            out[o] = cross_fit(
+                name, X, spans, rows.codes, len(rows.classes), plan,
+                options=options, seed=seed, fresh=fresh, step=partial(step, o, 1),
+            )  # fmt: skip
+            out[o].how += why
+        return out
+    start = time.perf_counter()
+    got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
+    seconds = dict.fromkeys(on, 0.0)
+    if fast["how"] in ("rbf", "neighbours"):
+        for one in shared:
+            for o, answer in _kernel_answers(one, fast, on).items():
+                got[o].append(answer)
+                step(o, plan.folds + (one.test is not None))
+        seconds = dict.fromkeys(on, (time.perf_counter() - start) / len(on))
+    else:
+        calibrate = bool(getattr(make_head(name, seed, options), "calibrate", False))
+        for o in on:
+            start = time.perf_counter()
+            for one in shared:
+                if fast["how"] == "gram":
+                    scores = from_gram(one, o, fast["kind"], fast["setting"])
+                else:
+                    scores = descent(one, o, fast["loss"], fast["C"], fast["tol"])
+                got[o].append(linear_answer(one, scores, calibrate))
+                step(o, plan.folds + (one.test is not None))
+            seconds[o] = time.perf_counter() - start
+    return {
+        o: Answer(np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], "all folds at once")
+        for o in on
+    }
+
+
+def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
+    """Why the shared way is not taken, for the reader; empty when it is."""
+    if fast["how"] == "gram":
+        widest = max(sum(widths(shared.rows, o).values()) for o in on)
+        return (
+            f": {widest} columns are too many for shared Gram matrices" if widest > WIDEST else ""
+        )
+    if fast["how"] in ("rbf", "neighbours"):
+        if len(shared.codes) < SMALL:
+            return ": few rows"
+        if fast["how"] == "rbf" and not compiled():
+            return ": numba is not installed"
+        need = bytes_needed(shared, on)
+        if need > MEMORY:
+            return (
+                f": shared kernels would take {need / 1e9:.0f} GB of the {MEMORY / 1e9:.0f} allowed"
+            )
+    return ""
+
+
+def _kernel_answers(
+    shared: Shared, fast: Mapping[str, Any], on: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    if fast["how"] == "rbf":
+        return rbf_answers(shared.products, on, fast["C"], fast["gamma"])
+    return neighbour_answers(shared.products, on, fast["neighbours"], fast["sharpness"])

@@ -181,3 +181,8 @@ def fuse_on(
 ) -> np.ndarray:
     """(m, k) for new rows ``fresh`` (m, s, k), by a fusion fitted on held-out P (n, s, k)."""
     return make_fusion(name).fit(P, codes, inner).predict(fresh)
+
+
+def listing(match: str = "") -> list[str]:
+    """The names of the table that hold ``match``."""
+    return [name for name in FUSIONS if match in name]

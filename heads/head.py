@@ -181,3 +181,13 @@ def seeded_codes(y: np.ndarray, folds: int, seed: int) -> np.ndarray:
     codes = np.empty(len(y), dtype=np.int64)
     codes[order] = np.arange(len(y)) % folds
     return codes
+
+
+def listing(match: str = "") -> list[str]:
+    """A line for each head of the table whose name holds ``match``: the name and its options."""
+    width = max(map(len, HEADS))
+    return [
+        f"{name:{width}}  {', '.join(f'{k}={v}' for k, v in head_options(name).items())}"
+        for name in HEADS
+        if match in name
+    ]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.compare import against_best, group_interval
-from headstock.heads.engine import Answer, cross_fit
+from headstock.heads.engine import Answer, answer_all
 from headstock.heads.evaluation import Evaluation
 from headstock.heads.folds import FoldPlan, make_folds
 from headstock.heads.fusion import FUSIONS, cross_fuse, fuse_on
@@ -20,6 +20,7 @@ from headstock.heads.head import make_head
 from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
 from headstock.heads.metrics import score
 from headstock.heads.rows import Rows, parts_of, read_rows
+from headstock.heads.shared import Shared
 from headstock.store.errors import OptionError
 
 __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "plan_for"]
@@ -186,30 +187,22 @@ def evaluate_rows(
     done = 0
     answers: dict[str, Answer] = {}
 
-    def step(name: str) -> None:
+    def step(name: str, fits: int = 1) -> None:
         nonlocal done
-        done += 1
+        done += fits
         if progress is not None:
             progress(done, total, name)
 
-    k = len(rows.classes)
-    for o in dict.fromkeys(s.on for s in systems):
-        X, spans = rows.matrix(o)
-        fresh = None if test is None else test.matrix(o)[0]
-        for system in systems:
-            if system.on == o:
-                answers[system.name] = cross_fit(
-                    system.function,
-                    X,
-                    spans,
-                    rows.codes,
-                    k,
-                    plan,
-                    options=options.get(system.function),
-                    seed=seed,
-                    fresh=fresh,
-                    step=partial(step, system.name),
-                )
+    shared = [Shared(rows, plan, r, test if r == 0 else None) for r in range(plan.repeats)]
+    for function in dict.fromkeys(s.function for s in systems):
+        mine = {s.on: s for s in systems if s.function == function}
+        names = {o: s.name for o, s in mine.items()}
+        found = answer_all(
+            function, list(mine), rows, plan, shared, options=options.get(function), seed=seed,
+            test=test, step=partial(_named, step, names),
+        )  # fmt: skip
+        answers |= {names[o]: answer for o, answer in found.items()}
+    del shared
     for system in fused:
         answers[system.name] = _fuse(system, answers, rows.codes, plan, test)
         step(system.name)
@@ -263,6 +256,10 @@ def evaluate_rows(
         test_codes=None if test is None else test.codes,
         test_proba={name: a.test for name, a in answers.items() if a.test is not None},
     )
+
+
+def _named(step: Callable[[str, int], None], names: Mapping[str, str], on: str, fits: int) -> None:
+    step(names[on], fits)
 
 
 def fused_systems(

@@ -10,6 +10,7 @@ import numpy as np
 from headstock.heads.calibration import held_out_scores, softmax, temperature
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.scaling import Standard
+from headstock.heads.solvers import Problems, solve
 
 __all__ = ["Linear", "linear_svm", "logistic", "ridge"]
 
@@ -26,6 +27,8 @@ class Linear:
 
     kind = "linear"
     wants = frozenset({"inner"})
+    fast: Mapping[str, Any] | None = None
+    """How the engine computes all training parts at once, if it can."""
 
     def __init__(
         self,
@@ -33,13 +36,13 @@ class Linear:
         calibrate: bool,
         seed: int,
     ) -> None:
-        self._solve, self._calibrate, self._seed = solve, calibrate, seed
+        self._solve, self.calibrate, self._seed = solve, calibrate, seed
 
     def fit(self, X: np.ndarray, y: np.ndarray, inner: np.ndarray | None = None) -> Linear:
         self.classes_, codes = encode_labels(y)
         k = len(self.classes_)
         self.multiplier_ = 1.0
-        if self._calibrate:
+        if self.calibrate:
             if inner is None:
                 inner = seeded_codes(codes, 5, self._seed)
 
@@ -102,20 +105,29 @@ def one_hot(codes: np.ndarray, k: int) -> np.ndarray:
     return np.eye(k)[codes]
 
 
-def logistic(seed: int, C: float = 0.1, max_iter: int = 1000) -> Linear:
+def logistic(seed: int, C: float = 0.1, tol: float = 1e-4) -> Linear:
     """Multinomial logistic regression on standardised columns. C: inverse L2 penalty, as in
-    scikit-learn (sum of losses times C plus half the squared weights)."""
+    scikit-learn (C times the sum of losses plus half the squared weights); tol: largest entry of
+    the gradient at which it ends."""
+    head = Linear(_descent("softmax", C, tol), calibrate=False, seed=seed)
+    head.fast = {"how": "descent", "loss": "softmax", "C": float(C), "tol": float(tol)}
+    return head
 
-    def solve(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
-        from sklearn.linear_model import LogisticRegression
 
-        model = LogisticRegression(C=C, max_iter=max_iter).fit(Z, codes)
-        W, b = model.coef_.T.astype(np.float64), model.intercept_.astype(np.float64)
-        if k == 2:  # one column of log-odds
-            W, b = np.hstack([-W / 2, W / 2]), np.array([-b[0] / 2, b[0] / 2])
-        return W, b
+def _descent(loss: str, C: float, tol: float) -> Callable[[np.ndarray, np.ndarray, int], Weights]:
+    if not C > 0 or not tol > 0:
+        raise ValueError(f"C={C} and tol={tol} must be positive")
 
-    return Linear(solve, calibrate=False, seed=seed)
+    def solve_one(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
+        n, d = Z.shape
+        everything = np.ones((1, n), dtype=bool)
+        problem = Problems(
+            Z, codes, k, everything, np.zeros((1, d)), np.ones((1, d)), np.array([C]), loss
+        )
+        theta = solve(problem, tol)[0]
+        return theta[:-1], theta[-1]
+
+    return solve_one
 
 
 def ridge(seed: int, alpha: float = 1.0) -> Linear:
@@ -123,7 +135,7 @@ def ridge(seed: int, alpha: float = 1.0) -> Linear:
     training row, so it means the same at any n: the Gram matrix of n standardised rows gets
     ``alpha * n`` on its diagonal, divided by 10."""
 
-    def solve(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
+    def least_squares(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
         from scipy.linalg import cho_factor, cho_solve
 
         n, d = Z.shape
@@ -141,20 +153,15 @@ def ridge(seed: int, alpha: float = 1.0) -> Linear:
             W = Z.T.astype(np.float64) @ cho_solve(cho_factor(gram, overwrite_a=True), target)
         return W, b
 
-    return Linear(solve, calibrate=True, seed=seed)
+    head = Linear(least_squares, calibrate=True, seed=seed)
+    head.fast = {"how": "gram", "kind": "ridge", "setting": float(alpha)}
+    return head
 
 
-def linear_svm(seed: int, C: float = 0.001, max_iter: int = 2000) -> Linear:
+def linear_svm(seed: int, C: float = 0.001, tol: float = 1e-4) -> Linear:
     """One-against-rest linear SVM (squared hinge) on standardised columns, calibrated by
-    temperature. C: weight of the loss, as in scikit-learn's LinearSVC."""
-
-    def solve(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
-        from sklearn.svm import LinearSVC
-
-        model = LinearSVC(C=C, dual="auto", max_iter=max_iter, random_state=seed).fit(Z, codes)
-        W, b = model.coef_.T, model.intercept_
-        if k == 2:
-            W, b = np.hstack([-W, W]), np.array([-b[0], b[0]])
-        return W, b
-
-    return Linear(solve, calibrate=True, seed=seed)
+    temperature. C: weight of the loss, as in scikit-learn's LinearSVC, whose solver also shrinks
+    the intercept; tol: largest entry of the gradient at which it ends."""
+    head = Linear(_descent("hinge", C, tol), calibrate=True, seed=seed)
+    head.fast = {"how": "descent", "loss": "hinge", "C": float(C), "tol": float(tol)}
+    return head

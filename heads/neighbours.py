@@ -46,6 +46,7 @@ class Neighbours:
 
     def __init__(self, neighbours: int, sharpness: float) -> None:
         self.neighbours, self.sharpness = neighbours, sharpness
+        self.fast = {"how": "neighbours", "neighbours": neighbours, "sharpness": sharpness}
 
     def fit(
         self, X: np.ndarray, y: np.ndarray, spans: Mapping[str, slice] | None = None

@@ -11,8 +11,12 @@ from scipy.special import expit
 from headstock.heads.calibration import couple, held_out_scores, platt
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.scaling import Blocks
+from headstock.heads.smo import compiled, one_against_one
 
 __all__ = ["KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
+
+COMPILED_FROM = 1000
+"""Training rows from which the compiled solver is worth its start."""
 
 
 def class_pairs(k: int) -> list[tuple[int, int]]:
@@ -39,6 +43,7 @@ class KernelSVM:
 
     kind = "kernel-svm"
     wants = frozenset({"inner", "spans"})
+    fast: Mapping[str, Any] | None = None
 
     def __init__(self, kernel: str, C: float, gamma: float, degree: int, seed: int) -> None:
         if C <= 0 or gamma <= 0 or degree < 1:
@@ -75,10 +80,18 @@ class KernelSVM:
     def _learn(
         self, X: np.ndarray, codes: np.ndarray, k: int, spans: Mapping[str, slice] | None
     ) -> None:
-        from sklearn.svm import SVC
-
         self.scaler_ = Blocks.of(X, spans)
         Z = self.scaler_(X)
+        if len(Z) >= COMPILED_FROM and compiled():
+            order = np.argsort(codes, kind="stable")
+            Z = np.ascontiguousarray(Z[order])
+            starts = np.searchsorted(codes[order], np.arange(k + 1))
+            found, self.bias_ = one_against_one(self._kernel(Z, Z), starts, self.C)
+            used = (found != 0).any(axis=1)
+            self.vectors_, self.coefficients_ = Z[used], found[used]
+            return
+        from sklearn.svm import SVC
+
         gamma = self.gamma / self.scaler_.blocks
         model = SVC(
             C=self.C, kernel=self.kernel, gamma=gamma, degree=self.degree, coef0=1.0, cache_size=500
@@ -86,13 +99,14 @@ class KernelSVM:
         self.vectors_ = Z[model.support_]
         self.coefficients_, self.bias_ = _by_pair(model, codes[model.support_], k)
 
-    def _kernel(self, Z: np.ndarray) -> np.ndarray:
+    def _kernel(self, Z: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """(m, s) float32 kernel of scaled rows against scaled ``vectors``."""
         gamma = np.float32(self.gamma / self.scaler_.blocks)
-        products = Z @ self.vectors_.T
+        products = Z @ vectors.T
         if self.kernel == "poly":
             return (1 + gamma * products) ** self.degree
         own = np.einsum("ij,ij->i", Z, Z)[:, None]
-        theirs = np.einsum("ij,ij->i", self.vectors_, self.vectors_)
+        theirs = np.einsum("ij,ij->i", vectors, vectors)
         return np.exp(-gamma * np.maximum(own + theirs - 2 * products, 0))
 
     def decisions(self, X: np.ndarray) -> np.ndarray:
@@ -100,7 +114,9 @@ class KernelSVM:
         out = np.empty((len(X), len(self.bias_)))
         for start in range(0, len(X), 1024):
             part = slice(start, start + 1024)
-            out[part] = self._kernel(self.scaler_(X[part])) @ self.coefficients_ + self.bias_
+            out[part] = (
+                self._kernel(self.scaler_(X[part]), self.vectors_) @ self.coefficients_ + self.bias_
+            )
         return out
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
@@ -152,7 +168,9 @@ def _by_pair(model: Any, codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndar
 def rbf_svm(seed: int, C: float = 10.0, gamma: float = 1.0) -> KernelSVM:
     """SVM with the kernel exp(-gamma |x - z|^2). C: weight of the loss; gamma: sharpness, where 1
     is scikit-learn's ``scale``."""
-    return KernelSVM("rbf", C, gamma, 1, seed)
+    head = KernelSVM("rbf", C, gamma, 1, seed)
+    head.fast = {"how": "rbf", "C": float(C), "gamma": float(gamma)}
+    return head
 
 
 def poly_svm(seed: int, C: float = 10.0, gamma: float = 1.0, degree: int = 3) -> KernelSVM:

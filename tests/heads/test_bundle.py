@@ -49,7 +49,9 @@ def test_every_head_comes_back_the_same(name: str, store, tmp_path: Path) -> Non
     assert back.recipes == {n: store.feature_set(n).recipe for n in ("image", "audio")}
 
 
-@pytest.mark.parametrize("fusion", ["early", "mean", "weighted", "product", "stacked", "gated", "learned"])
+@pytest.mark.parametrize(
+    "fusion", ["early", "mean", "weighted", "product", "stacked", "gated", "learned"]
+)
 def test_every_fusion_comes_back_the_same(fusion: str, store, tmp_path: Path) -> None:
     heads = ["logistic", "knn"] if fusion == "stacked" else None
     bundle = fit(store, "logistic", "image+audio", fusion, heads)

@@ -99,7 +99,7 @@ def test_importances_are_one_a_column(name: str) -> None:
 def test_unknown_names_and_options_say_what_exists() -> None:
     with pytest.raises(OptionError, match="did you mean logistic"):
         make_head("logistics")
-    with pytest.raises(OptionError, match=r"it has C=.*max_iter"):
+    with pytest.raises(OptionError, match=r"it has C=.*tol"):
         make_head("logistic", 0, {"c": 1})
     with pytest.raises(OptionError, match="depth"):
         make_head("tree", 0, {"trees": 1})

@@ -1,0 +1,171 @@
+"""Linear heads on all training parts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from headstock.heads.calibration import softmax, temperature
+from headstock.heads.discriminant import discriminant, intensity
+from headstock.heads.shared import Part, Shared, parts_left_out
+from headstock.heads.solvers import Problems, solve
+
+__all__ = ["descent", "from_gram", "linear_answer"]
+
+Scores = Mapping[Part, tuple[np.ndarray, np.ndarray | None]]
+"""For each training part, scores of all rows (n, k) and of the test rows (m, k)."""
+
+COLUMNS = 512
+"""At most so many columns of weights in one product: beyond, memory grows and speed does not."""
+WIDEST = 6000
+"""Columns beyond which a Gram matrix a fold is too much memory."""
+
+
+def linear_answer(
+    shared: Shared, scores_of: Callable[[list[Part]], Scores], calibrate: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Out-of-fold probabilities (n, k) and the refit's of the test rows, from a head's scores.
+
+    With ``calibrate`` the temperature of a part is fitted on what the parts that leave out one fold
+    more say of that fold: exactly what the head does by itself with ``inner``.
+    """
+    full = shared.test is not None
+    scores = scores_of(parts_left_out(shared.folds, calibrate, full))
+    proba = np.zeros((len(shared.codes), shared.k))
+    for f in range(shared.folds):
+        rows = np.flatnonzero(shared.fold == f)
+        proba[rows] = _proba(shared, scores, (f,), scores[(f,)][0][rows], calibrate)
+    fresh = scores[()][1] if full else None
+    test = None if fresh is None else _proba(shared, scores, (), fresh, calibrate)
+    return proba, test
+
+
+def _proba(
+    shared: Shared, scores: Scores, part: Part, raw: np.ndarray, calibrate: bool
+) -> np.ndarray:
+    there = np.flatnonzero(shared.present(part))
+    multiplier = 1.0
+    if calibrate:
+        held_out = np.full((len(shared.codes), shared.k), np.nan)
+        for g in shared.left(part):
+            inner = tuple(sorted((*part, int(g))))
+            rows = np.flatnonzero(shared.fold == g)
+            seen = shared.present(inner)
+            if seen.sum() > 1:
+                held_out[np.ix_(rows, seen)] = scores[inner][0][np.ix_(rows, seen)]
+        mask = shared.mask(part)
+        codes = np.searchsorted(there, shared.codes[mask])
+        multiplier = temperature(held_out[np.ix_(mask, there)], codes)
+    out = np.zeros((len(raw), shared.k))
+    out[:, there] = softmax(multiplier * raw[:, there].astype(np.float64), axis=1)
+    return out
+
+
+def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callable[..., Scores]:
+    """Scores by L-BFGS over all parts in the same matrix products."""
+
+    def scores_of(parts: list[Part]) -> Scores:
+        Z, fresh = shared.matrix(on)
+        out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+        step = max(1, COLUMNS // shared.k)
+        for start in range(0, len(parts), step):
+            some = parts[start : start + step]
+            mean, scale = shared.scaling(on, some)
+            masks = np.stack([shared.mask(p) for p in some])
+            weight = np.full(len(some), C)
+            problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, weight, loss)
+            theta = solve(problems, tol)
+            scores = problems.forward(theta)
+            for b, part in enumerate(some):
+                tested = None
+                if part == () and fresh is not None:
+                    tested = fresh @ (theta[b, :-1] / scale[b][:, None]).astype(np.float32)
+                    tested = tested + (theta[b, -1] - (mean[b] / scale[b]) @ theta[b, :-1])
+                out[part] = scores[:, b], tested
+        return out
+
+    return scores_of
+
+
+def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Callable[..., Scores]:
+    """Scores by a closed form (``lda`` with its shrinkage, ``ridge`` with its alpha) from Gram
+    matrices of which a part's is the total minus those of the folds it leaves out."""
+
+    def scores_of(parts: list[Part]) -> Scores:
+        Z, fresh = shared.matrix(on)
+        mean, scale = shared.scaling(on, parts)
+        grams = shared.gram(on)
+        total = grams.sum(axis=0, dtype=np.float64)
+        _, _, own = shared.sums(on)
+        fourth = _fourth_moments(shared, on, Z, parts, mean, scale) if kind == "lda" else {}
+        out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+        for p, part in enumerate(parts):
+            left = shared.left(part)
+            there = np.flatnonzero(shared.present(part))
+            counts = shared.counts[left].sum(axis=0)[there]
+            n, inverse = counts.sum(), 1.0 / scale[p]
+            gram = total.copy()
+            for f in part:
+                gram -= grams[f]
+            sums = own[left].sum(axis=0)[there]
+            means = sums / counts[:, None]
+            if kind == "lda":
+                gram -= (means.T * counts) @ means
+                gram *= inverse[:, None] * (inverse / n)
+                means = (means - mean[p]) * inverse
+                share = (
+                    intensity(fourth[part], gram, n, len(gram))
+                    if setting == "auto"
+                    else float(setting)
+                )
+                W, b = discriminant(gram, means, counts / n, share)
+            else:
+                gram -= n * np.outer(mean[p], mean[p])
+                gram *= inverse[:, None] * inverse
+                target = (sums - counts[:, None] * mean[p]) * inverse
+                W, b = _ridge(gram, target.T, float(setting) * n / 10.0), counts / n
+            W = W * inverse[:, None]
+            b = b - mean[p] @ W
+            W32 = W.astype(np.float32)
+            scores = np.full((len(Z), shared.k), -np.inf)
+            scores[:, there] = Z @ W32 + b
+            tested = None
+            if part == () and fresh is not None:
+                tested = np.full((len(fresh), shared.k), -np.inf)
+                tested[:, there] = fresh @ W32 + b
+            out[part] = scores, tested
+        return out
+
+    return scores_of
+
+
+def _ridge(gram: np.ndarray, target: np.ndarray, penalty: float) -> np.ndarray:
+    from scipy.linalg import cho_factor, cho_solve
+
+    gram[np.diag_indices(len(gram))] += penalty
+    return cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), target)
+
+
+def _fourth_moments(
+    shared: Shared,
+    on: str,
+    Z: np.ndarray,
+    parts: list[Part],
+    mean: np.ndarray,
+    scale: np.ndarray,
+) -> dict[Part, float]:
+    """Sum over a part's rows of |(z - its class's mean) / scale|^4, from |z|^2, z.m and |m|^2."""
+    _, _, own = shared.sums(on)
+    rows = np.arange(len(Z))
+    squared = (Z**2) @ (1.0 / scale**2).T.astype(np.float32)
+    out = {}
+    for p, part in enumerate(parts):
+        left = shared.left(part)
+        counts = np.maximum(shared.counts[left].sum(axis=0), 1)
+        means = own[left].sum(axis=0) / counts[:, None]
+        weighted = means / scale[p] ** 2
+        cross = (Z @ weighted.T.astype(np.float32))[rows, shared.codes]
+        norm = squared[:, p] - 2 * cross + (means * weighted).sum(axis=1)[shared.codes]
+        out[part] = float((norm[shared.mask(part)].astype(np.float64) ** 2).sum())
+    return out

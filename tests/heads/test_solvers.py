@@ -1,0 +1,166 @@
+"""Own solvers against the libraries that define what they solve."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.svm import SVC, LinearSVC
+
+from headstock.heads import make_head
+from headstock.heads.calibration import couple, platt, temperature
+from headstock.heads.discriminant import shrinkage_of
+from headstock.heads.scaling import Standard
+from headstock.heads.smo import compiled, one_against_one, rbf_from_products
+from headstock.heads.solvers import Problems, solve
+
+
+@pytest.fixture
+def easy() -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    codes = np.sort(rng.integers(0, 4, 300))
+    Z = rng.normal(size=(300, 30)) + 0.5 * rng.normal(size=(4, 30))[codes]
+    return Standard.of(Z.astype(np.float32))(Z.astype(np.float32)), codes
+
+
+@pytest.mark.parametrize("C", [1e-3, 0.1, 10.0])
+def test_logistic_is_scikit_learns(easy, C: float) -> None:
+    Z, codes = easy
+    head = make_head("logistic", 0, {"C": C, "tol": 1e-6})
+    head.fit(Z, codes)
+    reference = LogisticRegression(C=C, tol=1e-8, max_iter=5000).fit(Z, codes)
+    np.testing.assert_allclose(head.predict_proba(Z), reference.predict_proba(Z), atol=5e-4)
+
+
+def test_two_classes_are_scikit_learns_too(easy) -> None:
+    Z, codes = easy
+    head = make_head("logistic", 0, {"C": 0.1, "tol": 1e-6})
+    head.fit(Z, codes > 1)
+    reference = LogisticRegression(C=0.1, tol=1e-8, max_iter=5000).fit(Z, codes > 1)
+    np.testing.assert_allclose(head.predict_proba(Z), reference.predict_proba(Z), atol=5e-4)
+
+
+def test_linear_svm_is_liblinears(easy) -> None:
+    Z, codes = easy
+    theta = solve(one_problem(Z, codes, 0.01, "hinge"), 1e-7)
+    # a large intercept scaling undoes liblinear's penalty on the intercept
+    reference = LinearSVC(C=0.01, dual=False, tol=1e-8, intercept_scaling=100).fit(Z, codes)
+    np.testing.assert_allclose(theta[0, :-1].T, reference.coef_, atol=1e-4)
+    np.testing.assert_allclose(theta[0, -1], reference.intercept_, atol=1e-3)
+
+
+def one_problem(Z: np.ndarray, codes: np.ndarray, C: float, loss: str) -> Problems:
+    n, d = Z.shape
+    zero, one = np.zeros((1, d)), np.ones((1, d))
+    return Problems(Z, codes, 4, np.ones((1, n), bool), zero, one, np.array([C]), loss)
+
+
+def test_many_problems_are_the_single_ones(easy) -> None:
+    Z, codes = easy
+    masks = np.stack([np.arange(300) % 3 != f for f in range(3)] * 2)
+    C = np.array([0.01, 0.01, 0.01, 3.0, 3.0, 3.0])
+    mean = np.stack([Z[m].mean(axis=0, dtype=np.float64) for m in masks])
+    scale = np.stack([Z[m].std(axis=0, dtype=np.float64) for m in masks])
+    problems = Problems(Z, codes, 4, masks, mean, scale, C)
+    scores = problems.forward(solve(problems, 1e-7))
+    for b in range(6):
+        own = Standard(mean[b], scale[b])(Z)
+        single = one_problem(own[masks[b]], codes[masks[b]], C[b], "softmax")
+        expected = one_problem(own, codes, C[b], "softmax").forward(solve(single, 1e-7))[:, 0]
+        np.testing.assert_allclose(scores[:, b], expected, atol=2e-3)
+
+
+def test_ridge_and_lda_directions(easy) -> None:
+    Z, codes = easy
+    ridge = make_head("ridge", 0, {"alpha": 0.5})
+    ridge.fit(Z, codes)
+    reference = RidgeClassifier(alpha=0.5 * 300 / 10).fit(Z, codes)
+    ours = ridge.decision_function(Z)  # type: ignore[attr-defined]
+    np.testing.assert_allclose(2 * ours - 1, reference.decision_function(Z), atol=1e-3)
+    lda = make_head("lda", 0, {"shrinkage": 0.3})
+    lda.fit(Z, codes)
+    weights = lda.weights_  # type: ignore[attr-defined]
+    scatter = sum(np.cov(Z[codes == c].T, bias=True) * (codes == c).sum() for c in range(4)) / 300
+    shrunk = 0.7 * scatter + 0.3 * np.trace(scatter) / 30 * np.eye(30)
+    means = np.stack([Z[codes == c].mean(axis=0) for c in range(4)])
+    np.testing.assert_allclose(weights, np.linalg.solve(shrunk, means.T), atol=1e-3)
+    library = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(Z, codes)
+    assert (library.predict(Z) == lda.predict_proba(Z).argmax(axis=1)).mean() > 0.97
+
+
+def test_shrinkage_is_ledoit_and_wolfs(easy) -> None:
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    Z, _ = easy
+    centred = (Z - Z.mean(axis=0)).astype(np.float64)
+    ours = shrinkage_of(centred, centred.T @ centred / len(Z))
+    assert ours == pytest.approx(ledoit_wolf_shrinkage(centred, assume_centered=True), rel=1e-6)
+
+
+@pytest.mark.skipif(not compiled(), reason="numba is not installed")
+@pytest.mark.parametrize("C", [0.5, 10.0])
+def test_compiled_machines_are_libsvms(easy, C: float) -> None:
+    Z, codes = easy
+    squares = (Z**2).sum(axis=1)
+    K = Z @ Z.T
+    rbf_from_products(K, squares, squares, 0.02, K)
+    distance = ((Z[:, None] - Z[None]) ** 2).sum(axis=2)
+    np.testing.assert_allclose(K, np.exp(-0.02 * distance), atol=1e-5)
+    starts = np.searchsorted(codes, np.arange(5))
+    coefficients, bias = one_against_one(K, starts, C)
+    reference = SVC(C=C, gamma=0.02, decision_function_shape="ovo", tol=1e-5).fit(Z, codes)
+    np.testing.assert_allclose(K @ coefficients + bias, reference.decision_function(Z), atol=3e-3)
+    assert np.abs(coefficients).max() <= C
+    again, bias_again = one_against_one(K, starts, C, coefficients)
+    np.testing.assert_allclose(K @ again + bias_again, K @ coefficients + bias, atol=3e-3)
+
+
+@pytest.mark.skipif(not compiled(), reason="numba is not installed")
+def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
+    Z, codes = easy
+    said = []
+    for least in (0, 10**9):
+        monkeypatch.setattr("headstock.heads.svm.COMPILED_FROM", least)
+        for name in ("rbf-svm", "poly-svm"):
+            head = make_head(name)
+            head.fit(Z, codes)
+            said.append(head.predict_proba(Z))
+    np.testing.assert_allclose(said[0], said[2], atol=5e-3)
+    np.testing.assert_allclose(said[1], said[3], atol=5e-3)
+
+
+def test_kernel_exponential_keeps_its_promise_far_out() -> None:
+    if not compiled():
+        pytest.skip("numba is not installed")
+    x = np.linspace(0, 80, 4001, dtype=np.float32)
+    zero = np.zeros((1, len(x)), np.float32)
+    rbf_from_products(zero, np.zeros(1), x, 1.0, zero)
+    np.testing.assert_allclose(zero[0][x < 20], np.exp(-x[x < 20].astype(float)), rtol=2e-5)
+    assert (zero[0][x > 20] < 3e-9).all()
+
+
+def test_temperature_is_the_best_multiplier_and_keeps_the_order() -> None:
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(4000, 3)) * 2
+    proba = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    codes = (proba.cumsum(axis=1) < rng.random((4000, 1))).sum(axis=1)
+    assert temperature(scores * 7, codes) == pytest.approx(1 / 7, rel=0.05)
+    perfect = np.eye(3)[codes]
+    assert 1 < temperature(perfect, codes) < 50  # no error is not certainty
+    assert temperature(np.full((5, 3), np.nan), codes[:5]) == 1.0
+
+
+def test_platt_finds_the_sigmoid() -> None:
+    rng = np.random.default_rng(0)
+    f = rng.normal(size=20000) * 2
+    t = rng.random(20000) < 1 / (1 + np.exp(-(1.5 * f - 0.7)))
+    assert platt(f, t) == pytest.approx((1.5, -0.7), abs=0.08)
+    assert platt(f, np.ones(20000, dtype=bool)) == (1.0, 0.0)
+    assert platt(f[:0], t[:0]) == (1.0, 0.0)
+
+
+def test_coupling_gives_back_consistent_probabilities() -> None:
+    p = np.random.default_rng(0).dirichlet([1, 1, 1, 1], 50)
+    i, j = np.triu_indices(4, 1)
+    np.testing.assert_allclose(couple(p[:, i] / (p[:, i] + p[:, j]), 4), p, atol=1e-4)
