@@ -105,17 +105,24 @@ class FeatureStore(StoreReader):
         wanted = Declared.of(name, recipe, dim, dtype, feature_names, provenance)
 
         def patch(state: State) -> Patch | None:
-            have = state.declared.get(name)
-            if have is not None and not overwrite:
-                if lines := have.differences(wanted):
-                    raise RecipeMismatch(
-                        f"{self.path}, set {name}", f"was made another way ({', '.join(lines)})",
-                        "use the same settings, another set name, or --overwrite",
-                    )  # fmt: skip
-                return None
-            return Patch(declare=[wanted])
+            if overwrite or not self.agrees(wanted):
+                return Patch(declare=[wanted])
+            return None
 
         self.change(patch)
+
+    def agrees(self, wanted: Declared) -> bool:
+        """Whether the set exists and was made this way; False when there is none.
+
+        Raises RecipeMismatch with the differing fields.
+        """
+        have = self._state.declared.get(wanted.name)
+        if have is not None and (lines := have.differences(wanted)):
+            raise RecipeMismatch(
+                f"{self.path}, set {wanted.name}", f"was made another way ({', '.join(lines)})",
+                "use the same settings, another set name, or --overwrite",
+            )  # fmt: skip
+        return have is not None
 
     def change(self, patch: Callable[[State], Patch | None]) -> None:
         """Commit the patch that ``patch`` makes of the present state, or of the newer one when

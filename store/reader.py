@@ -140,7 +140,8 @@ class StoreReader:
         bytes -> (d,) vector."""
         column = self._column(name)
         if name not in self._by_digest:
-            rows = np.flatnonzero(column.status == OK)
+            # rows that were imported have no digest and cannot be found by one
+            rows = np.flatnonzero((column.status == OK) & column.digest.any(axis=1))
             keys = (d.tobytes() for d in column.digest[rows])
             self._by_digest[name] = dict(zip(keys, rows.tolist(), strict=True))
         known = self._by_digest[name]
