@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from headstock.heads.hygiene import hygiene_lines
 from headstock.heads.page.contest import LEVEL, Contest
 from headstock.heads.page.markup import Safe, h, joined, table
-from headstock.heads.page.runs import System
+from headstock.heads.page.runs import Run, System
 
 __all__ = ["differences", "leaderboard", "number", "overlap", "percent"]
 
-MOST = 12
+MOST = 16
 
 
 def number(value: object, digits: int = 3) -> str:
@@ -54,16 +55,27 @@ def leaderboard(contest: Contest) -> Safe:
     rows = [_line(system, contest, floor, tested) for system in lines]
     filtered = h("label", "Filter the leaderboard ", h("input", type="search", data_rows="board"))
     return joined(
+        *(h("p", line, class_="hygiene") for run in runs for line in _hygiene(run, runs)),
         h("p", filtered, h("output", data_count="board"), class_="tools"),
         table("Systems, best accuracy first", header, rows, name="board"),
         h(
             "p",
-            "Accuracy is out of fold, with the exact (Clopper-Pearson) interval. A system differs "
-            "from the best when the exact McNemar test on the same rows, adjusted for the number "
-            f"of systems (Holm), stays below {LEVEL:g}.",
+            "Accuracy is out of fold, with the exact (Clopper-Pearson) interval; by group: with "
+            "whole groups resampled. A system differs from the best when the exact McNemar test "
+            f"on the same rows, adjusted for the number of systems (Holm), is below {LEVEL:g} and, "
+            "with groups, the bootstrap interval of the difference (in brackets) leaves out 0.",
             class_="says",
         ),
     )
+
+
+def _hygiene(run: Run, runs: list[Run]) -> list[str]:
+    """What to know of a run's rows before any score."""
+    try:
+        lines = hygiene_lines(run.hygiene)
+    except (KeyError, TypeError, AttributeError):  # written by another version
+        return []
+    return [f"{run.name}: {line}" if len(runs) > 1 else line for line in lines]
 
 
 def _line(system: System, contest: Contest, floor: float, tested: bool) -> list[Any]:
@@ -72,6 +84,10 @@ def _line(system: System, contest: Contest, floor: float, tested: bool) -> list[
     if len(contest.runs) > 1:
         names.insert(0, system.run.name)
     interval = f"{number(accuracy['low'])} to {number(accuracy['high'])}"
+    group = accuracy.get("by_group")
+    by_group = None
+    if isinstance(group, dict) and {"low", "high"} <= group.keys():
+        by_group = h("small", f"by group {number(group['low'])} to {number(group['high'])}")
     span = max(1 - floor, 1e-9)
     bar = h(
         "span",
@@ -89,7 +105,7 @@ def _line(system: System, contest: Contest, floor: float, tested: bool) -> list[
         h("th", names[0], scope="row"),
         *names[1:],
         _value(number(accuracy["value"], 4), accuracy["value"]),
-        h("td", interval, bar, class_="number"),
+        h("td", interval, bar, by_group, class_="number"),
         _value(f"{number(errors, 0)} / {number(n, 0)}", errors),
         _value(number(row.get("balanced_accuracy"), 4), row.get("balanced_accuracy")),
         _value(number(row.get("log_loss")), row.get("log_loss")),
@@ -106,9 +122,14 @@ def _against(system: System, contest: Contest) -> list[object]:
     told = contest.against_best.get((system.run.name, system.name))
     if told is None:
         return ["–"]
-    test, adjusted = told
-    words = "differs" if adjusted < LEVEL else "not distinguishable"
-    return [words, h("small", f" p {_p(adjusted)}", title=f"unadjusted p {_p(test.p)}")]
+    words = "differs" if told.differs else "not distinguishable"
+    gap = ""
+    if told.gap:
+        value, low, high = (100 * g for g in told.gap)
+        gap = f", {value:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
+    alone = f"right alone: the best on {told.test.only_a} rows, this on {told.test.only_b}; "
+    title = f"{alone}unadjusted p {_p(told.test.p)}"
+    return [words, " ", h("small", f"p {_p(told.p)}{gap}", title=title)]
 
 
 def _p(value: float) -> str:
@@ -141,7 +162,7 @@ def differences(contest: Contest) -> Safe:
                     "td",
                     h("b", {"better": "▲", "worse": "▼"}.get(words, "≈"), aria_hidden="true"),
                     h("span", f"{words}: ", class_="hidden"),
-                    f" {_p(adjusted)}",
+                    f" {_p(test.p)}",
                     title=told,
                     class_=words.split(maxsplit=1)[0],
                 )
@@ -156,8 +177,9 @@ def differences(contest: Contest) -> Safe:
         table("Is the row's system better than the column's?", header, rows, class_="matrix"),
         h(
             "p",
-            f"Exact McNemar tests on {len(contest.ids):,} shared rows; p is adjusted for the "
-            f"{len(tests)} pairs (Holm). ▲ better, ▼ worse, ≈ not distinguishable at {LEVEL:g}.",
+            f"p of exact McNemar tests on {len(contest.ids):,} shared rows. ▲ better, ▼ worse "
+            f"when p adjusted for the {len(tests)} pairs (Holm) is below {LEVEL:g}; ≈ not "
+            "distinguishable.",
             f" The {left} systems below the first {MOST} are not in the matrix." if left else None,
             class_="says",
         ),

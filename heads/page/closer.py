@@ -138,28 +138,29 @@ def coverage_chart(systems: list[System], name: str) -> Safe:
 
 def gate_chart(system: System, name: str) -> Safe | None:
     """Accuracy against the share of rows that a gate hands on; None for a system without one."""
-    gate = system.row.get("gate")
-    curve = gate.get("curve") if isinstance(gate, dict) else None
-    points = [(p["share"], p["accuracy"]) for p in curve or [] if _numbers(p, "share", "accuracy")]
+    gate, n = system.row.get("gate"), max(len(system.run.ids), 1)
+    if not isinstance(gate, dict) or not _numbers(gate, "share", "nested_accuracy"):
+        return None
+    points = [(k / n, accuracy) for k, accuracy in gate.get("curve", [])]
     if not points:
         return None
-    assert isinstance(gate, dict)
-    chosen, nested = gate.get("share"), gate.get("nested")
 
     def draw(axes: Any) -> None:
         axes.plot(*zip(*points), color=chart.colour(0), linewidth=1.2)
-        if isinstance(chosen, int | float):
-            axes.axvline(chosen, color=chart.colour(1), linewidth=1, linestyle="--")
+        axes.axvline(gate["share"], color=chart.colour(1), linewidth=1, linestyle="--")
+        axes.axhline(gate["nested_accuracy"], color=chart.colour(2), linewidth=1, linestyle=":")
         chart.axes_percent(axes, "share of rows handed to the second system", "accuracy")
 
     says = (
-        f"Rows that {gate.get('first', 'the first system')} is least sure of are answered by "
-        f"{gate.get('second', 'the second')}. The share chosen on out-of-fold rows is "
-        f"{number(chosen)}; the honest (nested) estimate of its accuracy is {number(nested, 4)}."
+        f"Rows that {gate.get('first')} is least sure of are answered by {gate.get('second')}; "
+        f"chosen on out-of-fold rows: {percent(gate['share'])}. The best point of the curve "
+        f"flatters itself; the nested estimate, {percent(gate['nested_accuracy'], 2)}, is the one "
+        f"to believe. In words: {gate.get('verdict', 'no verdict')}."
     )
-    rows = [[percent(share), percent(accuracy, 2)] for share, accuracy in points]
-    picture = chart.svg(draw, name)
-    return chart.figure(f"Gate of {system.name}", picture, says, ["Share", "Accuracy"], rows)
+    rows = [[percent(share, 2), percent(accuracy, 2)] for share, accuracy in points]
+    series = ["handing over this share", "the chosen share", "nested estimate"]
+    title, header = f"Gate of {system.name}", ["Share", "Accuracy"]
+    return chart.figure(title, chart.svg(draw, name), says, header, rows, series)
 
 
 def learning_chart(run: Run, name: str) -> Safe | None:

@@ -5,15 +5,46 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
 from headstock.heads.page.figures import Pair, holm, pair
 from headstock.heads.page.runs import Run, System
 
-__all__ = ["LEVEL", "Contest", "title_of"]
+__all__ = ["LEVEL", "Against", "Contest", "title_of"]
 
 LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Against:
+    """A system beside the best: whether they can be told apart, the adjusted p, the rows only one
+    has right, and its accuracy less the best's with a bootstrap interval where there is one."""
+
+    differs: bool
+    p: float
+    test: Pair
+    gap: tuple[float, float, float] | None = None
+
+    @classmethod
+    def told(cls, line: dict[str, Any]) -> Against:
+        """From a line of metrics.json, where a is the best."""
+        gap = line["accuracy_difference"]
+        return cls(
+            line["verdict"] != "not distinguishable",
+            line["adjusted_p"],
+            Pair(line["only_a_right"], line["only_b_right"], line["mcnemar_p"]),
+            (-gap["value"], -gap["high"], -gap["low"]),
+        )
+
+
+def _is_comparison(line: object) -> bool:
+    names = {"b", "verdict", "adjusted_p", "only_a_right", "only_b_right", "mcnemar_p"}
+    if not isinstance(line, dict) or not names <= line.keys():
+        return False
+    gap = line.get("accuracy_difference")
+    return isinstance(gap, dict) and {"value", "low", "high"} <= gap.keys()
 
 
 def title_of(system: System, runs: Sequence[Run]) -> str:
@@ -59,14 +90,20 @@ class Contest:
         return dict(zip(keys, zip(tests, holm([t.p for t in tests]).tolist())))
 
     @cached_property
-    def against_best(self) -> dict[tuple[str, str], tuple[Pair, float]]:
-        """Each other system's test against the first: {(run, system): (test, adjusted)}."""
-        rest = self.systems[1:]
+    def against_best(self) -> dict[tuple[str, str], Against]:
+        """What is known of each other system against the first, by (run, system): what the run
+        recorded, with its bootstrap, or with several runs the test on the shared rows."""
+        told = self.runs[0].metrics.get("comparisons") if len(self.runs) == 1 else None
+        if isinstance(told, list) and told and all(_is_comparison(c) for c in told):
+            return {(self.runs[0].name, str(c["b"])): Against.told(c) for c in told}
         if not len(self.ids):
             return {}
         tests = [pair(self.right[0], self.right[s]) for s in range(1, len(self.systems))]
-        both = zip(tests, holm([t.p for t in tests]).tolist())
-        return {(s.run.name, s.name): told for s, told in zip(rest, both)}
+        adjusted = holm([t.p for t in tests]).tolist()
+        return {
+            (s.run.name, s.name): Against(p < LEVEL, p, test)
+            for s, test, p in zip(self.systems[1:], tests, adjusted)
+        }
 
     def overlap(self, a: int, b: int) -> tuple[int, float]:
         """How many rows both have wrong, and their share of those that either has wrong."""

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binom
+
+from headstock.heads.compare import mcnemar
 
 __all__ = ["Bin", "Pair", "coverage", "doubts", "holm", "pair", "reliability", "thinned"]
 
@@ -56,11 +57,10 @@ def thinned(n: int, most: int = 240) -> np.ndarray:
 
 
 def pair(right_a: np.ndarray, right_b: np.ndarray) -> Pair:
-    """Exact two-sided McNemar test (binomial on the rows where just one of the two is right)."""
+    """The exact McNemar test of (n,) bool against (n,) bool."""
     only_a = int((right_a & ~right_b).sum())
     only_b = int((right_b & ~right_a).sum())
-    p = 2 * float(binom.cdf(min(only_a, only_b), only_a + only_b, 0.5))
-    return Pair(only_a, only_b, min(1.0, p))
+    return Pair(only_a, only_b, mcnemar(only_a, only_b))
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -121,7 +121,7 @@ def _told_doubts(given: list[dict[str, Any]], cards: Cards, most: int) -> Safe:
     made = [
         cards.card(
             str(doubt["id"]), str(doubt.get("label", "")), f"labelled {doubt.get('label', '')}",
-            h("em", f"suggested: {doubt.get('suggested', '?')}"),
+            h("em", f"suggested: {doubt.get('likely', '?')}"),
         )
         for doubt in given[:most]
     ]  # fmt: skip
@@ -130,14 +130,15 @@ def _told_doubts(given: list[dict[str, Any]], cards: Cards, most: int) -> Safe:
 
 
 def duplicates(cards: Cards, most: int) -> Safe:
-    """Groups of rows with the same content: what the run found, else equal digests in the store."""
+    """Groups of rows with the same bytes in the store, and the near copies the run recorded."""
     run, source = cards.run, cards.source
-    told = run.hygiene.get("duplicates")
-    groups = list(_told_groups(told)) if isinstance(told, list) else []
-    if not groups and source is not None:
-        groups = list(_same_bytes(run, source))
-    label = dict(zip(run.ids.tolist(), run.labels.tolist()))
-    fold = dict(zip(run.ids.tolist(), run.folds.tolist())) if run.folds is not None else {}
+    told = _told_groups(run, "exact", "the same bytes") if source is None else []
+    groups = [*(_same_bytes(run, source) if source else told), *_told_groups(run, "near", "alike")]
+    ids = [*run.ids.tolist(), *run.test_ids.tolist()]
+    label = dict(zip(ids, [*run.labels.tolist(), *run.test_labels.tolist()]))
+    fold = dict.fromkeys(run.test_ids.tolist(), "test split")
+    if run.folds is not None:
+        fold |= {i: f"fold {f}" for i, f in zip(run.ids.tolist(), run.folds.tolist())}
 
     def judged(ids: list[str]) -> tuple[bool, bool]:
         labels, folds = {label.get(i) for i in ids} - {None}, {fold.get(i) for i in ids} - {None}
@@ -152,10 +153,7 @@ def duplicates(cards: Cards, most: int) -> Safe:
             h("strong", "in several folds") if parted else None,
         ]
         shown = [
-            cards.card(
-                i, str(label.get(i, "")), label.get(i), f"fold {fold[i]}" if i in fold else ""
-            )
-            for i in ids[:6]
+            cards.card(i, str(label.get(i, "")), label.get(i), fold.get(i, "")) for i in ids[:6]
         ]
         more = h("p", f"and {len(ids) - 6} more") if len(ids) > 6 else None
         words = h(
@@ -163,7 +161,8 @@ def duplicates(cards: Cards, most: int) -> Safe:
         )
         made.append(h("li", words, h("ul", *shown, class_="cards small"), more, class_="group"))
     if not made:
-        return h("p", "None found." if source or told else "Not looked for: the store is not here.")
+        known = source is not None or "exact" in run.hygiene
+        return h("p", "None found." if known else "Not looked for: the store is not here.")
     count = (
         f"{len(made)} of {len(groups)} groups"
         if len(groups) > len(made)
@@ -171,28 +170,34 @@ def duplicates(cards: Cards, most: int) -> Safe:
     )
     leaks = sum(judged(g[2])[1] for g in groups)
     return joined(
-        h("p", f"{count}; {leaks} of all {len(groups)} lie in several folds, where they lend the "
-          "score what it did not earn. Different labels first.", class_="says"),
+        h("p", f"{count}; {leaks} of all {len(groups)} lie in several folds or splits, where they "
+          "lend the score what it did not earn. Different labels first.", class_="says"),
         h("ul", *made, class_="groups"),
     )  # fmt: skip
 
 
-def _told_groups(told: list[Any]) -> Iterable[tuple[str, str, list[str]]]:
-    for group in told:
-        if isinstance(group, dict) and isinstance(group.get("ids"), list):
-            kind = "near copies" if group.get("kind") == "near" else "the same bytes"
-            yield str(group.get("set", "?")), kind, [str(i) for i in group["ids"]]
+def _told_groups(run: Run, kind: str, words: str) -> Iterable[tuple[str, str, list[str]]]:
+    """The first groups of each set that the run's own check recorded."""
+    told = run.hygiene.get(kind)
+    for name, found in told.items() if isinstance(told, dict) else ():
+        first = found.get("first") if isinstance(found, dict) else None
+        seen = set()
+        for ids in first if isinstance(first, list) else ():
+            if isinstance(ids, list) and tuple(ids) not in seen:
+                seen.add(tuple(ids))
+                yield str(name), words, [str(i) for i in ids]
 
 
 def _same_bytes(run: Run, source: Source) -> Iterable[tuple[str, str, list[str]]]:
     from headstock.store import OK
 
     store: Any = source.store
+    rows = [*run.ids.tolist(), *run.test_ids.tolist()]
     for name in store.sets:
-        progress = store.progress(name, run.ids.tolist())
+        progress = store.progress(name, rows)
         found: dict[bytes, list[str]] = {}
         for i in np.flatnonzero(progress.status == OK):
-            found.setdefault(progress.digest[i].tobytes(), []).append(str(run.ids[i]))
+            found.setdefault(progress.digest[i].tobytes(), []).append(rows[i])
         yield from ((name, "the same bytes", ids) for ids in found.values() if len(ids) > 1)
 
 

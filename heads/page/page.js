@@ -91,7 +91,11 @@
       button.setAttribute("aria-pressed", "true");
       button.querySelector(".sign").textContent = "■";
       player.src = uri;
-      player.play().catch((error) => { stop(); button.title = `cannot be played: ${error.message}`; });
+      player.play().catch((error) => {
+        if (playing !== button) return; // another was pressed while this one was still loading
+        stop();
+        button.title = `cannot be played: ${error.message}`;
+      });
     });
   });
 

@@ -51,7 +51,8 @@ class System:
 @dataclass(frozen=True, eq=False)
 class Run:
     """name: the folder's, unique among the runs of a report. ids (n,) text, codes (n,) into
-    classes (k,) text; folds (n,) fold numbers of the first repeat, or None."""
+    classes (k,) text; folds (n,) fold numbers of the first repeat, or None; test_ids (m,) and
+    test_labels (m,) text of the test split, m = 0 without one."""
 
     name: str
     folder: Path
@@ -61,6 +62,8 @@ class Run:
     classes: np.ndarray
     proba: dict[str, np.ndarray]
     folds: np.ndarray | None
+    test_ids: np.ndarray
+    test_labels: np.ndarray
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -119,18 +122,30 @@ def _read(folder: Path, name: str) -> Run:
     for row in board:
         row.setdefault("fusion", None)
         row.setdefault("name", "@".join((row["head"], row["on"])))
+    ids, codes, classes, proba = _arrays(folder / "oof.npz")
+    test = folder / "test.npz"
+    test_ids, test_codes, test_classes, _ = _arrays(test) if test.exists() else (*_NOTHING, {})
+    folds = _folds(_json(folder / "folds.json") or {}, ids)
+    test_labels = test_classes[test_codes]
+    return Run(name, folder, metrics, ids, codes, classes, proba, folds, test_ids, test_labels)
+
+
+_NOTHING = (np.empty(0, dtype=str), np.empty(0, dtype=np.int64), np.empty(0, dtype=str))
+
+
+def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+    """ids (n,), codes (n,), classes (k,) and {system: (n, k)} of an npz that fits together."""
     try:
-        with np.load(folder / "oof.npz", allow_pickle=False) as held:
+        with np.load(path, allow_pickle=False) as held:
             ids, codes, classes = held["ids"].astype(str), held["codes"], held["classes"]
-            shape = (len(ids), len(classes))
             proba = {k[len("proba/") :]: held[k] for k in held.files if k.startswith("proba/")}
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise HeadError(folder / "oof.npz", "cannot be read", "evaluate again") from error
+        raise HeadError(path, "cannot be read", "evaluate again") from error
+    shape = (len(ids), len(classes))
     inside = codes.shape == shape[:1] and not (codes < 0).any() and not (codes >= shape[1]).any()
     if not inside or any(p.shape != shape for p in proba.values()):
-        raise HeadError(folder / "oof.npz", "does not fit together", "evaluate again")
-    folds = _folds(_json(folder / "folds.json") or {}, ids)
-    return Run(name, folder, metrics, ids, codes, classes.astype(str), proba, folds)
+        raise HeadError(path, "does not fit together", "evaluate again")
+    return ids, codes, classes.astype(str), proba
 
 
 def _is_row(row: object) -> bool:

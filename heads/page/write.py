@@ -106,6 +106,7 @@ def _run_sections(
 ) -> list[tuple[str, str, Safe]]:
     of = f" ({run.name})" if several else ""
     chosen = run.detailed(detail)
+    first = " of the first repeat" if (run.metrics.get("folds") or {}).get("repeats", 1) > 1 else ""
     with_gate = [s for s in run.systems if s.row.get("gate")]
     curves = joined(
         closer.coverage_chart(chosen, f"{name}cov") if chosen else None,
@@ -115,7 +116,8 @@ def _run_sections(
     close = joined(
         h(
             "p",
-            f"The best system of each feature set and fusion, {len(chosen)} of {len(run.systems)}.",
+            f"The best system of each feature set and fusion, {len(chosen)} of {len(run.systems)}, "
+            f"on held-out rows{first}.",
             class_="says",
         ),
         *(_closer(s, cards, f"{name}s{i}", size, opened=i == 0) for i, s in enumerate(chosen)),
@@ -197,7 +199,7 @@ def _facts(runs: list[Run]) -> list[Safe]:
     for run in runs:
         plan = run.metrics.get("folds") or {}
         how = f"{plan.get('folds', '?')} folds, {plan.get('kind', 'of unknown kind')}"
-        group = f" by {plan['group']}" if plan.get("group") else ""
+        group = f" ({plan['group']})" if plan.get("group") else ""
         lead = f"{run.name}: " if len(runs) > 1 else ""
         out.append(
             h("p", f"{lead}{len(run.ids):,} rows, {len(run.classes)} classes, {how}{group}, "

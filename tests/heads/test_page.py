@@ -41,7 +41,7 @@ def _files(folder: Path, n: int) -> tuple[list[str], list[str]]:
         sounds.append(f"{i}.wav")
         pixels = rng.integers(0, 255, (40, 30, 3), dtype=np.uint8)
         Image.fromarray(pixels).save(folder / pictures[-1])
-        wave = np.sin(np.arange(2000) * 0.02 * (i + 1)).astype(np.float32)
+        wave = np.sin(np.arange(12_000) * 0.02 * (i + 1)).astype(np.float32)
         soundfile.write(folder / sounds[-1], 0.5 * wave, 8000)
     return pictures, sounds
 
@@ -153,18 +153,32 @@ def test_optional_parts_are_drawn_when_the_run_has_them(tmp_path):
             for n in (10, 20, 40)
         ],
         hygiene={
-            "duplicates": [{"set": "audio", "kind": "near", "ids": ["0 cat", "1 dog"]}],
-            "label_doubts": [{"id": "3 dog", "label": "dog", "suggested": "cat", "score": 0.1}],
+            "near": {"audio": {"clusters": 1, "first": [["0 cat", "1 dog"], ["0 cat", "1 dog"]]}},
+            "label_doubts": [{"id": "3 dog", "label": "dog", "likely": "cat", "quality": 0.1}],
         },
+        comparisons=[
+            {
+                "a": "0", "b": "1", "only_a_right": 7, "only_b_right": 5, "mcnemar_p": 0.5,
+                "accuracy_difference": {"value": 0.05, "low": -0.02, "high": 0.1},
+                "adjusted_p": 0.77, "verdict": "not distinguishable",
+            }
+        ],
     )  # fmt: skip
     metrics = json.loads((run / "metrics.json").read_text())
-    curve = [{"share": s, "accuracy": 0.5 + s} for s in (0.0, 0.1, 0.2)]
-    gate = {"first": "0", "second": "1", "curve": curve, "share": 0.1, "nested": 0.55}
+    gate = {"first": "0", "second": "1", "curve": [[0, 0.5], [4, 0.6], [40, 0.4]], "share": 0.1}
+    gate |= {"nested_accuracy": 0.55, "verdict": "the gate may help"}
     metrics["leaderboard"][0]["gate"] = gate
     (run / "metrics.json").write_text(json.dumps(metrics))
     write_report([run], tmp_path / "page.html")
     words = " ".join(Page((tmp_path / "page.html").read_text()).said)
-    for part in ("Learning curve", "Gate of 0", "near copies in audio", "suggested: cat"):
+    for part in (
+        "Learning curve",
+        "Gate of 0",
+        "the gate may help",
+        "2 rows, alike in audio",
+        "suggested: cat",
+        "p 0.770, −5.0 % (−10.0 to +2.0)",
+    ):
         assert part in words, part
 
 

@@ -1,0 +1,241 @@
+"""The HTML report in headless Chromium: it opens silently, fetches nothing, sorts, filters, plays.
+
+Chromium is driven through chromedriver's own HTTP interface (W3C WebDriver), so that the test needs
+no Python package. It skips where either program is missing.
+"""
+
+import json
+import shutil
+import socket
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from headstock.heads.page import write_report
+
+pytest.importorskip("matplotlib", reason="the report is an extra: pip install 'headstock[report]'")
+
+QUIET = [
+    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+    "--disable-background-networking", "--disable-component-update", "--disable-sync",
+    "--disable-dev-shm-usage", "--window-size=1280,900", "--mute-audio",
+    "--autoplay-policy=no-user-gesture-required",
+]  # fmt: skip
+
+
+class Browser:
+    """One Chromium window behind a chromedriver."""
+
+    def __init__(self, port: int, profile: Path) -> None:
+        self.base = f"http://127.0.0.1:{port}"
+        options = {"args": [*QUIET, f"--user-data-dir={profile}"]}
+        wanted = {
+            "browserName": "chrome",
+            "goog:chromeOptions": options,
+            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
+        }
+        made = self._ask("/session", {"capabilities": {"alwaysMatch": wanted}})
+        self.base += f"/session/{made['sessionId']}"
+
+    def _ask(self, path: str, body: dict[str, Any]) -> Any:
+        request = urllib.request.Request(
+            self.base + path,
+            data=json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return json.load(answer)["value"]
+
+    def open(self, path: Path) -> None:
+        self._ask("/url", {"url": path.as_uri()})
+
+    def run(self, code: str) -> Any:
+        return self._ask("/execute/sync", {"script": code, "args": []})
+
+    def wait(self, code: str, seconds: float = 20) -> None:
+        """Until the JavaScript expression ``code`` holds."""
+        end = time.monotonic() + seconds
+        while not self.run(f"return Boolean({code})"):
+            assert time.monotonic() < end, f"never true: {code}"
+            time.sleep(0.05)
+
+    def console(self) -> list[str]:
+        return [line["message"] for line in self._ask("/se/log", {"type": "browser"})]
+
+    def requests(self) -> list[str]:
+        """Addresses asked for since the last look, pictures and sounds inside the page left out."""
+        lines = [json.loads(e["message"])["message"] for e in self._ask_log()]
+        sent = [m["params"] for m in lines if m["method"] == "Network.requestWillBeSent"]
+        urls = [p["request"]["url"] for p in sent]
+        return [u for u in urls if not u.startswith("data:")]
+
+    def _ask_log(self) -> list[dict[str, Any]]:
+        return self._ask("/se/log", {"type": "performance"})
+
+    def tell(self, command: str, **parameters: Any) -> Any:
+        return self._ask("/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory) -> Iterator[Browser]:
+    if not (shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("chrome"))):
+        pytest.skip("chromium and chromedriver are not on PATH")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    driver = subprocess.Popen(
+        ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(200):
+            with socket.socket() as probe:
+                if not probe.connect_ex(("127.0.0.1", port)):
+                    break
+            time.sleep(0.05)
+        one = Browser(port, tmp_path_factory.mktemp("profile"))
+        yield one
+        urllib.request.urlopen(urllib.request.Request(one.base, method="DELETE"), timeout=60)
+    finally:
+        driver.terminate()
+        driver.wait(20)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Any:
+    """``make_run`` and the hostile names of test_page.py, which this file shares."""
+    spec = spec_from_file_location("test_page_runs", Path(__file__).with_name("test_page.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def page(browser, made, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("page")
+    write_report([made.make_run(folder / "a", ["cat", "dog", "cow"])], folder / "page.html")
+    return folder / "page.html"
+
+
+def test_opens_without_a_message_or_a_request(browser, page):
+    browser.requests()
+    browser.open(page)
+    browser.run("document.querySelectorAll('details').forEach(d => { d.open = true; })")
+    browser.run("dispatchEvent(new Event('beforeprint'))")
+    browser.wait("[...document.querySelectorAll('.card img')].every(i => i.naturalWidth > 0)")
+    assert browser.console() == []
+    assert browser.requests() == [page.as_uri()]
+
+
+def test_hostile_names_run_nothing(browser, made, tmp_path):
+    write_report([made.make_run(tmp_path / "a", made.HOSTILE)], tmp_path / "page.html")
+    browser.console()
+    browser.open(tmp_path / "page.html")
+    assert browser.console() == []
+    assert browser.run("return document.querySelectorAll('[onerror], [onmouseover]').length") == 0
+    assert "<script>alert(1)</script>" in browser.run("return document.body.textContent")
+
+
+def test_sorts_both_ways_and_says_so(browser, page):
+    browser.open(page)
+    cells = "[...document.querySelectorAll('#board tbody tr')].map(r => Number(r.children[5]"
+    cells = f"return {cells}.dataset.value))"
+    press = "document.querySelectorAll('#board th button')[4].click(); "
+    said = "document.querySelectorAll('#board th')[5].getAttribute('aria-sort')"
+    up = browser.run(press + cells)
+    assert up == sorted(up)
+    assert browser.run(f"return {said}") == "ascending"
+    down = browser.run(press + cells)
+    assert down == up[::-1]
+    assert browser.run(f"return {said}") == "descending"
+
+
+def test_filters_cards_rows_and_map(browser, page):
+    browser.open(page)
+    kind = "dispatchEvent(new Event('input'))"
+    shown = browser.run(
+        f"const f = document.getElementById('find'); f.value = 'cow'; f.{kind};"
+        "return [...document.querySelectorAll('.card:not([hidden])')].map(c => c.dataset.find)"
+    )
+    assert shown
+    assert all("cow" in words for words in shown)
+    assert browser.run("return document.getElementById('found').textContent").startswith(
+        f"{len(shown)} of "
+    )
+    dots = "return document.querySelectorAll('.map g[id*=-class] use:not(.away)').length"
+    assert browser.run(dots) == 13
+    assert browser.run(f"f = document.getElementById('find'); f.value = ''; f.{kind}; {dots}") == 39
+    assert browser.run(f"document.querySelector('.keys button').click(); {dots}") == 26
+    left = "return document.querySelectorAll('#board tbody tr:not([hidden])').length"
+    box = "const b = document.querySelector('[data-rows=board]'); b.value = 'knn';"
+    assert browser.run(f"{left}") == 2
+    assert browser.run(f"{box} b.{kind}; {left}") in (0, 1)
+
+
+def test_plays_one_sound_at_a_time(browser, page):
+    browser.open(page)
+    pressed = "document.querySelectorAll('.play[aria-pressed=true]')"
+    browser.run("document.querySelectorAll('.play')[0].click()")
+    browser.wait(f"{pressed}.length === 1")
+    browser.run("document.querySelectorAll('.play')[1].click()")
+    assert browser.run(f"return [...document.querySelectorAll('.play')].indexOf({pressed}[0])") == 1
+    browser.wait(f"{pressed}.length === 0")  # it ends by itself: it was really played
+    assert browser.run("return [...document.querySelectorAll('.play')].every(b => !b.title)")
+
+
+def test_map_answers_keys_and_pointer(browser, page):
+    browser.open(page)
+    browser.run(
+        "const m = document.querySelector('.map'); m.focus();"
+        "m.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}))"
+    )
+    assert "cat" in browser.run("return document.querySelector('.told').textContent")
+    assert browser.run("return document.querySelector('#hover img').naturalWidth >= 0")
+    told = browser.run(
+        "const d = document.querySelectorAll('.map g[id*=-class] use')[20];"
+        "d.scrollIntoView({block: 'center'}); const b = d.getBoundingClientRect();"
+        "d.closest('.map').dispatchEvent(new PointerEvent('pointermove',"
+        "{clientX: b.x + b.width / 2, clientY: b.y + b.height / 2}));"
+        "return document.querySelector('.told').textContent"
+    )
+    assert ": " in told
+    assert not browser.run("return document.getElementById('hover').hidden")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_themes_have_contrast_and_a_phone_needs_no_sideways_scroll(browser, page, theme):
+    value = [{"name": "prefers-color-scheme", "value": theme}]
+    browser.tell("Emulation.setEmulatedMedia", features=value)
+    browser.tell(
+        "Emulation.setDeviceMetricsOverride",
+        width=390,
+        height=844,
+        deviceScaleFactor=1,
+        mobile=True,
+    )
+    browser.open(page)
+    assert browser.run("return document.documentElement.scrollWidth") <= 390
+    light = browser.run(
+        "return ['--ink', '--soft', '--accent', '--paper'].map(v => {"
+        "const e = document.body.appendChild(document.createElement('i'));"
+        "e.style.color = `var(${v})`;"
+        "return getComputedStyle(e).color.match(/\\d+/g).map(Number) })"
+    )
+    *fronts, paper = [_luminance(rgb) for rgb in light]
+    assert (paper > 0.5) == (theme == "light")
+    for front in fronts:  # WCAG 2.2, 1.4.3
+        assert (max(front, paper) + 0.05) / (min(front, paper) + 0.05) >= 4.5
+    browser.tell("Emulation.clearDeviceMetricsOverride")
+    browser.tell("Emulation.setEmulatedMedia", features=[])
+
+
+def _luminance(rgb: list[int]) -> float:
+    parts = [c / 255 / 12.92 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in rgb[:3]]
+    return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), parts))
