@@ -22,6 +22,7 @@ from headstock.store.errors import StorageError, StoreBusy
 
 __all__ = [
     "alive",
+    "host",
     "link_new",
     "number_again",
     "publish",
@@ -62,13 +63,14 @@ def storage(path: object) -> Iterator[None]:
         raise StorageError(path, f"cannot be written or read ({what})", fix) from error
 
 
-def _host() -> str:
+def host() -> str:
+    """This machine's name, as it stands in names of files."""
     return "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:40] or "host"
 
 
 def temp_name(directory: Path) -> Path:
     """A name for a file that nobody reads; it tells whose it is."""
-    return directory / f"tmp-{_host()}-{os.getpid()}-{secrets.token_hex(6)}"
+    return directory / f"tmp-{host()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -250,7 +252,7 @@ def sweep(directory: Path) -> None:
     for path in directory.glob("tmp-*"):
         _, host, pid, _ = (*path.name.split("-"), "", "", "")[:4]
         with suppress(FileNotFoundError), storage(path):
-            dead = host == _host() and pid.isdecimal() and not alive(int(pid))
+            dead = host == host() and pid.isdecimal() and not alive(int(pid))
             if dead or time.time() - path.stat().st_mtime > STALE_TEMP:
                 path.rmdir() if path.is_dir() else path.unlink()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -12,6 +12,7 @@ import numpy as np
 
 from headstock.store import commit
 from headstock.store.batch import Batch, checked, shard_name, shard_plan
+from headstock.store.claims import share
 from headstock.store.compact import compact, empty_generation
 from headstock.store.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.depot import Depot
@@ -195,6 +196,15 @@ class FeatureStore(StoreReader):
                 return
             again = self._state.clock + 1  # and it was overruled since: say it once more
         raise StoreBusy(self.path, "others keep changing the same rows", "wait for them to end")
+
+    def share(self, name: str, ids: Sequence[str], size: int = 1024) -> Iterator[list[str]]:
+        """Lists of ``ids`` to compute now, until all are done by this or another process.
+
+        ``for some in store.share("image", ids): ... store.commit(...)``: each list is claimed while
+        the loop works on it, so that several extractors on one store divide the rows.
+        """
+        self._writable()
+        return share(self, name, ids, size)
 
     def compact(self, force: bool = False) -> int:
         """Bring everything committed into one plain HDF5 file; its generation number."""

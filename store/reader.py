@@ -123,13 +123,30 @@ class StoreReader:
         self.declared(name)
         return self._looking(lambda state: state.column(name))
 
+    def rows(self, ids: Sequence[str]) -> np.ndarray:
+        """(m,) int64: the row of each id, -1 for an id that is not here."""
+        index = self._state.index
+        return np.array([index.get(i, -1) for i in ids], dtype=np.int64)
+
+    def said(self, name: str, ids: Sequence[str]) -> np.ndarray:
+        """(m,) int64: a number for each row that grows whenever something is committed for it."""
+        return self._column(name).seq[self.rows(ids)]
+
+    def behind(self) -> bool:
+        """Whether others have committed something that is not seen here yet."""
+        state, listing = self._state, self._depot.listing()
+        known = set(state.listing.shards).union(*(c.sources for c in state.loaded.values()))
+        newer = max(listing.patches, default=0) > max(state.listing.patches, default=0)
+        generations = self._depot.generations()
+        passed = max(generations, default=0) > self.generation
+        return passed or newer or not known.issuperset(listing.shards)
+
     def progress(self, name: str, ids: Sequence[str] | None = None) -> Progress:
         """What is known of each row of the set; of ``ids`` (default: all rows) in that order."""
         column = self._column(name)
         if ids is None:
             return Progress(column.status.copy(), column.digest.copy(), column.stat.copy())
-        index = self._state.index
-        rows = np.array([index.get(i, -1) for i in ids], dtype=np.int64)
+        rows = self.rows(ids)
         column = Column.empty(column.declared, 1) if not self.n else column
         out = Progress(column.status[rows], column.digest[rows], column.stat[rows])
         out.status[rows < 0], out.digest[rows < 0], out.stat[rows < 0] = ABSENT, 0, -1

@@ -95,7 +95,7 @@ class State:
         # absorbed by the generation we then read
         self.listing = depot.listing()
         self.file = depot.newest()
-        self._columns: dict[str, Column] = {}
+        self.loaded: dict[str, Column] = {}
         self._open: OrderedDict[str, StoreFile] = OrderedDict()
         try:
             self._take()
@@ -179,9 +179,9 @@ class State:
 
     def column(self, name: str) -> Column:
         """The set ``name``, which is declared. Raises FileNotFoundError, StoreDamaged."""
-        if name not in self._columns:
-            self._columns[name] = self._column(self.declared[name])
-        return self._columns[name]
+        if name not in self.loaded:
+            self.loaded[name] = self._column(self.declared[name])
+        return self.loaded[name]
 
     def _column(self, declared: Declared) -> Column:
         column = Column.empty(declared, self.n)

@@ -1,0 +1,80 @@
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from headstock.store import OK, FeatureStore
+from headstock.store.claims import Claims
+
+
+@pytest.fixture
+def path(tmp_path, toy):
+    path = tmp_path / "f.h5"
+    with FeatureStore.open(path, "a") as store:
+        store.register(toy.items(10))
+        store.declare("image", toy.recipe, 5)
+    return path
+
+
+def test_one_extractor_gets_everything_in_order(toy, path):
+    with FeatureStore.open(path, "a") as store:
+        lists = []
+        for ids in store.share("image", toy.ids(10)[1:], size=4):
+            lists.append(ids)
+            store.commit("image", toy.batch(ids))
+        assert lists == [["r1", "r2", "r3"], ["r4", "r5", "r6", "r7"], ["r8", "r9"]]
+    assert not list(path.with_name("f.h5.d").glob("claim-*"))
+    assert not list(path.with_name("f.h5.d").glob("tmp-*"))
+
+
+def test_two_extractors_divide_the_rows(toy, path, monkeypatch):
+    monkeypatch.setattr("headstock.store.claims.LOOK", 0.01)
+    with FeatureStore.open(path, "a") as one, FeatureStore.open(path, "a") as two:
+        shares = {name: store.share("image", toy.ids(10), size=4) for name, store in
+                  (("one", one), ("two", two))}  # fmt: skip
+        seen = {"one": [], "two": []}
+        first = next(shares["one"])
+        second = next(shares["two"])
+        assert not set(first) & set(second)
+        one.commit("image", toy.batch(first))
+        seen["one"] += first
+        two.commit("image", toy.batch(second))
+        seen["two"] += second
+        for name, store in (("one", one), ("two", two)):
+            for ids in shares[name]:
+                seen[name] += ids
+                store.commit("image", toy.batch(ids))
+        assert sorted(seen["one"] + seen["two"]) == toy.ids(10)
+    with FeatureStore.open(path) as store:
+        assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(10)))
+
+
+def test_a_block_of_a_dead_process_is_taken_over(toy, path):
+    command = [sys.executable, "-c", "import os; print(os.getpid())"]
+    dead = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    with Claims(path.with_name("f.h5.d"), "image-2-1024") as claims:
+        from headstock.store.commit import host
+
+        claims.path(0).write_text(f"{host()} {dead}\n")
+    with FeatureStore.open(path, "a") as store:
+        assert next(store.share("image", toy.ids(10))) == toy.ids(10)
+
+
+def test_a_silent_claim_of_another_machine_gets_stale(toy, path):
+    with Claims(path.with_name("f.h5.d"), "image-2-1024") as claims:
+        claims.path(0).write_text("elsewhere 1\n")
+        assert not claims.take(0)
+        long_ago = time.time() - 1000
+        os.utime(claims.path(0), (long_ago, long_ago))
+        assert claims.take(0)
+
+
+def test_rows_that_failed_are_shared_out_for_another_try(toy, path):
+    with FeatureStore.open(path, "a") as store:
+        store.commit("image", toy.batch(["r0", "r1"], failed=["r1"]))
+        for ids in store.share("image", ["r1"]):
+            store.commit("image", toy.batch(ids))
+        assert store.progress("image", ["r1"]).status.tolist() == [OK]
