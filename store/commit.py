@@ -250,9 +250,9 @@ def remove(paths: Iterable[Path]) -> None:
 def sweep(directory: Path) -> None:
     """Delete temp files of processes that are dead, never those of one that may be alive."""
     for path in directory.glob("tmp-*"):
-        _, host, pid, _ = (*path.name.split("-"), "", "", "")[:4]
+        _, owner, pid, _ = (*path.name.split("-"), "", "", "")[:4]
         with suppress(FileNotFoundError), storage(path):
-            dead = host == host() and pid.isdecimal() and not alive(int(pid))
+            dead = owner == host() and pid.isdecimal() and not alive(int(pid))
             if dead or time.time() - path.stat().st_mtime > STALE_TEMP:
                 path.rmdir() if path.is_dir() else path.unlink()
 

@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import crowd
 import cuts
 import faults
 import flips
@@ -33,6 +34,7 @@ PARTS: dict[str, Part] = {
     ),
     "faults": lambda folder, seed, full: faults.run(folder, 1 if full else 60, seed),
     "weave": lambda folder, seed, full: weave.run(folder, 1 if full else 40, seed),
+    "crowd": lambda folder, seed, full: crowd.run(folder, 600 if full else 5, seed=seed),
     "flips": lambda folder, seed, full: flips.run(
         folder, 20000 if full else 900, seed, 512 if full else 4096
     ),

@@ -1,0 +1,124 @@
+"""Publishing files: whole, once, with and without hard links; temps of the dead are swept."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import pytest
+
+from headstock.store import FeatureStore, commit
+from headstock.store.errors import StorageError, StoreBusy
+from headstock.store.verify import verify
+
+
+def test_a_taken_name_stays_as_it_is(tmp_path):
+    assert commit.publish_bytes(tmp_path / "a", b"first")
+    assert not commit.publish_bytes(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_fails_while_it_is_written_leaves_nothing(tmp_path):
+    def write(fd):
+        os.write(fd, b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(StorageError, match=r"No space left.*free some space"):
+        commit.publish(tmp_path / "a", write)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_fsync_is_not_tried_again(tmp_path, monkeypatch):
+    calls = []
+
+    def fsync(fd):
+        calls.append(fd)
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    with pytest.raises(StorageError):
+        commit.publish_bytes(tmp_path / "a", b"x")
+    assert len(calls) == 1
+    assert not list(tmp_path.iterdir())
+
+
+def no_links(*_):
+    raise OSError(errno.EPERM, "Operation not permitted")
+
+
+@pytest.mark.parametrize("rename", [True, False])
+def test_without_hard_links_everything_still_holds(tmp_path, toy, monkeypatch, rename):
+    monkeypatch.setattr(os, "link", no_links)
+    if not rename:  # nor a rename that refuses to replace: then a lock directory
+        monkeypatch.setattr(commit, "_rename_new", lambda source, target: False)
+    assert commit.publish_bytes(tmp_path / "a", b"first")
+    assert not commit.publish_bytes(tmp_path / "a", b"second")
+    assert (tmp_path / "a").read_bytes() == b"first"
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 8)
+        store.compact()
+        store.commit("image", toy.batch(["r1"], version=1))
+        assert store.compact() == 3
+    assert not verify(tmp_path / "f.h5").findings
+    left = {p.name.split("-")[0] for p in (tmp_path / "f.h5.d").iterdir()}
+    assert left == {"STORE.json", "gen"}
+
+
+def test_a_stale_lock_is_broken_and_a_fresh_one_is_respected(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(commit, "_rename_new", lambda source, target: False)
+    lock = tmp_path / "lock-a"
+    lock.mkdir()
+    long_ago = time.time() - 1000
+    os.utime(lock, (long_ago, long_ago))
+    assert commit.publish_bytes(tmp_path / "a", b"x")
+    monkeypatch.setattr(commit, "STALE_LOCK", -4.9)  # gives up after two looks
+    monkeypatch.setattr(commit.time, "time", lambda: 0.0)
+    (tmp_path / "lock-b").mkdir()
+    with pytest.raises(StoreBusy):
+        commit.publish_bytes(tmp_path / "b", b"x")
+
+
+def test_only_temps_of_the_dead_are_swept(tmp_path):
+    command = [sys.executable, "-c", "import os; print(os.getpid())"]
+    dead = int(subprocess.run(command, capture_output=True, check=True).stdout)
+    here = commit.host()
+    names = {
+        f"tmp-{here}-{dead}-a": False,
+        f"tmp-{here}-{os.getpid()}-b": True,
+        "tmp-elsewhere-1-c": True,
+        "tmp-elsewhere-2-d": False,
+        "shard-image-x.h5": True,
+    }
+    for name in names:
+        (tmp_path / name).touch()
+    long_ago = time.time() - 1e6
+    os.utime(tmp_path / "tmp-elsewhere-2-d", (long_ago, long_ago))
+    commit.sweep(tmp_path)
+    assert {p.name for p in tmp_path.iterdir()} == {n for n, stays in names.items() if stays}
+
+
+def test_opening_sweeps_what_a_killed_writer_left(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 2)
+    temp = tmp_path / "f.h5.d" / f"tmp-{commit.host()}-999999999-a"
+    temp.touch()
+    FeatureStore.open(tmp_path / "f.h5", "a").close()
+    assert not temp.exists()
+
+
+def test_a_read_only_folder_can_be_read(tmp_path, toy):
+    path = tmp_path / "f.h5"
+    with FeatureStore.open(path, "a") as store:
+        toy.fill(store, 4)
+    modes = [(tmp_path / "f.h5.d", 0o555), (tmp_path, 0o555)]
+    for folder, mode in modes:
+        folder.chmod(mode)
+    try:
+        with FeatureStore.open(path) as store:
+            assert store.complete("image").all()
+    finally:
+        for folder, _ in modes:
+            folder.chmod(0o755)
