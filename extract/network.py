@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import sys
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -189,7 +190,7 @@ class NetworkEncoder:
     def start(self, items: Sequence[np.ndarray]) -> list[Any]:
         """Begin a batch and return; ``finish`` takes what it gives."""
         pixels = torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2)  # channels last already
-        size = min(self.tile or len(pixels), self._most or len(pixels))
+        size = min(self.tile or len(pixels), self._most or sys.maxsize)
         tiles = [self._filled(part, size) for part in pixels.split(size)]
         if self.device.type == "cuda":
             return [len(items), *map(self._fly, tiles)]

@@ -55,24 +55,27 @@ class Reader:
         except OSError as error:
             what = error.strerror or "cannot be opened"
             raise ItemError(path, what, "check the file's permissions", "unreadable") from error
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            return self._all(path, file)
+        try:
+            return self._all(path, descriptor)
+        finally:
+            os.close(descriptor)
 
-    def _all(self, path: str, file: Any) -> tuple[bytes, tuple[int, int]]:
-        before = os.fstat(file.fileno())
+    def _all(self, path: str, descriptor: int) -> tuple[bytes, tuple[int, int]]:
+        before = os.fstat(descriptor)
         if not stat.S_ISREG(before.st_mode):
             raise ItemError(path, "is not a plain file", "check the path", code="not-a-file")
         if before.st_size > self.max_bytes:
             what = f"{before.st_size:,} bytes, more than {self.max_bytes:,}"
             raise ItemError(path, what, "split it", code="too-large")
         try:
-            data = file.readall()
+            with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
+                data = file.readall()
         except OSError as error:
             what = error.strerror or "cannot be read"
             raise ItemError(path, what, "check the disk", code="unreadable") from error
         except MemoryError as error:
             raise ItemError(path, "too large to read", "split it", "out-of-memory") from error
-        after = os.fstat(file.fileno())
+        after = os.fstat(descriptor)
         steady = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
         same = steady and len(data) == before.st_size
         return data, (before.st_size, before.st_mtime_ns) if same else (-1, -1)

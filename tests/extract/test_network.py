@@ -1,0 +1,250 @@
+"""The network encoder: bits that do not depend on batches, memory that runs out, precisions."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from headstock.extract import extract, image_encoder
+from headstock.extract.network import Network, NetworkEncoder, pick_device
+from headstock.extract.preprocess import Preprocess
+from headstock.store import FeatureStore, Items
+from headstock.store.errors import OptionError
+
+PLAIN = Preprocess.of_size((16, 16), 1.0, (0.5,), (0.25,))
+
+
+class Small(nn.Module):
+    """Mean colour, scaled; runs out of memory above ``most`` pictures."""
+
+    def __init__(self, most: int = 1000, error: type[Exception] = torch.OutOfMemoryError):
+        super().__init__()
+        self.scale = nn.Parameter(torch.tensor([1.0, 2.0, 4.0]))
+        self.most, self.error, self.sizes = most, error, []
+
+    def forward(self, x):
+        self.sizes.append(len(x))
+        if len(x) > self.most:
+            raise self.error("not enough memory: told to")
+        return x.mean(dim=(2, 3)) * self.scale
+
+
+def small(most=1000, error=torch.OutOfMemoryError, **options) -> tuple[NetworkEncoder, Small]:
+    module = Small(most, error)
+    encoder = NetworkEncoder("small", Network(module, "test", "small", PLAIN), "cpu", **options)
+    module.sizes.clear()
+    return encoder, module
+
+
+def pictures(count: int, size: int = 16) -> list[np.ndarray]:
+    rng = np.random.default_rng(count)
+    return list(rng.integers(0, 256, (count, size, size, 3), dtype=np.uint8))
+
+
+def test_vectors_are_of_normalised_pixels():
+    encoder, _ = small()
+    images = pictures(5)
+    expected = [
+        ((i / 255.0 - 0.5) / 0.25).mean(axis=(0, 1)) * np.array([1.0, 2.0, 4.0]) for i in images
+    ]
+    assert encoder.dim == 3
+    assert np.allclose(encoder.encode(images), expected, atol=1e-5)
+    assert encoder.encode(images).dtype == np.float32
+
+
+def test_every_pass_on_the_cpu_has_one_size():
+    encoder, module = small(tile=4)
+    encoder.encode(pictures(11))
+    assert module.sizes == [4, 4, 4]
+
+
+@pytest.mark.parametrize("name", ["timm:test_resnet", "timm:test_vit", "torchvision:mnasnet0_5"])
+def test_bits_do_not_depend_on_the_batch_or_the_place_in_it(name):
+    encoder = image_encoder(name, untrained_seed=0, device="cpu")
+    images = pictures(19, encoder.network.preprocess.crop[0])
+    whole = encoder.encode(images)
+    alone = np.concatenate([encoder.encode([image]) for image in images])
+    turned = encoder.encode(images[::-1])[::-1]
+    assert np.array_equal(whole, alone)
+    assert np.array_equal(whole, turned)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads():
+    encoder = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
+    images = pictures(19, 160)
+    many = encoder.encode(images)
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        one = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
+        assert one.threads == 1
+        assert np.array_equal(one.encode(images), many)
+    finally:
+        torch.set_num_threads(before)
+
+
+def test_a_real_network_gives_the_same_bytes_after_interruptions(tmp_path, shared_data):
+    """Interrupted anywhere, with other batch sizes in between: byte for byte the same set."""
+    root = shared_data / "animals8_av"
+    names = [f"images/{path.name}" for path in sorted((root / "images").iterdir())[:45]]
+    items = Items.of(names, paths={"image": names}, root=str(root))
+    encoder = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu", input_size=64)
+
+    def run(path, batch_size, stop=None):
+        calls = []
+        real = NetworkEncoder.start
+
+        def start(self, pixels):
+            if stop is not None and len(calls) >= stop:
+                raise KeyboardInterrupt
+            calls.append(len(pixels))
+            return real(self, pixels)
+
+        with FeatureStore.open(path, "a") as store, pytest.MonkeyPatch.context() as patched:
+            patched.setattr(NetworkEncoder, "start", start)
+            options = {"batch_size": batch_size, "workers": 1}
+            if stop is None:
+                extract(store, items, {"image": encoder}, **options)
+                return store.feature_set("image").x(), calls
+            with pytest.raises(KeyboardInterrupt):
+                extract(store, items, {"image": encoder}, **options)
+            return None, calls
+
+    whole, calls = run(tmp_path / "whole.h5", 16)
+    assert calls == [16, 16, 13]
+    run(tmp_path / "parts.h5", 16, stop=2)
+    run(tmp_path / "parts.h5", 5, stop=3)
+    parts, _ = run(tmp_path / "parts.h5", 7)
+    assert whole.tobytes() == parts.tobytes()
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError, RuntimeError])
+def test_a_batch_that_does_not_fit_is_halved_and_stays_so(error):
+    encoder, module = small(most=3, error=error, tile=16)
+    expected, _ = small()
+    images = pictures(16)
+    assert np.array_equal(encoder.encode(images), expected.encode(images))
+    assert max(module.sizes[-4:]) == 2
+    module.sizes.clear()
+    encoder.encode(images)
+    assert set(module.sizes) == {2}
+
+
+def test_other_errors_and_a_single_picture_that_does_not_fit_are_raised():
+    encoder, module = small()
+    module.most = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        encoder.encode(pictures(1))
+    module.error = IndexError
+    with pytest.raises(IndexError):
+        encoder.encode(pictures(1))
+
+
+def test_batches_fly_and_abandoned_ones_are_not_begun():
+    encoder, module = small(tile=1)
+    encoder.threads = 1
+    gate = threading.Event()
+    module.register_forward_pre_hook(lambda *_: gate.wait(5))
+    flights = encoder.start(pictures(64))
+    encoder.abandon(flights)
+    gate.set()
+    encoder._pool.shutdown()
+    assert len(module.sizes) <= 4
+
+
+def test_the_model_clock_counts_threads_once():
+    encoder, _ = small()
+    encoder.encode(pictures(32))
+    assert 0 < encoder.model_seconds < 5
+
+
+@pytest.mark.parametrize(("precision", "close"), [("bf16", 0.05), ("fp16", 0.01)])
+def test_lower_precisions_are_near_and_another_recipe(precision, close):
+    full = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
+    low = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu", precision=precision)
+    images = pictures(3, 160)
+    a, b = full.encode(images), low.encode(images)
+    assert b.dtype == np.float32
+    assert np.abs(a - b).max() <= close * np.abs(a).max()
+    assert low.recipe().difference(full.recipe()) == [f"precision: {precision} -> fp32"]
+
+
+def test_layout_changes_nothing_but_rounding():
+    images = pictures(3, 160)
+    a, b = (
+        image_encoder("timm:test_resnet", untrained_seed=0, device="cpu", channels_last=c)
+        for c in (True, False)
+    )
+    assert np.allclose(a.encode(images), b.encode(images), rtol=1e-5, atol=1e-6)
+    assert a.recipe() == b.recipe()
+
+
+def test_a_compiled_network_has_one_batch_shape(monkeypatch):
+    seen = []
+
+    def compiled(module):
+        seen.append(module)
+        return module
+
+    monkeypatch.setattr(torch, "compile", compiled)
+    encoder, module = small(compile=True)
+    assert seen == [module]
+    assert encoder.tile
+    encoder.encode(pictures(3))
+    encoder.encode(pictures(9))
+    assert len(set(module.sizes)) == 1
+
+
+def test_devices():
+    assert pick_device("cpu").type == "cpu"
+    assert pick_device("auto").type in ("cpu", "cuda", "mps")
+    with pytest.raises(OptionError, match="not available"):
+        pick_device("quantum")
+    if not torch.cuda.is_available():
+        with pytest.raises(OptionError, match="not available"):
+            pick_device("cuda:0")
+
+
+def test_options_without_meaning():
+    with pytest.raises(OptionError, match="precision"):
+        small(precision="int8")
+
+
+@pytest.mark.parametrize("output", ["map", "tuple"])
+def test_networks_without_pooled_features_are_refused(output):
+    class Odd(Small):
+        def forward(self, x):
+            return x if output == "map" else (x.mean(dim=(2, 3)),)
+
+    with pytest.raises((OptionError, AttributeError)):
+        NetworkEncoder("odd", Network(Odd(), "test", "odd", PLAIN), "cpu")
+
+
+def test_a_size_that_the_network_does_not_take():
+    class Strict(Small):
+        def forward(self, x):
+            raise RuntimeError("input size 16 doesn't match 224")
+
+    with pytest.raises(OptionError, match="does not take 16 x 16"):
+        NetworkEncoder("strict", Network(Strict(), "test", "strict", PLAIN), "cpu")
+
+
+def test_recipe_leaves_out_what_does_not_change_the_vector():
+    encoder, _ = small()
+    text = encoder.recipe().to_json()
+    for absent in ("cpu", "device", "/", "torch", "batch"):
+        assert absent not in text.replace("torchvision", "").replace("w/", ""), absent
+    assert encoder.provenance()["device"] == "cpu"
+
+
+@pytest.mark.gpu
+def test_cuda_agrees_with_the_cpu():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    on_cpu = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
+    on_gpu = image_encoder("timm:test_resnet", untrained_seed=0, device="cuda")
+    images = pictures(40, 160)
+    assert np.allclose(on_gpu.encode(images), on_cpu.encode(images), rtol=1e-3, atol=1e-4)
+    assert on_gpu.recipe() == on_cpu.recipe()
