@@ -23,6 +23,7 @@ import cuts
 import faults
 import flips
 import kills
+import machine
 import mutants
 import weave
 
@@ -35,6 +36,7 @@ PARTS: dict[str, Part] = {
     "faults": lambda folder, seed, full: faults.run(folder, 1 if full else 60, seed),
     "weave": lambda folder, seed, full: weave.run(folder, 1 if full else 40, seed),
     "crowd": lambda folder, seed, full: crowd.run(folder, 600 if full else 5, seed=seed),
+    "machine": lambda folder, seed, full: machine.run(folder, 2000 if full else 12, seed),
     "flips": lambda folder, seed, full: flips.run(
         folder, 20000 if full else 900, seed, 512 if full else 4096
     ),
