@@ -379,16 +379,23 @@ def predict(
 
 
 @cli.command()
-@click.argument("run", type=ANY)
-def report(run: str) -> None:
-    """Print the report of a run folder that `evaluate -o` wrote.
+@click.argument("runs", metavar="RUN…", type=ANY, nargs=-1, required=True)
+@click.option("-o", "--output", type=FILE, help="Write one HTML page about the runs.")
+@click.option("--store", type=FILE, help="The store, when it moved since the run.")
+@click.option("--data", type=ANY, help="The folder of pictures and sounds, when it moved.")
+def report(runs: tuple, output: str | None, store: str | None, data: str | None) -> None:
+    """Print the leaderboards of run folders; with -o, write a page with charts and pictures.
 
-    Example: headstock report runs/first
+    Example: headstock report runs/first -o report.html
     """
-    folder = Path(run)
-    if not (folder / "leaderboard.txt").is_file():
-        raise OptionError(run, "is no run folder", "name one that `headstock evaluate -o` wrote")
-    click.echo((folder / "leaderboard.txt").read_text("utf-8"), nl=False)
+    from headstock.heads.report import saved_leaderboard
+
+    for run in runs:
+        click.echo(saved_leaderboard(run))
+    if output:
+        from headstock.heads.page import write_report
+
+        click.echo(write_report(runs, output, store=store, data=data).text())
 
 
 @cli.group(cls=Commands)
@@ -418,17 +425,120 @@ def info(path: str, as_json: bool) -> None:
 @store.command()
 @click.argument("path", type=FILE)
 @click.option("--files", is_flag=True, help="Hash each input file again too.")
-def verify(path: str, files: bool) -> None:
+@click.option("--recompute", type=int, metavar="N", help="Extract N rows of each set again.")
+@SEED
+def verify(path: str, files: bool, recompute: int | None, seed: int) -> None:
     """Check structure, every checksum and every recipe; one line for each finding.
 
     Example: headstock store verify features.h5 --files
     """
+    from headstock.store import FeatureStore
     from headstock.store.apart import verify_apart
 
     verdict = verify_apart(path, files=files)
     click.echo(verdict.text())
     if verdict.exit_code:
         sys.exit(verdict.exit_code)
+    if recompute:
+        from headstock.extract.recompute import recompute as again
+
+        with FeatureStore.open(path) as features:
+            deviations = again(features, recompute, seed=seed)
+        for one in deviations:
+            click.echo(one.text())
+        if not all(one.good for one in deviations):
+            sys.exit(1)
+
+
+@store.command()
+@click.argument("path", type=FILE)
+def repair(path: str) -> None:
+    """Drop what is damaged, and say which rows the next extract must compute again.
+
+    Example: headstock store repair features.h5
+    """
+    from headstock.store.repair import repair as run
+
+    click.echo(run(path).text())
+
+
+@store.command()
+@click.argument("path", type=FILE)
+def compact(path: str) -> None:
+    """Gather all that is pending into the one HDF5 file.
+
+    Example: headstock store compact features.h5
+    """
+    from headstock.store import FeatureStore
+
+    FeatureStore.open(path).close()
+    with FeatureStore.open(path, "a") as features:
+        click.echo(f"{path}: generation {features.compact()}")
+
+
+@store.command()
+@click.argument("path", type=FILE)
+@click.argument("table", type=FILE)
+@click.option("--id-col", help="Column of ids  [default: id]")
+@click.option("--label-col", help="Column of labels  [default: label]")
+@click.option("--group-col", help="Column of groups  [default: group]")
+@click.option("--split-col", help="Column of splits  [default: split]")
+@click.option("--extra", multiple=True, metavar="COL", help="Take this text column too.")
+@click.option("--clear", is_flag=True, help="Let an empty cell empty the row's.")
+def label(path: str, table: str, extra: tuple, clear: bool, **names: Any) -> None:
+    """Take new labels, groups and splits from a CSV; no feature is touched.
+
+    Example: headstock store label features.h5 labels.csv --label-col CLASS
+    """
+    from headstock.store.label import relabel
+
+    cols = {k.removesuffix("_col"): v for k, v in names.items() if v}
+    change = relabel(path, table, cols=cols, extra=extra, clear=clear)
+    click.echo(f"{path}: {change.changed:,} rows changed, {change.unchanged:,} as they were")
+
+
+@store.command()
+@click.argument("target", type=FILE)
+@click.argument("sources", type=FILE, nargs=-1, required=True)
+@click.option("--set", "sets", multiple=True, metavar="NAME", help="These sets  [default: all]")
+def merge(target: str, sources: tuple, sets: tuple) -> None:
+    """Add the rows and vectors of other stores, made by the same recipes, to TARGET.
+
+    Example: headstock store merge all.h5 first.h5 second.h5
+    """
+    from headstock.store.merge import merge as run
+
+    click.echo(run(target, sources, sets=sets or None).text())
+
+
+@store.command()
+@click.argument("path", type=FILE)
+@click.argument("output", type=FILE)
+@click.option("--set", "sets", multiple=True, metavar="NAME", help="These sets  [default: all]")
+def export(path: str, output: str, sets: tuple) -> None:
+    """Write a store's complete rows as .npz, .csv, .parquet or plain .h5.
+
+    Example: headstock store export features.h5 features.npz
+    """
+    from headstock.store.export import export as run
+
+    click.echo(run(path, output, sets=sets or None).text())
+
+
+@store.command(name="import")
+@click.argument("source", type=ANY)
+@click.argument("output", type=FILE)
+@click.option("--set", "name", default="image", show_default=True, help="Name of the new set.")
+@click.option("--modality", default="image", show_default=True, help="image or audio.")
+@click.option("--pool", type=click.Choice(["mean", "max"]), help="Join an item's several vectors.")
+def import_(source: str, output: str, **flags: Any) -> None:
+    """Take features that another tool made: npz, csv, h5, npy with names, folders of HDF5.
+
+    Example: headstock store import features.npz features.h5 --set image
+    """
+    from headstock.store.imports import import_features
+
+    click.echo(import_features(source, output, **flags).text())
 
 
 @cli.command(name="list")

@@ -22,8 +22,8 @@ def predict_complete(
     bundle: Bundle, store: Any, ids: Sequence[str] | None = None, split: str | None = None
 ) -> tuple[Predictions, list[str]]:
     """Predictions of the rows of ``ids`` (all by default, in the store's order) that have a vector
-    in every set the model reads, and a line for each row that has not: which set, and why. ``split``
-    keeps the rows of that split only.
+    in every set the model reads, and a line for each row that has not: which set, and why.
+    ``split`` keeps the rows of that split only.
 
     After five rows of a set the rest is counted. Raises MissingSet and RecipeMismatch as
     ``Bundle.predict`` does, OptionError when no row has the split, and IncompleteSet when no row is

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstock.heads.hygiene import hygiene_lines
-from headstock.store.errors import one_line
+from headstock.store.errors import OptionError, one_line
 
 if TYPE_CHECKING:
     from headstock.heads.evaluation import Evaluation
 
-__all__ = ["leaderboard_text", "text_table"]
+__all__ = ["leaderboard_text", "saved_leaderboard", "text_table"]
 
 HEADER = ("head", "on", "fusion", "accuracy", "95 %", "errors", "balanced", "log-loss", "seconds")
 
@@ -75,6 +76,15 @@ def _gate_line(row: dict[str, Any]) -> str:
         f"{gate['first_accuracy']:.4f} alone, {gate['apparent_accuracy']:.4f} apparent, "
         f"{gate['nested_accuracy']:.4f} nested: {gate['verdict']}"
     )
+
+
+def saved_leaderboard(run: str | Path) -> str:
+    """The text that ``Evaluation.save`` left in a run folder. Raises OptionError when there is
+    none."""
+    file = Path(run) / "leaderboard.txt"
+    if not file.is_file():
+        raise OptionError(run, "is no run folder", "name one that `headstock evaluate -o` wrote")
+    return file.read_text("utf-8").rstrip()
 
 
 def _cells(row: dict[str, Any], scores: dict[str, Any]) -> list[str]:

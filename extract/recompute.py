@@ -1,0 +1,92 @@
+"""Extracting some rows again, to see how far this machine is from the one that filled a store."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from headstock.extract.backbones import encoder_from_recipe
+from headstock.store import OK, FeatureStore
+from headstock.store.errors import HeadstockError, ItemError
+
+__all__ = ["Deviation", "recompute"]
+
+TOLERANCE = 1e-2
+"""Relative distance above which a vector counts as another one. Machines, thread counts and library
+versions differ by 1e-7 to 1e-4 in float32; bfloat16 by some 1e-2."""
+
+
+@dataclass
+class Deviation:
+    """One set: ``rows`` compared; ``worst`` relative distance |new - stored| / |stored|, of row
+    ``worst_id``; ``skipped``: rows whose file is gone, changed or unreadable, one line each."""
+
+    set: str
+    rows: int = 0
+    worst: float = 0.0
+    worst_id: str = ""
+    skipped: list[str] = field(default_factory=list)
+
+    @property
+    def good(self) -> bool:
+        return self.worst <= TOLERANCE
+
+    def text(self) -> str:
+        if not self.rows:
+            return "\n".join([f"{self.set}: nothing could be compared", *self.skipped])
+        verdict = "agrees" if self.good else "DIFFERS"
+        line = f"{self.set}: {self.rows} rows again, {verdict}: worst relative deviation "
+        return "\n".join([f"{line}{self.worst:.1e} ({self.worst_id})", *self.skipped])
+
+
+def recompute(
+    store: FeatureStore, rows: int, *, seed: int = 0, device: str = "auto", offline: bool = False
+) -> list[Deviation]:
+    """Extract ``rows`` random rows of each set again, from the files and the recipe alone.
+
+    A set that was imported or read from a table, or whose weights cannot be had, is said to be so
+    in ``skipped``. A file whose bytes are not those that were extracted is not compared.
+    """
+    return [_one(store, name, rows, seed, device, offline) for name in store.sets]
+
+
+def _one(
+    store: FeatureStore, name: str, rows: int, seed: int, device: str, offline: bool
+) -> Deviation:
+    told, column, items = Deviation(name), store.feature_set(name), store.items
+    recipe = column.recipe
+    if recipe.modality not in items.paths or "unknown" in recipe.fields:
+        told.skipped.append(f"{name}: was not made from files that are known here")
+        return told
+    try:
+        encoder = encoder_from_recipe(
+            recipe, provenance=column.provenance, device=device, offline=offline
+        )
+    except HeadstockError as error:
+        told.skipped.append(str(error))
+        return told
+    done = np.flatnonzero(np.asarray(column.status) == OK)
+    chosen = np.random.default_rng(seed).permutation(done)[:rows]
+    for row in np.sort(chosen):
+        path = os.path.join(items.root, items.paths[recipe.modality][row])
+        try:
+            with open(path, "rb") as file:
+                data = file.read()
+            if hashlib.sha256(data).digest() != column.digest[row].tobytes():
+                raise ItemError(path, "has changed since extraction", "extract it again")
+            new = encoder.encode([encoder.loader(data)])[0].astype(np.float64)
+        except OSError as error:
+            told.skipped.append(f"{path}: {error.strerror}")
+            continue
+        except ItemError as error:
+            told.skipped.append(str(error))
+            continue
+        old = column.x(np.array([row]))[0].astype(np.float64)
+        distance = float(np.linalg.norm(new - old) / max(np.linalg.norm(old), 1e-12))
+        told.rows += 1
+        if distance >= told.worst:
+            told.worst, told.worst_id = distance, str(items.id[row])
+    return told
