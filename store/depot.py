@@ -150,6 +150,11 @@ class Depot:
         while True:
             top = max(self.generations(), default=0)
             try:
+                if os.path.samefile(self.path, self.generation_path(top)):
+                    return
+            except FileNotFoundError:
+                pass  # one of the two is missing: find out which
+            try:
                 with StoreFile(self.path, "generation") as main:
                     self._check_uuid(main)
                     number = main.generation

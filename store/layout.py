@@ -213,8 +213,9 @@ def row_crcs(ids: np.ndarray, digests: np.ndarray, x: np.ndarray) -> np.ndarray:
 
     ``ids`` (b,) fixed-length bytes, ``digests`` (b, 32) uint8, ``x`` (b, d) as stored.
     """
-    crc32, digests, x = zlib.crc32, np.ascontiguousarray(digests), np.ascontiguousarray(x)
-    heads = map(bytes.__add__, ids.tolist(), [d.tobytes() for d in digests])
-    return np.fromiter(
-        (crc32(row.data, crc32(head)) for row, head in zip(x, heads, strict=True)), "<u4", len(x)
-    )
+    crc32, width = zlib.crc32, x.shape[1] * x.dtype.itemsize
+    digest = np.ascontiguousarray(digests).tobytes()
+    heads = [crc32(i + digest[32 * k : 32 * k + 32]) for k, i in enumerate(ids.tolist())]
+    raw = memoryview(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+    crcs = [crc32(raw[k * width : (k + 1) * width], head) for k, head in enumerate(heads)]
+    return np.array(crcs, dtype="<u4")
