@@ -61,7 +61,7 @@ def ingest_columns(
     todo = np.flatnonzero(~same & ~empty)
     for start in range(0, len(todo), _ROWS_A_COMMIT):
         rows = todo[start : start + _ROWS_A_COMMIT]
-        failed = bad[rows].any(axis=1)
+        failed = np.asarray(bad[rows].any(axis=1))
         errors = [
             (ids[r], "not-a-number", f"column {names[int(bad[r].argmax())]!r} has no finite value")
             for r in rows[failed]

@@ -85,7 +85,7 @@ def _one(
             told.skipped.append(str(error))
             continue
         old = column.x(np.array([row]))[0].astype(np.float64)
-        distance = float(np.linalg.norm(new - old) / max(np.linalg.norm(old), 1e-12))
+        distance = float(np.linalg.norm(new - old)) / max(float(np.linalg.norm(old)), 1e-12)
         told.rows += 1
         if distance >= told.worst:
             told.worst, told.worst_id = distance, str(items.id[row])

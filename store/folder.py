@@ -44,18 +44,18 @@ def read_folder(source: str | Path) -> Items:
     tops = {key[0] for key in found if len(key) > 1}
     split_level = bool(tops) and all(t.lower() in _SPLITS for t in tops)
     rows = []
-    for key, files in found.items():
+    for key, by in found.items():
         parts = list(key[:-1])
         split = parts.pop(0) if split_level and parts else ""
         label = parts[0] if parts else ""
-        path = files.get("image") or files["audio"]
-        rows.append((unicodedata.normalize("NFC", path), files, label, split))
+        identity = unicodedata.normalize("NFC", by.get("image") or by["audio"])
+        rows.append((identity, by, label, split))
     rows.sort(key=lambda row: row[0])
-    for path, *_ in rows:
+    for identity, *_ in rows:
         try:
-            path.encode()
+            identity.encode()
         except UnicodeEncodeError as err:
-            raise ManifestError(root, f"{path!r} is not UTF-8", "rename this file") from err
+            raise ManifestError(root, f"{identity!r} is not UTF-8", "rename this file") from err
     modalities = [m for m in ("image", "audio") if any(m in row[1] for row in rows)]
     return Items.of(
         [row[0] for row in rows],

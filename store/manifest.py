@@ -138,7 +138,7 @@ def _from_table(
     base = os.path.dirname(os.path.abspath(table.path))
     starts = {m: os.path.abspath(r) for m, r in roots.items() if m in where}
     root = os.path.commonpath([base, *starts.values()])
-    paths = {
+    paths: dict[str, list[str]] = {
         modality: [_relative(cell, starts.get(modality, base), root) for cell in cells(modality)]
         for modality in ("image", "audio")
         if modality in where
@@ -159,9 +159,9 @@ def _from_table(
         extra=extra,
         root=root,
     )
-    values = {name: _numbers(table, name) for name in numeric}
     rows = np.array(keep, dtype=np.int64)
-    return Manifest(table.path, items.take(rows), {k: v[rows] for k, v in values.items()}, repeated)
+    numbers = {name: _numbers(table, name)[rows] for name in numeric}
+    return Manifest(table.path, items.take(rows), numbers, repeated)
 
 
 def _relative(cell: str, start: str, root: str) -> str:
