@@ -61,13 +61,15 @@ def checked(batch: Batch, declared: Declared) -> Batch:
     if not (ok | (status == FAILED)).all():
         raise OptionError(where, f"every row is OK ({OK}) or FAILED ({FAILED}), none {ABSENT}")
     largest = LARGEST_HALF if declared.dtype == "float16" else float(np.finfo("f4").max)
-    fits = np.isfinite(x).all(axis=1) & (np.abs(x).max(axis=1) <= largest)
-    if (bad := np.flatnonzero(ok & ~fits)).size:
-        raise OptionError(where, f"the vector of {ids[bad[0]]} is not finite in {declared.dtype}")
+    if not -largest <= float(x.min()) <= float(x.max()) <= largest:  # false for NaN as well
+        fits = np.isfinite(x).all(axis=1) & (np.abs(x).max(axis=1) <= largest)
+        if (bad := np.flatnonzero(ok & ~fits)).size:
+            where = f"{where}, row {ids[bad[0]]}"
+            raise OptionError(where, f"its vector is not finite in {declared.dtype}")
     failed = {i for i, good in zip(ids, ok.tolist(), strict=True) if not good}
     if {i for i, _, _ in batch.errors} - failed:
         raise OptionError(where, "an error names a row that did not fail")
-    x = np.where(ok[:, None], x, 0).astype(declared.stored)
+    x = np.ascontiguousarray(x if ok.all() else np.where(ok[:, None], x, 0), declared.stored)
     errors = [(i, one_line(code, 40), one_line(line, 500)) for i, code, line in batch.errors]
     return Batch(ids, digest, stat, x, status, errors)
 

@@ -1,6 +1,6 @@
 """Compacting: everything a store holds, streamed into one plain HDF5 file.
 
-Memory: the rows' text and about 70 bytes a row and set, and two blocks of 4 MB of vectors.
+Memory: the rows' text and about 70 bytes a row and set, and two blocks of 1 MB of vectors.
 """
 
 from __future__ import annotations
@@ -84,9 +84,11 @@ def check_bytes(file: StoreFile) -> None:
         base = path.rsplit("/", 1)[0]
         digests, crcs = file.column(f"{base}/content_sha256"), file.column(f"{base}/crc32")
         step = max(1, BLOCK // max(1, region.shape[1] * region.dtype.itemsize))
+        scratch = np.empty((step, region.shape[1]), region.dtype)
         for start in range(0, region.shape[0], step):
             rows = np.arange(start, min(start + step, region.shape[0]))
-            fresh = row_crcs(ids[rows], digests[rows], file.rows(path, rows))
+            x = file.rows(path, rows, scratch[: len(rows)])
+            fresh = row_crcs(ids[rows], digests[rows], x)
             if (wrong := rows[fresh != crcs[rows]]).size:
                 raise StoreDamaged(
                     file.path, f"{path}: {wrong.size} rows fail their checksum, the first is row "
@@ -174,12 +176,18 @@ def _write_vectors(fd: int, state: State, column: Column, offset: int) -> np.nda
     declared = column.declared
     width = declared.dim * declared.stored.itemsize
     crcs, step = np.zeros(state.n, "<u4"), max(1, BLOCK // width)
+    scratch = np.empty((step, declared.dim), declared.stored)
     for start in range(0, state.n, step):
         rows = np.arange(start, min(start + step, state.n))
-        block = np.zeros((len(rows), declared.dim), declared.stored)
-        ok = column.status[rows] == OK
-        block[ok] = state.vectors(column, rows[ok])
-        crcs[rows] = row_crcs(state.id_bytes[rows], column.digest[rows], block)
+        block, ok = scratch[: len(rows)], column.status[rows] == OK
+        if ok.all():
+            crcs[rows] = state.vectors(column, rows, block)
+        else:
+            x = np.empty((int(ok.sum()), declared.dim), declared.stored)
+            state.vectors(column, rows[ok], x)
+            block[:] = 0
+            block[ok] = x
+            crcs[rows] = row_crcs(state.id_bytes[rows], column.digest[rows], block)
         commit.write_all(fd, block.data, offset + start * width)
     return crcs
 

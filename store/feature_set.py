@@ -81,13 +81,20 @@ class FeatureSet:
         column = self._column
         if (column.status[wanted] != OK).any():
             raise self._store._incomplete(self.name, column, wanted)
-        step = max(1, BLOCK // (self.dim * 4))
+        stored = column.declared.stored
+        step = max(1, BLOCK // (self.dim * stored.itemsize))
+        direct = out.flags.c_contiguous and out.dtype == stored
+        scratch = np.empty((0 if direct else step, self.dim), stored)
 
         def read(state: State) -> None:
             fresh = state.column(self.name)
             for start in range(0, len(wanted), step):
                 block = wanted[start : start + step]
-                out[start : start + len(block)] = state.vectors(fresh, block)
+                part = out[start : start + len(block)]
+                x = part if direct else scratch[: len(block)]
+                state.vectors(fresh, block, x)
+                if not direct:
+                    part[:] = x
 
         self._store._looking(read)
 
@@ -100,8 +107,10 @@ class FeatureSet:
         checked = state.file.__dict__.setdefault("checked", set())
         if self.name not in checked:
             step = max(1, BLOCK // (self.dim * 4))
+            scratch = np.empty((step, self.dim), np.float32)
             for start in range(0, state.n, step):
-                state.vectors(column, np.arange(start, min(start + step, state.n)))
+                rows = np.arange(start, min(start + step, state.n))
+                state.vectors(column, rows, scratch[: len(rows)])
             checked.add(self.name)
         region = state.file.regions[f"/features/{self.name}/x"]
         return np.memmap(

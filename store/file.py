@@ -158,11 +158,15 @@ class StoreFile:
             raise StoreDamaged(self.path, f"{path} fails its checksum", REPAIR)
         return out
 
-    def rows(self, path: str, rows: np.ndarray) -> np.ndarray:
-        """The given rows of a matrix, unchecked, in one read for each unbroken run of rows."""
+    def rows(self, path: str, rows: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+        """The given rows of a matrix, unchecked, in one read for each unbroken run of rows.
+
+        Into ``out`` when given: (m, d), of the stored type and in one piece.
+        """
         region = self.regions[path]
         width = region.shape[1] * region.dtype.itemsize
-        out = np.empty((len(rows), region.shape[1]), region.dtype)
+        if out is None:
+            out = np.empty((len(rows), region.shape[1]), region.dtype)
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         starts = [0, *breaks.tolist()] if len(rows) else []
         raw = out.reshape(-1).view(np.uint8) if out.size else out

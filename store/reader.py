@@ -200,7 +200,7 @@ class StoreReader:
     ) -> tuple[np.ndarray, dict[str, slice]]:
         """(m, sum of d) float32 and each set's columns in it; ``on`` is ``image+audio`` or names.
 
-        Raises MissingSet, IncompleteSet, StoreDamaged. Memory: the result and 8 MB; a single
+        Raises MissingSet, IncompleteSet, StoreDamaged. Memory: the result and 2 MB; a single
         compacted float32 set with all rows is mapped instead and costs none.
         """
         names = self._on(on)

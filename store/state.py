@@ -28,7 +28,7 @@ from headstock.store.rows import dataset, items_of
 __all__ = ["Column", "State"]
 
 OPEN_SHARDS = 32
-BLOCK = 4 << 20  # bytes of vectors read and checked in one go
+BLOCK = 1 << 20  # bytes of vectors read and checked in one go: they stay in the cache
 GENERATION = ""  # the source that is no shard
 
 
@@ -220,35 +220,32 @@ class State:
 
     # --- vectors
 
-    def vectors(self, column: Column, rows: np.ndarray) -> np.ndarray:
-        """(m, d) vectors of OK rows as stored, each checked against its CRC32.
+    def vectors(self, column: Column, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Read the vectors of OK rows, as stored, into ``out`` (m, d), each checked; their CRCs.
 
         Raises StoreDamaged by id, FileNotFoundError when a shard has been absorbed meanwhile.
         """
-        declared = column.declared
-        out = np.empty((len(rows), declared.dim), declared.stored)
-        step = max(1, BLOCK // (declared.dim * declared.stored.itemsize))
-        for start in range(0, len(rows), step):
-            self._block(column, rows[start : start + step], out[start : start + step])
-        return out
-
-    def _block(self, column: Column, rows: np.ndarray, out: np.ndarray) -> None:
+        crcs = np.empty(len(rows), "<u4")
         sources = column.source[rows]
         for source in np.unique(sources).tolist():
             here = np.flatnonzero(sources == source)
             file, base = self._source(column, source)
             picked = rows[here]
             positions = column.position[picked]
-            x = file.rows(f"{base}/x", positions)
-            crcs = row_crcs(self.id_bytes[picked], column.digest[picked], x)
-            wrong = np.flatnonzero(crcs != self._crcs(file, base)[positions])
+            alone = len(here) == len(rows)
+            x = file.rows(f"{base}/x", positions, out if alone else None)
+            fresh = row_crcs(self.id_bytes[picked], column.digest[picked], x)
+            wrong = np.flatnonzero(fresh != self._crcs(file, base)[positions])
             if wrong.size:
                 identity = self.ids[int(picked[wrong[0]])]
                 raise StoreDamaged(
                     file.path, f"set {column.declared.name}: the vector of {identity} fails its "
                     f"checksum ({wrong.size} in this read)", REPAIR,
                 )  # fmt: skip
-            out[here] = x
+            crcs[here] = fresh
+            if not alone:
+                out[here] = x
+        return crcs
 
     def _source(self, column: Column, source: int) -> tuple[StoreFile, str]:
         if source == 0:

@@ -60,7 +60,7 @@ def verify(path: str | os.PathLike[str], files: bool = False) -> Verdict:
     """Check the form and every byte of the store at ``path`` and of all that is pending beside it.
 
     ``files`` also hashes each row's input file and notes those that are not what was extracted.
-    Raises OptionError when there is no store. Memory: the rows' text, 70 bytes a row and set, 8 MB.
+    Raises OptionError when there is no store. Memory: the rows' text, 70 bytes a row and set, 2 MB.
     """
     depot = Depot(path)
     verdict = Verdict(depot.path)

@@ -198,7 +198,7 @@ def test_half_precision_is_stored_when_asked_and_read_as_float32(tmp_path, toy):
         assert np.array_equal(x, toy.matrix(["r0", "r1"]).astype("f2").astype("f4"))
         batch = toy.batch(["r0"])
         batch.x[0, 0] = 70000
-        with pytest.raises(OptionError, match="r0 is not finite in float16"):
+        with pytest.raises(OptionError, match="row r0: its vector is not finite in float16"):
             store.commit("image", batch)
 
 

@@ -15,7 +15,10 @@ SEED = os.environ.get("TORTURE_SEED", "0")
 FULL = ["--full"] if os.environ.get("TORTURE") == "full" else []
 
 
-@pytest.mark.parametrize("part", ["kills", "cuts", "faults", "weave", "crowd", "machine", "flips", "mutants"])
+PARTS = ["kills", "cuts", "faults", "weave", "crowd", "machine", "flips", "mutants"]
+
+
+@pytest.mark.parametrize("part", PARTS)
 def test_nothing_is_lost(part):
     """In a process of its own: it forks, which a process full of threads should not."""
     command = [sys.executable, str(RUN), "--part", part, "--seed", SEED, *FULL]
