@@ -61,8 +61,8 @@ class Rows:
 class Assembly:
     """Collects the next batch. ``made``: digests whose vectors exist or are under way."""
 
-    def __init__(self, items: Items, dim: int, made: set[bytes]) -> None:
-        self._items, self._dim, self.made = items, dim, made
+    def __init__(self, items: Items, made: set[bytes]) -> None:
+        self._items, self.made = items, made
         self._next = Rows()
 
     @property

@@ -6,6 +6,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ import numpy as np
 from headstock.extract.account import Failure, SetAccount
 from headstock.extract.batch import Assembly, Rows
 from headstock.extract.encoder import Encoder
-from headstock.extract.pending import Pending
+from headstock.extract.pending import Group, Pending
 from headstock.extract.reading import Done, Reader, Task, perform
 from headstock.extract.workers import Workers
 from headstock.extract.writer import Writer
@@ -23,6 +24,7 @@ from headstock.store.errors import TooManyFailures
 __all__ = ["SetRun"]
 
 JUDGED = 20  # rows before a share of failures means anything
+BLOCK = 1024  # rows that one of several extractors claims at a time, at least
 RIDERS = 8  # rows a batch may hold for each item that it encodes
 
 
@@ -44,6 +46,7 @@ class SetRun:
         self._encoder, self._todo, self._tally = encoder, todo, tally
         self._threshold, self._progress = fail_threshold, progress
         self._tried = self._tried_failed = 0
+        self._groups: list[Group] = []
         self._flights: deque[tuple[Rows, Any]] = deque()
 
     def go(self, reader: Reader, batch_size: int, workers: int | None, seconds: float) -> None:
@@ -54,8 +57,8 @@ class SetRun:
         tally.missing, tally.left = len(todo.missing), todo.left
         self._known_failures()
         try:
-            if todo.groups:
-                tally.workers = _count(workers, self._encoder, len(todo.groups))
+            if len(todo.rows):
+                tally.workers = _count(workers, self._encoder, len(todo.rows))
                 self._fill(reader, batch_size, seconds)
         finally:
             tally.seconds["total"] = time.perf_counter() - begin
@@ -70,31 +73,51 @@ class SetRun:
                 self._tally.failures.append(Failure(error.id, error.code, error.line, known=True))
 
     def _fill(self, reader: Reader, batch_size: int, seconds: float) -> None:
-        pool = Workers(
-            reader, self._encoder.loader, self._tally.workers, max(2 * batch_size, 64),
-            seconds=seconds,
-        )  # fmt: skip
+        """All pending rows, in blocks that several extractors on one store share among them."""
+        ids, todo, tally = self._items.id, self._todo, self._tally
+        row_of = dict(zip(ids[todo.rows].tolist(), todo.rows.tolist()))
         status = self._store.progress(self._name)
         made = {d.tobytes() for d in status.digest[status.status == OK]}
-        with Writer(self._store, self._name, self._tally, self._todo.rows, self._progress) as out:
-            assembly = Assembly(self._items, self._encoder.dim, made)
-            results = pool.run(self._todo.tasks())
-            try:
+        assembly = Assembly(self._items, made)
+        blocks = self._store.share(self._name, list(row_of), max(BLOCK, 32 * batch_size))
+        taken = 0
+        with (
+            Writer(self._store, self._name, tally, len(row_of), self._progress) as out,
+            Workers(
+                reader, self._encoder.loader, tally.workers, 2 * batch_size + 64, seconds=seconds
+            ) as pool,
+            closing(blocks),
+        ):
+            for block in blocks:
+                self._groups = todo.groups([row_of[identity] for identity in block])
+                taken += len(block)
+                self._block(pool, assembly, reader, batch_size, out)
+        tally.reused += len(row_of) - taken  # another extractor was faster
+
+    def _block(
+        self, pool: Workers, assembly: Assembly, reader: Reader, batch_size: int, out: Writer
+    ) -> None:
+        """The rows of ``self._groups``, committed when it returns."""
+        tasks = (Task(i, group.path, group.known) for i, group in enumerate(self._groups))
+        try:
+            with closing(pool.run(tasks)) as results:
                 while (done := self._waited(results)) is not None:
                     self._take(assembly, done, reader, out)
                     if assembly.items >= batch_size or assembly.size >= RIDERS * batch_size:
                         self._launch(assembly, out)
-                if assembly.size:
-                    self._launch(assembly, out)
-                self._land(out, 0)
-            except TooManyFailures:
-                if assembly.size:  # what is known so far stays known
-                    self._launch(assembly, out)
-                self._land(out, 0)
-                raise
-            finally:
-                results.close()
-                self._abandon()
+            self._settle(assembly, out)
+        except TooManyFailures:
+            self._settle(assembly, out)  # what is known so far stays known
+            raise
+        finally:
+            self._abandon()
+
+    def _settle(self, assembly: Assembly, out: Writer) -> None:
+        """Encode and commit what has been collected."""
+        if assembly.size:
+            self._launch(assembly, out)
+        self._land(out, 0)
+        out.flush()
 
     def _waited(self, results: Iterator[Done]) -> Done | None:
         begin = time.perf_counter()
@@ -104,7 +127,7 @@ class SetRun:
 
     def _take(self, assembly: Assembly, done: Done, reader: Reader, out: Writer) -> None:
         """Put one task's rows into the batch that is being assembled."""
-        rows = self._todo.groups[done.number]
+        rows = self._groups[done.number].rows
         self._tally.seconds["read"] += done.read
         self._tally.seconds["decode"] += done.decode
         self._tried += len(rows)
@@ -119,7 +142,7 @@ class SetRun:
                 assembly.reuse(rows, done, vector)
                 return
             if done.item is None:  # the store lost what it had: decode after all
-                again = Task(done.number, self._todo.paths[done.number])
+                again = Task(done.number, self._groups[done.number].path)
                 assembly.made.discard(done.digest)
                 self._take(assembly, perform(again, reader, self._encoder.loader), reader, out)
                 return
@@ -161,6 +184,7 @@ class SetRun:
             for _, flight in self._flights:
                 if flight is not None:
                     abandon(flight)
+        self._flights.clear()
 
     def _model(self, step: Callable[[Any], Any], given: Any) -> Any:
         """``step(given)``; its time counts as the model's, by the encoder's clock if it has one:

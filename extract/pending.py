@@ -2,43 +2,47 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from headstock.extract.reading import Reader, Task, stat_of
-from headstock.store.items import Items
+from headstock.extract.reading import Reader, stat_of
+from headstock.store import FAILED, OK, Items
 
-__all__ = ["Pending", "pending"]
+__all__ = ["Group", "Pending", "pending"]
 
-ABSENT, OK, FAILED = 0, 1, 2
+
+@dataclass(frozen=True)
+class Group:
+    """Rows (indices into the items) that share one path, in order. ``known``: the digest that they
+    were made from, for rows whose file may have changed."""
+
+    rows: list[int]
+    path: str
+    known: bytes | None
 
 
 @dataclass
 class Pending:
-    """``groups``: rows (indices into the items) that share one path, in order of their first row;
-    one task each. ``known``: the digest that a group's row was made from, for rows whose file may
-    have changed. ``reused``, ``failed``: rows that stand as they are; ``missing``: rows without a
-    path; ``left``: rows beyond the limit."""
+    """``rows`` (indices into the items) have to be looked at; ``reused`` and ``failed`` stand as
+    they are; ``missing`` have no path; ``left``: how many rows are beyond the limit."""
 
-    groups: list[list[int]]
-    paths: list[str]
-    known: list[bytes | None]
+    rows: np.ndarray
     reused: np.ndarray
     failed: np.ndarray
     missing: np.ndarray
     left: int
+    _paths: np.ndarray
+    _made: dict[int, bytes]
 
-    @property
-    def rows(self) -> int:
-        return sum(len(group) for group in self.groups)
-
-    def tasks(self) -> Iterator[Task]:
-        """A Task for each group, numbered as ``groups``."""
-        for number, (path, known) in enumerate(zip(self.paths, self.known)):
-            yield Task(number, path, known)
+    def groups(self, rows: Sequence[int]) -> list[Group]:
+        """``rows`` as groups of one path each, in order of their first row."""
+        by_path: dict[str, list[int]] = {}
+        for row in rows:
+            by_path.setdefault(self._paths[row], []).append(row)
+        return [Group(same, path, self._made.get(same[0])) for path, same in by_path.items()]
 
 
 def pending(
@@ -65,18 +69,14 @@ def pending(
     stands[asked] = _unchanged(reader, [paths[i] for i in asked], stat[asked])
     todo = np.flatnonzero(~stands & ~missing)
     kept = todo if limit is None else todo[:limit]
-    groups: dict[str, list[int]] = {}
-    for row in kept.tolist():
-        groups.setdefault(paths[row], []).append(row)
-    firsts = [rows[0] for rows in groups.values()]
     return Pending(
-        groups=list(groups.values()),
-        paths=list(groups),
-        known=[digest[row].tobytes() if status[row] == OK else None for row in firsts],
+        rows=kept,
         reused=np.flatnonzero(stands & (status == OK)),
         failed=np.flatnonzero(stands & (status == FAILED)),
         missing=np.flatnonzero(missing),
         left=len(todo) - len(kept),
+        _paths=paths,
+        _made={row: digest[row].tobytes() for row in kept[status[kept] == OK].tolist()},
     )
 
 

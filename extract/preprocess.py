@@ -95,8 +95,8 @@ class Preprocess:
     @classmethod
     def from_recipe(cls, fields: dict[str, Any]) -> Preprocess:
         """The inverse of ``recipe``."""
-        plain: dict[str, Any] = dict(fields)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in plain.items()})
+        plain: Any = {k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()}
+        return cls(**plain)
 
     def __call__(self, image: Image.Image) -> Image.Image:
         """``image`` (RGB, any size) resized and cropped to ``crop``."""

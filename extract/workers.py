@@ -83,27 +83,37 @@ class Workers:
         self._held = 0  # tasks taken and not yet handed out
         self._stopped = False
         self._trouble: BaseException | None = None
+        self._thread: threading.Thread | None = None
         self._strikes: Counter[int] = Counter()
         self._again: deque[Task] = deque()
         self._wake, self._woken = Pipe()
 
     def run(self, tasks: Iterable[Task]) -> Generator[Done, None, None]:
-        """The results of ``tasks``, in their order. Call it once."""
+        """The results of ``tasks``, in their order. It may be called again when it has ended; one
+        that is left early closes the pool."""
         if not self._count:
             for task in tasks:
                 yield perform(task, self._reader, self._loader)
             return
         order: deque[int] = deque()
-        thread = threading.Thread(
+        self._thread = threading.Thread(
             target=self._pump, args=(iter(tasks), order), name="headstock-workers", daemon=True
         )
-        thread.start()
+        self._thread.start()
+        ended = False
         try:
-            while (done := self._next(order, thread)) is not None:
+            while (done := self._next(order, self._thread)) is not None:
                 yield done
+            ended = True
         finally:
-            self.close()
-            thread.join()
+            if not ended:
+                self.close()
+
+    def __enter__(self) -> Workers:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def _next(self, order: deque[int], thread: threading.Thread) -> Done | None:
         with self._changed:
@@ -121,9 +131,14 @@ class Workers:
         return done
 
     def close(self) -> None:
-        """Stop at once; what is under way is dropped."""
+        """End the processes; what is under way is dropped."""
         self._stopped = True
         self._poke()
+        if self._thread is not None:
+            self._thread.join()
+        for worker in self._workers:
+            worker.end()
+        self._workers = []
 
     def _poke(self) -> None:
         if not self._wake.closed and not self._woken.poll():
@@ -133,7 +148,8 @@ class Workers:
 
     def _pump(self, tasks: Iterator[Task], order: deque[int]) -> None:
         try:
-            self._workers = [_Worker(self._setup) for _ in range(self._count)]
+            while len(self._workers) < self._count:
+                self._workers.append(_Worker(self._setup))
             while not self._stopped and self._feed(tasks, order):
                 pipes: list[Connection] = [w.pipe for w in self._workers]
                 for pipe in wait([*pipes, self._woken]):
@@ -143,11 +159,8 @@ class Workers:
                         self._hear(next(w for w in self._workers if w.pipe is pipe))
         except BaseException as trouble:  # noqa: BLE001  handed to the caller's thread
             self._trouble = trouble
-        finally:
-            for worker in self._workers:
-                worker.end()
-            with self._changed:
-                self._changed.notify_all()
+        with self._changed:
+            self._changed.notify_all()
 
     def _feed(self, tasks: Iterator[Task], order: deque[int]) -> bool:
         """Hand out tasks while there is room; False when nothing is left to do."""

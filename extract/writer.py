@@ -60,6 +60,12 @@ class Writer:
             self._waiting[batch.digest[at].tobytes()] = batch.x[at]
         self._queue.put((batch, fresh))
 
+    def flush(self) -> None:
+        """Wait until everything put is committed. Raises the store's errors."""
+        self._queue.join()
+        if self._error is not None:
+            raise self._error
+
     def find(self, digest: bytes) -> np.ndarray | None:
         """The vector (d,) of bytes that were put or stored before."""
         vector = self._waiting.get(digest)
@@ -71,18 +77,19 @@ class Writer:
 
     def _work(self) -> None:
         while (put := self._queue.get()) is not None:
-            if self._error is not None:
-                continue  # keep draining: whoever puts must not block
-            batch, fresh = put
-            begin = time.perf_counter()
-            try:
-                with self._lock:
-                    self._store.commit(self._name, batch)
-            except BaseException as error:  # noqa: BLE001  raised in the caller's thread
-                self._error = error
-                continue
-            self._tally.seconds["commit"] += time.perf_counter() - begin
-            self._count(batch, fresh)
+            if self._error is None:  # else keep draining: whoever puts must not block
+                try:
+                    self._commit(*put)
+                except BaseException as error:  # noqa: BLE001  raised in the caller's thread
+                    self._error = error
+            self._queue.task_done()
+
+    def _commit(self, batch: Batch, fresh: set[str]) -> None:
+        begin = time.perf_counter()
+        with self._lock:
+            self._store.commit(self._name, batch)
+        self._tally.seconds["commit"] += time.perf_counter() - begin
+        self._count(batch, fresh)
 
     def _count(self, batch: Batch, fresh: set[str]) -> None:
         tally = self._tally

@@ -1,5 +1,5 @@
-"""A program to interrupt: ``python interrupted.py STORE FOLDER MARKS`` extracts with the counting
-encoder and leaves one line in MARKS for each encoder call."""
+"""A program to interrupt: ``python interrupted.py STORE FOLDER MARKS [BATCH]`` extracts with the
+counting encoder and leaves one line in MARKS for each item that was encoded."""
 
 import os
 import sys
@@ -7,7 +7,7 @@ import time
 
 from counting import CountingEncoder
 
-from headstock.extract import extract
+from headstock.extract import extract, fill
 from headstock.store import FeatureStore, Items
 
 
@@ -23,9 +23,11 @@ class Marking(CountingEncoder):
 
 
 if __name__ == "__main__":
+    fill.BLOCK = 32
     names = sorted(os.listdir(sys.argv[2]))
     rows = Items.of(names, paths={"image": names}, root=sys.argv[2])
     with FeatureStore.open(sys.argv[1], "a") as store:
         print("started", flush=True)
-        extract(store, rows, {"image": Marking()}, batch_size=4, workers=2)
+        batch = int(sys.argv[4]) if len(sys.argv) > 4 else 4
+        extract(store, rows, {"image": Marking()}, batch_size=batch, workers=2)
         store.compact()

@@ -16,9 +16,9 @@ BATCH = 4
 PROGRAM = Path(__file__).with_name("interrupted.py")
 
 
-def start(store: Path, folder: Path, marks: Path) -> subprocess.Popen:
+def start(store: Path, folder: Path, marks: Path, *more: str) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, PROGRAM, store, folder, marks],
+        [sys.executable, PROGRAM, store, folder, marks, *more],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert process.stdout.readline() == "started\n"
@@ -104,6 +104,19 @@ def test_any_signal_anywhere_and_the_same_bytes_in_the_end(tmp_path, many):
     again = len(encoded(marks)) - len(total)
     assert set(encoded(marks)) == set(total)
     assert again <= landed * 2 * BATCH  # at most the batch in the encoder and one in the writer
+
+
+def test_two_extractors_on_one_store_share_the_rows(tmp_path, many):
+    store, marks = tmp_path / "f.h5", tmp_path / "marks.txt"
+    both = [start(store, many, marks, "1") for _ in range(2)]
+    assert [process.wait(timeout=60) for process in both] == [0, 0]
+    done = encoded(marks)
+    assert len(set(done)) == 139
+    # 20 files repeat the bytes of others, which another process may be computing just then; what
+    # is claimed is otherwise computed once
+    assert len(done) <= 139 + 20
+    with FeatureStore.open(store) as opened:
+        assert opened.complete("image").sum() == 159
 
 
 def test_ctrl_c_at_a_terminal_reaches_the_parent_alone(tmp_path, many):
