@@ -125,7 +125,7 @@ def _against(system: System, contest: Contest) -> list[object]:
     words = "differs" if told.differs else "not distinguishable"
     gap = ""
     if told.gap:
-        value, low, high = (100 * g for g in told.gap)
+        value, low, high = (round(100 * g, 1) + 0.0 for g in told.gap)
         gap = f", {value:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
     alone = f"right alone: the best on {told.test.only_a} rows, this on {told.test.only_b}; "
     title = f"{alone}unadjusted p {_p(told.test.p)}"
@@ -134,6 +134,11 @@ def _against(system: System, contest: Contest) -> list[object]:
 
 def _p(value: float) -> str:
     return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _short(p: float) -> str:
+    """A p-value for a narrow cell, as papers write it."""
+    return "<.001" if p < 0.001 else f"{p:.3f}".lstrip("0")
 
 
 def differences(contest: Contest) -> Safe:
@@ -162,7 +167,7 @@ def differences(contest: Contest) -> Safe:
                     "td",
                     h("b", {"better": "▲", "worse": "▼"}.get(words, "≈"), aria_hidden="true"),
                     h("span", f"{words}: ", class_="hidden"),
-                    f" {_p(test.p)}",
+                    f" {_short(test.p)}",
                     title=told,
                     class_=words.split(maxsplit=1)[0],
                 )

@@ -28,7 +28,7 @@ class Cards:
 
     def card(self, id: str, label: str, *lines: object, said: str = "") -> Safe:
         """A row: picture, sound, id, and ``lines`` about it."""
-        number = self.shelf.item(self.run.name, id, label)
+        number = self.number(id, label)
         return h(
             "li",
             self._picture(number, id, label),
@@ -37,6 +37,11 @@ class Cards:
             class_="card",
             data_find=f"{id} {label} {said}".lower(),
         )
+
+    def number(self, id: str, label: str) -> int:
+        """The number of a row on the page; runs on one store share it."""
+        owner = self.run.name if self.source is None else str(self.source.path)
+        return self.shelf.item(owner, id, label)
 
     def _picture(self, number: int, id: str, label: str) -> Safe | None:
         why = "" if self.source is None else self.shelf.picture(self.source, number)
@@ -171,7 +176,8 @@ def duplicates(cards: Cards, most: int) -> Safe:
     leaks = sum(judged(g[2])[1] for g in groups)
     return joined(
         h("p", f"{count}; {leaks} of all {len(groups)} lie in several folds or splits, where they "
-          "lend the score what it did not earn. Different labels first.", class_="says"),
+          "lend the score what it did not earn. Different labels first; of near copies those that "
+          "the run recorded.", class_="says"),
         h("ul", *made, class_="groups"),
     )  # fmt: skip
 

@@ -152,9 +152,9 @@ class Shelf:
     left_out: set[tuple[str, int]] = field(default_factory=set)
     _number: dict[tuple[str, str, str], int] = field(default_factory=dict)
 
-    def item(self, run: str, id: str, label: str) -> int:
-        """The number under which the page knows this row."""
-        key = (run, id, label)
+    def item(self, owner: str, id: str, label: str) -> int:
+        """The number under which the page knows this row of ``owner``, a store or a run."""
+        key = (owner, id, label)
         if key not in self._number:
             self._number[key] = len(self.items)
             self.items.append([id, label])

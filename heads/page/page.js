@@ -10,11 +10,14 @@
   }, { rootMargin: "400px" });
   $("img[data-picture]").forEach((img) => near.observe(img));
 
-  // Printing shows everything.
+  // Printing shows all but the charts' numbers, and leaves the page as it was.
+  let closed = [];
   addEventListener("beforeprint", () => {
     $("img[data-picture]").forEach(show);
-    $("details").forEach((d) => { d.open = true; });
+    closed = $("section > details:not([open])");
+    closed.forEach((d) => { d.open = true; });
   });
+  addEventListener("afterprint", () => closed.forEach((d) => { d.open = false; }));
 
   // Sorting: a header's button, numbers largest first or smallest first.
   const sort = (th) => {

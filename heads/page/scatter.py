@@ -60,7 +60,7 @@ def _map(cards: Cards, store: Any, set_name: str, most: int, projection: str, na
 
     numbers = []
     for row in which:
-        number = cards.shelf.item(run.name, str(run.ids[row]), str(run.labels[row]))
+        number = cards.number(str(run.ids[row]), str(run.labels[row]))
         cards.shelf.picture(cards.source, number)
         numbers.append(number)
     keys = [
