@@ -405,8 +405,9 @@ def store() -> None:
 
 @store.command()
 @click.argument("path", type=FILE)
+@click.option("--failed", is_flag=True, help="Only the failed rows, all of them: one a line.")
 @JSON
-def info(path: str, as_json: bool) -> None:
+def info(path: str, failed: bool, as_json: bool) -> None:
     """What a store holds: rows, labels, sets, recipes, failed rows.
 
     Example: headstock store info features.h5
@@ -415,7 +416,10 @@ def info(path: str, as_json: bool) -> None:
     from headstock.store.info import describe, description
 
     with FeatureStore.open(path) as features:
-        if as_json:
+        if failed:
+            for e in features.errors():
+                click.echo(f"{e.set} {one_line(e.id)}: {e.code}: {e.line}")
+        elif as_json:
             errors = [e._asdict() for e in features.errors()]
             click.echo(json.dumps({**describe(features), "errors": errors}, indent=1))
         else:

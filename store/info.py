@@ -72,7 +72,7 @@ def description(store: FeatureStore) -> str:
     errors = store.errors()
     lines += [f"  {e.set} {one_line(e.id, 60)}: {e.code}: {e.line}" for e in errors[:_SHOWN]]
     if len(errors) > _SHOWN:
-        lines.append(f"  … and {len(errors) - _SHOWN:,} more failed rows (all with --json)")
+        lines.append(f"  … and {len(errors) - _SHOWN:,} more failed rows (--failed lists them)")
     return "\n".join(lines)
 
 
