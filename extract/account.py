@@ -94,7 +94,8 @@ class SetAccount:
             lines.append(f"  failed: {counts}")
             lines += [f"    {f.text()}" for f in self.failures[:SHOWN]]
             if len(self.failures) > SHOWN:
-                lines.append(f"    and {len(self.failures) - SHOWN} more: headstock store info --failed")
+                more = len(self.failures) - SHOWN
+                lines.append(f"    and {more} more: headstock store info --failed")
         if advice := self.advice():
             lines.append(f"  {advice}")
         return "\n".join(lines)
