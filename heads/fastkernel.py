@@ -143,10 +143,12 @@ def rbf_answers(products: Products, on: Sequence[str], C: float, gamma: float) -
     k, codes, fold = shared.k, products.codes, products.fold
     pairs = len(class_pairs(k))
     full = shared.test is not None
-    parts = sorted(parts_left_out(shared.folds, True, full), key=len)
+    # Smaller parts first: each larger one starts from one inside it, never from one that has seen
+    # rows it is to answer, for within the tolerance it would remember them
+    parts = sorted(parts_left_out(shared.folds, True, full), key=len, reverse=True)
     decisions = {o: np.full((len(codes), pairs, shared.folds), np.nan, np.float32) for o in on}
     final: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
-    warm: dict[str, np.ndarray] = {}
+    ended: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
     for part in parts:
         train = np.flatnonzero(~np.isin(fold, part))
         asked: list[np.ndarray | None] = [train, *(np.flatnonzero(fold == f) for f in part)]
@@ -154,11 +156,12 @@ def rbf_answers(products: Products, on: Sequence[str], C: float, gamma: float) -
             asked.append(None)
         starts = np.searchsorted(codes[train], np.arange(k + 1))
         for o, (K, *others) in products.kernels(on, train, asked, gamma):
-            start = warm[o][train] if o in warm else None
+            inside = next((q for q in ended[o] if set(q) > set(part)), None)
+            start = None if inside is None else ended[o][inside][train]
             A, bias = one_against_one(K, starts, C, start)
-            if o not in warm:  # the first and largest part warms all the others
-                warm[o] = np.zeros((len(codes), pairs), dtype=np.float32)
-                warm[o][train] = A
+            if part:
+                ended[o][part] = np.zeros((len(codes), pairs), dtype=np.float32)
+                ended[o][part][train] = A
             for f, block in zip(part or (0,), others):
                 said = block @ A + bias
                 if len(part) < 2:

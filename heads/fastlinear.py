@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -68,14 +68,15 @@ def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callabl
     def scores_of(parts: list[Part]) -> Scores:
         Z, fresh = shared.matrix(on)
         out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+        ended: dict[Part, np.ndarray] = {}
         step = max(1, COLUMNS // shared.k)
-        for start in range(0, len(parts), step):
-            some = parts[start : start + step]
+        for some in _batches(parts, step):
             mean, scale = shared.scaling(on, some)
             masks = np.stack([shared.mask(p) for p in some])
             weight = np.full(len(some), C)
             problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, weight, loss)
-            theta = solve(problems, tol)
+            theta = solve(problems, tol, _starts(some, ended))
+            ended |= dict(zip(some, theta))
             scores = problems.forward(theta)
             for b, part in enumerate(some):
                 tested = None
@@ -86,6 +87,32 @@ def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callabl
         return out
 
     return scores_of
+
+
+def _batches(parts: list[Part], size: int) -> Iterator[list[Part]]:
+    """Parts that leave out two folds first, then one; all rows together with the last of them, or
+    after them where they can start it."""
+    deepest = max(map(len, parts))
+    for depth in range(deepest, -1, -1):
+        level = [p for p in parts if len(p) == depth]
+        if depth == 1 and deepest == 1:
+            level += [p for p in parts if p == ()]
+        if depth == 0 and deepest == 1:
+            return
+        for i in range(0, len(level), size):
+            yield level[i : i + size]
+
+
+def _starts(parts: list[Part], ended: Mapping[Part, np.ndarray]) -> np.ndarray | None:
+    """Where smaller parts ended, for larger ones that hold all their rows.
+
+    Never the other way: a solution that has seen a fold's rows, handed to a part that is to answer
+    them, stops near where it was, and the tolerance lets it keep what it knew of them.
+    """
+    inside = [next((q for q in ended if set(q) > set(p)), None) for p in parts]
+    if any(q is None for q in inside):
+        return None
+    return np.stack([ended[q] for q in inside if q is not None])
 
 
 def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Callable[..., Scores]:

@@ -158,7 +158,7 @@ def ridge(seed: int, alpha: float = 1.0) -> Linear:
     return head
 
 
-def linear_svm(seed: int, C: float = 0.001, tol: float = 1e-4) -> Linear:
+def linear_svm(seed: int, C: float = 0.003, tol: float = 1e-3) -> Linear:
     """One-against-rest linear SVM (squared hinge) on standardised columns, calibrated by
     temperature. C: weight of the loss, as in scikit-learn's LinearSVC, whose solver also shrinks
     the intercept; tol: largest entry of the gradient at which it ends."""

@@ -90,7 +90,7 @@ class Problems:
 
 
 def solve(
-    problems: Problems, tol: float = 1e-4, max_iter: int = 1000, start: np.ndarray | None = None
+    problems: Problems, tol: float = 1e-4, start: np.ndarray | None = None, max_iter: int = 1000
 ) -> np.ndarray:
     """Minimise all problems by L-BFGS; theta (B, d + 1, k) float64.
 
@@ -121,6 +121,7 @@ class _State:
         self.problems, self.theta = problems, theta.copy()
         self.steps: list[np.ndarray] = []
         self.changes: list[np.ndarray] = []
+        self.products: list[np.ndarray] = []
         self.stalled = np.zeros(len(theta), dtype=bool)
         self.scores = problems.forward(self.theta)
         self._measure()
@@ -147,23 +148,24 @@ class _State:
         self.stalled = self.stalled[which]
         self.steps = [s[which] for s in self.steps]
         self.changes = [c[which] for c in self.changes]
+        self.products = [p[which] for p in self.products]
 
     def _direction(self) -> np.ndarray:
         """The two-loop recursion, for all problems at once."""
         q = -self.gradient
         alphas = []
-        for s, y in zip(reversed(self.steps), reversed(self.changes)):
-            alpha = _dot(s, q) / _dot(s, y)
-            q = q - alpha[:, None, None] * y
+        for s, y, sy in zip(self.steps[::-1], self.changes[::-1], self.products[::-1]):
+            alpha = _dot(s, q) / sy
+            q -= alpha[:, None, None] * y
             alphas.append(alpha)
         if self.steps:
-            s, y = self.steps[-1], self.changes[-1]
-            q = q * (_dot(s, y) / _dot(y, y))[:, None, None]
+            y = self.changes[-1]
+            q *= (self.products[-1] / _dot(y, y))[:, None, None]
         else:
             q = q / np.maximum(np.sqrt(_dot(q, q)), 1e-12)[:, None, None]
-        for s, y, alpha in zip(self.steps, self.changes, reversed(alphas)):
-            beta = _dot(y, q) / _dot(s, y)
-            q = q + (alpha - beta)[:, None, None] * s
+        for s, y, sy, alpha in zip(self.steps, self.changes, self.products, alphas[::-1]):
+            beta = _dot(y, q) / sy
+            q += (alpha - beta)[:, None, None] * s
         return q
 
     def step(self) -> None:
@@ -196,6 +198,7 @@ class _State:
         change[flat] = step[flat] = D[flat]
         self.steps = [*self.steps, step][-MEMORY:]
         self.changes = [*self.changes, change][-MEMORY:]
+        self.products = [*self.products, _dot(step, change)][-MEMORY:]
 
 
 def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
