@@ -172,7 +172,11 @@ def reserve(fd: int, length: int) -> None:
 
 
 def _write_vectors(fd: int, state: State, column: Column, offset: int) -> np.ndarray:
-    """Stream a set's vectors to ``offset``, zeros where a row has none; (n,) row CRCs."""
+    """Stream a set's vectors to ``offset``; (n,) row CRCs.
+
+    A row without one is NaN: whoever reads the file without asking for ``status`` shall see that
+    nothing is there.
+    """
     declared = column.declared
     width = declared.dim * declared.stored.itemsize
     crcs, step = np.zeros(state.n, "<u4"), max(1, BLOCK // width)
@@ -185,7 +189,7 @@ def _write_vectors(fd: int, state: State, column: Column, offset: int) -> np.nda
         else:
             x = np.empty((int(ok.sum()), declared.dim), declared.stored)
             state.vectors(column, rows[ok], x)
-            block[:] = 0
+            block[:] = np.nan
             block[ok] = x
             crcs[rows] = row_crcs(state.id_bytes[rows], column.digest[rows], block)
         commit.write_all(fd, block.data, offset + start * width)

@@ -1,15 +1,20 @@
 import os
 
+import h5py
 import numpy as np
 import pytest
 
-from headstock.store import ABSENT, FAILED, OK, FeatureStore, Items, Recipe, is_store
+from headstock.store import ABSENT, FAILED, OK, Batch, FeatureStore, Items, Recipe, is_store
 from headstock.store.errors import (
+    HeadstockError,
     IncompleteSet,
     ManifestError,
     MissingSet,
     OptionError,
     RecipeMismatch,
+    StoreBusy,
+    StoreDamaged,
+    UnsafeInput,
 )
 
 
@@ -243,3 +248,87 @@ def test_a_compacted_set_is_mapped_and_cannot_be_written_through(tmp_path, toy):
         assert isinstance(x, np.memmap)
         with pytest.raises(ValueError):
             x[0, 0] = 1
+
+
+def test_a_plain_reader_sees_that_a_row_has_no_vector(tmp_path):
+    path = tmp_path / "f.h5"
+    with FeatureStore.open(path, "a") as store:
+        store.register(Items.of(["a", "b", "c"]))
+        store.declare("image", Recipe("image", {}), 2)
+        batch = Batch(
+            ids=["a", "b"],
+            digest=np.ones((2, 32), np.uint8),
+            stat=np.full((2, 2), -1, np.int64),
+            x=np.array([[1, 2], [0, 0]], np.float32),
+            status=np.array([OK, FAILED], np.uint8),
+            errors=[("b", "corrupt", "a reason")],
+        )
+        store.commit("image", batch)
+        store.compact()
+    with h5py.File(path) as file:
+        x, status = file["features/image/x"][:], file["features/image/status"][:]
+    assert status.tolist() == [OK, FAILED, ABSENT]
+    assert x[0].tolist() == [1, 2]
+    assert np.isnan(x[1:]).all()
+
+
+def test_a_set_replaced_by_somebody_else_takes_no_more_rows_of_the_old_recipe(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as one:
+        toy.fill(one, 4)
+        with FeatureStore.open(tmp_path / "f.h5", "a") as other:
+            other.declare("image", Recipe("image", {"weights": "other"}), 5, overwrite=True)
+        with pytest.raises(StoreBusy, match="set image: was replaced by another process"):
+            one.commit("image", toy.batch(["r0"], version=1))
+        assert one.progress("image").status.tolist() == [ABSENT] * 4
+
+
+def test_what_is_no_regular_file_is_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / "fifo.h5")
+    (tmp_path / "folder.h5").mkdir()
+    for name, error in (("fifo.h5", UnsafeInput), ("folder.h5", HeadstockError)):
+        for mode in ("r", "a"):
+            with pytest.raises(error):
+                FeatureStore.open(tmp_path / name, mode)
+    (tmp_path / "table.csv").write_text("id,label\n")
+    with pytest.raises(StoreDamaged):
+        FeatureStore.open(tmp_path / "table.csv", "a")
+    assert not list(tmp_path.glob("*.d"))
+
+
+@pytest.mark.parametrize("locking", ["TRUE", "FALSE", "BEST_EFFORT"])
+def test_hdf5_file_locking_makes_no_difference(tmp_path, toy, locking):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 4)
+        store.compact()
+        code = (
+            "import sys; from headstock.store import FeatureStore;"
+            "s = FeatureStore.open(sys.argv[1]); print(s.matrix('image')[0].shape)"
+        )
+        env = {**os.environ, "HDF5_USE_FILE_LOCKING": locking}
+        with h5py.File(store.path, "r"):  # a plain reader may even hold the file open
+            command = [sys.executable, "-c", code, str(store.path)]
+            told = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
+        assert told.stdout == "(4, 5)\n"
+
+
+def test_a_moved_store_goes_on(tmp_path, toy):
+    (tmp_path / "one").mkdir()
+    with FeatureStore.open(tmp_path / "one" / "f.h5", "a") as store:
+        toy.fill(store, 4)
+    os.rename(tmp_path / "one", tmp_path / "two")
+    with FeatureStore.open(tmp_path / "two" / "f.h5", "a") as store:
+        store.register(toy.items(5))
+        store.commit("image", toy.batch(["r4"]))
+        store.compact()
+    os.rename(tmp_path / "two" / "f.h5", tmp_path / "alone.h5")
+    with FeatureStore.open(tmp_path / "alone.h5") as store:
+        assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(5)))
+
+
+def test_many_shards_are_compacted_on_the_way(tmp_path, toy, monkeypatch):
+    monkeypatch.setattr("headstock.store.features.MANY_SHARDS", 5)
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 24, size=2)
+        assert store.generation > 1
+        assert store.pending < 12
+        assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(24)))
