@@ -121,21 +121,21 @@ class Depot:
 
     def found(self) -> str:
         """Make the directory and the store's identity if they are missing; the uuid."""
+        try:
+            with StoreFile(self.path, "generation") as main:  # before anything is made beside it
+                fresh = main.uuid
+        except FileNotFoundError:
+            fresh = str(uuids.uuid4())
         with commit.storage(self.directory):
             try:
                 self.directory.mkdir(parents=True)
                 commit.sync_directory(self.directory.parent)
             except FileExistsError:
                 if not self.directory.is_dir():
-                    raise
+                    raise StoreDamaged(self.directory, "is no directory", "move it away") from None
         known = self.uuid()
         if known is not None:
             return known
-        try:
-            with StoreFile(self.path, "generation") as main:
-                fresh = main.uuid
-        except FileNotFoundError:
-            fresh = str(uuids.uuid4())
         body = {"format": FORMAT, "format_version": VERSION, "min_reader_version": VERSION,
                 "uuid": fresh}  # fmt: skip
         raw = json.dumps(body, indent=1).encode() + b"\n"

@@ -161,12 +161,24 @@ class FeatureStore(StoreReader):
         if missing:
             raise OptionError(self.path, f"has no row {missing[0]}", "register rows first")
         self._publish(name, batch)
-        pending = len(self._depot.listing().shards)
+        listing = self._depot.listing()
+        if max(listing.patches, default=0) > max(state.listing.patches, default=0):
+            self._still_ours(name, column.declared.epoch)
+        pending = len(listing.shards)
         if pending >= MANY_SHARDS:
             column = self._column(name)
             compacted = int(((column.source == 0) & (column.status == OK)).sum())
             if pending * len(batch.ids) >= compacted / 2:
                 self.compact()
+
+    def _still_ours(self, name: str, epoch: int) -> None:
+        """Somebody else changed the store: perhaps they declared this very set anew."""
+        self.refresh()
+        if self.declared(name).epoch != epoch:
+            raise StoreBusy(
+                f"{self.path}, set {name}", "was replaced by another process while rows were added",
+                "let it finish, then run this again",
+            )  # fmt: skip
 
     def _publish(self, name: str, batch: Batch) -> None:
         """Make the shard of a checked batch, and show it."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import zlib
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,11 @@ __all__ = ["REPAIR", "StoreFile"]
 
 LARGEST_SCHEMA = 16 << 20
 REPAIR = "run `headstock store verify`, then `headstock store repair`"
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open without waiting: a FIFO under a store's name must not hang us."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _attribute(file: h5py.File, name: str, path: Path) -> Any:
@@ -64,7 +70,7 @@ class StoreFile:
     def __init__(self, path: Path, kind: str | None = None) -> None:
         self.path = path
         try:
-            self.file = open(path, "rb", buffering=0)  # noqa: SIM115  closed by close()
+            self.file = open(path, "rb", buffering=0, opener=_at_once)  # noqa: SIM115  see close()
         except FileNotFoundError:
             raise
         except OSError as error:
@@ -76,7 +82,10 @@ class StoreFile:
             raise
 
     def _parse(self, kind: str | None) -> None:
-        self.size = os.fstat(self.file.fileno()).st_size
+        about = os.fstat(self.file.fileno())
+        if not stat.S_ISREG(about.st_mode):
+            raise UnsafeInput(self.path, "is not a regular file", "name the store's own file")
+        self.size = about.st_size
         try:
             with h5py.File(self.file, "r") as file:
                 root = {k: _attribute(file, k, self.path) for k in (*ROOT, "root_crc")}
