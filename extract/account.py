@@ -37,7 +37,8 @@ class SetAccount:
     same bytes elsewhere), ``failed``, ``missing`` without a path, ``left`` beyond a limit or a
     stop. ``encoded`` items went through the encoder in ``calls`` batches. Seconds: ``read`` and
     ``decode`` summed over workers; ``model``, ``wait`` (for workers) and ``total`` on the clock;
-    ``commit`` beside them in the writer."""
+    ``commit`` beside them in the writer. ``memory``: peak bytes so far of this process
+    (``host``), of the largest worker (``worker``) and of the accelerator (``device``)."""
 
     name: str
     encoder: str = ""
@@ -54,6 +55,7 @@ class SetAccount:
             ("read", "decode", "model", "wait", "commit", "total"), 0.0
         )
     )
+    memory: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
 
     @property
@@ -88,6 +90,7 @@ class SetAccount:
                 f"  {s['total']:.1f} s{rate}; model {s['model']:.1f} s ({self.busy:.0%} busy), "
                 f"reading {s['read']:.1f} s and decoding {s['decode']:.1f} s in "
                 f"{self.workers} workers, writing {s['commit']:.1f} s"
+                + "".join(f", {k} {v / 2**20:,.0f} MiB" for k, v in self.memory.items() if v)
             )
         if self.failures:
             counts = ", ".join(f"{n} {code}" for code, n in self.codes.items())

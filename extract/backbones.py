@@ -72,6 +72,7 @@ def image_encoder(
     untrained_seed: int | None = None,
     compile: bool = False,
     channels_last: bool = True,
+    decode: str = "full",
 ) -> NetworkEncoder:
     """The Encoder of pictures called ``name``; see the module for names.
 
@@ -79,6 +80,7 @@ def image_encoder(
     ``architecture``, ``model_args``, ``input_size``, ``crop_pct``, ``crop_mode``, ``mean``, ``std``
     and ``interpolation``, and what is given here goes before it. Without a file they go before the
     weights' own configuration. ``untrained_seed``: random weights, marked in name and recipe.
+    ``decode="fast"``: JPEGs at a reduced scale, another recipe; see ``ImageLoader``.
 
     Raises OptionError for names and options without meaning, WeightsError for weights that cannot
     be had or do not fit.
@@ -120,7 +122,13 @@ def image_encoder(
     if inside:
         shown, network.file, network.source = inside, None, inside
     return NetworkEncoder(
-        shown, network, device, precision, compile=compile, channels_last=channels_last
+        shown,
+        network,
+        device,
+        precision,
+        compile=compile,
+        channels_last=channels_last,
+        decode=decode,
     )
 
 
@@ -192,7 +200,8 @@ def _network_again(
     )
     network.preprocess = Preprocess.from_recipe(fields["preprocess"])
     full = f"{library}:{name}" + ("" if seed is None else f"[untrained:{seed}]")
-    return NetworkEncoder(full, network, device, fields["precision"])
+    decode = "fast" if "jpeg" in fields["decoder"] else "full"
+    return NetworkEncoder(full, network, device, fields["precision"], decode=decode)
 
 
 def _same_embedded(fields: Mapping[str, Any]) -> Path | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import resource
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -62,6 +64,7 @@ class SetRun:
                 self._fill(reader, batch_size, seconds)
         finally:
             tally.seconds["total"] = time.perf_counter() - begin
+            tally.memory = _peaks(self._encoder)
         self._judge(tally.failed, tally.done + tally.reused + tally.failed, 1)
 
     def _known_failures(self) -> None:
@@ -205,6 +208,17 @@ class SetRun:
             f"{failed} of {tried} rows failed, more than {self._threshold:.0%}",
             "what was done is kept; look at the errors, or raise --fail-threshold",
         )
+
+
+def _peaks(encoder: Encoder) -> dict[str, int]:
+    """Peak bytes of this process, of its largest ended worker and of the encoder's device."""
+    unit = 1 if sys.platform == "darwin" else 1024
+    of_device = getattr(encoder, "device_memory", int)
+    return {
+        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
+        "worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit,
+        "device": of_device(),
+    }
 
 
 def _count(workers: int | None, encoder: Encoder, tasks: int) -> int:

@@ -18,7 +18,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from headstock.store.errors import ItemError, one_line
 
-__all__ = ["RULES", "decode_image"]
+__all__ = ["FAST", "RULES", "decode_image"]
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 TINY = float(np.finfo(np.float32).tiny)
@@ -42,6 +42,8 @@ RULES: dict[str, Any] = {
     "max_aspect": MAX_ASPECT,
 }
 
+FAST = 2  # times the size before the crop that a fast decode keeps at least
+
 # What Pillow's plugins raise on broken bytes; a parser bug on hostile input is the item's fault.
 BROKEN = (
     OSError,
@@ -63,8 +65,11 @@ BROKEN = (
 BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # two TIFF tags and a value of the second
 
 
-def decode_image(data: bytes) -> Image.Image:
+def decode_image(data: bytes, enough: int | None = None) -> Image.Image:
     """The picture in ``data``, upright, mode ``RGB``, full resolution.
+
+    ``enough``: a JPEG may come at 1/2, 1/4 or 1/8 of its size as long as its shorter side has so
+    many pixels; the decoder then skips most of its work.
 
     Raises ItemError with one of the codes ``empty``, ``not-an-image``, ``bomb``, ``aspect``,
     ``truncated``, ``corrupt``, ``not-finite``, ``out-of-memory``.
@@ -74,7 +79,7 @@ def decode_image(data: bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow warns of sizes that MAX_PIXELS already judges
-            return _decode(data)
+            return _decode(data, enough)
     except ItemError:
         raise
     except MemoryError as error:
@@ -103,7 +108,7 @@ def _formats() -> tuple[str, ...]:
     return tuple(name for name in FORMATS if name in Image.OPEN)
 
 
-def _decode(data: bytes) -> Image.Image:
+def _decode(data: bytes, enough: int | None) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -112,6 +117,8 @@ def _decode(data: bytes) -> Image.Image:
     if max(width, height) > MAX_ASPECT * max(min(width, height), 1):
         what = f"{width} x {height} is longer than {MAX_ASPECT} times its width"
         raise ItemError("image", what, "crop it first", code="aspect")
+    if enough is not None and image.format in ("JPEG", "MPO"):
+        image.draft("RGB", (enough, enough))
     bits = _declared_bits(image)
     image.load()
     return _to_rgb(_upright(image), bits)

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 import headstock
-from headstock.extract import images
 from headstock.extract.checkpoint import digest
 from headstock.extract.preprocess import ImageLoader, Preprocess
 from headstock.store.errors import OptionError, WeightsError
@@ -108,12 +107,15 @@ class NetworkEncoder:
         tile: int | None = None,
         compile: bool = False,
         channels_last: bool = True,
+        decode: str = "full",
     ) -> None:
+        if decode not in ("full", "fast"):
+            raise OptionError("decode", f"{decode!r} is not known", "full or fast")
         if precision not in PRECISIONS:
             raise OptionError("precision", f"{precision!r} is not known", ", ".join(PRECISIONS))
         self.name, self.network, self.precision = name, network, precision
         self.device = pick_device(device)
-        self.loader = ImageLoader(network.preprocess)
+        self.loader = ImageLoader(network.preprocess, decode == "fast")
         self._digest = digest(network.module)
         layout = torch.channels_last if channels_last else torch.contiguous_format
         self._layout = layout
@@ -163,7 +165,7 @@ class NetworkEncoder:
             "weights": weights,
             "pooling": n.pooling,
             "preprocess": n.preprocess.recipe(),
-            "decoder": images.RULES,
+            "decoder": self.loader.recipe(),
             "precision": self.precision,
         }
         return Recipe("image", fields)
@@ -182,6 +184,11 @@ class NetworkEncoder:
                 **self.network.versions,
             },
         }
+
+    def device_memory(self) -> int:
+        """Peak bytes on the accelerator so far; 0 on the CPU."""
+        cuda = self.device.type == "cuda"
+        return torch.cuda.max_memory_allocated(self.device) if cuda else 0
 
     def encode(self, items: Sequence[np.ndarray]) -> np.ndarray:
         """(b, d) float32 from b pictures (h, w, 3) uint8."""

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from headstock.extract.images import decode_image
+from headstock.extract.images import FAST, RULES, decode_image
 from headstock.store.errors import OptionError
 
 __all__ = ["INTERPOLATIONS", "ImageLoader", "Preprocess"]
@@ -139,10 +139,21 @@ def _center_crop(image: Image.Image, crop: tuple[int, int], fill: tuple[int, ...
 
 @dataclass(frozen=True)
 class ImageLoader:
-    """bytes -> (h, w, 3) uint8, decoded by ``images.RULES`` and brought to the model's size."""
+    """bytes -> (h, w, 3) uint8, decoded by ``images.RULES`` and brought to the model's size.
+
+    ``fast``: JPEGs are decoded at a reduced scale, at least twice the size before the crop, which
+    is 2 to 5 times faster on large pictures and changes the vectors a little: another recipe.
+    """
 
     preprocess: Preprocess
+    fast: bool = False
 
     def __call__(self, data: bytes) -> np.ndarray:
         """Raises ItemError when ``data`` is not a picture that can be trusted."""
-        return np.asarray(self.preprocess(decode_image(data)))
+        enough = FAST * max(self.preprocess.resize) if self.fast else None
+        return np.asarray(self.preprocess(decode_image(data, enough)))
+
+    def recipe(self) -> dict[str, Any]:
+        """The decoder's rules, for a Recipe."""
+        scaled = {"jpeg": f"scaled, at least {FAST} times the resize"} if self.fast else {}
+        return {**RULES, **scaled}

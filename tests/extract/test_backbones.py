@@ -314,6 +314,13 @@ def test_an_encoder_is_rebuilt_from_its_recipe(tmp_path):
     assert encoder_from_recipe(seeded.recipe()).recipe() == seeded.recipe()
 
 
+def test_fast_decoding_is_rebuilt_too():
+    made = image_encoder("timm:test_resnet", untrained_seed=0, decode="fast")
+    assert encoder_from_recipe(made.recipe()).loader.fast
+    with pytest.raises(OptionError, match="decode"):
+        image_encoder("timm:test_resnet", untrained_seed=0, decode="slow")
+
+
 def test_other_weights_do_not_pass_for_the_recipe(tmp_path):
     for seed in (0, 1):
         torch.manual_seed(seed)

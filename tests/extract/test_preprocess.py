@@ -87,6 +87,20 @@ def test_loader_gives_uint8_and_crosses_processes():
     assert np.array_equal(shown, loader(out.getvalue()))
 
 
+def test_fast_decoding_keeps_twice_the_size_and_is_another_recipe():
+    from headstock.extract.doctor import sample_jpeg
+    from headstock.extract.images import decode_image
+
+    data = sample_jpeg(1280, 960)
+    assert decode_image(data, enough=400).size == (640, 480)
+    assert decode_image(data, enough=500).size == (1280, 960)
+    full = ImageLoader(Preprocess.of_size((100, 100), 1.0, (0.5,), (0.5,)))
+    fast = ImageLoader(full.preprocess, fast=True)
+    assert fast.recipe() != full.recipe()
+    difference = np.abs(full(data).astype(int) - fast(data))
+    assert 0 < difference.mean() < 2
+
+
 def test_recipe_goes_both_ways():
     made = Preprocess.of_size((64, 48), 0.9, (0.1, 0.2, 0.3), (0.4,), "bilinear", "squash")
     assert Preprocess.from_recipe(made.recipe()) == made
