@@ -26,6 +26,7 @@ class Trees:
     """
 
     kind = "trees"
+    parallel = True
 
     def __init__(self, make: Callable[[], Any] | None, majority: bool) -> None:
         self._make, self._majority = make, majority
