@@ -76,6 +76,20 @@ def test_damage_beside_the_vectors_costs_at_most_one_row(tmp_path, toy, column):
         assert np.array_equal(x, toy.matrix([f"r{i}" for i in rows]))
 
 
+def test_a_failed_row_does_not_come_back_as_done(tmp_path, toy):
+    path = tmp_path / "f.h5"
+    with FeatureStore.open(path, "a") as store:
+        store.register(toy.items(4))
+        store.declare("image", toy.recipe, 5)
+        store.commit("image", toy.batch(["r0", "r1", "r2"], failed=["r1"]))
+        store.compact()
+    alone(path)
+    flip(path, offset(path, "features/image/status"))
+    repair(path)
+    with FeatureStore.open(path) as store:
+        assert store.progress("image").status.tolist() == [OK, ABSENT, OK, ABSENT]
+
+
 def test_damaged_labels_are_emptied_and_told(tmp_path, toy):
     path = alone(made(tmp_path / "f.h5", toy))
     flip(path, offset(path, "items/label"))

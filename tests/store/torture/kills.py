@@ -71,30 +71,21 @@ def count_calls(scene: Scene, folder: Path) -> list[str]:
 
 
 def fresh(scene: Scene, folder: Path) -> tuple[Path, Story]:
+    """The store before the scene, and its story."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     path, story = folder / "f.h5", Story()
-    scene.before(path, story)
+    scene.before(path, story.tell)
     return path, story
 
 
 def stage(scene: Scene, folder: Path) -> tuple[Path, Path]:
-    """A prepared store and the log of its story, to be copied for each try."""
-    path, _ = fresh(scene, folder)
-    log = folder.with_name(folder.name + ".story")
-    log.unlink(missing_ok=True)
-    log.touch()
-    fd = os.open(log, os.O_WRONLY | os.O_APPEND)
-    shutil.rmtree(folder)
-    folder.mkdir()
-    told = Story()
-
-    def tell(*words: str) -> None:
-        os.write(fd, ("\t".join(words) + "\n").encode())
-
-    told.tell = tell  # type: ignore[method-assign]
-    scene.before(path, told)
-    os.close(fd)
+    """The same with the story in a file; both to be copied for each try."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    log = folder.with_name(f"{folder.name}-told")
+    with open(log, "w") as file:
+        scene.before(folder / "f.h5", lambda *words: print(*words, sep="\t", file=file))
     return folder, log
 
 

@@ -18,6 +18,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import below
 import crowd
 import cuts
 import faults
@@ -30,6 +31,7 @@ import weave
 Part = Callable[[Path, int, bool], dict[str, Any]]
 PARTS: dict[str, Part] = {
     "kills": lambda folder, seed, full: kills.run(folder, 1 if full else 40, seed),
+    "below": lambda folder, seed, full: below.run(folder, 200 if full else 4, seed),
     "cuts": lambda folder, seed, full: cuts.run(
         folder, 2000 if full else 30, 500 if full else 30, seed
     ),
@@ -76,6 +78,9 @@ def table(report: dict[str, Any], seed: int, full: bool) -> str:
         counts = counts.replace(f", {told['seconds']:,} seconds", "")
         lines.append(f"| {name} | {counts} | {len(told['wrong'])} | {told['seconds']} |")
     how = "full" if full else "quick share"
+    for name, told in report.items():
+        if "left out" in told:
+            lines.append(f"\n{name} was left out: {told['left out']}.")
     day = time.strftime("%Y-%m-%d", time.gmtime())
     return "\n".join([f"{how}, seed {seed}, {day}", "", *lines])
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from world import Story, Tell, Wanted, extract, wanted
+from world import Tell, Wanted, extract, wanted
 
 from headstock.store import FeatureStore, Items
 
@@ -17,7 +17,7 @@ class Scene:
     rows that a run afterwards must reach."""
 
     name: str
-    before: Callable[[Path, Story], None]
+    before: Callable[[Path, Tell], None]
     act: Callable[[Path, Tell], None]
     goal: Wanted
 
@@ -25,22 +25,22 @@ class Scene:
 MORE = wanted(12, "b", r2=3, r5=2)
 
 
-def _nothing(path: Path, story: Story) -> None:
+def _nothing(path: Path, tell: Tell) -> None:
     """No store yet."""
 
 
-def _half(path: Path, story: Story) -> None:
+def _half(path: Path, tell: Tell) -> None:
     """Eight rows compacted."""
-    extract(path, wanted(8), story.tell)
+    extract(path, wanted(8), tell)
 
 
-def _waiting(path: Path, story: Story) -> None:
+def _waiting(path: Path, tell: Tell) -> None:
     """Eight rows compacted, then added, relabelled and repeatedly changed ones that wait."""
-    extract(path, wanted(8), story.tell)
-    extract(path, wanted(12, "b", r2=1, r5=1), story.tell, compact=False)
-    extract(path, wanted(12, "b", r2=2, r5=1), story.tell, compact=False)
-    extract(path, wanted(12, "b", r2=2, r5=2), story.tell, compact=False)
-    extract(path, MORE, story.tell, compact=False)
+    extract(path, wanted(8), tell)
+    extract(path, wanted(12, "b", r2=1, r5=1), tell, compact=False)
+    extract(path, wanted(12, "b", r2=2, r5=1), tell, compact=False)
+    extract(path, wanted(12, "b", r2=2, r5=2), tell, compact=False)
+    extract(path, MORE, tell, compact=False)
 
 
 def _compact(path: Path, tell: Tell) -> None:
