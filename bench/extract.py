@@ -1,0 +1,259 @@
+"""Extraction side by side with the loops people write, on the same files, in one run.
+
+    python bench/extract.py [--mix 500x375:48,1280x960:8] [--real FOLDER] [--rounds 2] [--json FILE]
+
+Each contender is a process of its own: it imports, builds ResNeXt-50 32x4d with the same random
+weights, warms up, and is then timed from the first file to the last vector. Rounds alternate, so
+that a busy neighbour hits all alike; CPU seconds include workers. A contender whose library is not
+installed is left out by name.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+BACKBONE = "resnext50_32x4d"
+SIZE, CROP_PCT, SEED = 224, 0.95, 0
+WORKERS = max(1, (os.cpu_count() or 1) // 2)
+Loop = Callable[[list[str]], np.ndarray]
+
+
+def network():
+    """timm's ResNeXt-50 without its classifier, random weights."""
+    import timm
+    import torch
+
+    torch.manual_seed(SEED)
+    return timm.create_model(BACKBONE, num_classes=0).eval()
+
+
+def transform():
+    from timm.data import create_transform
+
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    return create_transform(
+        (3, SIZE, SIZE), crop_pct=CROP_PCT, interpolation="bicubic", mean=mean, std=std
+    )
+
+
+def headstock(**options) -> Loop:
+    """Ours, with everything that it does beside: hashing, checks, durable commits."""
+    from headstock.extract import extract, image_encoder
+    from headstock.store import FeatureStore, Items
+
+    encoder = image_encoder(f"timm:{BACKBONE}", untrained_seed=SEED, **options)
+
+    def run(paths: list[str]) -> np.ndarray:
+        items = Items.of(paths, paths={"image": paths})
+        with (
+            tempfile.TemporaryDirectory() as place,
+            FeatureStore.open(Path(place, "f.h5"), "a") as store,
+        ):
+            account = extract(store, items, {"image": encoder}, workers=WORKERS)
+            run.busy = account.sets["image"].busy  # type: ignore[attr-defined]
+            return store.feature_set("image").x()
+
+    return run
+
+
+def notebook() -> Loop:
+    """The notebook's way: a Dataset that opens files, a DataLoader, a loop over batches of 32."""
+    import torch
+    from PIL import Image
+    from torch.utils.data import DataLoader, Dataset
+
+    model, prepare = network(), transform()
+
+    class Files(Dataset):
+        def __init__(self, paths):
+            self.paths = paths
+
+        def __len__(self):
+            return len(self.paths)
+
+        def __getitem__(self, i):
+            return prepare(Image.open(self.paths[i]).convert("RGB"))
+
+    def run(paths: list[str]) -> np.ndarray:
+        out = []
+        with torch.no_grad():
+            for batch in DataLoader(Files(paths), batch_size=32, num_workers=WORKERS):
+                out.append(model(batch).numpy())
+        return np.concatenate(out)
+
+    return run
+
+
+def timm_loop() -> Loop:
+    """timm's own inference.py: its dataset, its loader, channels last, inference mode."""
+    import torch
+    from timm.data import ImageDataset, create_loader
+
+    model = network().to(memory_format=torch.channels_last)
+
+    class Files(ImageDataset):
+        def __init__(self, paths):
+            self.paths, self.transform, self.target_transform = paths, None, None
+
+        def __len__(self):
+            return len(self.paths)
+
+        def __getitem__(self, i):
+            from PIL import Image
+
+            return self.transform(Image.open(self.paths[i]).convert("RGB")), 0
+
+    def run(paths: list[str]) -> np.ndarray:
+        loader = create_loader(
+            Files(paths), (3, SIZE, SIZE), 32, use_prefetcher=False, interpolation="bicubic",
+            crop_pct=CROP_PCT, num_workers=WORKERS, device=torch.device("cpu"),
+        )  # fmt: skip
+        out = []
+        with torch.inference_mode():
+            for batch, _ in loader:
+                out.append(model(batch.contiguous(memory_format=torch.channels_last)).numpy())
+        return np.concatenate(out)
+
+    return run
+
+
+def model_alone(ours: bool) -> Loop:
+    """The floor: the model on ready tensors; torch's own threads, or our tiles."""
+    import torch
+
+    if ours:
+        from headstock.extract import image_encoder
+
+        encoder = image_encoder(f"timm:{BACKBONE}", untrained_seed=SEED)
+
+        def tiles(paths: list[str]) -> np.ndarray:
+            picture = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
+            return encoder.encode([picture] * len(paths))
+
+        return tiles
+    model = network()
+
+    def eager(paths: list[str]) -> np.ndarray:
+        batch = torch.zeros(32, 3, SIZE, SIZE)
+        with torch.inference_mode():
+            parts = [model(batch[: len(paths[i : i + 32])]) for i in range(0, len(paths), 32)]
+        return torch.cat(parts).numpy()
+
+    return eager
+
+
+CONTENDERS: dict[str, Callable[[], Loop]] = {
+    "headstock": headstock,
+    "headstock, fast decode": lambda: headstock(decode="fast"),
+    "notebook's DataLoader loop": notebook,
+    "timm's inference loop": timm_loop,
+    "model alone, torch threads": lambda: model_alone(ours=False),
+    "model alone, our tiles": lambda: model_alone(ours=True),
+}
+
+
+def cpu_seconds() -> float:
+    used = [resource.getrusage(w) for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def one(name: str, listing: str) -> None:
+    """Run one contender once and print its figures as JSON."""
+    paths = Path(listing).read_text().splitlines()
+    loop = CONTENDERS[name]()
+    loop(paths[:8])
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    vectors = loop(paths)
+    wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
+    peak = sum(
+        resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    np.save(listing + ".npy", vectors)
+    busy = getattr(loop, "busy", None)
+    figures = {"n": len(paths), "wall": wall, "cpu": cpu, "peak_mb": peak / 1024, "busy": busy}
+    print(json.dumps(figures))
+
+
+def generate(mix: str, folder: Path) -> list[str]:
+    from headstock.extract.doctor import sample_jpeg
+
+    paths = []
+    for part in mix.split(","):
+        size, _, count = part.partition(":")
+        width, height = map(int, size.split("x"))
+        for i in range(int(count)):
+            path = folder / f"{size}-{i:04d}.jpg"
+            path.write_bytes(sample_jpeg(width, height, seed=i))
+            paths.append(str(path))
+    return paths
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--mix", default="500x375:48,1280x960:6,4000x3000:2")
+    parser.add_argument("--real", help="a folder whose JPEGs are added")
+    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--only", action="append", help="contenders whose name holds this")
+    parser.add_argument("--json", help="write the figures here")
+    parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.one:
+        one(*asked.one)
+        return
+    names = [n for n in CONTENDERS if not asked.only or any(o in n for o in asked.only)]
+    figures: dict[str, list[dict]] = {name: [] for name in names}
+    vectors: dict[str, np.ndarray] = {}
+    with tempfile.TemporaryDirectory() as place:
+        paths = generate(asked.mix, Path(place))
+        if asked.real:
+            paths += sorted(str(p) for p in Path(asked.real).rglob("*.JP*G"))
+        listing = Path(place, "files.txt")
+        listing.write_text("\n".join(paths))
+        for _ in range(asked.rounds):
+            for name in names:
+                done = subprocess.run(
+                    [sys.executable, __file__, "--one", name, str(listing)],
+                    stdout=subprocess.PIPE, text=True, check=False,
+                )  # fmt: skip
+                if done.returncode:
+                    print(f"{name}: left out (code {done.returncode})", file=sys.stderr)
+                    continue
+                figures[name].append(json.loads(done.stdout.splitlines()[-1]))
+                vectors[name] = np.load(str(listing) + ".npy")
+    report(figures, vectors)
+    if asked.json:
+        Path(asked.json).write_text(json.dumps(figures, indent=2))
+
+
+def report(figures: dict[str, list[dict]], vectors: dict[str, np.ndarray]) -> None:
+    """A table of the best round of each contender; cosine to the notebook's vectors."""
+    reference = vectors.get("notebook's DataLoader loop")
+    print(f"{'contender':28} {'images/s':>9} {'CPU s/image':>12} {'peak MB':>8}  busy   cosine")
+    for name, rounds in figures.items():
+        if not rounds:
+            continue
+        best = min(rounds, key=lambda r: r["wall"])
+        least = min(r["cpu"] / r["n"] for r in rounds)
+        busy = f"{best['busy']:5.0%}" if best["busy"] is not None else "     "
+        near = ""
+        if reference is not None and "alone" not in name:
+            a, b = vectors[name].astype(float), reference.astype(float)
+            cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+            near = f"{cosine.min():.7f}"
+        rate = best["n"] / best["wall"]
+        print(f"{name:28} {rate:9.2f} {least:12.4f} {best['peak_mb']:8.0f}  {busy}  {near}")
+
+
+if __name__ == "__main__":
+    main()
