@@ -146,7 +146,7 @@ def differences(contest: Contest) -> Safe:
     shown = contest.systems[:MOST]
     if len(shown) < 2 or not len(contest.ids):
         return h("p", "There are no two systems on the same rows to compare.")
-    tests = contest.pairs(MOST)
+    tests = contest.between(MOST)
     rows: list[list[Any]] = []
     for a, system in enumerate(shown):
         cells: list[Any] = [h("th", f"{a + 1}. {contest.title(system)}", scope="row")]
@@ -154,13 +154,14 @@ def differences(contest: Contest) -> Safe:
             if a == b:
                 cells.append(h("td", "", class_="none"))
                 continue
-            test, adjusted = tests[min(a, b), max(a, b)]
+            against = tests[min(a, b), max(a, b)]
+            test = against.test
             mine, theirs = (test.only_a, test.only_b) if a < b else (test.only_b, test.only_a)
-            differs = adjusted < LEVEL
-            words = ("better" if mine > theirs else "worse") if differs else "not distinguishable"
+            better = "better" if mine > theirs else "worse"
+            words = better if against.differs else "not distinguishable"
             told = (
                 f"{contest.title(system)} is right alone on {mine} rows, "
-                f"{contest.title(shown[b])} on {theirs}: p {_p(test.p)}, adjusted {_p(adjusted)}"
+                f"{contest.title(shown[b])} on {theirs}: p {_p(test.p)}, adjusted {_p(against.p)}"
             )
             cells.append(
                 h(
@@ -178,12 +179,14 @@ def differences(contest: Contest) -> Safe:
         *(h("th", b + 1, scope="col") for b in range(len(shown))),
     ]
     left = len(contest.systems) - len(shown)
+    drawn = " and the bootstrap interval of the difference, whole groups drawn, leaves out 0"
+    by_group = "" if contest.groups is None else drawn
     return joined(
         table("Is the row's system better than the column's?", header, rows, class_="matrix"),
         h(
             "p",
-            f"p of exact McNemar tests on {len(contest.ids):,} shared rows. ▲ better, ▼ worse "
-            f"when p adjusted for the {len(tests)} pairs (Holm) is below {LEVEL:g}; ≈ not "
+            f"p of exact McNemar tests on {len(contest.ids):,} shared rows. ▲ better, ▼ worse when "
+            f"p adjusted for the {len(tests)} pairs (Holm) is below {LEVEL:g}{by_group}; ≈ not "
             "distinguishable.",
             f" The {left} systems below the first {MOST} are not in the matrix." if left else None,
             class_="says",

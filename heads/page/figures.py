@@ -9,7 +9,17 @@ import numpy as np
 
 from headstock.heads.compare import mcnemar
 
-__all__ = ["Bin", "Pair", "coverage", "doubts", "holm", "pair", "reliability", "thinned"]
+__all__ = [
+    "Bin",
+    "Pair",
+    "coverage",
+    "doubts",
+    "group_gaps",
+    "holm",
+    "pair",
+    "reliability",
+    "thinned",
+]
 
 
 class Bin(NamedTuple):
@@ -71,6 +81,21 @@ def holm(p: Sequence[float]) -> np.ndarray:
     out = np.empty_like(values)
     out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
     return out
+
+
+def group_gaps(gain: np.ndarray, groups: np.ndarray, draws: int = 2000) -> np.ndarray:
+    """(c, 2) 95 % bootstrap intervals of the mean of each row of gain (c, m) when whole groups are
+    drawn, for rows of one group are not independent. groups (m,)."""
+    keys = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(keys).astype(np.float64)
+    sums = np.stack([np.bincount(keys, weights=g) for g in gain], axis=1)
+    rng, u = np.random.default_rng(0), len(sizes)
+    out = np.empty((draws, len(gain)))
+    step = max(1, 4_000_000 // u)
+    for start in range(0, draws, step):
+        weight = rng.multinomial(u, np.full(u, 1 / u), size=min(step, draws - start))
+        out[start : start + step] = (weight @ sums) / (weight @ sizes)[:, None]
+    return np.quantile(out, [0.025, 0.975], axis=0).T
 
 
 def doubts(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

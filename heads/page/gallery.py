@@ -162,7 +162,7 @@ def duplicates(cards: Cards, most: int) -> Safe:
         ]
         more = h("p", f"and {len(ids) - 6} more") if len(ids) > 6 else None
         words = h(
-            "h5", f"{len(ids)} rows, {kind} in {set_name} ", *(joined(w, " ") for w in warning if w)
+            "h3", f"{len(ids)} rows, {kind} in {set_name} ", *(joined(w, " ") for w in warning if w)
         )
         made.append(h("li", words, h("ul", *shown, class_="cards small"), more, class_="group"))
     if not made:

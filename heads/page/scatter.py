@@ -107,9 +107,9 @@ def _project(x: np.ndarray, projection: str) -> tuple[np.ndarray, str]:
             from umap import UMAP
         except ImportError as error:
             raise OptionError(
-                "projection", "umap needs umap-learn", "pip install umap-learn, or use pca"
+                "projection", "umap needs umap-learn", "pip install 'headstock[umap]', or use pca"
             ) from error
-        flat = UMAP(random_state=0).fit_transform(x)
+        flat = UMAP(random_state=0, n_jobs=1).fit_transform(x)
         return np.asarray(flat), "Neighbours by UMAP: near is alike, far says little."
     from sklearn.decomposition import PCA
 

@@ -16,7 +16,7 @@ from headstock.heads.page.markup import Safe, h, joined, json_block
 from headstock.heads.page.media import Shelf
 from headstock.heads.page.runs import Run, System, read_runs
 from headstock.heads.page.settings import provenance
-from headstock.heads.page.source import sources_of
+from headstock.heads.page.source import Source, sources_of
 from headstock.heads.tables import write_text
 from headstock.store.errors import OptionError
 
@@ -77,7 +77,7 @@ def write_report(
     runs = read_runs(run_dirs)
     shelf = Shelf(limit=int(media_mb * 1e6))
     with sources_of(runs, store, data) as (sources, notes):
-        contest = Contest.of(runs)
+        contest = Contest.of(runs, _groups(runs, sources))
         sections = [
             ("leaderboard", "Leaderboard", board.leaderboard(contest)),
             ("differences", "Which of these differ", board.differences(contest)),
@@ -99,6 +99,15 @@ def write_report(
         Path(output), len(page.encode()), len(shelf.pictures), len(shelf.sounds),
         len(shelf.left_out), len(shelf.broken), notes,
     )  # fmt: skip
+
+
+def _groups(runs: list[Run], sources: dict[str, Source]) -> dict[str, str]:
+    """Each id's group, where folds kept the groups of a column together and the store is here."""
+    for run in runs:
+        column, source = (run.metrics.get("folds") or {}).get("group"), sources.get(run.name)
+        if source is not None and column in ("group", *source.items.extra):
+            return dict(zip(source.items.id.tolist(), source.items.column(column).tolist()))
+    return {}
 
 
 def _run_sections(
