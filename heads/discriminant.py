@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from headstock.heads.linear import Linear, Weights
+from headstock.heads.solvers import solve_positive
 
-__all__ = ["lda", "shrinkage_of"]
+__all__ = ["discriminant", "intensity", "lda", "shrinkage_of"]
 
 
 def shrinkage_of(centred: np.ndarray, scatter: np.ndarray) -> float:
@@ -52,11 +53,9 @@ def discriminant(
     scatter: np.ndarray, means: np.ndarray, priors: np.ndarray, share: float
 ) -> Weights:
     """W (d, k), b (k,) from the pooled covariance (d, d), class means (k, d) and priors (k,)."""
-    from scipy.linalg import cho_factor, cho_solve
-
     d = len(scatter)
     shrunk = (1.0 - share) * scatter
     shrunk[np.diag_indices(d)] += max(share * np.trace(scatter) / d, 1e-6)
-    W = cho_solve(cho_factor(shrunk, overwrite_a=True, check_finite=False), means.T)
+    W = solve_positive(shrunk, means.T)
     b = np.log(priors) - 0.5 * np.einsum("kd,dk->k", means, W)
     return W, b

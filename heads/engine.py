@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -23,7 +22,8 @@ from headstock.heads.folds import FoldPlan
 from headstock.heads.head import Head, make_head
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared, widths
-from headstock.heads.smo import compiled, threads
+from headstock.heads.smo import compiled
+from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import HeadError, HeadstockError
 
 __all__ = ["MEMORY", "Answer", "answer_all", "cross_fit", "fit_head", "full_proba"]
@@ -151,18 +151,6 @@ def cross_fit(
                 step()
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
     return Answer(proba, test, time.perf_counter() - start, "fold by fold", notes)
-
-
-@contextmanager
-def one_thread_each(beside: bool = True) -> Iterator[None]:
-    """While fits run beside each other, no library starts threads of its own."""
-    if not beside:
-        yield
-        return
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(1):
-        yield
 
 
 def answer_all(

@@ -44,6 +44,7 @@ class Products:
         self.codes, self.fold = shared.codes[self.order], shared.fold[self.order]
         self._rows: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         self._wide: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._rooms: dict[str, dict[int, np.ndarray]] = {}
 
     def rows(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """A set's rows in order, and its test rows, centred by the mean of all and scaled by one
@@ -113,27 +114,61 @@ class Products:
     def kernels(
         self, on: Sequence[str], train: np.ndarray, asked: Sequence[np.ndarray | None], gamma: float
     ) -> Iterator[tuple[str, list[np.ndarray]]]:
-        """For each ``on``, the RBF kernels of ``asked`` against ``train``."""
+        """For each ``on``, the RBF kernels of ``asked`` against ``train``. They stand in memory
+        that the next training part overwrites."""
         names = list(dict.fromkeys(p for o in on for p in parts_of(o)))
-        single: dict[str, list[np.ndarray]] = {}
-        for name in names:
-            blocks = []
-            for block, own, theirs in self.scaled(name, train, asked):
-                rbf_from_products(block, own, theirs, gamma, block)
-                blocks.append(block)
-            single[name] = blocks
-        for o in sorted(on, key=lambda o: len(parts_of(o)), reverse=True):
+        single = {name: self._kernel(name, train, asked, gamma) for name in names}
+        for o in on:
             parts = parts_of(o)
             if len(parts) == 1:
                 yield o, single[o]
                 continue
             joined = []
-            for blocks in zip(*(single[p] for p in parts)):
-                whole = blocks[0] * blocks[1]
+            for number, blocks in enumerate(zip(*(single[p] for p in parts))):
+                whole = np.multiply(blocks[0], blocks[1], out=self._room("", number, blocks[0]))
                 for block in blocks[2:]:
                     whole *= block
-                joined.append(np.sqrt(whole) if len(parts) == 2 else whole ** (1 / len(parts)))
+                if len(parts) == 2:
+                    joined.append(np.sqrt(whole, out=whole))
+                else:
+                    joined.append(np.power(whole, np.float32(1 / len(parts)), out=whole))
             yield o, joined
+
+    def _kernel(
+        self, name: str, train: np.ndarray, asked: Sequence[np.ndarray | None], gamma: float
+    ) -> list[np.ndarray]:
+        Z, fresh = self.rows(name)
+        out = []
+        if Z.shape[1] < WIDE:
+            for block, own, theirs in self.scaled(name, train, asked):
+                rbf_from_products(block, own, theirs, gamma, block)
+                out.append(block)
+            return out
+        # Distances do not see where the rows are centred: one scale a part is all that changes
+        products, tested = self.wide(name)
+        norms = np.einsum("ij,ij->i", Z, Z)
+        mean = Z[train].mean(axis=0, dtype=np.float64)
+        sharp = gamma / (float(norms[train].mean(dtype=np.float64) - mean @ mean) or 1.0)
+        for number, rows in enumerate(asked):
+            if rows is None:
+                assert fresh is not None
+                assert tested is not None
+                own, source = np.einsum("ij,ij->i", fresh, fresh), tested
+                rows = np.arange(len(fresh))
+            else:
+                own, source = norms[rows], products
+            room = self._room(name, number, (len(rows), len(train)))
+            rbf_from_products(source, own, norms[train], sharp, room, rows, train)
+            out.append(room)
+        return out
+
+    def _room(self, name: str, number: int, like: np.ndarray | tuple[int, int]) -> np.ndarray:
+        """Float32 memory that is used again: fresh pages cost as much as the kernel in them."""
+        shape = like.shape if isinstance(like, np.ndarray) else like
+        size = shape[0] * shape[1]
+        if name not in self._rooms or self._rooms[name].get(number, np.empty(0)).size < size:
+            self._rooms.setdefault(name, {})[number] = np.empty(size, dtype=np.float32)
+        return self._rooms[name][number][:size].reshape(shape)
 
 
 def rbf_answers(products: Products, on: Sequence[str], C: float, gamma: float) -> Answers:

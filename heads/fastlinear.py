@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from headstock.heads.calibration import softmax, temperature
 from headstock.heads.discriminant import discriminant, intensity
 from headstock.heads.shared import Part, Shared, parts_left_out
-from headstock.heads.solvers import Problems, solve
+from headstock.heads.solvers import Problems, solve, solve_positive
+from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["descent", "from_gram", "linear_answer"]
 
@@ -127,7 +129,9 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
         _, _, own = shared.sums(on)
         fourth = _fourth_moments(shared, on, Z, parts, mean, scale) if kind == "lda" else {}
         out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
-        for p, part in enumerate(parts):
+
+        def one(p: int) -> None:
+            part = parts[p]
             left = shared.left(part)
             there = np.flatnonzero(shared.present(part))
             counts = shared.counts[left].sum(axis=0)[there]
@@ -139,7 +143,8 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
             means = sums / counts[:, None]
             if kind == "lda":
                 gram -= (means.T * counts) @ means
-                gram *= inverse[:, None] * (inverse / n)
+                gram *= inverse[:, None]
+                gram *= inverse / n
                 means = (means - mean[p]) * inverse
                 share = (
                     intensity(fourth[part], gram, n, len(gram))
@@ -149,9 +154,11 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
                 W, b = discriminant(gram, means, counts / n, share)
             else:
                 gram -= n * np.outer(mean[p], mean[p])
-                gram *= inverse[:, None] * inverse
+                gram *= inverse[:, None]
+                gram *= inverse
+                gram[np.diag_indices(len(gram))] += float(setting) * n / 10.0
                 target = (sums - counts[:, None] * mean[p]) * inverse
-                W, b = _ridge(gram, target.T, float(setting) * n / 10.0), counts / n
+                W, b = solve_positive(gram, target.T), counts / n
             W = W * inverse[:, None]
             b = b - mean[p] @ W
             W32 = W.astype(np.float32)
@@ -162,16 +169,12 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
                 tested = np.full((len(fresh), shared.k), -np.inf)
                 tested[:, there] = fresh @ W32 + b
             out[part] = scores, tested
+
+        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(one, range(len(parts))))
         return out
 
     return scores_of
-
-
-def _ridge(gram: np.ndarray, target: np.ndarray, penalty: float) -> np.ndarray:
-    from scipy.linalg import cho_factor, cho_solve
-
-    gram[np.diag_indices(len(gram))] += penalty
-    return cho_solve(cho_factor(gram, overwrite_a=True, check_finite=False), target)
 
 
 def _fourth_moments(

@@ -10,7 +10,7 @@ import numpy as np
 from headstock.heads.calibration import held_out_scores, softmax, temperature
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.scaling import Standard
-from headstock.heads.solvers import Problems, solve
+from headstock.heads.solvers import Problems, solve, solve_positive
 
 __all__ = ["Linear", "linear_svm", "logistic", "ridge"]
 
@@ -136,21 +136,16 @@ def ridge(seed: int, alpha: float = 1.0) -> Linear:
     ``alpha * n`` on its diagonal, divided by 10."""
 
     def least_squares(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
-        from scipy.linalg import cho_factor, cho_solve
-
         n, d = Z.shape
         target = one_hot(codes, k)
         b = target.mean(axis=0)
         target = (target - b).astype(np.float32)
-        penalty = alpha * n / 10.0
+        small = Z.T @ Z if d <= n else Z @ Z.T  # the same weights from the smaller system
+        gram = small.astype(np.float64)
+        gram[np.diag_indices(len(gram))] += alpha * n / 10.0
         if d <= n:
-            gram = (Z.T @ Z).astype(np.float64)
-            gram[np.diag_indices(d)] += penalty
-            W = cho_solve(cho_factor(gram, overwrite_a=True), (Z.T @ target).astype(np.float64))
-        else:  # the same weights from the smaller (n, n) system
-            gram = (Z @ Z.T).astype(np.float64)
-            gram[np.diag_indices(n)] += penalty
-            W = Z.T.astype(np.float64) @ cho_solve(cho_factor(gram, overwrite_a=True), target)
+            return solve_positive(gram, (Z.T @ target).astype(np.float64)), b
+        W = Z.T.astype(np.float64) @ solve_positive(gram, target.astype(np.float64))
         return W, b
 
     head = Linear(least_squares, calibrate=True, seed=seed)

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["compiled", "one_against_one", "rbf_from_products", "threads"]
+from headstock.heads.threads import threads
+
+__all__ = ["compiled", "one_against_one", "rbf_from_products"]
 
 TOLERANCE = 1e-3
 """libsvm's: how far the optimality conditions may be violated."""
@@ -25,21 +27,14 @@ def compiled() -> bool:
     return importlib.util.find_spec("numba") is not None
 
 
-def threads() -> int:
-    """How many threads to use: those this process may run on."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @cache
 def _functions() -> tuple[Any, Any]:
     """The two compiled functions; compiled once a machine where numba can keep its cache."""
     import numba
 
     @numba.njit(nogil=True, cache=True, fastmath=True)
-    def rbf(products, own, theirs, gamma, out):
-        """out[i, j] = exp(-gamma max(own[i] + theirs[j] - 2 products[i, j], 0)), float32.
+    def rbf(products, rows, columns, own, theirs, gamma, out):
+        """out[i, j] = exp(-gamma max(own[i] + theirs[j] - 2 products[rows[i], columns[j]], 0)).
 
         exp(x) = p(x / 64)^64 with p the Taylor polynomial of degree 7: for x in [-60, 0] within
         5e-6 of the true value, and free of branches and calls, so that it runs on vectors.
@@ -47,8 +42,9 @@ def _functions() -> tuple[Any, Any]:
         n, m = out.shape
         one = np.float32(1)
         for i in range(n):
+            source = products[rows[i]]
             for j in range(m):
-                x = own[i] + theirs[j] - np.float32(2) * products[i, j]
+                x = own[i] + theirs[j] - np.float32(2) * source[columns[j]]
                 x = min(max(x, np.float32(0)) * gamma, np.float32(60)) * np.float32(-1 / 64)
                 p = one + x * np.float32(1 / 7)
                 p = one + x * np.float32(1 / 6) * p
@@ -136,17 +132,28 @@ def _functions() -> tuple[Any, Any]:
 
 
 def rbf_from_products(
-    products: np.ndarray, own: np.ndarray, theirs: np.ndarray, gamma: float, out: np.ndarray
+    products: np.ndarray,
+    own: np.ndarray,
+    theirs: np.ndarray,
+    gamma: float,
+    out: np.ndarray,
+    rows: np.ndarray | None = None,
+    columns: np.ndarray | None = None,
 ) -> None:
-    """Fill ``out`` (n, m) float32 with the RBF kernel, given x.z (n, m), |x|^2 (n,), |z|^2 (m,).
-    ``out`` may be ``products`` itself."""
+    """Fill ``out`` (n, m) float32 with the RBF kernel, given x.z, |x|^2 (n,) and |z|^2 (m,).
+
+    ``rows`` (n,) and ``columns`` (m,) say where in ``products`` the pairs stand; without them it is
+    (n, m) itself, and ``out`` may be the same array.
+    """
     rbf, _ = _functions()
+    rows = np.arange(len(out)) if rows is None else rows
+    columns = np.arange(out.shape[1]) if columns is None else columns
     own, theirs = own.astype(np.float32), theirs.astype(np.float32)
     cuts = np.linspace(0, len(out), 4 * threads() + 1).astype(int)
 
     def part(i: int) -> None:
         s = slice(cuts[i], cuts[i + 1])
-        rbf(products[s], own[s], theirs, np.float32(gamma), out[s])
+        rbf(products, rows[s], columns, own[s], theirs, np.float32(gamma), out[s])
 
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(part, range(len(cuts) - 1)))
