@@ -156,6 +156,7 @@ def model_alone(ours: bool) -> Loop:
 CONTENDERS: dict[str, Callable[[], Loop]] = {
     "headstock": headstock,
     "headstock, fast decode": lambda: headstock(decode="fast"),
+    "headstock, bf16, fast decode": lambda: headstock(precision="bf16", decode="fast"),
     "notebook's DataLoader loop": notebook,
     "timm's inference loop": timm_loop,
     "model alone, torch threads": lambda: model_alone(ours=False),
@@ -239,7 +240,7 @@ def main() -> None:
 def report(figures: dict[str, list[dict]], vectors: dict[str, np.ndarray]) -> None:
     """A table of the best round of each contender; cosine to the notebook's vectors."""
     reference = vectors.get("notebook's DataLoader loop")
-    print(f"{'contender':28} {'images/s':>9} {'CPU s/image':>12} {'peak MB':>8}  busy   cosine")
+    print(f"{'contender':29} {'images/s':>9} {'CPU s/image':>12} {'peak MB':>8}  busy   cosine")
     for name, rounds in figures.items():
         if not rounds:
             continue
@@ -252,7 +253,7 @@ def report(figures: dict[str, list[dict]], vectors: dict[str, np.ndarray]) -> No
             cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
             near = f"{cosine.min():.7f}"
         rate = best["n"] / best["wall"]
-        print(f"{name:28} {rate:9.2f} {least:12.4f} {best['peak_mb']:8.0f}  {busy}  {near}")
+        print(f"{name:29} {rate:9.2f} {least:12.4f} {best['peak_mb']:8.0f}  {busy}  {near}")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
@@ -38,7 +39,7 @@ class SetAccount:
     stop. ``encoded`` items went through the encoder in ``calls`` batches. Seconds: ``read`` and
     ``decode`` summed over workers; ``model``, ``wait`` (for workers) and ``total`` on the clock;
     ``commit`` beside them in the writer. ``memory``: peak bytes so far of this process
-    (``host``), of the largest worker (``worker``) and of the accelerator (``device``)."""
+    (``host``), of its largest worker (``worker``) and of the accelerator (``device``)."""
 
     name: str
     encoder: str = ""
@@ -71,7 +72,7 @@ class SetAccount:
     def advice(self) -> str:
         """What would make the next run faster; empty when the model is the limit."""
         waited, total = self.seconds["wait"], self.seconds["total"]
-        if total < 5 or waited < 0.25 * total:
+        if total < 5 or waited < 0.25 * total or self.workers >= (os.cpu_count() or 1):
             return ""
         return f"the model waited {waited:.0f} of {total:.0f} s for decoding: try more workers (-j)"
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import resource
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -17,7 +15,7 @@ from headstock.extract.account import Failure, SetAccount
 from headstock.extract.batch import Assembly, Rows
 from headstock.extract.encoder import Encoder
 from headstock.extract.pending import Group, Pending
-from headstock.extract.reading import Done, Reader, Task, perform
+from headstock.extract.reading import Done, Reader, Task, peak_memory, perform
 from headstock.extract.workers import Workers
 from headstock.extract.writer import Writer
 from headstock.store import OK, FeatureStore, Items
@@ -64,7 +62,8 @@ class SetRun:
                 self._fill(reader, batch_size, seconds)
         finally:
             tally.seconds["total"] = time.perf_counter() - begin
-            tally.memory = _peaks(self._encoder)
+            of_device = getattr(self._encoder, "device_memory", int)
+            tally.memory |= {"host": peak_memory(), "device": of_device()}
         self._judge(tally.failed, tally.done + tally.reused + tally.failed, 1)
 
     def _known_failures(self) -> None:
@@ -133,6 +132,7 @@ class SetRun:
         rows = self._groups[done.number].rows
         self._tally.seconds["read"] += done.read
         self._tally.seconds["decode"] += done.decode
+        self._tally.memory["worker"] = max(self._tally.memory.get("worker", 0), done.peak)
         self._tried += len(rows)
         if done.error is not None:
             assembly.fail(rows, done)
@@ -208,17 +208,6 @@ class SetRun:
             f"{failed} of {tried} rows failed, more than {self._threshold:.0%}",
             "what was done is kept; look at the errors, or raise --fail-threshold",
         )
-
-
-def _peaks(encoder: Encoder) -> dict[str, int]:
-    """Peak bytes of this process, of its largest ended worker and of the encoder's device."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    of_device = getattr(encoder, "device_memory", int)
-    return {
-        "host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit,
-        "worker": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit,
-        "device": of_device(),
-    }
 
 
 def _count(workers: int | None, encoder: Encoder, tasks: int) -> int:

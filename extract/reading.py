@@ -17,7 +17,7 @@ from typing import Any
 
 from headstock.store.errors import ItemError
 
-__all__ = ["Done", "Reader", "Task", "perform", "stat_of"]
+__all__ = ["Done", "Reader", "Task", "peak_memory", "perform", "stat_of"]
 
 MAX_BYTES = 2 << 30
 NOTHING = bytes(32)
@@ -97,7 +97,8 @@ class Task:
 @dataclass
 class Done:
     """What became of a Task. ``item`` is None when it failed (``error``: code, line) or when its
-    bytes are the ``known`` ones. ``read`` and ``decode`` are seconds."""
+    bytes are the ``known`` ones. ``read`` and ``decode`` are seconds, ``peak`` the most memory that
+    the worker had, in bytes."""
 
     number: int
     digest: bytes = NOTHING
@@ -106,6 +107,7 @@ class Done:
     error: tuple[str, str] | None = None
     read: float = 0.0
     decode: float = 0.0
+    peak: int = 0
 
 
 def perform(task: Task, reader: Reader, loader: Callable[[bytes], Any]) -> Done:
@@ -131,6 +133,15 @@ def perform(task: Task, reader: Reader, loader: Callable[[bytes], Any]) -> Done:
     if done.digest == NOTHING:  # never read: what lies there now is what will be compared
         done.stat = stat_of(reader.path(task.path))
     return done
+
+
+def peak_memory() -> int:
+    """The most memory that this process had, in bytes; 0 where the system does not say."""
+    try:  # not getrusage: its maximum is inherited from whoever started the process
+        with open("/proc/self/status") as file:
+            return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
+    except (OSError, StopIteration):
+        return 0
 
 
 def stat_of(path: str) -> tuple[int, int]:

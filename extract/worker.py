@@ -15,7 +15,7 @@ import signal
 import sys
 from multiprocessing.connection import Connection
 
-from headstock.extract.reading import Task, perform
+from headstock.extract.reading import Task, peak_memory, perform
 
 __all__ = ["main"]
 
@@ -43,6 +43,7 @@ def main(descriptor: int) -> None:
             signal.setitimer(signal.ITIMER_REAL, seconds)
             done = perform(Task(number, path, known), reader, loader)
             signal.setitimer(signal.ITIMER_REAL, 0)
+            done.peak = peak_memory()
             try:
                 pipe.send(done)
             except OSError:

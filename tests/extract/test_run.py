@@ -10,6 +10,7 @@ import pytest
 from counting import CountingEncoder, vector_of
 
 from headstock.extract import extract
+from headstock.extract.account import SetAccount
 from headstock.extract.run import Terminated
 from headstock.store import FAILED, OK, FeatureStore, Items
 from headstock.store.errors import OptionError, RecipeMismatch, StorageError, TooManyFailures
@@ -435,11 +436,25 @@ def test_the_account_reads_and_parses(store, folder, capsys):
     assert body["done"] == 11
     assert body["codes"] == {"bad": 1}
     assert body["failures"][0]["code"] == "bad"
+    assert body["memory"]["host"] > 10 << 20
+    assert body["memory"]["worker"] > 10 << 20
     assert set(body["seconds"]) == {"read", "decode", "model", "wait", "commit", "total"}
     printed = capsys.readouterr()
     assert printed.out == ""
     assert "12/12" in printed.err
     assert "failed=1" in printed.err
+
+
+def test_the_account_advises_only_what_can_help():
+    slow = SetAccount("image", workers=1)
+    slow.seconds.update(total=100.0, wait=60.0, model=30.0)
+    assert ("more workers" in slow.advice()) == ((os.cpu_count() or 1) > 1)
+    slow.workers = os.cpu_count() or 1
+    assert slow.advice() == ""
+    busy = SetAccount("image", workers=1)
+    busy.seconds.update(total=100.0, wait=5.0, model=95.0)
+    assert busy.advice() == ""
+    assert busy.busy == 0.95
 
 
 def test_columns_join_the_account(store, folder):
