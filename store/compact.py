@@ -19,6 +19,7 @@ from headstock.store.declared import OK
 from headstock.store.depot import Depot
 from headstock.store.errors import StoreBusy, StoreDamaged
 from headstock.store.file import REPAIR, StoreFile
+from headstock.store.forms import generation_form
 from headstock.store.layout import SKELETON, Plan, row_crcs, text_bytes
 from headstock.store.rows import dataset
 from headstock.store.state import BLOCK, Column, State
@@ -75,6 +76,7 @@ def check_file(path: Path) -> None:
 
 def check_bytes(file: StoreFile) -> None:
     """Read every byte of a generation and compare every checksum. Raises StoreDamaged."""
+    generation_form(file)
     ids = file.column("/items/id")
     for path, region in file.regions.items():
         if region.crc is not None:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstock.store.declared import Declared
-from headstock.store.errors import HeadstockError, StoreDamaged
-from headstock.store.file import REPAIR, StoreFile
+from headstock.store.file import StoreFile
+from headstock.store.forms import patch_form
 from headstock.store.items import text_column
 from headstock.store.layout import Plan, text_bytes
 from headstock.store.rows import dataset
@@ -52,18 +52,15 @@ class Patch:
 
     @classmethod
     def read(cls, file: StoreFile) -> Patch:
-        try:
-            return cls(
-                ids=file.texts("/items/id"),
-                columns={c: text_column(file.texts(dataset(c))) for c in file.meta["columns"]},
-                declare=[Declared.from_meta(m, file.generation) for m in file.meta["declare"]],
-                clear=list(file.meta["clear"]),
-                root=file.meta["root"],
-            )
-        except (KeyError, TypeError, ValueError, HeadstockError) as error:
-            if isinstance(error, HeadstockError) and error.exit_code != 2:
-                raise
-            raise StoreDamaged(file.path, f"does not read as a patch ({error})", REPAIR) from error
+        """Raises StoreDamaged."""
+        columns, declare = patch_form(file)
+        return cls(
+            ids=file.texts("/items/id"),
+            columns={c: text_column(file.texts(dataset(c))) for c in columns},
+            declare=declare,
+            clear=list(file.meta["clear"]),
+            root=file.meta["root"],
+        )
 
     def apply(
         self, ids: list[str], index: dict[str, int], columns: dict[str, np.ndarray]

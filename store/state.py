@@ -18,8 +18,9 @@ import numpy as np
 from headstock.store.batch import Batch
 from headstock.store.declared import ABSENT, OK, Declared
 from headstock.store.depot import Depot
-from headstock.store.errors import HeadstockError, StoreDamaged
+from headstock.store.errors import StoreDamaged
 from headstock.store.file import REPAIR, StoreFile
+from headstock.store.forms import generation_form, shard_form
 from headstock.store.items import Items, text_column
 from headstock.store.layout import row_crcs, text_bytes
 from headstock.store.patch import Patch
@@ -105,14 +106,8 @@ class State:
 
     def _take(self) -> None:
         meta = self.file.meta
-        try:
-            self.watermark = int(meta["patches"])
-            self.clock = int(meta["clock"])
-            self.root = str(meta["root"])
-            self._names = [str(c) for c in meta["columns"]]
-            declared = [Declared.from_meta(m) for m in meta["sets"]]
-        except (KeyError, TypeError, ValueError, HeadstockError) as error:
-            raise StoreDamaged(self.file.path, f"has an odd schema ({error})", REPAIR) from error
+        self._names, declared = generation_form(self.file)
+        self.watermark, self.clock, self.root = meta["patches"], meta["clock"], str(meta["root"])
         self.declared: dict[str, Declared] = {d.name: d for d in declared}
         self.patches: list[Patch] = []
         for number in self.listing.patches:
@@ -192,7 +187,8 @@ class State:
         for name in self.listing.shards:
             if name.rsplit("-", 1)[0] == f"shard-{declared.name}":
                 with self._file(self.depot.directory / name, "shard") as file:
-                    if file.meta["epoch"] == declared.epoch:
+                    if file.meta.get("epoch") == declared.epoch:
+                        shard_form(file, declared)
                         said.append((int(file.meta["seq"]), name, read_batch(file)))
         for seq, name, batch in sorted(said, key=lambda each: each[:2]):
             try:
@@ -215,6 +211,8 @@ class State:
 
     def _errors(self, name: str) -> dict[int, tuple[str, str]]:
         rows = self.file.column(f"/errors/{name}/row").tolist()
+        if not all(0 <= row < self.file.n for row in rows):
+            raise StoreDamaged(self.file.path, f"/errors/{name}/row names no row", REPAIR)
         codes, lines = (self.file.texts(f"/errors/{name}/{c}") for c in ("code", "line"))
         return dict(zip(rows, zip(codes, lines, strict=True), strict=True))
 
@@ -271,9 +269,12 @@ class State:
 
 
 def read_batch(file: StoreFile) -> Batch:
-    """A shard's rows without their vectors."""
+    """A shard's rows without their vectors. Raises StoreDamaged."""
+    shard_form(file)
     ids = file.texts("/id")
     rows = file.column("/errors/row").tolist()
+    if not all(0 <= row < len(ids) for row in rows):
+        raise StoreDamaged(file.path, "/errors/row names no row", REPAIR)
     codes, lines = file.texts("/errors/code"), file.texts("/errors/line")
     return Batch(
         ids=ids,

@@ -23,6 +23,7 @@ import crowd
 import cuts
 import faults
 import flips
+import fuzz
 import kills
 import machine
 import mutants
@@ -42,6 +43,7 @@ PARTS: dict[str, Part] = {
     "flips": lambda folder, seed, full: flips.run(
         folder, 20000 if full else 900, seed, 512 if full else 4096
     ),
+    "fuzz": lambda folder, seed, full: fuzz.run(folder, 2000 if full else 15, seed),
     "mutants": lambda folder, seed, full: mutants.run(folder, seed, None if full else QUICK),
 }
 QUICK = [

@@ -16,7 +16,18 @@ SEED = os.environ.get("TORTURE_SEED", "0")
 FULL = ["--full"] if os.environ.get("TORTURE") == "full" else []
 
 
-PARTS = ["kills", "below", "cuts", "faults", "weave", "crowd", "machine", "flips", "mutants"]
+PARTS = [
+    "kills",
+    "below",
+    "cuts",
+    "faults",
+    "weave",
+    "crowd",
+    "machine",
+    "flips",
+    "fuzz",
+    "mutants",
+]
 
 
 @pytest.mark.parametrize("part", PARTS)
