@@ -121,6 +121,9 @@ class Depot:
 
     def found(self) -> str:
         """Make the directory and the store's identity if they are missing; the uuid."""
+        known = self.uuid()
+        if known is not None:
+            return known
         try:
             with StoreFile(self.path, "generation") as main:  # before anything is made beside it
                 fresh = main.uuid
@@ -133,9 +136,6 @@ class Depot:
             except FileExistsError:
                 if not self.directory.is_dir():
                     raise StoreDamaged(self.directory, "is no directory", "move it away") from None
-        known = self.uuid()
-        if known is not None:
-            return known
         body = {"format": FORMAT, "format_version": VERSION, "min_reader_version": VERSION,
                 "uuid": fresh}  # fmt: skip
         raw = json.dumps(body, indent=1).encode() + b"\n"

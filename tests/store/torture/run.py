@@ -1,7 +1,8 @@
 """Torture the store: ``python tests/store/torture/run.py --full --seed N`` prints what was counted.
 
-Without ``--full`` a small share of each part runs. ``--part`` picks one part; a failing case names
-its seed and numbers, and running the same part with the same seed meets it again.
+Without ``--full`` a quick share of each part runs, with ``--share 0.3`` about so much of a full
+run. ``--part`` picks one part; a failing case names its seed and numbers, and running the same part
+with the same seed meets it again.
 """
 
 from __future__ import annotations
@@ -29,22 +30,34 @@ import machine
 import mutants
 import weave
 
-Part = Callable[[Path, int, bool], dict[str, Any]]
+Part = Callable[[Path, int, float], dict[str, Any]]
+
+
+def some(full: int, share: float, least: int) -> int:
+    """That share of a full run's cases, but some."""
+    return max(least, round(full * share))
+
+
+def every(share: float, least: int) -> int:
+    """One case in so many."""
+    return min(least, round(1 / max(share, 1e-9)))
+
+
 PARTS: dict[str, Part] = {
-    "kills": lambda folder, seed, full: kills.run(folder, 1 if full else 40, seed),
-    "below": lambda folder, seed, full: below.run(folder, 200 if full else 4, seed),
-    "cuts": lambda folder, seed, full: cuts.run(
-        folder, 2000 if full else 30, 500 if full else 30, seed
+    "kills": lambda folder, seed, share: kills.run(folder, every(share, 40), seed),
+    "below": lambda folder, seed, share: below.run(folder, some(200, share, 4), seed),
+    "cuts": lambda folder, seed, share: cuts.run(
+        folder, some(2000, share, 30), some(500, share, 30), seed
     ),
-    "faults": lambda folder, seed, full: faults.run(folder, 1 if full else 60, seed),
-    "weave": lambda folder, seed, full: weave.run(folder, 1 if full else 40, seed),
-    "crowd": lambda folder, seed, full: crowd.run(folder, 600 if full else 5, seed=seed),
-    "machine": lambda folder, seed, full: machine.run(folder, 2000 if full else 12, seed),
-    "flips": lambda folder, seed, full: flips.run(
-        folder, 20000 if full else 900, seed, 512 if full else 4096
+    "faults": lambda folder, seed, share: faults.run(folder, every(share, 60), seed),
+    "weave": lambda folder, seed, share: weave.run(folder, every(share, 40), seed),
+    "crowd": lambda folder, seed, share: crowd.run(folder, some(600, share, 5), seed=seed),
+    "machine": lambda folder, seed, share: machine.run(folder, some(2000, share, 12), seed),
+    "flips": lambda folder, seed, share: flips.run(
+        folder, some(20000, share, 900), seed, 512 if share else 4096
     ),
-    "fuzz": lambda folder, seed, full: fuzz.run(folder, 2000 if full else 15, seed),
-    "mutants": lambda folder, seed, full: mutants.run(folder, seed, None if full else QUICK),
+    "fuzz": lambda folder, seed, share: fuzz.run(folder, some(2000, share, 15), seed),
+    "mutants": lambda folder, seed, share: mutants.run(folder, seed, None if share else QUICK),
 }
 QUICK = [
     "a file gets its name before it is written",
@@ -59,27 +72,27 @@ def scratch() -> Path:
     return Path(tempfile.mkdtemp(prefix="torture-", dir=memory if memory.is_dir() else None))
 
 
-def torture(names: list[str], seed: int, full: bool) -> dict[str, Any]:
+def torture(names: list[str], seed: int, share: float) -> dict[str, Any]:
     """Run the parts; counts and everything that went wrong, by part."""
     report: dict[str, Any] = {}
     for name in names:
         folder, start = scratch(), time.monotonic()
         try:
-            report[name] = PARTS[name](folder, seed, full)
+            report[name] = PARTS[name](folder, seed, share)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         report[name]["seconds"] = round(time.monotonic() - start)
     return report
 
 
-def table(report: dict[str, Any], seed: int, full: bool) -> str:
+def table(report: dict[str, Any], seed: int, share: float) -> str:
     """The counts as Markdown."""
     lines = ["| part | counts | wrong | seconds |", "|---|---|---|---|"]
     for name, told in report.items():
         counts = ", ".join(f"{v:,} {k}" for k, v in told.items() if isinstance(v, int))
         counts = counts.replace(f", {told['seconds']:,} seconds", "")
         lines.append(f"| {name} | {counts} | {len(told['wrong'])} | {told['seconds']} |")
-    how = "full" if full else "quick share"
+    how = "full" if share == 1 else f"{share:.0%} of a full run" if share else "quick share"
     for name, told in report.items():
         if "left out" in told:
             lines.append(f"\n{name} was left out: {told['left out']}.")
@@ -89,16 +102,17 @@ def table(report: dict[str, Any], seed: int, full: bool) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--full", action="store_true")
+    parser.add_argument("--full", action="store_const", const=1.0, dest="share", default=0.0)
+    parser.add_argument("--share", type=float, help="of the cases of a full run, 0 to 1")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", action="append", choices=list(PARTS))
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    report = torture(options.part or list(PARTS), options.seed, options.full)
+    report = torture(options.part or list(PARTS), options.seed, options.share)
     if options.json:
         print(json.dumps(report, indent=1))
     else:
-        print(table(report, options.seed, options.full))
+        print(table(report, options.seed, options.share))
     wrong = [f"{name}: {line}" for name, told in report.items() for line in told["wrong"]]
     print(*wrong, sep="\n", file=sys.stderr)
     return 1 if wrong else 0
