@@ -5,6 +5,7 @@ Memory: the rows' text and about 70 bytes a row and set, and two blocks of 1 MB 
 
 from __future__ import annotations
 
+import errno
 import os
 import zlib
 from collections.abc import Callable
@@ -169,8 +170,12 @@ def write_generation(fd: int, state: State, number: int) -> None:
 def reserve(fd: int, length: int) -> None:
     """Take the file's whole length now: a full disk is known before a row is written."""
     os.ftruncate(fd, length)
-    if hasattr(os, "posix_fallocate"):
+    try:
         os.posix_fallocate(fd, 0, length)
+    except (AttributeError, OSError) as error:
+        # not every system and file system can; those find a full disk out by writing
+        if getattr(error, "errno", None) not in (None, errno.EINVAL, errno.EOPNOTSUPP):
+            raise
 
 
 def _write_vectors(fd: int, state: State, column: Column, offset: int) -> np.ndarray:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.store.declared import OK
+from headstock.store.errors import StoreBusy
 from headstock.store.recipe import Recipe
 from headstock.store.state import BLOCK, Column, State
 
@@ -77,17 +78,19 @@ class FeatureSet:
     def read_into(self, out: np.ndarray, rows: np.ndarray | None = None) -> None:
         """``x`` into an (m, d) float32 array (a part of a larger one, say)."""
         every = np.arange(self._store.n)
-        wanted = every if rows is None else every[rows]
-        column = self._column
-        if (column.status[wanted] != OK).any():
-            raise self._store._incomplete(self.name, column, wanted)
-        stored = column.declared.stored
+        wanted = every if rows is None else every[rows]  # rows keep their numbers as stores grow
+        declared = self._column.declared
+        stored = declared.stored
         step = max(1, BLOCK // (self.dim * stored.itemsize))
         direct = out.flags.c_contiguous and out.dtype == stored
         scratch = np.empty((0 if direct else step, self.dim), stored)
 
         def read(state: State) -> None:
             fresh = state.column(self.name)
+            if fresh.declared.epoch != declared.epoch:
+                raise StoreBusy(self._store.path, f"set {self.name} was replaced", "try again")
+            if (fresh.status[wanted] != OK).any():
+                raise self._store._incomplete(self.name, fresh, wanted)
             for start in range(0, len(wanted), step):
                 block = wanted[start : start + step]
                 part = out[start : start + len(block)]

@@ -161,10 +161,9 @@ class FeatureStore(StoreReader):
         if missing:
             raise OptionError(self.path, f"has no row {missing[0]}", "register rows first")
         self._publish(name, batch)
-        listing = self._depot.listing()
-        if max(listing.patches, default=0) > max(state.listing.patches, default=0):
+        if self._overtaken():
             self._still_ours(name, column.declared.epoch)
-        pending = len(listing.shards)
+        pending = len(self._depot.listing().shards)
         if pending >= MANY_SHARDS:
             column = self._column(name)
             compacted = int(((column.source == 0) & (column.status == OK)).sum())

@@ -134,12 +134,16 @@ class StoreReader:
 
     def behind(self) -> bool:
         """Whether others have committed something that is not seen here yet."""
-        state, listing = self._state, self._depot.listing()
+        state = self._state
         known = set(state.listing.shards).union(*(c.sources for c in state.loaded.values()))
-        newer = max(listing.patches, default=0) > max(state.listing.patches, default=0)
-        generations = self._depot.generations()
-        passed = max(generations, default=0) > self.generation
-        return passed or newer or not known.issuperset(listing.shards)
+        return self._overtaken() or not known.issuperset(self._depot.listing().shards)
+
+    def _overtaken(self) -> bool:
+        """Whether others have changed rows or declared sets, or compacted."""
+        seen = max((*self._state.listing.patches, self._state.watermark))
+        if max(self._depot.listing().patches, default=0) > seen:
+            return True
+        return max(self._depot.generations(), default=0) > self.generation
 
     def progress(self, name: str, ids: Sequence[str] | None = None) -> Progress:
         """What is known of each row of the set; of ``ids`` (default: all rows) in that order."""

@@ -1,3 +1,4 @@
+import errno
 import os
 import subprocess
 import sys
@@ -334,3 +335,26 @@ def test_many_shards_are_compacted_on_the_way(tmp_path, toy, monkeypatch):
         assert store.generation > 1
         assert store.pending < 12
         assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(24)))
+
+
+def test_a_row_that_failed_meanwhile_is_not_served_as_it_was(tmp_path, toy):
+    with FeatureStore.open(tmp_path / "f.h5", "a") as writer:
+        toy.fill(writer, 4)
+        with FeatureStore.open(tmp_path / "f.h5") as reader:
+            images = reader.feature_set("image")
+            assert (images.status == OK).all()
+            writer.commit("image", toy.batch(["r1"], version=1, failed=["r1"]))
+            writer.compact()  # what the reader knew of is gone from under it
+            with pytest.raises(IncompleteSet, match="1 failed"):
+                images.x()
+            assert np.array_equal(images.x(np.array([0, 2])), toy.matrix(["r0", "r2"]))
+
+
+def test_a_disk_without_preallocation_still_compacts(tmp_path, toy, monkeypatch):
+    def cannot(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(os, "posix_fallocate", cannot)
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 4)
+        assert store.compact() == 2
