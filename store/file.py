@@ -33,6 +33,7 @@ from headstock.store.layout import (
 __all__ = ["REPAIR", "StoreFile"]
 
 LARGEST_SCHEMA = 16 << 20
+HUGE = 1 << 30  # from here on a file must hold a thousandth of its length: no sparse bombs
 REPAIR = "run `headstock store verify`, then `headstock store repair`"
 
 
@@ -86,6 +87,9 @@ class StoreFile:
         if not stat.S_ISREG(about.st_mode):
             raise UnsafeInput(self.path, "is not a regular file", "name the store's own file")
         self.size = about.st_size
+        if self.size > HUGE and 0 < about.st_blocks * 512 * 1000 < self.size:
+            what = f"claims {self.size:,} bytes and holds almost none of them"
+            raise UnsafeInput(self.path, what, "do not open this file")
         try:
             with h5py.File(self.file, "r") as file:
                 root = {k: _attribute(file, k, self.path) for k in (*ROOT, "root_crc")}

@@ -196,6 +196,19 @@ def test_shape_bombs_are_refused_at_no_cost(tmp_path, spec):
         FeatureStore.open(path)
 
 
+def test_a_sparse_bomb_is_refused(tmp_path):
+    path, n = tmp_path / "f.h5", 1 << 40
+    meta = {"columns": [], "root": "", "sets": [], "patches": 0, "clock": 0}
+    plan = Plan("generation", "u", 1, n, meta, {"/items/id": ("S1", (n,))})
+    with open(path, "wb") as file:
+        file.truncate(plan.length)
+        for offset, raw in plan.skeleton({}):
+            file.seek(offset)
+            file.write(raw)
+    with pytest.raises(UnsafeInput, match="holds almost none of them"):
+        FeatureStore.open(path)
+
+
 @pytest.mark.parametrize("schema", [b"[" * 100000, b"{}", b"null", b"\xff", b'{"datasets":[]}'])
 def test_odd_schemas_are_refused(tmp_path, schema):
     hostile(tmp_path / "f.h5", schema)
