@@ -49,7 +49,7 @@ def leaderboard(contest: Contest) -> Safe:
         _sortable("Accuracy"),
         h("th", "95 % interval", scope="col"),
         *(_sortable(n) for n in ("Errors", "Balanced", "Log-loss", "Calibration", "Seconds")),
-        *([_sortable("Test accuracy")] if tested else []),
+        *([_sortable("Test")] if tested else []),
         h("th", "Against the best", scope="col"),
     ]
     rows = [_line(system, contest, floor, tested) for system in lines]
@@ -61,9 +61,10 @@ def leaderboard(contest: Contest) -> Safe:
         h(
             "p",
             "Accuracy is out of fold, with the exact (Clopper-Pearson) interval; by group: with "
-            "whole groups resampled. A system differs from the best when the exact McNemar test "
-            f"on the same rows, adjusted for the number of systems (Holm), is below {LEVEL:g} and, "
-            "with groups, the bootstrap interval of the difference (in brackets) leaves out 0.",
+            "whole groups resampled; Test: accuracy on the test split, where there is one. A "
+            "system differs from the best when the exact McNemar test on the same rows, adjusted "
+            f"for the number of systems (Holm), is below {LEVEL:g} and, with groups, the bootstrap "
+            "interval of the difference (in brackets) leaves out 0.",
             class_="says",
         ),
     )

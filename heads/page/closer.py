@@ -17,6 +17,7 @@ __all__ = ["classes_table", "confusion_table", "coverage_chart", "gate_chart", "
            "reliability_chart"]  # fmt: skip
 
 WIDEST = 24
+LONGEST = 100
 SHARES = (1.0, 0.95, 0.9, 0.8, 0.5)
 NOISE = 0.05  # the accuracy of fewer rows than this share jumps about and says nothing
 
@@ -51,11 +52,14 @@ def confusion_table(system: System) -> Safe:
 
 
 def classes_table(system: System) -> Safe:
-    """Each class: rows, errors, recall with interval, precision, and what it is taken for."""
+    """Each class: rows, errors, recall with interval, precision, and what it is taken for; beyond
+    100 classes those with the most errors."""
     run = system.run
     counts = confusion(system.said, run.codes, len(run.classes))
     rows: list[list[Any]] = []
-    for c, name in enumerate(run.classes):
+    missed = counts.sum(axis=1) - np.diag(counts)
+    for c in np.sort(np.argsort(-missed, kind="stable")[:LONGEST]):
+        name = run.classes[c]
         n, right, said = int(counts[c].sum()), int(counts[c, c]), int(counts[:, c].sum())
         low, high = accuracy_interval(n - right, n) if n else (0.0, 1.0)
         others = np.where(np.arange(len(run.classes)) == c, 0, counts[c])
@@ -73,7 +77,9 @@ def classes_table(system: System) -> Safe:
         h("th", h("button", n, type="button") if kind else n, scope="col", data_sort=kind)
         for n, kind in zip(names, kinds)
     ]
-    return table(f"Classes of {system.name}", header, rows, class_="sortable")
+    left = len(run.classes) - len(rows)
+    more = f", without the {left} that have the fewest errors" if left else ""
+    return table(f"Classes of {system.name}{more}", header, rows, class_="sortable")
 
 
 def _value(shown: object, value: float | None) -> Safe:

@@ -16,6 +16,7 @@ __all__ = ["PROJECTIONS", "maps"]
 
 PROJECTIONS = ("pca", "umap")
 MARKERS = "os^D"
+MOST_KEYS = 40
 
 
 def maps(cards: Cards, most: int, projection: str, name: str) -> Safe:
@@ -67,14 +68,16 @@ def _map(cards: Cards, store: Any, set_name: str, most: int, projection: str, na
         h("li", h("button", h("i", style=f"--c:var(--c{c % chart.COLOURS})",
           class_=f"dot{(c // chart.COLOURS) % len(MARKERS)}"), run.classes[c], type="button",
           aria_pressed="true", data_class=int(c)))
-        for c in classes
+        for c in classes[:MOST_KEYS]
     ]  # fmt: skip
     count = (
         f"{len(which):,} of {len(there):,} rows"
         if len(which) < len(there)
         else f"{len(which):,} rows"
     )
-    says = f"{count}. {axes_say}"
+    unnamed = len(classes) - len(keys)
+    more = f" {unnamed} more classes are on the map, without a button." if unnamed else ""
+    says = f"{count}. {axes_say}{more}"
     picture = chart.svg(draw, name, (6.4, 4.6))
     return h(
         "figure",

@@ -18,7 +18,7 @@ from headstock.heads.page.runs import Run, System, read_runs
 from headstock.heads.page.settings import provenance
 from headstock.heads.page.source import Source, sources_of
 from headstock.heads.tables import write_text
-from headstock.store.errors import OptionError
+from headstock.store.errors import OptionError, one_line
 
 __all__ = ["Written", "write_report"]
 
@@ -179,7 +179,8 @@ def _page(
         h("style", Safe(style)),
     )
     switch = h("button", "Light or dark", type="button", id="theme")
-    media = {"items": shelf.items, "pictures": shelf.pictures, "sounds": shelf.sounds}
+    seen = [[one_line(id, 400), one_line(label, 400)] for id, label in shelf.items]
+    media = {"items": seen, "pictures": shelf.pictures, "sounds": shelf.sounds}
     links = [h("li", h("a", name, href=f"#{key}")) for key, name, _ in sections]
     body = h(
         "body",

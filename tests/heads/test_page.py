@@ -238,6 +238,37 @@ def test_broken_absent_and_outside_files_cost_themselves_only(tmp_path):
     assert "cannot be shown: no such file" in source
 
 
+def test_many_classes_are_cut_and_said(tmp_path):
+    run = make_run(tmp_path / "a", [f"class {c}" for c in range(130)], 130)
+    write_report([run], tmp_path / "page.html")
+    words = " ".join(Page((tmp_path / "page.html").read_text()).said)
+    assert "The 24 of 130 classes with the most errors" in words
+    assert "without the 30 that have the fewest errors" in words
+    assert "89 more classes are on the map" in words  # the last row failed
+
+
+def test_copies_across_the_test_split_are_shown(tmp_path):
+    run = make_run(tmp_path / "a", ["cat", "dog"])
+    with np.load(run / "oof.npz") as held:
+        arrays = {name: held[name] for name in held.files}
+    every, test = np.ones(40, dtype=bool), np.arange(40) == 1  # row 1 has the bytes of row 0
+    for name, rows in {"oof.npz": every & ~test, "test.npz": test}.items():
+        cut = {k: v if k == "classes" else v[rows] for k, v in arrays.items()}
+        np.savez(run / name, **cut)
+    write_report([run], tmp_path / "page.html")
+    words = " ".join(Page((tmp_path / "page.html").read_text()).said)
+    assert "test split" in words
+    assert "different labels" in words
+
+
+@pytest.mark.slow
+def test_umap_draws_the_map(tmp_path):
+    pytest.importorskip("umap", reason="an extra: pip install 'headstock[umap]'")
+    run = make_run(tmp_path / "a", ["cat", "dog"])
+    write_report([run], tmp_path / "page.html", projection="umap")
+    assert "Neighbours by UMAP" in (tmp_path / "page.html").read_text()
+
+
 def test_without_its_store_a_run_is_still_reported(tmp_path):
     run = make_run(tmp_path / "a", ["cat", "dog"])
     (tmp_path / "a/features.h5").unlink(missing_ok=True)

@@ -141,6 +141,15 @@ def test_hostile_names_run_nothing(browser, made, tmp_path):
     assert browser.console() == []
     assert browser.run("return document.querySelectorAll('[onerror], [onmouseover]').length") == 0
     assert "<script>alert(1)</script>" in browser.run("return document.body.textContent")
+    shown = browser.run(
+        "const m = document.querySelector('.map'), out = [];"
+        "for (let i = 0; i < 45; i++) {"
+        "m.dispatchEvent(new KeyboardEvent('keydown', {key: 'ArrowRight'}));"
+        "out.push(document.getElementById('hover').textContent) } return out"
+    )
+    assert any("\\u202egnp.exe" in words for words in shown)
+    assert not [words for words in shown if "\u202e" in words or "\x1b" in words]
+    assert browser.console() == []
 
 
 def test_sorts_both_ways_and_says_so(browser, page):
