@@ -176,7 +176,7 @@ class Plan:
                 data = np.ascontiguousarray(arrays[path], dtype=region.dtype)
                 if data.shape != region.shape:
                     raise AssertionError(f"{path}: {data.shape} is not {region.shape}")
-                raw = memoryview(data.reshape(-1).view(np.uint8)) if data.nbytes else b""
+                raw = data.reshape(-1).view(np.uint8).data if data.nbytes else b""
                 out[region.offset : region.end] = raw
                 crcs[path] = 0 if path in self.row_checked else zlib.crc32(raw)
         for start, raw in self.skeleton(crcs):
@@ -216,6 +216,6 @@ def row_crcs(ids: np.ndarray, digests: np.ndarray, x: np.ndarray) -> np.ndarray:
     crc32, width = zlib.crc32, x.shape[1] * x.dtype.itemsize
     digest = np.ascontiguousarray(digests).tobytes()
     heads = [crc32(i + digest[32 * k : 32 * k + 32]) for k, i in enumerate(ids.tolist())]
-    raw = memoryview(np.ascontiguousarray(x).reshape(-1).view(np.uint8))
+    raw = np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
     crcs = [crc32(raw[k * width : (k + 1) * width], head) for k, head in enumerate(heads)]
     return np.array(crcs, dtype="<u4")
