@@ -62,13 +62,13 @@ class Cards:
         return h("span", f"Sound {why}", class_="lacking") if why else None
 
 
-def shelf_of_cards(title: str, about: str, cards: Sequence[Safe], of: int) -> Safe:
+def shelf_of_cards(title: str, about: str, cards: Sequence[Safe], of: int, tag: str = "h4") -> Safe:
     """A titled gallery; ``of`` is how many rows there are, shown or not."""
     if not cards:
-        return joined(h("h4", title), h("p", "None.", class_="says"))
+        return joined(h(tag, title), h("p", "None.", class_="says"))
     count = f" ({len(cards)} of {of:,})" if of > len(cards) else f" ({of:,})"
     return joined(
-        h("h4", title, count), h("p", about, class_="says"), h("ul", *cards, class_="cards")
+        h(tag, title, count), h("p", about, class_="says"), h("ul", *cards, class_="cards")
     )
 
 
@@ -219,4 +219,4 @@ def failures(cards: Cards, most: int) -> Safe:
         cards.card(e.id, cards.source.label(e.id), h("strong", f"{e.set}: {e.code}"), e.line)
         for e in errors[:most]
     ]
-    return shelf_of_cards("Failed rows", "No vector, so in no score.", made, len(errors))
+    return shelf_of_cards("No vector, so in no score", "", made, len(errors), tag="h3")
