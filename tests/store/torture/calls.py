@@ -6,6 +6,7 @@ see it whole; the preloaded shim of ``shim.c`` counts the same calls below Pytho
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -57,10 +58,25 @@ def watched(hook: Hook, under: str, looks: bool = False) -> Iterator[None]:
         store_file.__dict__.pop("open", None)
 
 
+@contextmanager
+def no_links() -> Iterator[None]:
+    """A file system without hard links."""
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    real = REAL["link"]
+    os.link = REAL["link"] = refuse  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        os.link = REAL["link"] = real
+
+
 def _below(name: str, args: tuple, under: str) -> bool:
     if name == "open" and not args[1] & os.O_CREAT:
         return False
     target = args[0]
     if isinstance(target, int):
-        target = REAL["open"] and os.readlink(f"/proc/self/fd/{target}")
+        target = os.readlink(f"/proc/self/fd/{target}")
     return os.fspath(target).startswith(under)

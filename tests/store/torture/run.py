@@ -20,6 +20,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent))
 
 import below
+import calls
 import crowd
 import cuts
 import faults
@@ -43,8 +44,15 @@ def every(share: float, least: int) -> int:
     return min(least, round(1 / max(share, 1e-9)))
 
 
+def unlinked(folder: Path, one_in: int, seed: int) -> dict[str, Any]:
+    """The kills again, where names cannot be linked."""
+    with calls.no_links():
+        return kills.run(folder, one_in, seed)
+
+
 PARTS: dict[str, Part] = {
     "kills": lambda folder, seed, share: kills.run(folder, every(share, 40), seed),
+    "no-links": lambda folder, seed, share: unlinked(folder, every(share, 80), seed),
     "below": lambda folder, seed, share: below.run(folder, some(200, share, 4), seed),
     "cuts": lambda folder, seed, share: cuts.run(
         folder, some(2000, share, 30), some(500, share, 30), seed
