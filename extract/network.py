@@ -25,6 +25,7 @@ __all__ = ["Network", "NetworkEncoder", "pick_device"]
 
 PRECISIONS = {"fp32": None, "bf16": torch.bfloat16, "fp16": torch.float16}
 TILE = 8
+THREADS = torch.get_num_threads()  # as the user set it; pool threads change torch's own answer
 
 
 @dataclass
@@ -108,6 +109,7 @@ class NetworkEncoder:
         compile: bool = False,
         channels_last: bool = True,
         decode: str = "full",
+        threads: int | None = None,
     ) -> None:
         if decode not in ("full", "fast"):
             raise OptionError("decode", f"{decode!r} is not known", "full or fast")
@@ -124,10 +126,11 @@ class NetworkEncoder:
         self._forward: Callable[[Tensor], Tensor] = self._module
         if compile:
             self._forward = torch.compile(self._module)
-        cuda, cpu = self.device.type == "cuda", self.device.type == "cpu"
+        self._cuda = cuda = self.device.type == "cuda"
+        cpu = self.device.type == "cpu"
         if cuda:  # fp32 is to mean fp32; TF32 changes the fourth digit
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
-        self.threads = torch.get_num_threads() if cpu and not compile else 1
+        self.threads = (threads or THREADS) if cpu and not compile else 1
         alone = (torch.set_num_threads, (1,)) if self.threads > 1 else (None, ())
         self._pool = ThreadPoolExecutor(self.threads, "headstock-model", *alone)
         self.batch_size = 256 if cuda else max(32, 2 * TILE * self.threads)
@@ -187,8 +190,7 @@ class NetworkEncoder:
 
     def device_memory(self) -> int:
         """Peak bytes on the accelerator so far; 0 on the CPU."""
-        cuda = self.device.type == "cuda"
-        return torch.cuda.max_memory_allocated(self.device) if cuda else 0
+        return torch.cuda.max_memory_allocated(self.device) if self._cuda else 0
 
     def encode(self, items: Sequence[np.ndarray]) -> np.ndarray:
         """(b, d) float32 from b pictures (h, w, 3) uint8."""
@@ -199,7 +201,7 @@ class NetworkEncoder:
         pixels = torch.from_numpy(np.stack(items)).permute(0, 3, 1, 2)  # channels last already
         size = min(self.tile or len(pixels), self._most or sys.maxsize)
         tiles = [self._filled(part, size) for part in pixels.split(size)]
-        if self.device.type == "cuda":
+        if self._cuda:
             return [len(items), *map(self._fly, tiles)]
         return [len(items), *(self._pool.submit(self._timed, tile) for tile in tiles)]
 
@@ -247,7 +249,7 @@ class NetworkEncoder:
                 if len(pixels) == 1 or not _out_of_memory(error):
                     raise
             self._most = max(len(pixels) // 2, 1)
-            if self.device.type == "cuda":
+            if self._cuda:
                 torch.cuda.empty_cache()
         half = len(pixels) // 2
         return torch.cat([self._spared(pixels[:half]), self._spared(pixels[half:])])

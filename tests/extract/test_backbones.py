@@ -1,6 +1,8 @@
 """Names to encoders: both libraries, files and JSON, and vectors equal to a plain forward pass."""
 
 import json
+import re
+import sys
 
 import numpy as np
 import pytest
@@ -288,6 +290,108 @@ def test_the_cache_is_enough(monkeypatch, no_network, tmp_path):
     encoder = image_encoder("torchvision:mobilenet_v3_small", offline=True)
     assert encoder.dim == 1024
     assert no_network == []
+
+
+class Library:
+    """Stands in for timm's own loader: nothing in the cache, then what is told."""
+
+    def __init__(self, monkeypatch, then):
+        self.asked, self.then = [], then
+        monkeypatch.setattr("headstock.extract.timm._create", self.create)
+        monkeypatch.setattr(hub, "require", lambda *_: None)
+
+    def create(self, name, args, pretrained):
+        import huggingface_hub.constants
+
+        offline = huggingface_hub.constants.HF_HUB_OFFLINE
+        self.asked.append((name, pretrained, offline))
+        if offline:
+            raise OSError("not in the cache")
+        if isinstance(self.then, Exception):
+            raise self.then
+        return timm.create_model(name.partition(".")[0], pretrained=False, num_classes=0)
+
+
+def test_what_is_not_in_the_cache_comes_through_the_librarys_own_loader(monkeypatch):
+    library = Library(monkeypatch, then=None)
+    encoder = image_encoder("timm:test_resnet.r160_in1k")
+    name = "test_resnet.r160_in1k"
+    assert library.asked == [(name, True, True), (name, True, False)]
+    assert encoder.provenance()["source"] == "timm/test_resnet.r160_in1k"
+    assert encoder.provenance()["weights"] is None
+
+
+@pytest.mark.parametrize(
+    ("then", "kind"),
+    [(OSError("cut off"), WeightsError), (TypeError("no such argument"), OptionError)],
+)
+def test_what_the_librarys_loader_says_is_one_line(monkeypatch, then, kind):
+    Library(monkeypatch, then)
+    with pytest.raises(kind, match=str(then)):
+        image_encoder("timm:test_resnet.r160_in1k")
+
+
+def test_weights_at_a_plain_address(monkeypatch, no_network):
+    from timm.models import PretrainedCfg
+
+    cfg = PretrainedCfg(url="https://example.org/w.pth", architecture="test_resnet")
+    monkeypatch.setattr(timm, "get_pretrained_cfg", lambda name: cfg)
+    with pytest.raises(WeightsError, match=r"example.org is out of reach"):
+        image_encoder("timm:test_resnet")
+    assert no_network == ["https://example.org/w.pth"]
+
+
+def test_a_server_that_says_no_is_there(monkeypatch):
+    import urllib.error
+
+    def refuse(request, timeout):
+        raise urllib.error.HTTPError(request.full_url, 403, "no", None, None)
+
+    monkeypatch.setattr("urllib.request.urlopen", refuse)
+    hub.require("timm:x", "https://example.org/x", offline=False)
+
+
+def test_published_files_with_older_names_are_translated(monkeypatch, tmp_path):
+    torch.manual_seed(0)
+    state = timm.create_model("test_resnet").state_dict()
+    torch.save({f"old.{k}": v for k, v in state.items()}, tmp_path / "w.pt")
+    with pytest.raises(WeightsError, match="missing"):
+        image_encoder("timm:test_resnet", weights=tmp_path / "w.pt")
+    family = sys.modules[timm.models.model_entrypoint("test_resnet").__module__]
+
+    def translate(given, model):
+        return {k.removeprefix("old."): v for k, v in given.items()}
+
+    monkeypatch.setattr(family, "checkpoint_filter_fn", translate, raising=False)
+    assert image_encoder("timm:test_resnet", weights=tmp_path / "w.pt").dim > 0
+
+    def confused(given, model):
+        raise KeyError("stem")
+
+    monkeypatch.setattr(family, "checkpoint_filter_fn", confused, raising=False)
+    with pytest.raises(WeightsError, match="missing"):
+        image_encoder("timm:test_resnet", weights=tmp_path / "w.pt")
+
+
+def test_published_densenet_names_are_translated(tmp_path):
+    torch.manual_seed(0)
+    state = torchvision.models.densenet121(weights=None).state_dict()
+    old = {
+        re.sub(r"(denselayer\d+\.(?:norm|conv))([12])", r"\1.\2", k): v for k, v in state.items()
+    }
+    assert old.keys() != state.keys()
+    torch.save(old, tmp_path / "w.pt")
+    assert image_encoder("torchvision:densenet121", weights=tmp_path / "w.pt").dim == 1024
+
+
+def test_torchvision_arguments_without_meaning(monkeypatch):
+    with pytest.raises(OptionError, match="cannot be built"):
+        image_encoder("torchvision:mnasnet0_5", untrained_seed=0, model_args={"colour": 1})
+    monkeypatch.setattr(hub, "cached_url", lambda url: True)
+    monkeypatch.setattr(torch.hub, "get_dir", lambda: "/nonexistent")
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: (_ for _ in ()).throw(OSError()))
+    with pytest.raises(WeightsError, match="did not load"):
+        image_encoder("torchvision:mnasnet0_5")
 
 
 def test_models_without_published_weights(no_network):

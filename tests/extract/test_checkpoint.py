@@ -120,7 +120,7 @@ def test_code_in_a_file_is_refused_and_not_run(tmp_path, capsys):
     torch.save({"state_dict": Payload()}, tmp_path / "w.pt")
     with pytest.raises(WeightsError, match="nothing of it was run"):
         read_state_dict(tmp_path / "w.pt")
-    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Payload()))
+    (tmp_path / "raw.pt").write_bytes(pickle.dumps(Payload(), protocol=2))
     with pytest.raises(WeightsError):
         read_state_dict(tmp_path / "raw.pt")
     assert "ran" not in capsys.readouterr().out

@@ -202,6 +202,22 @@ def test_absurd_aspect_is_refused():
     assert decode_image(saved(Image.new("L", (3, 3 * MAX_ASPECT)), "PNG")).size == (3, 600)
 
 
+def test_pictures_that_do_not_fit_in_memory(monkeypatch, picture):
+    def full(self):
+        raise MemoryError
+
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", full)
+    assert code_of(saved(picture, "PNG")) == "out-of-memory"
+
+
+def test_exif_that_cannot_be_parsed_counts_as_none(monkeypatch, picture):
+    def broken(image):
+        raise struct.error("unpack")
+
+    monkeypatch.setattr("PIL.ImageOps.exif_transpose", broken)
+    assert np.array_equal(pixels(saved(picture, "PNG")), np.asarray(picture))
+
+
 def test_random_damage_gives_a_picture_or_an_item_error(picture):
     rng = np.random.default_rng(7)
     for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM"):

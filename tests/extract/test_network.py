@@ -72,17 +72,65 @@ def test_bits_do_not_depend_on_the_batch_or_the_place_in_it(name):
 
 
 def test_bits_do_not_depend_on_the_number_of_threads():
-    encoder = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
+    made = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
     images = pictures(19, 160)
-    many = encoder.encode(images)
+    vectors = [
+        NetworkEncoder("n", made.network, "cpu", threads=threads).encode(images)
+        for threads in (1, 2, 5)
+    ]
+    assert np.array_equal(vectors[0], vectors[1])
+    assert np.array_equal(vectors[0], vectors[2])
+
+
+def test_the_threads_of_one_encoder_do_not_slow_the_next():
     before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        one = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
-        assert one.threads == 1
-        assert np.array_equal(one.encode(images), many)
-    finally:
-        torch.set_num_threads(before)
+    first, _ = small(threads=3)
+    first.encode(pictures(40))
+    assert torch.get_num_threads() == before
+    assert small()[0].threads == small()[0].threads
+
+
+class Event:
+    """A CUDA event as far as the encoder uses one."""
+
+    order: list[str] = []  # noqa: RUF012
+
+    def __init__(self, enable_timing):
+        assert enable_timing
+
+    def record(self):
+        self.order.append("record")
+
+    def synchronize(self):
+        self.order.append("synchronize")
+
+    def elapsed_time(self, other):
+        return 250.0
+
+
+def test_the_path_of_cuda_pins_flies_and_lands(monkeypatch):
+    """Everything that runs on CUDA, with the device's own parts stood in for."""
+    real = torch.empty
+    monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
+    monkeypatch.setattr(torch, "empty", lambda shape, dtype, pin_memory: real(shape, dtype=dtype))
+    emptied = []
+    monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
+    monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
+    expected, _ = small()
+    encoder, _ = small(most=6)
+    encoder._cuda, encoder.tile = True, None
+    images = pictures(10)
+    Event.order.clear()
+    flights = [encoder.start(images), encoder.start(images[:3])]
+    assert "synchronize" not in Event.order
+    assert np.allclose(encoder.finish(flights[0]), expected.encode(images), atol=1e-6)
+    assert np.allclose(encoder.finish(flights[1]), expected.encode(images[:3]), atol=1e-6)
+    assert Event.order.count("synchronize") == 2
+    assert encoder.model_seconds == 0.5
+    assert emptied == [1]
+    assert encoder.device_memory() == 7
+    encoder.abandon(encoder.start(images[:2]))
 
 
 def test_a_real_network_gives_the_same_bytes_after_interruptions(tmp_path, shared_data):
