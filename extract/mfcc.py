@@ -17,7 +17,6 @@ from typing import Any
 
 import numpy as np
 import scipy.fft
-import scipy.signal
 
 from headstock.extract.audio import MAX_SECONDS, RULES, mono_blocks
 from headstock.store.errors import ItemError, OptionError
@@ -168,12 +167,21 @@ def _and_then(blocks: Iterable[np.ndarray], last: np.ndarray) -> Iterator[np.nda
 @functools.cache
 def _window(name: str, length: int, n_fft: int) -> np.ndarray:
     """(n_fft,) float32: the analysis window, centred in zeros."""
-    try:
-        window = scipy.signal.get_window(name, length, fftbins=True)
-    except ValueError as error:
-        raise OptionError("mfcc window", f"{name!r} is not known", "hann, hamming ...") from error
+    if name == "hann":
+        window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    else:
+        window = _scipy_window(name, length)
     left = (n_fft - length) // 2
     return np.pad(window, (left, n_fft - length - left)).astype(np.float32)
+
+
+def _scipy_window(name: str, length: int) -> np.ndarray:
+    from scipy.signal import get_window  # most of a second to import, in every worker
+
+    try:
+        return get_window(name, length, fftbins=True)
+    except ValueError as error:
+        raise OptionError("mfcc window", f"{name!r} is not known", "hann, hamming ...") from error
 
 
 @functools.cache
