@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 from scipy.special import expit, log_softmax, softmax
 
 __all__ = ["couple", "held_out_scores", "platt", "softmax", "temperature"]
@@ -34,6 +33,8 @@ def temperature(scores: np.ndarray, codes: np.ndarray) -> float:
     multiplier stays finite on rows without an error. Rows with a score that is not finite (a class
     absent from their training part) are left out; with none left the multiplier is 1.
     """
+    from scipy.optimize import minimize_scalar
+
     good = np.isfinite(scores).all(axis=1)
     scores, codes = scores[good], codes[good]
     n, k = scores.shape

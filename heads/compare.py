@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy.stats import binom
+from scipy.special import bdtr
 
 __all__ = ["against_best", "compare", "group_interval", "mcnemar"]
 
@@ -18,7 +18,7 @@ def mcnemar(only_a: int, only_b: int) -> float:
     """Exact two-sided p-value (McNemar 1947, binomial form) that the rows on which one system alone
     is right fall to either side by chance."""
     n, low = only_a + only_b, min(only_a, only_b)
-    return float(min(1.0, 2 * binom.cdf(low, n, 0.5))) if n else 1.0
+    return float(min(1.0, 2 * bdtr(low, n, 0.5))) if n else 1.0
 
 
 def compare(

@@ -47,6 +47,8 @@ class Answer:
     seconds: float
     how: str
     notes: list[str] = field(default_factory=list)
+    chosen: list[dict[str, Any]] = field(default_factory=list)
+    """What a tuned head chose: in each fold, in order, then in the refit, if there is one."""
 
 
 def fit_head(
@@ -129,7 +131,7 @@ def cross_fit(
     jobs: list[tuple[int, int]] = [] if fresh is None else [(0, -1)]
     jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
 
-    def fit(job: tuple[int, int]) -> np.ndarray:
+    def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any]:
         repeat, fold = job
         codes_of = plan.codes[repeat]
         train = np.flatnonzero(codes_of != fold)
@@ -137,20 +139,23 @@ def cross_fit(
         fit_head(head, name, X[train], codes[train], codes_of[train], spans)
         asked = X[codes_of == fold] if fold >= 0 else fresh
         assert asked is not None
-        return full_proba(head, name, asked, k)
+        return full_proba(head, name, asked, k), getattr(head, "chosen_", None)
 
+    picked: dict[tuple[int, int], Any] = {}
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         beside = bool(getattr(make_head(name, seed, options), "parallel", False))
         with one_thread_each(beside), ThreadPoolExecutor(threads() if beside else 1) as pool:
-            for (repeat, fold), said in zip(jobs, pool.map(fit, jobs)):
+            for (repeat, fold), (said, choice) in zip(jobs, pool.map(fit, jobs)):
+                picked[repeat, fold] = choice
                 if fold < 0:
                     test = said
                 else:
                     proba[repeat, plan.codes[repeat] == fold] = said
                 step()
+    chosen = [picked[job] for job in sorted(jobs, key=lambda j: (j[1] < 0, j)) if picked[job]]
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
-    return Answer(proba, test, time.perf_counter() - start, "fold by fold", notes)
+    return Answer(proba, test, time.perf_counter() - start, "fold by fold", notes, chosen)
 
 
 def answer_all(

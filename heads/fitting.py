@@ -15,6 +15,7 @@ from headstock.heads.head import make_head
 from headstock.heads.hygiene import clean, find_duplicates
 from headstock.heads.leaderboard import DEFAULT_HEADS, plan_for
 from headstock.heads.rows import Rows, parts_of, read_rows
+from headstock.heads.tuning import with_grids
 from headstock.store.errors import OptionError
 
 __all__ = ["fit", "fit_rows"]
@@ -33,6 +34,7 @@ def fit(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
     dedupe: str = "group",
+    tune: Sequence[str] = (),
 ) -> Bundle:
     """Fit on a store's labelled rows outside the test split.
 
@@ -45,6 +47,7 @@ def fit(
     rows, _, account = read_rows(store, [on], group=group, missing=missing)
     rows, account["dropped"] = clean(rows, None, find_duplicates(rows), dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
+    options = with_grids(tune, options or {})
     bundle = fit_rows(rows, plan, head, on, fusion, heads, seed=seed, options=options)
     for name in account["sets"]:
         feature_set = store.feature_set(name)
@@ -85,7 +88,7 @@ def fit_rows(
         raise OptionError(
             "options", f"{', '.join(unused)} is not among the heads", "name it as a head"
         )
-    k, members, held_out = len(rows.classes), [], []
+    k, members, held_out, chosen = len(rows.classes), [], [], []
     for name, place in pairs:
         X, spans = rows.matrix(place)
         if late:
@@ -95,6 +98,7 @@ def fit_rows(
             held_out.append(answer.proba[0])
         fresh = make_head(name, seed, options.get(name))
         fitted = fit_head(fresh, name, X, rows.codes, plan.codes[0], spans)
+        chosen.append(getattr(fitted, "chosen_", None))
         members.append(Member(name, place, fitted))
     joined = None
     if late:
@@ -108,6 +112,7 @@ def fit_rows(
         "fusion": fusion,
         "seed": seed,
         "options": {h: dict(o) for h, o in options.items()},
+        "chosen": chosen,
     }
     widths = {name: rows.X[name].shape[1] for name in sets}
     return Bundle(members, joined, rows.classes.astype(object), {}, widths, {}, settings)

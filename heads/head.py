@@ -9,10 +9,11 @@ import inspect
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from headstock.heads.tuning import Tuned, grid_points
 from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
@@ -123,7 +124,8 @@ def head_options(name: str) -> dict[str, Any]:
 
 
 def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Head:
-    """A fresh, unfitted head. Option values may be text, as a command line gives them.
+    """A fresh, unfitted head. Option values may be text, as a command line gives them; a list of
+    values means that the best of them is chosen inside the training rows (see ``tuning``).
 
     Raises OptionError that names the options that exist.
     """
@@ -138,8 +140,12 @@ def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None
             f"unknown option {', '.join(map(str, unknown))}",
             f"it has {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}",
         )
+    points = grid_points(options)
+    if len(points) > 1:
+        tuned = Tuned(lambda point: make_head(name, seed, point), points)
+        return cast(Head, tuned)
     try:
-        head = function(seed, **options)
+        head = function(seed, **points[0])
     except (TypeError, ValueError) as error:
         raise OptionError(f"head {name}", error, "check its options") from error
     if not (

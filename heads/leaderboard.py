@@ -21,6 +21,7 @@ from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, labe
 from headstock.heads.metrics import score
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.heads.shared import Shared
+from headstock.heads.tuning import with_grids
 from headstock.store.errors import OptionError
 
 __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "plan_for"]
@@ -62,6 +63,7 @@ def evaluate(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
     dedupe: str = "group",
+    tune: Sequence[str] = (),
     doubts: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
@@ -73,10 +75,13 @@ def evaluate(
     called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
     vector, or ``exclude`` them. dedupe: what becomes of rows with the same bytes or nearly the same
     vector: ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does nothing; they are
-    reported always. doubts: rank doubtful labels (needs cleanlab). Rows of split ``test`` are
-    scored once, apart, by the refit on all other labelled rows.
+    reported always. tune: heads whose options are chosen inside the folds, among the values given
+    as lists in ``options`` or else the default ones (``tuning.GRIDS``). doubts: rank doubtful
+    labels (needs cleanlab). Rows of split ``test`` are scored once, apart, by the refit on all
+    other labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
+    options = with_grids(tune, options or {})
     found_rows, test, account = read_rows(store, names, group=group, missing=missing)
     found = find_duplicates(found_rows, test)
     rows, dropped = clean(found_rows, test, found, dedupe)
@@ -218,6 +223,8 @@ def evaluate_rows(
         }
         line.update(score(answer.proba, rows.codes))
         line.update(seconds=round(answer.seconds, 4), how=answer.how)
+        if answer.chosen:
+            line["chosen"] = answer.chosen
         if answer.notes:
             line["notes"] = answer.notes
         if system.members:

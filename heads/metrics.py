@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 __all__ = ["accuracy_interval", "confusion", "log_loss", "score"]
 
@@ -19,8 +19,8 @@ def accuracy_interval(errors: float, n: int, level: float = 0.95) -> tuple[float
     A mean count over repeats need not be whole; the beta quantiles take it as it is.
     """
     tail, right = (1 - level) / 2, n - errors
-    low = float(beta.ppf(tail, right, errors + 1)) if right > 0 else 0.0
-    high = float(beta.ppf(1 - tail, right + 1, errors)) if errors > 0 else 1.0
+    low = float(betaincinv(right, errors + 1, tail)) if right > 0 else 0.0
+    high = float(betaincinv(right + 1, errors, 1 - tail)) if errors > 0 else 1.0
     return low, high
 
 

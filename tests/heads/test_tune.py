@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from headstock.heads import Bundle, evaluate, fit, make_head
+from headstock.heads.head import HEADS, head_options
+from headstock.heads.tuning import GRIDS, grid_points, with_grids
+from headstock.store.errors import OptionError
+
+
+def test_grids_name_options_that_exist() -> None:
+    assert set(GRIDS) == set(HEADS)
+    for name, grid in GRIDS.items():
+        assert set(grid) <= set(head_options(name))
+
+
+def test_points_are_all_combinations() -> None:
+    points = grid_points({"depth": [2, 4], "min_split": [2, 5, 9], "min_leaf": 3})
+    assert len(points) == 6
+    assert points[0] == {"depth": 2, "min_split": 2, "min_leaf": 3}
+    assert grid_points({}) == [{}]
+    assert with_grids(("tree",), {"tree": {"depth": 3}})["tree"]["depth"] == 3
+
+
+def noisy(n: int = 150) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 3
+    X = rng.normal(size=(n, 40)).astype(np.float32)
+    X[np.arange(n), y] += 1.5
+    return X, y
+
+
+def test_the_best_held_out_value_is_taken() -> None:
+    X, y = noisy()
+    head = make_head("knn", 0, {"neighbours": "[1, 25]"})
+    head.fit(X, y)
+    assert head.chosen_ == {"neighbours": 25}  # type: ignore[attr-defined]
+    plain = make_head("knn", 0, {"neighbours": 25})
+    plain.fit(X, y)
+    np.testing.assert_array_equal(head.predict_proba(X), plain.predict_proba(X))
+
+
+def test_a_wrong_value_in_a_grid_costs_no_fit() -> None:
+    with pytest.raises(OptionError, match="below 1"):
+        make_head("knn", 0, {"neighbours": [5, 0]})
+    with pytest.raises(OptionError, match="unknown option"):
+        make_head("knn", 0, {"k": [5, 7]})
+
+
+def test_the_search_of_depth_by_split_inside_the_folds(store) -> None:
+    grid = {"tree": {"depth": [1, 6], "min_split": [2, 40]}}
+    result = evaluate(store, ("tree", "knn"), on=("image",), fusions=(), options=grid, folds=3)
+    row = next(r for r in result.leaderboard if r["head"] == "tree")
+    assert len(row["chosen"]) == 3
+    assert all(set(c) == {"depth", "min_split"} for c in row["chosen"])
+    tuned = evaluate(store, ("ridge",), on=("audio",), fusions=(), tune=("ridge",), folds=3)
+    assert tuned.settings["options"]["ridge"] == {"alpha": GRIDS["ridge"]["alpha"]}
+
+
+def test_a_tuned_head_is_saved_as_what_it_chose(store, tmp_path) -> None:
+    bundle = fit(store, "logistic", "image", options={"logistic": {"C": [0.001, 0.1]}})
+    assert bundle.settings["chosen"][0]["C"] in (0.001, 0.1)
+    bundle.save(tmp_path / "m")
+    again = Bundle.load(tmp_path / "m").predict(store).proba
+    np.testing.assert_array_equal(again, bundle.predict(store).proba)
