@@ -48,7 +48,7 @@ class Claims:
         self._thread.join()
         for block in list(self._held):
             self.release(block)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # a temp that stays is swept by the next who opens the store
             self._probe.unlink()
 
     def path(self, block: int) -> Path:
@@ -79,7 +79,7 @@ class Claims:
 
     def release(self, block: int) -> None:
         self._held.discard(block)
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # a claim that stays is free as soon as this process is gone
             self.path(block).unlink()
 
     def _dead(self, path: Path) -> bool:

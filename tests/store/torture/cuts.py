@@ -76,12 +76,15 @@ class Disk:
         """Make the call and log it when it succeeded."""
         target = args[0]
         inode = os.fstat(target).st_ino if isinstance(target, int) else None
+        at = args[2] if name == "pwrite" else None
+        if name == "write":
+            at = os.lseek(target, 0, os.SEEK_CUR)
         result = real(*args)
         if name == "open":
             self.events.append(("name", str(target), self._body(os.fstat(result).st_ino)))
         elif name in ("pwrite", "write"):
             data = bytes(args[1])[:result]
-            self.events.append(("data", self.by_inode[inode], args[2], data))
+            self.events.append(("data", self.by_inode[inode], at, data))
         elif name == "ftruncate":
             self.events.append(("data", self.by_inode[inode], args[1], b""))
         elif name == "posix_fallocate":
