@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.fastkernel import bytes_needed, neighbour_answers, rbf_answers
-from headstock.heads.fastlinear import WIDEST, descent, from_gram, linear_answer
+from headstock.heads.fastlinear import WIDEST, descent, from_gram, linear_answer, tuned_answer
 from headstock.heads.folds import FoldPlan
 from headstock.heads.head import Head, make_head
 from headstock.heads.rows import Rows
@@ -172,7 +172,8 @@ def answer_all(
 ) -> dict[str, Answer]:
     """One head's answers on each of ``on``. ``shared`` has one entry for each repeat of the plan;
     ``step`` is told of fits done."""
-    fast = getattr(make_head(name, seed, options), "fast", None)
+    fresh_head = make_head(name, seed, options)
+    fast = getattr(fresh_head, "fast", None)
     why = ""
     if fast is not None:
         why = _why_not(fast, shared[0], on)
@@ -187,6 +188,8 @@ def answer_all(
             )  # fmt: skip
             out[o].how += why
         return out
+    if fast["how"] == "grid":
+        return {o: _tuned(o, shared, fast, partial(step, o), plan) for o in on}
     start = time.perf_counter()
     got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
     seconds = dict.fromkeys(on, 0.0)
@@ -197,7 +200,7 @@ def answer_all(
                 step(o, plan.folds + (one.test is not None))
         seconds = dict.fromkeys(on, (time.perf_counter() - start) / len(on))
     else:
-        calibrate = bool(getattr(make_head(name, seed, options), "calibrate", False))
+        calibrate = bool(getattr(fresh_head, "calibrate", False))
         for o in on:
             start = time.perf_counter()
             for one in shared:
@@ -232,6 +235,24 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
                 f": shared kernels would take {need / 1e9:.0f} GB of the {MEMORY / 1e9:.0f} allowed"
             )
     return ""
+
+
+def _tuned(
+    on: str,
+    shared: Sequence[Shared],
+    fast: Mapping[str, Any],
+    step: Callable[[int], None],
+    plan: FoldPlan,
+) -> Answer:
+    start = time.perf_counter()
+    got = []
+    for one in shared:
+        got.append(tuned_answer(one, on, fast["strengths"], fast["tol"]))
+        step(plan.folds + (one.test is not None))
+    chosen = [{**fast["fixed"], "C": C} for _, _, all_chosen in got for C in all_chosen]
+    seconds = time.perf_counter() - start
+    proba = np.stack([p for p, _, _ in got])
+    return Answer(proba, got[0][1], seconds, "all folds at once", [], chosen)
 
 
 def _kernel_answers(

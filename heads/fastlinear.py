@@ -13,7 +13,7 @@ from headstock.heads.shared import Part, Shared, parts_left_out
 from headstock.heads.solvers import Problems, solve, solve_positive
 from headstock.heads.threads import one_thread_each, threads
 
-__all__ = ["descent", "from_gram", "linear_answer"]
+__all__ = ["descent", "from_gram", "linear_answer", "tuned_answer"]
 
 Scores = Mapping[Part, tuple[np.ndarray, np.ndarray | None]]
 """For each training part, scores of all rows (n, k) and of the test rows (m, k)."""
@@ -79,16 +79,71 @@ def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callabl
             problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, weight, loss)
             theta = solve(problems, tol, _starts(some, ended))
             ended |= dict(zip(some, theta))
-            scores = problems.forward(theta)
-            for b, part in enumerate(some):
-                tested = None
-                if part == () and fresh is not None:
-                    tested = fresh @ (theta[b, :-1] / scale[b][:, None]).astype(np.float32)
-                    tested = tested + (theta[b, -1] - (mean[b] / scale[b]) @ theta[b, :-1])
-                out[part] = scores[:, b], tested
+            out |= _scores(problems, theta, some, fresh)
         return out
 
     return scores_of
+
+
+def tuned_answer(
+    shared: Shared, on: str, strengths: list[float], tol: float
+) -> tuple[np.ndarray, np.ndarray | None, list[float]]:
+    """Logistic regression whose C is chosen inside each training part: out-of-fold probabilities,
+    the refit's of the test rows, and the C of each fold (and of the refit).
+
+    All parts go through the values of C together, each from where it stood at the value before. C
+    is the one whose held-out log-loss is smallest, a part's being that of the parts which leave out
+    one fold more: what ``tuning.Tuned`` does fold by fold.
+    """
+    Z, fresh = shared.matrix(on)
+    full = shared.test is not None
+    asked = parts_left_out(shared.folds, False, full)
+    parts = [p for p in parts_left_out(shared.folds, True, False) if full or len(p) == 2]
+    loss = {part: np.zeros(len(strengths)) for part in asked}
+    order = np.argsort(strengths)
+    for some in (
+        parts[i : i + COLUMNS // shared.k] for i in range(0, len(parts), COLUMNS // shared.k)
+    ):
+        mean, scale = shared.scaling(on, some)
+        masks = np.stack([shared.mask(p) for p in some])
+        theta = None
+        for number in order:
+            C = np.full(len(some), strengths[number])
+            problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, C)
+            theta = solve(problems, tol, theta)
+            scores = problems.forward(theta)
+            for b, part in enumerate(some):
+                for held_out in part:
+                    rows = shared.fold == held_out
+                    there = shared.present(part)
+                    proba = np.zeros((rows.sum(), shared.k))
+                    proba[:, there] = softmax(scores[rows, b][:, there].astype(np.float64), axis=1)
+                    own = proba[np.arange(len(proba)), shared.codes[rows]]
+                    outer = tuple(f for f in part if f != held_out)
+                    if outer in loss:
+                        loss[outer][number] -= np.log(np.clip(own, 1e-7, 1.0)).sum()
+    chosen = [strengths[int(np.argmin(loss[part]))] for part in asked]
+    mean, scale = shared.scaling(on, asked)
+    masks = np.stack([shared.mask(p) for p in asked])
+    problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, np.array(chosen))
+    out = _scores(problems, solve(problems, tol), asked, fresh)
+    proba, test = linear_answer(shared, lambda _: out, False)
+    return proba, test, chosen
+
+
+def _scores(
+    problems: Problems, theta: np.ndarray, parts: list[Part], fresh: np.ndarray | None
+) -> Scores:
+    """Scores of all rows under each part's solution, and of the test rows under that of all."""
+    scores = problems.forward(theta)
+    out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+    for b, part in enumerate(parts):
+        tested = None
+        if part == () and fresh is not None:
+            W = theta[b, :-1] / problems.scale[b][:, None]
+            tested = fresh @ W.astype(np.float32) + (theta[b, -1] - problems.mean[b] @ W)
+        out[part] = scores[:, b], tested
+    return out
 
 
 def _batches(parts: list[Part], size: int) -> Iterator[list[Part]]:

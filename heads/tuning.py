@@ -63,6 +63,18 @@ class Tuned:
         self.head_ = heads[0]
         self.parallel = bool(getattr(self.head_, "parallel", False))
 
+    @property
+    def fast(self) -> dict[str, Any] | None:
+        """For logistic regression tuned over C alone: how all folds are tuned at once."""
+        own = getattr(self.head_, "fast", None) or {}
+        fixed = {k: v for k, v in self.points[0].items() if k != "C"}
+        if own.get("loss") != "softmax" or any(
+            {**p, "C": 0} != {**fixed, "C": 0} for p in self.points
+        ):
+            return None
+        strengths = [float(p["C"]) for p in self.points]
+        return {"how": "grid", "strengths": strengths, "tol": own["tol"], "fixed": fixed}
+
     def fit(
         self,
         X: np.ndarray,

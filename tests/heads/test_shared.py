@@ -116,6 +116,26 @@ def test_a_row_never_meets_its_own_label(name: str) -> None:
         assert np.abs(after[~mine] - before[~mine]).max() > 1e-3
 
 
+def test_tuned_logistic_chooses_the_same_and_says_the_same() -> None:
+    rows, test = wide_rows(240), wide_rows(40, seed=5)
+    plan = make_folds(rows.codes, 4)
+    options = {"C": [1e-4, 3.0, 1e-3, 0.05], "tol": 1e-6}
+    shared = [Shared(rows, plan, 0, test)]
+    for on in ("image", "audio"):
+        fast = answer_all("logistic", (on,), rows, plan, shared, options=options, test=test)[on]
+        X, spans = rows.matrix(on)
+        slow = cross_fit(
+            "logistic", X, spans, rows.codes, 4, plan, options=options, fresh=test.X[on]
+        )
+        assert fast.how == "all folds at once"
+        assert fast.chosen == slow.chosen
+        assert len(fast.chosen) == 5
+        np.testing.assert_allclose(fast.proba, slow.proba, atol=5e-4)
+        assert fast.test is not None
+        assert slow.test is not None
+        np.testing.assert_allclose(fast.test, slow.test, atol=5e-4)
+
+
 def test_a_constant_column_and_a_zero_row() -> None:
     rows = wide_rows(120, k=3)
     rows.X["image"][:, 3] = 5
