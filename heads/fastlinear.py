@@ -101,9 +101,8 @@ def tuned_answer(
     parts = [p for p in parts_left_out(shared.folds, True, False) if full or len(p) == 2]
     loss = {part: np.zeros(len(strengths)) for part in asked}
     order = np.argsort(strengths)
-    for some in (
-        parts[i : i + COLUMNS // shared.k] for i in range(0, len(parts), COLUMNS // shared.k)
-    ):
+    step = max(1, COLUMNS // shared.k)
+    for some in (parts[i : i + step] for i in range(0, len(parts), step)):
         mean, scale = shared.scaling(on, some)
         masks = np.stack([shared.mask(p) for p in some])
         theta = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -21,6 +20,7 @@ from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, labe
 from headstock.heads.metrics import score
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.heads.shared import Shared
+from headstock.heads.systems import System, fused_systems
 from headstock.heads.tuning import with_grids
 from headstock.store.errors import OptionError
 
@@ -28,26 +28,6 @@ __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "pla
 
 DEFAULT_HEADS = ("logistic", "lda", "linear-svm", "rbf-svm", "knn", "lightgbm")
 DEFAULT_FUSIONS = ("mean", "weighted", "stacked")
-
-
-@dataclass(frozen=True)
-class System:
-    """One line of the leaderboard: a head on one or more sets, or a fusion of such."""
-
-    head: str
-    on: str
-    fusion: str | None = None
-    members: tuple[str, ...] = ()
-
-    @property
-    def name(self) -> str:
-        tail = f":{self.fusion}" if self.fusion not in (None, "early") else ""
-        return f"{self.head}@{self.on}{tail}"
-
-    @property
-    def function(self) -> str:
-        """The table's name of the head that is fitted."""
-        return "learned" if self.fusion == "learned" else self.head
 
 
 def evaluate(
@@ -267,30 +247,6 @@ def evaluate_rows(
 
 def _named(step: Callable[[str, int], None], names: Mapping[str, str], on: str, fits: int) -> None:
     step(names[on], fits)
-
-
-def fused_systems(
-    heads: Sequence[str], singles: Sequence[str], fusions: Sequence[str]
-) -> list[System]:
-    """Which systems each late fusion joins, fixed before any score is known: mean, weighted and
-    product join one head's answers across the single sets, stacked all heads' on all single sets
-    (with one set, all heads' on it), gated does both. What a fusion then chooses it chooses anew
-    inside each fold."""
-    out = []
-    together = "+".join(singles)
-    for fusion in fusions:
-        if FUSIONS[fusion] is None:
-            continue
-        if fusion == "gated" and len(heads) * len(singles) > 1 and len(heads) > 1:
-            members = tuple(f"{h}@{s}" for h in heads for s in singles)
-            out.append(System("all", together, fusion, members))
-        if fusion == "stacked":
-            members = tuple(f"{h}@{s}" for h in heads for s in singles)
-            if len(members) > 1:
-                out.append(System("all" if len(heads) > 1 else heads[0], together, fusion, members))
-        elif len(singles) > 1:
-            out += [System(h, together, fusion, tuple(f"{h}@{s}" for s in singles)) for h in heads]
-    return out
 
 
 def _fuse(
