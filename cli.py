@@ -97,6 +97,13 @@ RUN_OPTIONS = options(
     ),
     click.option("--offline", is_flag=True, help="Never ask a model hub."),
     click.option(
+        "--data-root", "data_roots", type=ANY, multiple=True, help="Files may lie here too."
+    ),
+    click.option("--allow-outside", is_flag=True, help="Files may lie anywhere."),
+    click.option(
+        "--item-seconds", default=120.0, show_default=True, help="Time one file may take."
+    ),
+    click.option(
         "--fail-threshold", type=click.FloatRange(0, 1), help="Stop above this share of failures."
     ),
 )
@@ -182,6 +189,13 @@ def demo(output: str) -> None:
 @click.option("--interpolation", help="bilinear, bicubic, nearest, lanczos.")
 @click.option("--untrained", "untrained_seed", type=int, metavar="SEED", help="Random weights.")
 @click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 or fp16.")
+@click.option(
+    "--decode",
+    default="full",
+    show_default=True,
+    help="fast: JPEGs at reduced scale, other recipe.",
+)
+@click.option("--compile", is_flag=True, help="Compile the network (pays on a GPU).")
 @click.option("--limit", type=int, help="Encode at most so many new rows.")
 @click.option("--overwrite", is_flag=True, help="Replace sets made by another recipe.")
 @click.option("--retry-failed", is_flag=True, help="Try rows again that failed before.")
@@ -222,7 +236,14 @@ HEADS = click.option(
     "--head", "heads", multiple=True, metavar="NAME", help="A head of the table, or ./file.py:name."
 )
 SETS = click.option(
-    "--set", "sets", multiple=True, metavar="[HEAD.]K=V", help="Option of a head, such as C=10."
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="[HEAD.]K=V",
+    help="Option of a head: C=10; a list, C=[1,10], is chosen from inside the folds.",
+)
+TUNE = click.option(
+    "--tune", multiple=True, metavar="HEAD", help="Choose this head's options inside the folds."
 )
 MISSING = click.option(
     "--missing", type=click.Choice(["refuse", "exclude"]), default="refuse", show_default=True,
@@ -252,6 +273,7 @@ def head_options(sets: Sequence[str], heads: Sequence[str]) -> dict[str, dict[st
 @click.argument("store", type=FILE)
 @HEADS
 @SETS
+@TUNE
 @click.option("--on", multiple=True, metavar="SETS", help="Feature sets: image, image+audio.")
 @click.option("--fusion", "fusions", multiple=True, metavar="NAME", help="mean, weighted, stacked.")
 @click.option(
@@ -298,6 +320,7 @@ def evaluate(
 @click.argument("store", type=FILE)
 @HEADS
 @SETS
+@TUNE
 @click.option("--on", metavar="SETS", help="Feature sets  [default: all, side by side]")
 @click.option("--fusion", metavar="NAME", help="How to join several systems.")
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
@@ -543,6 +566,24 @@ def import_(source: str, output: str, **flags: Any) -> None:
     from headstock.store.imports import import_features
 
     click.echo(import_features(source, output, **flags).text())
+
+
+@cli.command()
+@click.option("--image", metavar="BACKBONE", help="Backbone to measure  [default: ResNeXt-50]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--seconds", default=20.0, show_default=True, help="How long to measure.")
+@click.option("--items", default=1_000_000, show_default=True, help="Say the hours for so many.")
+@JSON
+def doctor(image: str | None, device: str, seconds: float, items: int, as_json: bool) -> None:
+    """Measure decoding, the model and the disk here, and say which settings to use.
+
+    Example: headstock doctor --items 100000
+    """
+    from headstock.extract.backbones import DEFAULT_IMAGE
+    from headstock.extract.doctor import measure
+
+    checkup = measure(".", image or DEFAULT_IMAGE, device, seconds)
+    click.echo(checkup.to_json() if as_json else checkup.text(items))
 
 
 @cli.command(name="list")

@@ -26,7 +26,8 @@ from headstock.store.errors import BundleError, OptionError
 __all__ = ["columns_of", "extract_like", "extract_manifest"]
 
 _IMAGE_FLAGS = (
-    "weights model_args input_size crop_pct mean std interpolation untrained_seed precision"
+    "weights model_args input_size crop_pct mean std interpolation untrained_seed precision decode "
+    "compile"
 ).split()
 
 
