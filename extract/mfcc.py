@@ -24,7 +24,7 @@ from headstock.store.recipe import Recipe
 
 __all__ = ["MfccEncoder", "MfccLoader", "mel_filters", "mfcc", "windows"]
 
-FRAMES = 512  # frames a block: 4 MB of float32 at n_fft 2048
+FRAMES = 64  # frames a block: 512 kB of float32 at n_fft 2048 stay in the cache
 AMIN = 1e-10
 STATS = ("mean", "std", "min", "max")
 
@@ -108,11 +108,14 @@ def mfcc(blocks: Iterable[np.ndarray], p: MfccLoader) -> np.ndarray:
     """
     window = _window(p.window, p.win_length or p.n_fft, p.n_fft)
     filters = mel_filters(p.rate, p.n_fft, p.n_mels, p.fmin, p.fmax, p.htk, p.mel_norm).T
+    windowed = np.empty((FRAMES, p.n_fft), dtype=np.float32)
     energies = []
     for frames in _frames(blocks, p.n_fft, p.hop_length):
-        spectrum = np.abs(scipy.fft.rfft(frames * window, axis=1))
-        spectrum = np.square(spectrum) if p.power == 2.0 else spectrum**p.power
-        energies.append(spectrum @ filters)
+        t = len(frames)
+        spectrum = scipy.fft.rfft(np.multiply(frames, window, out=windowed[:t]), axis=1)
+        parts = np.square(spectrum.view(np.float32), out=spectrum.view(np.float32))
+        power = parts[:, 0::2] + parts[:, 1::2]  # cheaper than the modulus, which is a root
+        energies.append((power if p.power == 2.0 else power ** (p.power / 2)) @ filters)
     mel = np.concatenate(energies)
     transform = _dct(p.n_mels, p.n_mfcc, p.dct_type, p.norm, p.lifter)
     floor = -np.inf if p.top_db is None else 10 * np.log10(max(mel.max(), AMIN)) - p.top_db
