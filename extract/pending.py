@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstock.extract.reading import Reader, stat_of
+from headstock.extract.reading import Reader
 from headstock.store import FAILED, OK, Items
 
 __all__ = ["Group", "Pending", "pending"]
@@ -58,7 +58,7 @@ def pending(
     """Compare what the store knows of each row with what lies on the disk now.
 
     ``status`` (n,), ``digest`` (n, 32) and ``stat`` (n, 2) as in the store's Progress. A row that
-    is done or failed stands while its file has the size and time it had; failed ones are looked
+    is done or failed stands while its file has the mark it had; failed ones are looked
     at again with ``retry_failed``. At most ``limit`` rows are planned.
     """
     paths = items.paths[modality]
@@ -81,12 +81,12 @@ def pending(
 
 
 def _unchanged(reader: Reader, paths: Sequence[str], stat: np.ndarray) -> np.ndarray:
-    """(m,) bool: the file at each path has the size and time of ``stat``, or is absent as it was.
+    """(m,) bool: the file at each path has the mark in ``stat``, or is absent as it was.
 
     In threads, for network file systems answer one question slowly and many quickly.
     """
     if not len(paths):
         return np.zeros(0, dtype=bool)
     with ThreadPoolExecutor(16) as pool:
-        now = np.array(list(pool.map(lambda p: stat_of(reader.path(p)), paths, chunksize=64)))
+        now = np.array(list(pool.map(reader.mark, paths, chunksize=64)))
     return (now == stat).all(axis=1)

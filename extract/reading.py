@@ -17,10 +17,11 @@ from typing import Any
 
 from headstock.store.errors import ItemError
 
-__all__ = ["Done", "Reader", "Task", "peak_memory", "perform", "stat_of"]
+__all__ = ["Done", "Reader", "Task", "peak_memory", "perform"]
 
 MAX_BYTES = 2 << 30
 NOTHING = bytes(32)
+UNKNOWN = (-1, -1)
 
 
 @dataclass(frozen=True)
@@ -35,9 +36,16 @@ class Reader:
     def path(self, path: str) -> str:
         return os.path.join(self.root, path)
 
+    def mark(self, path: str) -> tuple[int, int]:
+        """``mark`` of what lies at ``path`` now; UNKNOWN when that is nothing."""
+        try:
+            return mark(self.path(path), os.stat(self.path(path)))
+        except (OSError, ValueError):
+            return UNKNOWN
+
     def read(self, path: str) -> tuple[bytes, tuple[int, int]]:
-        """The bytes at ``path`` and (size, mtime_ns) as they were; -1 where the file changed
-        while it was read, so that it is looked at again.
+        """The bytes at ``path`` and their ``mark``; UNKNOWN when the file changed while it was
+        read, so that it is looked at again.
 
         Raises ItemError with one of the codes ``unsafe-path``, ``missing``, ``not-a-file``,
         ``unreadable``, ``too-large``, ``out-of-memory``.
@@ -75,10 +83,9 @@ class Reader:
             raise ItemError(path, what, "check the disk", code="unreadable") from error
         except MemoryError as error:
             raise ItemError(path, "too large to read", "split it", "out-of-memory") from error
-        after = os.fstat(descriptor)
-        steady = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns)
-        same = steady and len(data) == before.st_size
-        return data, (before.st_size, before.st_mtime_ns) if same else (-1, -1)
+        where = self.path(path)
+        then, now = mark(where, before), mark(where, os.fstat(descriptor))
+        return data, now if then == now and len(data) == now[0] else UNKNOWN
 
 
 def _within(place: str, root: str) -> bool:
@@ -102,7 +109,7 @@ class Done:
 
     number: int
     digest: bytes = NOTHING
-    stat: tuple[int, int] = (-1, -1)
+    stat: tuple[int, int] = UNKNOWN
     item: Any = None
     error: tuple[str, str] | None = None
     read: float = 0.0
@@ -131,7 +138,7 @@ def perform(task: Task, reader: Reader, loader: Callable[[bytes], Any]) -> Done:
         done.error = odd.code, str(odd)
     done.decode = time.perf_counter() - begin - done.read
     if done.digest == NOTHING:  # never read: what lies there now is what will be compared
-        done.stat = stat_of(reader.path(task.path))
+        done.stat = reader.mark(task.path)
     return done
 
 
@@ -144,13 +151,15 @@ def peak_memory() -> int:
         return 0
 
 
-def stat_of(path: str) -> tuple[int, int]:
-    """(size, mtime_ns) of what ``path`` leads to; (-1, -1) when that is nothing."""
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return -1, -1
-    return found.st_size, found.st_mtime_ns
+def mark(path: str, found: os.stat_result) -> tuple[int, int]:
+    """(size, mark): two numbers that change when the file or the row's ``path`` does.
+
+    The mark hashes the path, root and all, and both times of the file. Time and size
+    alone are not enough: archives unpack whole folders of equal size within one tick of the clock,
+    and a manifest may then point a row at the neighbour.
+    """
+    said = f"{path}\0{found.st_mtime_ns}\0{found.st_ctime_ns}".encode("utf-8", "surrogateescape")
+    return found.st_size, int.from_bytes(hashlib.sha256(said).digest()[:8], "little") >> 1
 
 
 def _at(path: str, error: ItemError) -> ItemError:

@@ -48,9 +48,9 @@ def extract(
 ) -> Account:
     """Fill each set of ``encoders`` (set name -> Encoder) for ``items``; do only what is missing.
 
-    A row whose file has the size and time of last time is not opened; the same bytes are encoded
-    once, under however many ids and paths; a row that failed is recorded and not tried again until
-    its file changes or ``retry_failed``. ``limit``: at most so many rows a set now.
+    A row whose path, and whose file's size and times, are those of last time is not opened; the
+    same bytes are encoded once, under however many ids and paths; a row that failed is recorded and
+    not tried again until its file changes or ``retry_failed``. ``limit``: at most so many rows a set now.
     ``fail_threshold`` (0..1): stop when a larger share of the rows tried has failed, judged from
     20 rows on and at the end. ``overwrite``: a set that was made another way is replaced; one that
     was made this way goes on. ``workers``: processes that read and decode, 0 for none.

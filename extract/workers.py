@@ -13,7 +13,7 @@ from collections.abc import Callable, Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
-from headstock.extract.reading import Done, Reader, Task, perform, stat_of
+from headstock.extract.reading import Done, Reader, Task, perform
 from headstock.store.errors import ItemError, OptionError
 
 __all__ = ["Workers"]
@@ -218,7 +218,7 @@ class Workers:
             if self._strikes[suspect.number] < STRIKES:
                 self._again.append(suspect)
             else:
-                stat = stat_of(self._reader.path(suspect.path))
+                stat = self._reader.mark(suspect.path)
                 verdict = self._verdict(suspect, code)
                 self._finish(Done(suspect.number, stat=stat, error=verdict))
         self._again.extend(worker.tasks)

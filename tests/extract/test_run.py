@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -93,6 +94,25 @@ def test_a_changed_file_is_computed_again(store, folder):
     assert encoder.calls == [1]
     assert account.done == 1
     assert np.array_equal(store.feature_set("image").x()[3], vector_of(b"changed!"))
+
+
+def test_a_row_that_points_at_a_neighbour_of_equal_size_and_time_is_read_again(store, folder):
+    for name in ("00", "01"):
+        os.utime(folder / name, ns=(5, 5))
+    go(store, items_of(folder, ["00"], ids=["row"]))
+    encoder, _ = go(store, items_of(folder, ["01"], ids=["row"]))
+    assert encoder.calls == [1]
+    assert np.array_equal(store.feature_set("image").x()[0], vector_of(b"file 1"))
+
+
+def test_new_content_with_the_old_size_and_time_is_noticed(store, folder):
+    go(store, items_of(folder))
+    before = (folder / "03").stat()
+    time.sleep(0.02)  # the clock of the file system ticks every few milliseconds
+    (folder / "03").write_bytes(b"FILE 3")
+    os.utime(folder / "03", ns=(before.st_atime_ns, before.st_mtime_ns))
+    encoder, _ = go(store, items_of(folder))
+    assert encoder.calls == [1]
 
 
 def test_moved_files_are_known_by_their_bytes(store, folder):
