@@ -50,10 +50,11 @@ def extract(
 
     A row whose path, and whose file's size and times, are those of last time is not opened; the
     same bytes are encoded once, under however many ids and paths; a row that failed is recorded and
-    not tried again until its file changes or ``retry_failed``. ``limit``: at most so many rows a set now.
-    ``fail_threshold`` (0..1): stop when a larger share of the rows tried has failed, judged from
-    20 rows on and at the end. ``overwrite``: a set that was made another way is replaced; one that
-    was made this way goes on. ``workers``: processes that read and decode, 0 for none.
+    not tried again until its file changes or ``retry_failed``. ``limit``: at most so many rows a
+    set now. ``fail_threshold`` (0..1): stop when a larger share of the rows tried has failed,
+    judged from 20 rows on and at the end. ``overwrite``: a set that was made another way is
+    replaced; one that was made this way goes on. ``workers``: processes that read and decode, 0 for
+    none.
     ``item_seconds``: what reading and decoding one file may take.
 
     With ``items.root`` set, files must lie (links followed) inside it or inside ``data_roots``,
