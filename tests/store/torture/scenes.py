@@ -120,9 +120,9 @@ def _label(path: Path, tell: Tell) -> None:
 
 
 SCENES = [
-    Scene("extract files", _files, _extract_files, wanted(12)),
     Scene("extract", _nothing, lambda path, tell: extract(path, wanted(12), tell), wanted(12)),
     Scene("extend", _half, lambda path, tell: extract(path, MORE, tell), MORE),
     Scene("compact", _waiting, _compact, MORE),
     Scene("label", _half, _label, wanted(8, "d")),
+    Scene("extract files", _files, _extract_files, wanted(12)),
 ]
