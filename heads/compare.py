@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr
 
-__all__ = ["against_best", "compare", "group_interval", "mcnemar"]
+__all__ = ["against_best", "compare", "group_intervals", "mcnemar"]
 
 RESAMPLES = 2000
 LEVEL = 0.05
@@ -27,20 +27,20 @@ def compare(
     codes: np.ndarray,
     groups: np.ndarray | None = None,
     seed: int = 0,
+    resampled: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Systems a and b, (n, k) probabilities of the same held-out rows, against codes (n,).
 
     The difference of accuracies (a - b) and of log-losses with 95 % paired bootstrap intervals;
     whole groups are resampled where ``groups`` (n,) is given, since their rows are not independent.
     ``shared_errors``: rows both get wrong, of which ``same_answer`` with the same wrong class.
+    resampled (r, 2): the means of both differences over resamples, from a caller that has them.
     """
     said_a, said_b = a.argmax(axis=1), b.argmax(axis=1)
     right_a, right_b = said_a == codes, said_b == codes
     both_wrong = ~right_a & ~right_b
-    rows = np.arange(len(codes))
-    loss = np.log(np.maximum(b[rows, codes], 1e-15)) - np.log(np.maximum(a[rows, codes], 1e-15))
-    gain = right_a.astype(float) - right_b
-    spread = _bootstrap(np.stack([gain, loss], axis=1), groups, seed)
+    gain, loss = differences = _differences(a, b, codes)
+    spread = _bootstrap(differences.T, groups, seed) if resampled is None else resampled
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return {
         "n": len(codes),
@@ -53,6 +53,14 @@ def compare(
         "log_loss_difference": _interval(loss, spread[:, 1]),
         "resampled": "rows" if groups is None else "groups",
     }
+
+
+def _differences(a: np.ndarray, b: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(2, n): a's right answers less b's, and a's loss less b's, row by row."""
+    rows = np.arange(len(codes))
+    gain = (a.argmax(axis=1) == codes).astype(float) - (b.argmax(axis=1) == codes)
+    own, other = (np.log(np.maximum(p[rows, codes], 1e-15)) for p in (a, b))
+    return np.stack([gain, other - own])
 
 
 def _interval(values: np.ndarray, resampled: np.ndarray) -> dict[str, float]:
@@ -83,11 +91,12 @@ def _bootstrap(values: np.ndarray, groups: np.ndarray | None, seed: int) -> np.n
     return out
 
 
-def group_interval(right: np.ndarray, groups: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """95 % bootstrap interval of the accuracy when whole groups are resampled. right (n,) bool."""
-    spread = _bootstrap(right.astype(float)[:, None], groups, seed)[:, 0]
-    low, high = np.quantile(spread, [LEVEL / 2, 1 - LEVEL / 2])
-    return {"low": float(low), "high": float(high), "groups": len(np.unique(groups.astype(str)))}
+def group_intervals(right: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[dict[str, float]]:
+    """95 % bootstrap intervals of s accuracies when whole groups are resampled. right (n, s)."""
+    spread = _bootstrap(right.astype(float), groups, seed)
+    count = len(np.unique(groups.astype(str)))
+    low, high = np.quantile(spread, [LEVEL / 2, 1 - LEVEL / 2], axis=0)
+    return [{"low": float(a), "high": float(b), "groups": count} for a, b in zip(low, high)]
 
 
 def against_best(
@@ -107,10 +116,15 @@ def against_best(
     if len(board) < 2:
         return []
     leader = board[0]["name"]
+    others = [row["name"] for row in board[1:]]
+    # One set of resamples serves all: drawing them is the work
+    values = np.concatenate([_differences(proba[leader], proba[b], codes) for b in others]).T
+    spread = _bootstrap(values, groups, seed)
     out = []
-    for row in board[1:]:
-        result = compare(proba[leader], proba[row["name"]], codes, groups, seed)
-        out.append({"a": leader, "b": row["name"], **result})
+    for i, b in enumerate(others):
+        own = spread[:, 2 * i : 2 * i + 2]
+        result = compare(proba[leader], proba[b], codes, groups, seed, own)
+        out.append({"a": leader, "b": b, **result})
     order = np.argsort([c["mcnemar_p"] for c in out], kind="stable")
     highest = 0.0
     for rank, i in enumerate(order):

@@ -10,21 +10,31 @@ from headstock.heads.solvers import solve_positive
 __all__ = ["discriminant", "intensity", "lda", "shrinkage_of"]
 
 
-def shrinkage_of(centred: np.ndarray, scatter: np.ndarray) -> float:
-    """Ledoit and Wolf's (2004) intensity for rows ``centred`` (n, d) and their covariance
-    ``scatter`` (d, d): how far to go towards a multiple of the identity, 0 to 1."""
-    n, d = centred.shape
+def shrinkage_of(centred: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> float:
+    """``intensity`` for rows ``centred`` (n, d) by their classes' means."""
     squares = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
-    return intensity(float((squares**2).sum()), scatter, n, d)
+    return intensity(float((squares**2).sum()), scatter, counts)
 
 
-def intensity(fourth: float, scatter: np.ndarray, n: int, d: int) -> float:
-    """The same from sum |z_i|^4, for callers that have it already."""
+def intensity(fourth: float, scatter: np.ndarray, counts: np.ndarray) -> float:
+    """How far to go towards a multiple of the identity, 0 to 1: the mean over the classes of Ledoit
+    and Wolf's (2004) intensity for the rows of one class.
+
+    fourth: sum of |z|^4 over all n rows, centred by class; scatter (d, d): their covariance;
+    counts (k,): rows a class. That each class asks for its own rows is what scikit-learn does; for
+    the pooled rows alone the formula shrinks too little, since it takes the classes' shapes for the
+    same. The squared norm of one class's covariance is not computed but estimated: from the pooled
+    one's, less what n rows of noise add, plus what the class's rows add. With one class it is
+    Ledoit and Wolf's formula itself.
+    """
+    n, d = counts.sum(), len(scatter)
     mu = np.trace(scatter) / d
-    square = float(np.einsum("ij,ij->", scatter, scatter))
+    mean = fourth / n
+    noiseless = (float(np.einsum("ij,ij->", scatter, scatter)) - mean / n) / (1 - 1 / n)
+    square = noiseless + (mean - noiseless) / counts
     distance = square - d * mu**2
-    error = (fourth / n - square) / n
-    return float(min(max(error / distance, 0.0), 1.0)) if distance > 0 else 1.0
+    each = np.where(distance > 0, (mean - square) / counts / np.where(distance > 0, distance, 1), 1)
+    return float((counts * np.clip(each, 0.0, 1.0)).sum() / n)
 
 
 def lda(seed: int, shrinkage: float | str = "auto") -> Linear:
@@ -41,7 +51,7 @@ def lda(seed: int, shrinkage: float | str = "auto") -> Linear:
         means = np.stack([Z[codes == c].mean(axis=0, dtype=np.float64) for c in range(k)])
         centred = Z - means[codes].astype(np.float32)
         scatter = (centred.T @ centred).astype(np.float64) / n
-        share = shrinkage_of(centred, scatter) if shrinkage == "auto" else float(shrinkage)
+        share = shrinkage_of(centred, scatter, counts) if shrinkage == "auto" else float(shrinkage)
         return discriminant(scatter, means, counts / n, share)
 
     head = Linear(solve, calibrate=True, seed=seed)

@@ -201,9 +201,7 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
                 gram *= inverse / n
                 means = (means - mean[p]) * inverse
                 share = (
-                    intensity(fourth[part], gram, n, len(gram))
-                    if setting == "auto"
-                    else float(setting)
+                    intensity(fourth[part], gram, counts) if setting == "auto" else float(setting)
                 )
                 W, b = discriminant(gram, means, counts / n, share)
             else:

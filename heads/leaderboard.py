@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.compare import against_best, group_interval
+from headstock.heads.compare import against_best, group_intervals
 from headstock.heads.engine import Answer, answer_all
 from headstock.heads.evaluation import Evaluation
 from headstock.heads.folds import FoldPlan, make_folds
@@ -220,9 +220,10 @@ def evaluate_rows(
     board.sort(key=lambda r: (-r["accuracy"]["value"], r["log_loss"]))
     proba = {name: a.proba[0] for name, a in answers.items()}
     if rows.groups is not None:
-        for line in board:
-            right = proba[line["name"]].argmax(axis=1) == rows.codes
-            line["accuracy"]["by_group"] = group_interval(right, rows.groups, seed)
+        right = np.stack([proba[line["name"]].argmax(axis=1) for line in board], axis=1)
+        found_intervals = group_intervals(right == rows.codes[:, None], rows.groups, seed)
+        for line, interval in zip(board, found_intervals):
+            line["accuracy"]["by_group"] = interval
     return Evaluation(
         ids=rows.ids,
         codes=rows.codes,

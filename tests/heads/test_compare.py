@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binomtest
 
 from headstock.heads import evaluate
-from headstock.heads.compare import against_best, compare, group_interval, mcnemar
+from headstock.heads.compare import against_best, compare, group_intervals, mcnemar
 
 
 def system(codes: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:
@@ -40,8 +40,9 @@ def test_the_pairs_are_counted() -> None:
 def test_groups_are_resampled_whole() -> None:
     groups = np.repeat(np.arange(10), 30).astype(str)
     wrong = np.arange(60)  # two whole groups
-    by_row = group_interval(~np.isin(np.arange(300), wrong), np.arange(300).astype(str))
-    by_group = group_interval(~np.isin(np.arange(300), wrong), groups)
+    right = ~np.isin(np.arange(300), wrong)[:, None]
+    (by_row,) = group_intervals(right, np.arange(300).astype(str))
+    (by_group,) = group_intervals(right, groups)
     assert by_group["high"] - by_group["low"] > 3 * (by_row["high"] - by_row["low"])
     assert by_group["groups"] == 10
     a, b = system(CODES, np.array([], dtype=int)), system(CODES, wrong)
@@ -62,6 +63,8 @@ def test_verdicts_are_in_words_and_count_the_comparisons() -> None:
     assert worse["adjusted_p"] == pytest.approx(2 * worse["mcnemar_p"])
     assert same["adjusted_p"] >= worse["adjusted_p"]
     assert against_best(board[:1], proba, CODES) == []
+    alone = compare(proba["best"], proba["worse"], CODES)
+    assert worse["accuracy_difference"] == pytest.approx(alone["accuracy_difference"], abs=0.01)
 
 
 def test_the_leaderboard_says_it(store) -> None:

@@ -94,8 +94,23 @@ def test_shrinkage_is_ledoit_and_wolfs(easy) -> None:
 
     Z, _ = easy
     centred = (Z - Z.mean(axis=0)).astype(np.float64)
-    ours = shrinkage_of(centred, centred.T @ centred / len(Z))
+    scatter = centred.T @ centred / len(Z)
+    ours = shrinkage_of(centred, scatter, np.array([len(Z)]))
     assert ours == pytest.approx(ledoit_wolf_shrinkage(centred, assume_centered=True), rel=1e-6)
+
+
+def test_shrinkage_of_classes_is_that_of_their_own_rows() -> None:
+    """Where classes share a shape, the estimate is what the formula gives for each one's rows."""
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    rng = np.random.default_rng(0)
+    counts = np.array([60, 100, 200])
+    codes = np.repeat(np.arange(3), counts)
+    Z = rng.normal(size=(360, 80)) @ (rng.normal(size=(80, 80)) * np.geomspace(1, 0.1, 80))
+    centred = Z - np.stack([Z[codes == c].mean(axis=0) for c in range(3)])[codes]
+    ours = shrinkage_of(centred, centred.T @ centred / 360, counts)
+    each = [ledoit_wolf_shrinkage(centred[codes == c], assume_centered=True) for c in range(3)]
+    assert ours == pytest.approx((counts * each).sum() / 360, rel=0.05)
 
 
 @pytest.mark.skipif(not compiled(), reason="numba is not installed")
