@@ -131,7 +131,7 @@ class NetworkEncoder:
         if cuda:  # fp32 is to mean fp32; TF32 changes the fourth digit
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self.threads = (threads or THREADS) if cpu and not compile else 1
-        alone = (torch.set_num_threads, (1,)) if self.threads > 1 else (None, ())
+        alone = (torch.set_num_threads, (1,)) if cpu and not compile else (None, ())
         self._pool = ThreadPoolExecutor(self.threads, "headstock-model", *alone)
         self.batch_size = 256 if cuda else max(32, 2 * TILE * self.threads)
         self.in_flight = 3 if cuda else 2
