@@ -54,7 +54,7 @@ def _proba(
             inner = tuple(sorted((*part, int(g))))
             rows = np.flatnonzero(shared.fold == g)
             seen = shared.present(inner)
-            if seen.sum() > 1:
+            if seen.sum() > 1 and inner in scores:
                 held_out[np.ix_(rows, seen)] = scores[inner][0][np.ix_(rows, seen)]
         mask = shared.mask(part)
         codes = np.searchsorted(there, shared.codes[mask])

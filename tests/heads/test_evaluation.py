@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -71,6 +73,19 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
     again = evaluate(store, HEADS, fusions=("mean", "weighted", "product", "stacked"), folds=plan)
     for name, proba in result.proba.items():
         np.testing.assert_array_equal(again.proba[name], proba)
+
+
+def test_the_default_heads_do_without_torch(store) -> None:
+    code = (
+        "import sys\nfrom headstock.heads import evaluate\n"
+        "from headstock.store import FeatureStore\n"
+        "with FeatureStore.open(sys.argv[1]) as store:\n"
+        "    evaluate(store, folds=2, options={'lightgbm': {'rounds': 2}}).text()\n"
+        "print('torch' in sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(store.path)]
+    out = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert out.stdout.strip() == "False"
 
 
 def test_text_has_the_figures(store) -> None:

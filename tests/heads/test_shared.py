@@ -136,6 +136,16 @@ def test_tuned_logistic_chooses_the_same_and_says_the_same() -> None:
         np.testing.assert_allclose(fast.test, slow.test, atol=5e-4)
 
 
+@pytest.mark.parametrize("name", list(HEADS))
+def test_two_folds_leave_nothing_to_calibrate_on(name: str) -> None:
+    if name == "rbf-svm" and not compiled():
+        pytest.skip("numba is not installed")
+    rows = wide_rows(120, k=3)
+    plan = make_folds(rows.codes, 2)
+    for fast, slow in both_ways(name, rows, plan, rows, ("audio",)):
+        np.testing.assert_allclose(fast.proba, slow.proba, atol=5e-3)
+
+
 def test_a_constant_column_and_a_zero_row() -> None:
     rows = wide_rows(120, k=3)
     rows.X["image"][:, 3] = 5
