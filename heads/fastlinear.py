@@ -9,11 +9,13 @@ import numpy as np
 
 from headstock.heads.calibration import softmax, temperature
 from headstock.heads.discriminant import discriminant, intensity
+from headstock.heads.folds import FoldPlan
+from headstock.heads.rows import Rows
 from headstock.heads.shared import Part, Shared, parts_left_out
 from headstock.heads.solvers import Problems, solve, solve_positive
 from headstock.heads.threads import one_thread_each, threads
 
-__all__ = ["descent", "from_gram", "linear_answer", "tuned_answer"]
+__all__ = ["best_strength", "descent", "from_gram", "linear_answer", "tuned_answer"]
 
 Scores = Mapping[Part, tuple[np.ndarray, np.ndarray | None]]
 """For each training part, scores of all rows (n, k) and of the test rows (m, k)."""
@@ -96,31 +98,8 @@ def tuned_answer(
     one fold more: what ``tuning.Tuned`` does fold by fold.
     """
     Z, fresh = shared.matrix(on)
-    full = shared.test is not None
-    asked = parts_left_out(shared.folds, False, full)
-    parts = [p for p in parts_left_out(shared.folds, True, False) if full or len(p) == 2]
-    loss = {part: np.zeros(len(strengths)) for part in asked}
-    order = np.argsort(strengths)
-    step = max(1, COLUMNS // shared.k)
-    for some in (parts[i : i + step] for i in range(0, len(parts), step)):
-        mean, scale = shared.scaling(on, some)
-        masks = np.stack([shared.mask(p) for p in some])
-        theta = None
-        for number in order:
-            C = np.full(len(some), strengths[number])
-            problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, C)
-            theta = solve(problems, tol, theta)
-            scores = problems.forward(theta)
-            for b, part in enumerate(some):
-                for held_out in part:
-                    rows = shared.fold == held_out
-                    there = shared.present(part)
-                    proba = np.zeros((rows.sum(), shared.k))
-                    proba[:, there] = softmax(scores[rows, b][:, there].astype(np.float64), axis=1)
-                    own = proba[np.arange(len(proba)), shared.codes[rows]]
-                    outer = tuple(f for f in part if f != held_out)
-                    if outer in loss:
-                        loss[outer][number] -= np.log(np.clip(own, 1e-7, 1.0)).sum()
+    asked = parts_left_out(shared.folds, False, shared.test is not None)
+    loss = _held_out_losses(shared, on, asked, strengths, tol)
     chosen = [strengths[int(np.argmin(loss[part]))] for part in asked]
     mean, scale = shared.scaling(on, asked)
     masks = np.stack([shared.mask(p) for p in asked])
@@ -128,6 +107,51 @@ def tuned_answer(
     out = _scores(problems, solve(problems, tol), asked, fresh)
     proba, test = linear_answer(shared, lambda _: out, False)
     return proba, test, chosen
+
+
+def best_strength(
+    X: np.ndarray, codes: np.ndarray, inner: np.ndarray, strengths: list[float], tol: float
+) -> float:
+    """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest."""
+    ids = tuple(map(str, range(len(X))))
+    fold = np.unique(inner, return_inverse=True)[1]
+    rows = Rows(np.array(ids, dtype=object), {"all": X}, codes, np.unique(codes).astype(object))
+    shared = Shared(rows, FoldPlan(ids, fold[None]), 0, None)
+    loss = _held_out_losses(shared, "all", [()], strengths, tol)[()]
+    return strengths[int(np.argmin(loss))]
+
+
+def _held_out_losses(
+    shared: Shared, on: str, asked: list[Part], strengths: list[float], tol: float
+) -> dict[Part, np.ndarray]:
+    """For each part of ``asked``, the summed log-loss of every C on its folds, each answered by the
+    part that leaves it out as well."""
+    Z, _ = shared.matrix(on)
+    inner = {tuple(sorted((*p, int(g)))) for p in asked for g in shared.left(p)}
+    parts = [p for p in sorted(inner) if len(shared.left(p))]
+    loss = {part: np.zeros(len(strengths)) for part in asked}
+    step = max(1, COLUMNS // shared.k)
+    for some in (parts[i : i + step] for i in range(0, len(parts), step)):
+        mean, scale = shared.scaling(on, some)
+        masks = np.stack([shared.mask(p) for p in some])
+        theta = None
+        for number in np.argsort(strengths):
+            C = np.full(len(some), strengths[number])
+            problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, C)
+            theta = solve(problems, tol, theta)
+            scores = problems.forward(theta)
+            for b, part in enumerate(some):
+                there = shared.present(part)
+                for held_out in part:
+                    outer = tuple(f for f in part if f != held_out)
+                    if outer not in loss:
+                        continue
+                    rows = shared.fold == held_out
+                    proba = np.zeros((rows.sum(), shared.k))
+                    proba[:, there] = softmax(scores[rows, b][:, there].astype(np.float64), axis=1)
+                    own = proba[np.arange(len(proba)), shared.codes[rows]]
+                    loss[outer][number] -= np.log(np.clip(own, 1e-7, 1.0)).sum()
+    return loss
 
 
 def _scores(

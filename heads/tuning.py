@@ -87,9 +87,15 @@ class Tuned:
         self.classes_, codes = encode_labels(y)
         if inner is None:
             inner = seeded_codes(codes, 5, 0)
-        losses = [self._loss(point, X, codes, inner, spans) for point in self.points]
-        self.chosen_ = self.points[int(np.argmin(losses))]
-        self.losses_ = losses
+        fast = self.fast
+        if fast is not None:
+            from headstock.heads.fastlinear import best_strength
+
+            C = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
+            self.chosen_ = {**fast["fixed"], "C": C}
+        else:
+            losses = [self._loss(point, X, codes, inner, spans) for point in self.points]
+            self.chosen_ = self.points[int(np.argmin(losses))]
         self.head_ = self._fit(self.chosen_, X, y, inner, spans)
         return self
 

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstock.heads import engine, make_folds
+from headstock.heads import engine, make_folds, make_head
 from headstock.heads.engine import Answer, answer_all, cross_fit
 from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared
 from headstock.heads.smo import compiled
+from headstock.heads.tuning import Tuned
 
 ON = ("image", "audio", "image+audio")
 HEADS: dict[str, dict[str, Any]] = {
@@ -116,7 +117,9 @@ def test_a_row_never_meets_its_own_label(name: str) -> None:
         assert np.abs(after[~mine] - before[~mine]).max() > 1e-3
 
 
-def test_tuned_logistic_chooses_the_same_and_says_the_same() -> None:
+def test_tuned_logistic_chooses_the_same_and_says_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     rows, test = wide_rows(240), wide_rows(40, seed=5)
     plan = make_folds(rows.codes, 4)
     options = {"C": [1e-4, 0.3, 1e-3, 0.05], "tol": 1e-6}
@@ -124,9 +127,14 @@ def test_tuned_logistic_chooses_the_same_and_says_the_same() -> None:
     for on in ("image", "audio"):
         fast = answer_all("logistic", (on,), rows, plan, shared, options=options, test=test)[on]
         X, spans = rows.matrix(on)
-        slow = cross_fit(
-            "logistic", X, spans, rows.codes, 4, plan, options=options, fresh=test.X[on]
-        )
+        own = make_head("logistic", 0, options)
+        own.fit(X, rows.codes, inner=plan.codes[0])  # type: ignore[call-arg]
+        assert own.chosen_ == fast.chosen[-1]  # type: ignore[attr-defined]
+        with monkeypatch.context() as patch:
+            patch.setattr(Tuned, "fast", None)
+            slow = cross_fit(
+                "logistic", X, spans, rows.codes, 4, plan, options=options, fresh=test.X[on]
+            )
         assert fast.how == "all folds at once"
         assert fast.chosen == slow.chosen
         assert len(fast.chosen) == 5
