@@ -88,7 +88,9 @@ def fit_rows(
         raise OptionError(
             "options", f"{', '.join(unused)} is not among the heads", "name it as a head"
         )
-    k, members, held_out, chosen = len(rows.classes), [], [], []
+    k, members, held_out = len(rows.classes), [], []
+    chosen: list[Any] = []
+    weighed: list[Any] = []
     for name, place in pairs:
         X, spans = rows.matrix(place)
         if late:
@@ -99,6 +101,7 @@ def fit_rows(
         fresh = make_head(name, seed, options.get(name))
         fitted = fit_head(fresh, name, X, rows.codes, plan.codes[0], spans)
         chosen.append(getattr(fitted, "chosen_", None))
+        weighed.append(_importances(fitted, spans))
         members.append(Member(name, place, fitted))
     joined = None
     if late:
@@ -113,6 +116,24 @@ def fit_rows(
         "seed": seed,
         "options": {h: dict(o) for h, o in options.items()},
         "chosen": chosen,
+        "importances": weighed,
     }
     widths = {name: rows.X[name].shape[1] for name in sets}
     return Bundle(members, joined, rows.classes.astype(object), {}, widths, {}, settings)
+
+
+def _importances(fitted: Any, spans: Mapping[str, slice], top: int = 10) -> dict[str, Any] | None:
+    """For a head that weighs columns: each set's share of the whole, and its heaviest columns."""
+    if not hasattr(fitted, "importances"):
+        return None
+    weight = np.asarray(fitted.importances(), dtype=np.float64)
+    total = float(weight.sum()) or 1.0
+    out = {}
+    for name, span in spans.items():
+        own = weight[span]
+        first = np.argsort(-own, kind="stable")[:top]
+        out[name] = {
+            "share": float(own.sum()) / total,
+            "columns": [[int(c), float(own[c]) / total] for c in first],
+        }
+    return out

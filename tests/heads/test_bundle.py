@@ -264,3 +264,11 @@ def test_arrays_alone_are_enough(rows: Rows) -> None:
     assert bundle.predict_arrays(rows.X).shape == (160, 4)
     with pytest.raises(BundleError, match="reads 20 columns"):
         bundle.predict_arrays({**rows.X, "image": rows.X["audio"]})
+
+
+def test_importances_are_told_set_by_set(store) -> None:
+    (weighed,) = fit(store, "logistic").settings["importances"]
+    assert set(weighed) == {"image", "audio"}
+    assert sum(w["share"] for w in weighed.values()) == pytest.approx(1)
+    assert len(weighed["audio"]["columns"]) == 6
+    assert fit(store, "knn").settings["importances"] == [None]
