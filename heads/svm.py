@@ -11,12 +11,14 @@ from scipy.special import expit
 from headstock.heads.calibration import couple, held_out_scores, platt
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.scaling import Blocks
-from headstock.heads.smo import compiled, one_against_one
+from headstock.heads.smo import compiled, one_against_one, rbf_from_products
 
 __all__ = ["KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
 
 COMPILED_FROM = 1000
 """Training rows from which the compiled solver is worth its start."""
+COMPILED_UPTO = 25_000
+"""Training rows up to which it may hold their kernel: 2.5 GB. Beyond, scikit-learn's SVC."""
 
 
 def class_pairs(k: int) -> list[tuple[int, int]]:
@@ -82,11 +84,11 @@ class KernelSVM:
     ) -> None:
         self.scaler_ = Blocks.of(X, spans)
         Z = self.scaler_(X)
-        if len(Z) >= COMPILED_FROM and compiled():
+        if COMPILED_FROM <= len(Z) <= COMPILED_UPTO and compiled():
             order = np.argsort(codes, kind="stable")
             Z = np.ascontiguousarray(Z[order])
             starts = np.searchsorted(codes[order], np.arange(k + 1))
-            found, self.bias_ = one_against_one(self._kernel(Z, Z), starts, self.C)
+            found, self.bias_ = one_against_one(self._own_kernel(Z), starts, self.C)
             used = (found != 0).any(axis=1)
             self.vectors_, self.coefficients_ = Z[used], found[used]
             return
@@ -98,6 +100,15 @@ class KernelSVM:
         ).fit(Z, codes)
         self.vectors_ = Z[model.support_]
         self.coefficients_, self.bias_ = _by_pair(model, codes[model.support_], k)
+
+    def _own_kernel(self, Z: np.ndarray) -> np.ndarray:
+        """(n, n) kernel of the training rows, in place of their products where it can be."""
+        if self.kernel == "poly":
+            return self._kernel(Z, Z)
+        products, squares = Z @ Z.T, np.einsum("ij,ij->i", Z, Z)
+        gamma = self.gamma / self.scaler_.blocks
+        rbf_from_products(products, squares, squares, gamma, products)
+        return products
 
     def _kernel(self, Z: np.ndarray, vectors: np.ndarray) -> np.ndarray:
         """(m, s) float32 kernel of scaled rows against scaled ``vectors``."""
