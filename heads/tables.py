@@ -9,19 +9,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from headstock.store.errors import StorageError
+from headstock.store.table import safe_cell
 
-__all__ = ["safe_cell", "write_bytes", "write_csv", "write_text"]
-
-
-def safe_cell(value: object) -> object:
-    """Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay."""
-    if not isinstance(value, str) or not value or value[0] not in "=+-@\t\r":
-        return value
-    try:
-        float(value)
-    except ValueError:
-        return "'" + value
-    return value
+__all__ = ["write_bytes", "write_csv", "write_text"]
 
 
 def write_csv(

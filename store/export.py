@@ -18,11 +18,11 @@ from headstock.store import commit
 from headstock.store.errors import OptionError, StorageError
 from headstock.store.features import FeatureStore
 from headstock.store.layout import text_bytes
+from headstock.store.table import safe_cell
 
-__all__ = ["Exported", "export", "safe_cell"]
+__all__ = ["Exported", "export"]
 
 BLOCK = 1024  # rows in memory at once
-RUNS = ("=", "+", "-", "@", "\t", "\r")  # how a cell begins that a spreadsheet would run
 
 
 @dataclass(frozen=True)
@@ -90,11 +90,6 @@ def _room(target: Path, need: int) -> None:
         raise OptionError(target.parent, "is no folder", "make it first") from error
     if disk.f_bavail * disk.f_frsize < need:
         raise StorageError(target, f"needs {need:,} bytes, the disk has fewer", "free some space")
-
-
-def safe_cell(text: str) -> str:
-    """A cell that a spreadsheet shows and does not run: an apostrophe goes before a formula."""
-    return f"'{text}" if text.startswith(RUNS) else text
 
 
 def _blocks(store: FeatureStore, name: str, rows: np.ndarray) -> Iterator[np.ndarray]:

@@ -1,4 +1,4 @@
-"""Reading a delimited text table strictly: every complaint names file and line."""
+"""Delimited text tables: read strictly, complaints by file and line; cells written safely."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from headstock.store.errors import ManifestError, StorageError
 
-__all__ = ["Table", "read_table"]
+__all__ = ["Table", "read_table", "safe_cell"]
 
 _DELIMITERS = ",;\t|"
 _CELL_LIMIT = 1 << 20
@@ -101,3 +101,14 @@ def _header(name: str, cells: Sequence[str]) -> list[str]:
         if column in header[:i]:
             raise ManifestError(f"{name}:1", f"column {column!r} twice", "names must differ")
     return header
+
+
+def safe_cell(value: object) -> object:
+    """Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay."""
+    if not isinstance(value, str) or not value or value[0] not in "=+-@\t\r":
+        return value
+    try:
+        float(value)
+    except ValueError:
+        return "'" + value
+    return value
