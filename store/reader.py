@@ -37,8 +37,8 @@ class Progress:
     """Rows of one set, aligned to the ids that were asked for.
 
     ``status`` (n,) uint8: ABSENT, OK or FAILED. ``digest`` (n, 32) uint8: sha256 of the content the
-    row was made from, zeros when absent. ``stat`` (n, 2) int64: the file's size and mtime_ns then,
-    -1 unknown: a hint that saves hashing, never a proof.
+    row was made from, zeros when absent. ``stat`` (n, 2) int64: the file's size then and a mark of
+    its path and times, -1 unknown: a hint that saves hashing, never a proof.
     """
 
     status: np.ndarray
