@@ -27,8 +27,9 @@ class Batch:
     """b rows of one set.
 
     ``digest`` (b, 32) uint8: sha256 of the bytes each vector was made from. ``stat`` (b, 2) int64:
-    size of the file and a mark of its path and times, -1 unknown. ``x`` (b, d) float32. ``status`` (b,) uint8: OK or
-    FAILED; the vector of a failed row is ignored. ``errors``: (id, code, line) of failed rows.
+    size of the file and a mark of its path and times, -1 unknown. ``x`` (b, d) float32. ``status``
+    (b,) uint8: OK or FAILED; the vector of a failed row is ignored. ``errors``: (id, code, line) of
+    failed rows.
     """
 
     ids: list[str]
