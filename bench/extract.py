@@ -170,19 +170,24 @@ def cpu_seconds() -> float:
 
 
 def one(name: str, listing: str) -> None:
-    """Run one contender once and print its figures as JSON."""
+    """Run one contender once and print its figures as JSON; memory is the main process's."""
+    from headstock.extract.reading import peak_memory
+
     paths = Path(listing).read_text().splitlines()
     loop = CONTENDERS[name]()
     loop(paths[:8])
     wall, cpu = time.perf_counter(), cpu_seconds()
     vectors = loop(paths)
     wall, cpu = time.perf_counter() - wall, cpu_seconds() - cpu
-    peak = sum(
-        resource.getrusage(w).ru_maxrss for w in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
-    )
     np.save(listing + ".npy", vectors)
     busy = getattr(loop, "busy", None)
-    figures = {"n": len(paths), "wall": wall, "cpu": cpu, "peak_mb": peak / 1024, "busy": busy}
+    figures = {
+        "n": len(paths),
+        "wall": wall,
+        "cpu": cpu,
+        "peak_mb": peak_memory() / 2**20,
+        "busy": busy,
+    }
     print(json.dumps(figures))
 
 
@@ -235,6 +240,7 @@ def main() -> None:
                     print(f"{name}: left out (code {done.returncode})", file=sys.stderr)
                     continue
                 figures[name].append(json.loads(done.stdout.splitlines()[-1]))
+                print(name, figures[name][-1], file=sys.stderr, flush=True)
                 vectors[name] = np.load(str(listing) + ".npy")
     report(figures, vectors)
     if asked.json:
