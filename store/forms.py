@@ -86,6 +86,8 @@ def generation_form(file: StoreFile) -> tuple[list[str], list[Declared]]:
         declared = [Declared.from_meta(meta) for meta in file.meta["sets"]]
         for key in ("patches", "clock"):
             whole_number(file.meta[key])
+        if not isinstance(file.meta["root"], str):
+            raise ValueError("root is no text")
         _expect(file, "/items/id", TEXT, file.n)
         for each in declared:
             base = f"/features/{each.name}"

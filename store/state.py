@@ -107,7 +107,7 @@ class State:
     def _take(self) -> None:
         meta = self.file.meta
         self._names, declared = generation_form(self.file)
-        self.watermark, self.clock, self.root = meta["patches"], meta["clock"], str(meta["root"])
+        self.watermark, self.clock, self.root = meta["patches"], meta["clock"], meta["root"]
         self.declared: dict[str, Declared] = {d.name: d for d in declared}
         self.patches: list[Patch] = []
         for number in self.listing.patches:

@@ -209,6 +209,16 @@ def test_a_sparse_bomb_is_refused(tmp_path):
         FeatureStore.open(path)
 
 
+@pytest.mark.parametrize("odd", [{}, {"root": 1}, {"root": "", "clock": -1}, {"columns": ["x"]}])
+def test_a_schema_that_makes_no_sense_is_refused(tmp_path, odd):
+    meta = {"columns": [], "root": "", "sets": [], "patches": 0, "clock": 0}
+    meta = {**meta, **odd} if odd else {k: v for k, v in meta.items() if k != "root"}
+    plan = Plan("generation", "u", 1, 0, meta, {"/items/id": ("S1", (0,))})
+    (tmp_path / "f.h5").write_bytes(plan.pack({"/items/id": np.empty(0, "S1")}))
+    with pytest.raises(StoreDamaged, match="makes no sense"):
+        FeatureStore.open(tmp_path / "f.h5")
+
+
 @pytest.mark.parametrize("schema", [b"[" * 100000, b"{}", b"null", b"\xff", b'{"datasets":[]}'])
 def test_odd_schemas_are_refused(tmp_path, schema):
     hostile(tmp_path / "f.h5", schema)
