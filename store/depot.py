@@ -91,8 +91,16 @@ class Depot:
                 if not top:
                     break
             with suppress(FileNotFoundError):  # a newer one took its place; look again
-                return StoreFile(self.generation_path(top), "generation")
+                return self._numbered(top)
         raise OptionError(self.path, "there is no store here", "make one with `headstock extract`")
+
+    def _numbered(self, number: int) -> StoreFile:
+        """The generation of that number, open; its name must not lie."""
+        file = StoreFile(self.generation_path(number), "generation")
+        if file.generation != number:
+            file.close()
+            raise StoreDamaged(file.path, f"is generation {file.generation}", REPAIR)
+        return file
 
     def uuid(self) -> str | None:
         """The uuid in STORE.json, or None when nothing is pending beside ``features.h5``."""
@@ -167,6 +175,7 @@ class Depot:
             if number == top:
                 return
             with suppress(FileNotFoundError):
+                self._numbered(top).close()
                 commit.replace(self.generation_path(top), self.path)
 
     def sync(self) -> None:

@@ -109,6 +109,8 @@ class StoreFile:
         self.kind, self.uuid = root["kind"].decode(), root["uuid"].decode()
         self.generation, self.n = root["generation"], root["n"]
         self.writer = root["writer"].decode()
+        if self.generation < 0 or self.n < 0:
+            raise StoreDamaged(self.path, "its numbers make no sense", REPAIR)
         if kind is not None and self.kind != kind:
             raise StoreDamaged(self.path, f"is a {self.kind}, not a {kind}", REPAIR)
         try:

@@ -209,6 +209,20 @@ def test_a_sparse_bomb_is_refused(tmp_path):
         FeatureStore.open(path)
 
 
+@pytest.mark.parametrize("number", [-1, 7])
+def test_a_generation_under_a_wrong_number_is_refused(tmp_path, toy, number):
+    path = made(tmp_path / "f.h5", toy)
+    meta = {"columns": [], "root": "", "sets": [], "patches": 0, "clock": 0}
+    with FeatureStore.open(path) as store:
+        plan = Plan("generation", store.uuid, number, 0, meta, {"/items/id": ("S1", (0,))})
+    (tmp_path / "f.h5.d" / "gen-00000009.h5").write_bytes(
+        plan.pack({"/items/id": np.empty(0, "S1")})
+    )
+    for mode in ("r", "a"):
+        with pytest.raises(StoreDamaged):
+            FeatureStore.open(path, mode)
+
+
 @pytest.mark.parametrize("odd", [{}, {"root": 1}, {"root": "", "clock": -1}, {"columns": ["x"]}])
 def test_a_schema_that_makes_no_sense_is_refused(tmp_path, odd):
     meta = {"columns": [], "root": "", "sets": [], "patches": 0, "clock": 0}
