@@ -14,6 +14,7 @@ import resource
 import shutil
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ BATCH = 512
 Figures = dict[str, float | str]
 
 
-class Peer:
+class Peer(ABC):
     """Appends batches of 512 rows durably, opens, reads all, reads random rows."""
 
     name = ""
@@ -35,14 +36,14 @@ class Peer:
     def __init__(self, folder: Path, x: np.ndarray) -> None:
         self.folder, self.x = folder, x
 
-    def append(self) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def append(self) -> None: ...
 
-    def open(self) -> Any:
-        raise NotImplementedError
+    @abstractmethod
+    def open(self) -> Any: ...
 
-    def read(self, opened: Any, rows: np.ndarray | None) -> np.ndarray:
-        raise NotImplementedError
+    @abstractmethod
+    def read(self, opened: Any, rows: np.ndarray | None) -> np.ndarray: ...
 
     def close(self, opened: Any) -> None:
         opened.close()
