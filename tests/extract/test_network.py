@@ -126,7 +126,7 @@ def test_the_path_of_cuda_pins_flies_and_lands(monkeypatch):
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
     expected, _ = small()
-    encoder, _ = small(most=6)
+    encoder, _ = small(most=6, threads=1)
     encoder._cuda, encoder.tile = True, None
     images = pictures(10)
     Event.order.clear()
