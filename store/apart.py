@@ -8,31 +8,44 @@ import resource
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 
 from headstock.store import errors
 from headstock.store.errors import HeadstockError, StoreDamaged
+from headstock.store.progress import Report, unheard
 from headstock.store.verify import Verdict, verify
 
 __all__ = ["verify_apart"]
 
 COMMAND = ["-m", "headstock.store.apart"]
+BEAT = 0.2  # seconds between two reports
 MEMORY = 16 << 30  # bytes of address space for the child
 
 
-def verify_apart(path: str | os.PathLike[str], files: bool = False) -> Verdict:
+def verify_apart(
+    path: str | os.PathLike[str], files: bool = False, progress: Report = unheard
+) -> Verdict:
     """``verify`` in a child process with a limit of memory.
 
     A child that dies is a finding, with exit code 4. Raises what ``verify`` raises.
     """
-    told = subprocess.run(
+    told = subprocess.Popen(
         [sys.executable, *COMMAND, os.fspath(path), "files" if files else ""],
-        capture_output=True, check=False, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
+    said = ""
+    with told:
+        for said in told.stdout or ():
+            if said.startswith("["):
+                with suppress(ValueError, TypeError):
+                    progress(*json.loads(said))
     try:
-        body = json.loads(told.stdout)
+        body = json.loads(said)
+        if not isinstance(body, dict):
+            raise ValueError(said)
     except ValueError:
         verdict = Verdict(Path(os.path.realpath(path)))
         how = f"exit code {told.returncode}"
@@ -48,11 +61,19 @@ def verify_apart(path: str | os.PathLike[str], files: bool = False) -> Verdict:
 
 
 def main() -> None:
-    """What the child runs: one JSON object to standard output."""
+    """What the child runs: JSON lists of how far it is, then one object, to standard output."""
+    last = time.monotonic()
+
+    def progress(done: int, total: int, what: str) -> None:
+        nonlocal last
+        if time.monotonic() - last > BEAT:
+            last = time.monotonic()
+            print(json.dumps([done, total, what]), flush=True)
+
     with suppress(ValueError, OSError):  # a lower limit may be in force
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
-        body = asdict(verify(sys.argv[1], bool(sys.argv[2])))
+        body = asdict(verify(sys.argv[1], bool(sys.argv[2]), progress))
         body["path"] = str(body["path"])
     except HeadstockError as error:
         body = {"error": type(error).__name__, "args": error.args}

@@ -22,6 +22,7 @@ from headstock.store.errors import StoreBusy, StoreDamaged
 from headstock.store.file import REPAIR, StoreFile
 from headstock.store.forms import generation_form
 from headstock.store.layout import SKELETON, Plan, row_crcs, text_bytes
+from headstock.store.progress import Report, unheard
 from headstock.store.rows import dataset
 from headstock.store.state import BLOCK, Column, State
 
@@ -30,7 +31,9 @@ __all__ = ["check_bytes", "compact", "write_generation"]
 ATTEMPTS = 20
 
 
-def compact(depot: Depot, take: Callable[[], State], force: bool = False) -> int:
+def compact(
+    depot: Depot, take: Callable[[], State], force: bool = False, progress: Report = unheard
+) -> int:
     """Make the next generation of all that is committed; the newest generation's number.
 
     Many may try at once: the number is taken by one of them, the others look again. Raises
@@ -46,8 +49,9 @@ def compact(depot: Depot, take: Callable[[], State], force: bool = False) -> int
                 return number
             number += 1
             target = depot.generation_path(number)
-            write = partial(write_generation, state=state, number=number)
-            made = commit.publish(target, write, check_file)
+            write = partial(write_generation, state=state, number=number, progress=progress)
+            check = partial(check_file, progress=progress)
+            made = commit.publish(target, write, check)
             # a slow compaction may find an old number free again: only the highest counts
             if made and max(depot.generations(), default=0) > number:
                 commit.remove([target])
@@ -69,13 +73,13 @@ def _anything_new(state: State) -> bool:
     return any(len(state.column(name).sources) > 1 for name in state.declared)
 
 
-def check_file(path: Path) -> None:
+def check_file(path: Path, progress: Report = unheard) -> None:
     """Open a written generation anew and check all of it."""
     with StoreFile(path, "generation") as file:
-        check_bytes(file)
+        check_bytes(file, progress)
 
 
-def check_bytes(file: StoreFile) -> None:
+def check_bytes(file: StoreFile, progress: Report = unheard) -> None:
     """Read every byte of a generation and compare every checksum. Raises StoreDamaged."""
     generation_form(file)
     ids = file.column("/items/id")
@@ -89,6 +93,7 @@ def check_bytes(file: StoreFile) -> None:
         step = max(1, BLOCK // max(1, region.shape[1] * region.dtype.itemsize))
         scratch = np.empty((step, region.shape[1]), region.dtype)
         for start in range(0, region.shape[0], step):
+            progress(start, region.shape[0], f"checking {base.rpartition('/')[2]}")
             rows = np.arange(start, min(start + step, region.shape[0]))
             x = file.rows(path, rows, scratch[: len(rows)])
             fresh = row_crcs(ids[rows], digests[rows], x)
@@ -148,7 +153,7 @@ def _plan(state: State, number: int, arrays: dict[str, np.ndarray]) -> Plan:
     )
 
 
-def write_generation(fd: int, state: State, number: int) -> None:
+def write_generation(fd: int, state: State, number: int, progress: Report = unheard) -> None:
     """Write ``state`` as generation ``number`` into the empty file ``fd``."""
     arrays = _datasets(state)
     plan = _plan(state, number, arrays)
@@ -160,7 +165,8 @@ def write_generation(fd: int, state: State, number: int) -> None:
         crcs[path] = zlib.crc32(raw)
     for name in state.declared:
         base = f"/features/{name}"
-        row_checks = _write_vectors(fd, state, state.column(name), plan.regions[f"{base}/x"].offset)
+        offset = plan.regions[f"{base}/x"].offset
+        row_checks = _write_vectors(fd, state, state.column(name), offset, progress)
         commit.write_all(fd, row_checks.tobytes(), plan.regions[f"{base}/crc32"].offset)
         crcs[f"{base}/crc32"] = zlib.crc32(row_checks.tobytes())
     for start, raw in plan.skeleton(crcs):
@@ -178,7 +184,9 @@ def reserve(fd: int, length: int) -> None:
             raise
 
 
-def _write_vectors(fd: int, state: State, column: Column, offset: int) -> np.ndarray:
+def _write_vectors(
+    fd: int, state: State, column: Column, offset: int, progress: Report = unheard
+) -> np.ndarray:
     """Stream a set's vectors to ``offset``; (n,) row CRCs.
 
     A row without one is NaN: whoever reads the file without asking for ``status`` shall see that
@@ -189,6 +197,7 @@ def _write_vectors(fd: int, state: State, column: Column, offset: int) -> np.nda
     crcs, step = np.zeros(state.n, "<u4"), max(1, BLOCK // width)
     scratch = np.empty((step, declared.dim), declared.stored)
     for start in range(0, state.n, step):
+        progress(start, state.n, f"writing {declared.name}")
         rows = np.arange(start, min(start + step, state.n))
         block, ok = scratch[: len(rows)], column.status[rows] == OK
         if ok.all():

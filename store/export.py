@@ -18,6 +18,7 @@ from headstock.store import commit
 from headstock.store.errors import OptionError, StorageError
 from headstock.store.features import FeatureStore
 from headstock.store.layout import text_bytes
+from headstock.store.progress import Report, unheard
 from headstock.store.table import safe_cell
 
 __all__ = ["Exported", "export"]
@@ -44,6 +45,7 @@ def export(
     output: str | os.PathLike[str],
     *,
     sets: Sequence[str] | None = None,
+    progress: Report = unheard,
 ) -> Exported:
     """Write the rows that are complete in ``sets`` (default all) to ``output``, by its suffix.
 
@@ -68,7 +70,7 @@ def export(
         temp = commit.temp_name(target.absolute().parent)
         with commit.storage(target):
             try:
-                writers[target.suffix](store, names, rows, temp)
+                writers[target.suffix](store, names, rows, temp, progress)
                 fd = os.open(temp, os.O_RDONLY)
                 try:
                     os.fsync(fd)
@@ -92,8 +94,11 @@ def _room(target: Path, need: int) -> None:
         raise StorageError(target, f"needs {need:,} bytes, the disk has fewer", "free some space")
 
 
-def _blocks(store: FeatureStore, name: str, rows: np.ndarray) -> Iterator[np.ndarray]:
+def _blocks(
+    store: FeatureStore, name: str, rows: np.ndarray, progress: Report
+) -> Iterator[np.ndarray]:
     for start in range(0, len(rows), BLOCK):
+        progress(start, len(rows), name)
         yield store.feature_set(name).x(rows[start : start + BLOCK])
 
 
@@ -102,7 +107,9 @@ def _texts(store: FeatureStore, rows: np.ndarray) -> dict[str, np.ndarray]:
     return {"ids": items.id, "label": items.label, "split": items.split, "group": items.group}
 
 
-def _npz(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path) -> None:
+def _npz(
+    store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path, progress: Report
+) -> None:
     with zipfile.ZipFile(temp, "x", zipfile.ZIP_STORED, allowZip64=True) as archive:
         for key, cells in _texts(store, rows).items():
             with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
@@ -115,11 +122,13 @@ def _npz(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path
             }
             with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_2_0(file, form)
-                for block in _blocks(store, name, rows):
+                for block in _blocks(store, name, rows, progress):
                     file.write(np.ascontiguousarray(block, dtype="<f4").tobytes())
 
 
-def _h5(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path) -> None:
+def _h5(
+    store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path, progress: Report
+) -> None:
     with h5py.File(temp, "x") as file:
         for key, cells in _texts(store, rows).items():
             raw = text_bytes(cells.tolist())
@@ -130,7 +139,7 @@ def _h5(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path)
             out = file.create_dataset(where, (len(rows), declared.dim), dtype="<f4")
             out.attrs["recipe"] = declared.recipe.to_json()
             at = 0
-            for block in _blocks(store, name, rows):
+            for block in _blocks(store, name, rows, progress):
                 out[at : at + len(block)] = block
                 at += len(block)
 
@@ -146,21 +155,24 @@ def _columns(store: FeatureStore, names: Sequence[str]) -> list[str]:
 
 
 def _table(
-    store: FeatureStore, names: Sequence[str], rows: np.ndarray
+    store: FeatureStore, names: Sequence[str], rows: np.ndarray, progress: Report
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
     """(text columns, (b, sum of d) float32) of each block of rows."""
     for start in range(0, len(rows), BLOCK):
+        progress(start, len(rows), "rows")
         block = rows[start : start + BLOCK]
         texts = _texts(store, block)
         yield {"id": texts.pop("ids"), **texts}, store.matrix(names, block)[0]
 
 
-def _csv(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path) -> None:
+def _csv(
+    store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path, progress: Report
+) -> None:
     with open(temp, "x", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")
         features = [safe_cell(c) for c in _columns(store, names)]
         out.writerow(["id", "label", "split", "group", *features])
-        for texts, x in _table(store, names, rows):
+        for texts, x in _table(store, names, rows, progress):
             cells = zip(
                 *(map(safe_cell, column.tolist()) for column in texts.values()), strict=True
             )
@@ -169,7 +181,9 @@ def _csv(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path
             out.writerows([*text, *row] for text, row in zip(cells, numbers, strict=True))
 
 
-def _parquet(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path) -> None:
+def _parquet(
+    store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path, progress: Report
+) -> None:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -180,7 +194,7 @@ def _parquet(store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: 
     form = pa.schema([*fields, *((column, pa.float32()) for column in columns)])
     out: Any = pq.ParquetWriter(temp, form)
     with out:
-        for texts, x in _table(store, names, rows):
+        for texts, x in _table(store, names, rows, progress):
             arrays = [pa.array(column.tolist(), pa.string()) for column in texts.values()]
             arrays += [pa.array(np.ascontiguousarray(x[:, k])) for k in range(x.shape[1])]
             out.write_table(pa.Table.from_arrays(arrays, schema=form))

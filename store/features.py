@@ -19,6 +19,7 @@ from headstock.store.depot import Depot
 from headstock.store.errors import OptionError, RecipeMismatch, StorageError, StoreBusy
 from headstock.store.items import Items
 from headstock.store.patch import Patch
+from headstock.store.progress import Report, unheard
 from headstock.store.reader import LOOKS, StoreReader
 from headstock.store.recipe import Recipe
 from headstock.store.rows import Change, difference
@@ -217,9 +218,9 @@ class FeatureStore(StoreReader):
         self._writable()
         return share(self, name, ids, size)
 
-    def compact(self, force: bool = False) -> int:
+    def compact(self, force: bool = False, progress: Report = unheard) -> int:
         """Bring everything committed into one plain HDF5 file; its generation number."""
         self._writable()
-        number = compact(self._depot, self._take, force)
+        number = compact(self._depot, self._take, force, progress)
         self.refresh()
         return number

@@ -21,6 +21,7 @@ from headstock.store.errors import ManifestError, OptionError
 from headstock.store.features import FeatureStore
 from headstock.store.foreign import Source, open_source
 from headstock.store.items import Items
+from headstock.store.progress import Report, unheard
 from headstock.store.recipe import Recipe
 
 __all__ = ["Imported", "import_features"]
@@ -53,6 +54,7 @@ def import_features(
     modality: str = "image",
     pool: str | None = None,
     labels: Mapping[str, str] | None = None,
+    progress: Report = unheard,
 ) -> Imported:
     """Make (or extend) the store ``output`` with a set ``name`` of the vectors in ``source``.
 
@@ -82,10 +84,11 @@ def import_features(
         )  # fmt: skip
         done = store.progress(name, ids).status == OK
         for start in range(0, len(ids), ROWS):
+            progress(start, len(ids), found.layout)
             rows = [r for r in range(start, min(start + ROWS, len(ids))) if not done[r]]
             if rows:
                 store.commit(name, _batch(found, rows))
-        store.compact()
+        store.compact(progress=progress)
     return Imported(Path(output), name, len(ids), found.dim, found.layout)
 
 

@@ -13,6 +13,7 @@ from headstock.store.batch import Batch
 from headstock.store.declared import ABSENT, FAILED, OK
 from headstock.store.errors import OptionError
 from headstock.store.features import FeatureStore
+from headstock.store.progress import Report, unheard
 
 __all__ = ["Merged", "merge"]
 
@@ -45,6 +46,7 @@ def merge(
     sources: Sequence[str | os.PathLike[str]],
     *,
     sets: Sequence[str] | None = None,
+    progress: Report = unheard,
 ) -> Merged:
     """Add the rows and the vectors of ``sources`` to ``target`` (made when missing), and compact.
 
@@ -65,12 +67,14 @@ def merge(
                     store.agrees(other.declared(name))
                 told.rows += store.register(other.items).added
                 for name in names:
-                    _take(store, other, name, told)
-        store.compact()
+                    _take(store, other, name, told, progress)
+        store.compact(progress=progress)
     return told
 
 
-def _take(store: FeatureStore, other: FeatureStore, name: str, told: Merged) -> None:
+def _take(
+    store: FeatureStore, other: FeatureStore, name: str, told: Merged, progress: Report
+) -> None:
     given = other.declared(name)
     store.declare(name, given.recipe, given.dim, given.dtype, given.feature_names, given.provenance)
     ids = other.items.id
@@ -85,6 +89,7 @@ def _take(store: FeatureStore, other: FeatureStore, name: str, told: Merged) -> 
     )
     reasons = {error.id: (error.code, error.line) for error in other.errors(name)}
     for start in range(0, len(wanted), ROWS):
+        progress(start, len(wanted), f"{name} of {other.path.name}")
         rows = wanted[start : start + ROWS]
         ok = theirs.status[rows] == OK
         x = np.zeros((len(rows), given.dim), dtype=np.float32)

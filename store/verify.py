@@ -23,6 +23,7 @@ from headstock.store.errors import (
 from headstock.store.file import StoreFile
 from headstock.store.layout import row_crcs
 from headstock.store.patch import Patch
+from headstock.store.progress import Report, unheard
 from headstock.store.state import State, read_batch
 
 __all__ = ["Verdict", "check_file", "check_shard", "verify"]
@@ -56,7 +57,9 @@ class Verdict:
         return "\n".join([*self.findings, *self.notes, f"{head}: {wrong or 'no'} findings"])
 
 
-def verify(path: str | os.PathLike[str], files: bool = False) -> Verdict:
+def verify(
+    path: str | os.PathLike[str], files: bool = False, progress: Report = unheard
+) -> Verdict:
     """Check the form and every byte of the store at ``path`` and of all that is pending beside it.
 
     ``files`` also hashes each row's input file and notes those that are not what was extracted.
@@ -67,7 +70,7 @@ def verify(path: str | os.PathLike[str], files: bool = False) -> Verdict:
     state = None
     for target, kind in _files_of(depot):
         try:
-            check_file(target, kind)
+            check_file(target, kind, progress)
         except FileNotFoundError:
             continue  # absorbed while we looked
         except HeadstockError as error:
@@ -79,7 +82,7 @@ def verify(path: str | os.PathLike[str], files: bool = False) -> Verdict:
             column = state.column(name)
             verdict.sets[name] = int((column.status == OK).sum())
         if files:
-            verdict.notes.extend(_changed_files(state, verdict))
+            verdict.notes.extend(_changed_files(state, verdict, progress))
     except OptionError:
         if not verdict.findings:
             raise
@@ -87,7 +90,7 @@ def verify(path: str | os.PathLike[str], files: bool = False) -> Verdict:
         if str(error) not in verdict.findings:
             verdict.found(error)
     except FileNotFoundError:
-        return verify(path, files)
+        return verify(path, files, progress)
     finally:
         if state is not None:
             state.close()
@@ -110,7 +113,7 @@ def _files_of(depot: Depot) -> Iterator[tuple[Path, str]]:
         yield depot.directory / name, "shard"
 
 
-def check_file(path: Path, kind: str) -> None:
+def check_file(path: Path, kind: str, progress: Report = unheard) -> None:
     """Check one file: form, every checksum, and that HDF5 sees what the schema says.
 
     Raises StoreDamaged, UnsafeInput, VersionError, StorageError, FileNotFoundError.
@@ -118,7 +121,7 @@ def check_file(path: Path, kind: str) -> None:
     with StoreFile(path, kind) as file:
         _same_for_everyone(file)
         if kind == "generation":
-            check_bytes(file)
+            check_bytes(file, progress)
         elif kind == "shard":
             check_shard(file)
         else:
@@ -179,7 +182,7 @@ def _dataset(file: StoreFile, path: str, thing: h5py.Dataset) -> None:
         raise StoreDamaged(file.path, f"{path} is not where the schema says")
 
 
-def _changed_files(state: State, verdict: Verdict) -> Iterator[str]:
+def _changed_files(state: State, verdict: Verdict, progress: Report) -> Iterator[str]:
     """A line for each row whose file is not the one that was extracted."""
     items = state.items
     for name, declared in state.declared.items():
@@ -187,7 +190,9 @@ def _changed_files(state: State, verdict: Verdict) -> Iterator[str]:
         if paths is None:
             continue
         column = state.column(name)
-        for row in np.flatnonzero(column.status != ABSENT).tolist():
+        known = np.flatnonzero(column.status != ABSENT).tolist()
+        for done, row in enumerate(known):
+            progress(done, len(known), f"files of {name}")
             target = os.path.join(items.root, paths[row]) if paths[row] else ""
             where = f"{target or 'no path'}: row {items.id[row]} of set {name}"
             if not column.digest[row].any():
