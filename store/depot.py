@@ -24,13 +24,21 @@ from headstock.store.errors import OptionError, StoreDamaged, VersionError
 from headstock.store.file import REPAIR, StoreFile
 from headstock.store.layout import FORMAT, VERSION
 
-__all__ = ["Depot", "Listing", "is_store"]
+__all__ = ["PARTS", "Depot", "Listing", "is_parts", "is_store"]
+
+PARTS = ".parts.json"
+
+
+def is_parts(path: str | os.PathLike[str]) -> bool:
+    """Whether ``path`` is the name of a list of stores (see ``parts``)."""
+    return os.fspath(path).endswith(PARTS)
 
 
 def is_store(path: str | os.PathLike[str]) -> bool:
-    """Whether ``path`` looks like a store and not like a table: HDF5, or a directory beside it."""
+    """Whether ``path`` looks like a store and not like a table: HDF5, a directory beside it, or a
+    list of parts."""
     depot = Depot(path)
-    if depot.directory.is_dir():
+    if depot.directory.is_dir() or is_parts(path):
         return True
     if not depot.path.is_file():
         return False
@@ -128,7 +136,12 @@ class Depot:
             )  # fmt: skip
 
     def found(self) -> str:
-        """Make the directory and the store's identity if they are missing; the uuid."""
+        """Make the directory and the store's identity if they are missing; the uuid.
+
+        Raises OptionError for a list of parts, which cannot be extended.
+        """
+        if is_parts(self.path):
+            raise OptionError(self.path, "is a list of stores", "change one of its parts instead")
         known = self.uuid()
         if known is not None:
             return known

@@ -15,7 +15,7 @@ from headstock.store.batch import Batch, checked, shard_name, shard_plan
 from headstock.store.claims import share
 from headstock.store.compact import compact, empty_generation
 from headstock.store.declared import ABSENT, FAILED, OK, Declared
-from headstock.store.depot import Depot
+from headstock.store.depot import Depot, is_parts
 from headstock.store.errors import OptionError, RecipeMismatch, StorageError, StoreBusy
 from headstock.store.items import Items
 from headstock.store.patch import Patch
@@ -49,6 +49,10 @@ class FeatureStore(StoreReader):
         """
         if mode not in ("r", "a"):
             raise OptionError(path, f"mode {mode!r} means nothing", "use 'r' or 'a'")
+        if mode == "r" and is_parts(path):
+            from headstock.store.parts import PartedStore
+
+            return PartedStore(path)
         depot = Depot(path)
         if mode == "a":
             uuid = depot.found()

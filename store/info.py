@@ -41,6 +41,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
         "uuid": store.uuid,
         "generation": store.generation,
         "pending_files": int(store.pending),
+        "parts": [str(part) for part in getattr(store, "parts", ())],
         "rows": store.n,
         "labels": dict(Counter(v for v in items.label if v)),
         "splits": dict(Counter(v for v in items.split if v)),
@@ -53,9 +54,11 @@ def description(store: FeatureStore) -> str:
     """``describe`` as text."""
     told = describe(store)
     labelled = sum(told["labels"].values())
+    parts = len(told["parts"])
     lines = [
         f"{told['path']}: {told['rows']:,} rows, {labelled:,} with one of "
-        f"{len(told['labels']):,} labels, generation {told['generation']}"
+        f"{len(told['labels']):,} labels, "
+        + (f"in {parts:,} parts" if parts else f"generation {told['generation']}")
         + (f", {told['pending_files']} files not compacted yet" if told["pending_files"] else "")
     ]
     if told["splits"]:

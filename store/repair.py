@@ -12,7 +12,7 @@ import numpy as np
 from headstock.store import commit
 from headstock.store.compact import check_file, compact
 from headstock.store.declared import ABSENT, FAILED, OK
-from headstock.store.depot import Depot
+from headstock.store.depot import Depot, is_parts
 from headstock.store.errors import HeadstockError, OptionError, StoreDamaged, VersionError
 from headstock.store.file import StoreFile
 from headstock.store.items import text_column
@@ -57,6 +57,8 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
     each of its rows is kept that still matches its own checksum. Raises StoreDamaged when no
     generation can be read, VersionError, OptionError, StorageError.
     """
+    if is_parts(path):
+        raise OptionError(path, "is a list of stores", "repair the part that verify names")
     depot, told = Depot(path), Repaired(Depot(path).path)
     if not depot.path.exists() and not depot.generations():
         raise OptionError(depot.path, "there is no store here", "make one with `headstock extract`")
