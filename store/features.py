@@ -43,7 +43,8 @@ class FeatureStore(StoreReader):
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r") -> FeatureStore:
-        """``r`` reads; ``a`` reads and extends, and makes the store when there is none.
+        """``r`` reads; ``a`` reads and extends, and makes the store when there is none. A list of
+        parts (see ``parts``) is read as one store.
 
         Raises OptionError (no store), StoreDamaged, StorageError, VersionError, UnsafeInput.
         """

@@ -13,7 +13,7 @@ import numpy as np
 
 from headstock.store.compact import check_bytes
 from headstock.store.declared import ABSENT, OK
-from headstock.store.depot import Depot
+from headstock.store.depot import Depot, is_parts
 from headstock.store.errors import (
     HeadstockError,
     OptionError,
@@ -63,8 +63,11 @@ def verify(
     """Check the form and every byte of the store at ``path`` and of all that is pending beside it.
 
     ``files`` also hashes each row's input file and notes those that are not what was extracted.
+    Of a list of parts each part is checked, one after the other, and that they fit together.
     Raises OptionError when there is no store. Memory: the rows' text, 70 bytes a row and set, 2 MB.
     """
+    if is_parts(path):
+        return _verify_parts(Path(path), files, progress)
     depot = Depot(path)
     verdict = Verdict(depot.path)
     state = None
@@ -96,6 +99,33 @@ def verify(
             state.close()
     if verdict.notes:
         verdict.exit_code = verdict.exit_code or 1
+    return verdict
+
+
+def _verify_parts(path: Path, files: bool, progress: Report) -> Verdict:
+    from headstock.store.parts import PartedStore, check_ids, parts_of_file
+
+    verdict = Verdict(path)
+    for part in parts_of_file(path):
+        try:
+            one = verify(part, files, progress)
+        except HeadstockError as error:
+            verdict.found(error)
+            continue
+        verdict.generation = max(verdict.generation, one.generation)
+        verdict.rows += one.rows
+        verdict.files_checked += one.files_checked
+        for name, done in one.sets.items():
+            verdict.sets[name] = verdict.sets.get(name, 0) + done
+        verdict.findings += one.findings
+        verdict.notes += one.notes
+        verdict.exit_code = max(verdict.exit_code, one.exit_code)
+    if not verdict.findings:
+        try:
+            with PartedStore(path) as whole:
+                check_ids(whole)
+        except HeadstockError as error:
+            verdict.found(error)
     return verdict
 
 
