@@ -82,6 +82,7 @@ class Workers:
         self._results: dict[int, Done] = {}
         self._held = 0  # tasks taken and not yet handed out
         self._stopped = False
+        self._ended = False  # the pump has handed over everything
         self._trouble: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._strikes: Counter[int] = Counter()
@@ -96,13 +97,14 @@ class Workers:
                 yield perform(task, self._reader, self._loader)
             return
         order: deque[int] = deque()
+        self._ended = False
         self._thread = threading.Thread(
             target=self._pump, args=(iter(tasks), order), name="headstock-workers", daemon=True
         )
         self._thread.start()
         ended = False
         try:
-            while (done := self._next(order, self._thread)) is not None:
+            while (done := self._next(order)) is not None:
                 yield done
             ended = True
         finally:
@@ -115,7 +117,7 @@ class Workers:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _next(self, order: deque[int], thread: threading.Thread) -> Done | None:
+    def _next(self, order: deque[int]) -> Done | None:
         with self._changed:
             while True:
                 if self._trouble is not None:
@@ -124,9 +126,9 @@ class Workers:
                     self._held -= 1
                     done = self._results.pop(order.popleft())
                     break
-                if not order and not thread.is_alive():
+                if not order and self._ended:
                     return None
-                self._changed.wait(timeout=1.0)
+                self._changed.wait()
         self._poke()
         return done
 
@@ -160,6 +162,7 @@ class Workers:
         except BaseException as trouble:  # noqa: BLE001  handed to the caller's thread
             self._trouble = trouble
         with self._changed:
+            self._ended = True
             self._changed.notify_all()
 
     def _feed(self, tasks: Iterator[Task], order: deque[int]) -> bool:

@@ -87,8 +87,8 @@ class Column:
 
 
 class State:
-    """A consistent view. Raises FileNotFoundError when the store moved on while it was taken: take
-    it again. ``close`` it to release the generation's file."""
+    """A consistent view. Raises FileNotFoundError when a newer generation came while it was taken:
+    take it again. ``close`` it to release the generation's file."""
 
     def __init__(self, depot: Depot) -> None:
         self.depot = depot
@@ -186,10 +186,14 @@ class State:
         said = []
         for name in self.listing.shards:
             if name.rsplit("-", 1)[0] == f"shard-{declared.name}":
-                with self._file(self.depot.directory / name, "shard") as file:
-                    if file.meta.get("epoch") == declared.epoch:
-                        shard_form(file, declared)
-                        said.append((int(file.meta["seq"]), name, read_batch(file)))
+                try:
+                    with self._file(self.depot.directory / name, "shard") as file:
+                        if file.meta.get("epoch") == declared.epoch:
+                            shard_form(file, declared)
+                            said.append((int(file.meta["seq"]), name, read_batch(file)))
+                except FileNotFoundError:
+                    if self.overtaken():
+                        raise
         for seq, name, batch in sorted(said, key=lambda each: each[:2]):
             try:
                 rows = np.array([self.index[i] for i in batch.ids], dtype=np.int64)
@@ -215,6 +219,14 @@ class State:
             raise StoreDamaged(self.file.path, f"/errors/{name}/row names no row", REPAIR)
         codes, lines = (self.file.texts(f"/errors/{name}/{c}") for c in ("code", "line"))
         return dict(zip(rows, zip(codes, lines, strict=True), strict=True))
+
+    def overtaken(self) -> bool:
+        """Whether there is a newer generation than the one this state shows.
+
+        A shard that has gone while there is none was absorbed by the generation that we hold: its
+        compaction is still deleting, and looking again would only race with it.
+        """
+        return max(self.depot.generations(), default=0) > self.file.generation
 
     # --- vectors
 

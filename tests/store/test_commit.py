@@ -6,9 +6,10 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
 
-from headstock.store import FeatureStore, commit
+from headstock.store import FeatureStore, commit, state
 from headstock.store.errors import StorageError, StoreBusy
 from headstock.store.verify import verify
 
@@ -122,3 +123,33 @@ def test_a_read_only_folder_can_be_read(tmp_path, toy):
     finally:
         for folder, _ in modes:
             folder.chmod(0o755)
+
+
+def test_shards_that_vanish_while_another_clears_them_are_not_waited_for(
+    tmp_path, toy, monkeypatch
+):
+    """A compaction deletes what it absorbed one by one; whoever looks meanwhile sees ever fewer
+    shards, and must not look again for each of them until its patience ends."""
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 80, size=1)
+        pending = {p: p.read_bytes() for p in (tmp_path / "f.h5.d").glob("shard-*")}
+        assert len(pending) == 80
+        store.compact()
+    for path, raw in pending.items():  # as a compaction that has deleted none of them yet
+        path.write_bytes(raw)
+    real, gone = state.StoreFile, []
+
+    def opened(path, kind):
+        if kind == "shard":
+            gone.append(path.unlink())
+        return real(path, kind)
+
+    monkeypatch.setattr(state, "StoreFile", opened)
+    with FeatureStore.open(tmp_path / "f.h5") as store:
+        assert np.array_equal(store.feature_set("image").x(), toy.matrix(toy.ids(80)))
+    assert len(gone) == 80
+    for path, raw in pending.items():
+        path.write_bytes(raw)
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        assert store.compact() == 2
+        assert store.complete("image").all()
