@@ -5,23 +5,63 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
+import shlex
+import shutil
 import sys
-import tomllib
-from collections.abc import Callable, Sequence
+import textwrap
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from headstock import __version__
 from headstock.store.errors import HeadstockError, OptionError, one_line
+from headstock.store.progress import Progress, on_terminal
+from headstock.store.settings import read_toml, toml_text
 
 FILE = click.Path(dir_okay=False)
 ANY = click.Path()
+EXAMPLE = re.compile(r"^\s*Example:\s*(headstock .+)$", re.M)
+
+
+class Command(click.Command):
+    """Lines ``Example: headstock ...`` of the docstring become a section of their own in the help,
+    one line each, never wrapped: they are for copying."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_config_option())
+
+    @property
+    def examples(self) -> list[list[str]]:
+        """The words of each example after ``headstock``."""
+        return [shlex.split(line)[1:] for line in EXAMPLE.findall(self.help or "")]
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        whole = self.help
+        try:
+            self.help = EXAMPLE.sub("", whole or "").rstrip()
+            super().format_help_text(ctx, formatter)
+        finally:
+            self.help = whole
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        lines = EXAMPLE.findall(self.help or "")
+        if lines:
+            with formatter.section("Example" if len(lines) == 1 else "Examples"):
+                for line in lines:
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+        super().format_epilog(ctx, formatter)
 
 
 class Commands(click.Group):
     """Lists commands in the order of a day's work, and suggests the nearest name."""
+
+    command_class = Command
+    group_class = type
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(self.commands)
@@ -32,6 +72,115 @@ class Commands(click.Group):
             hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(self.commands)}"
             raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _config_option() -> click.Option:
+    """``--config FILE``: values for the flags and arguments that the command line leaves open."""
+    return click.Option(
+        ["--config"],
+        type=click.Path(dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help="TOML file of values for what is not given here.",
+    )
+
+
+def _keys(command: click.Command) -> dict[str, click.Parameter]:
+    """What each parameter is called in a file: its longest flag, or an argument's own name."""
+    out = {}
+    for p in command.params:
+        if not p.expose_value or p.name is None:
+            continue
+        words = [w.lstrip("-") for w in p.opts if w.startswith("--")] or [p.name]
+        out[max(words, key=len).replace("_", "-")] = p
+    return out
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Make the file's values the command's defaults. Raises OptionError for a file that is no TOML,
+    a key that is no flag, and a value that is no value of it."""
+    if not path:
+        return
+    values = read_toml(path)
+    known = _keys(ctx.command)
+    defaults: dict[str, Any] = {}
+    for key, value in values.items():
+        flag = key.replace("_", "-")
+        if flag not in known:
+            near = difflib.get_close_matches(flag, known, 1)
+            fix = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+            raise OptionError(path, f"no flag {key!r} of {ctx.info_name}", fix)
+        parameter = known[flag]
+        many = getattr(parameter, "multiple", False) or parameter.nargs != 1
+        if isinstance(value, dict) or (isinstance(value, list) and not many):
+            raise OptionError(path, f"{key} is one value", f"for example {key} = 1")
+        assert parameter.name is not None
+        defaults[parameter.name] = [value] if many and not isinstance(value, list) else value
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def effective(
+    ctx: click.Context, instead: Mapping[str, Any], without: Collection[str] = ()
+) -> dict[str, Any]:
+    """What the command ran with, by the names a file uses: what was given, read or left at its
+    default; ``instead`` says what a default turned out to be. What is unset is left out."""
+    out = {}
+    for key, parameter in _keys(ctx.command).items():
+        value = instead.get(key, ctx.params.get(parameter.name or ""))
+        if key not in without and value is not None and value != () and value != []:
+            out[key] = value
+    return out
+
+
+def coloured(stream: TextIO) -> bool:
+    """Colours are for terminals, and not where NO_COLOR (no-color.org) is set."""
+    return on_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def width() -> int | None:
+    """Columns that a table on stdout may take: COLUMNS where it is set, the terminal's, or no limit
+    where the output goes to a file or another program."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def strong(line: str) -> str:
+    """A line that stands out."""
+    return click.style(line, bold=True) if coloured(sys.stdout) else line
+
+
+def note(*lines: str, quiet: bool = False) -> None:
+    """Tell a person, on stderr: stdout is for results."""
+    if lines and not quiet:
+        click.echo("\n".join(lines), err=True)
+
+
+def hint(*commands: Sequence[object], quiet: bool = False) -> None:
+    """Name the commands that come next, on stderr. ``commands``: words after ``headstock``."""
+    for words in commands:
+        said = f"next: headstock {' '.join(map(_word, words))}"
+        if not quiet:
+            click.echo(
+                click.style(said, dim=True) if coloured(sys.stderr) else said,
+                err=True,
+                color=coloured(sys.stderr),
+            )
+
+
+def _word(word: object) -> str:
+    """As a shell would take it; words in capitals stand for what the reader fills in."""
+    return str(word) if str(word).isupper() else shlex.quote(str(word))
+
+
+def wrapped(line: str, columns: int | None) -> str:
+    """``line`` in lines of at most ``columns``, the later ones below its second column."""
+    if columns is None or len(line) <= columns:
+        return line
+    name, gap, rest = line.partition("  ")
+    indent = len(name) + len(gap) + len(rest) - len(rest.lstrip())
+    return textwrap.fill(line, max(columns, indent + 20), subsequent_indent=" " * indent)
 
 
 def options(*decorators: Callable) -> Callable:
@@ -45,37 +194,8 @@ def options(*decorators: Callable) -> Callable:
     return apply
 
 
-def _read_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
-    if not path:
-        return
-    try:
-        values = tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as err:
-        raise OptionError(path, err, "give a TOML file of flag defaults") from err
-    known = {
-        word.lstrip("-").replace("-", "_"): p.name
-        for p in ctx.command.params
-        for word in p.opts
-        if word.startswith("--")
-    }
-    defaults = {}
-    for key, value in values.items():
-        flag = key.replace("-", "_")
-        if flag not in known:
-            near = difflib.get_close_matches(flag, known, 1)
-            raise OptionError(
-                path, f"no flag {key!r}", f"did you mean {near[0]!r}?" if near else ""
-            )
-        defaults[known[flag]] = value
-    ctx.default_map = defaults
-
-
-CONFIG = click.option(
-    "--config", type=FILE, is_eager=True, expose_value=False, callback=_read_config,
-    help="TOML file of defaults for these flags.",
-)  # fmt: skip
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no account.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no account, no hint.")
 SEED = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
 MANIFEST_OPTIONS = options(
     click.option("--id-col", help="Column of ids  [default: id, else the file name]"),
@@ -143,16 +263,21 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, Any]:
     return out
 
 
-def note(*lines: str, quiet: bool = False) -> None:
-    """Tell a person, on stderr: stdout is for results."""
-    if not quiet:
-        click.echo("\n".join(lines), err=True)
+def say(result: Any, as_json: bool, **more: Any) -> None:
+    """Print a library's answer: its text, or its fields (and ``more``) as JSON."""
+    if as_json:
+        click.echo(json.dumps({**asdict(result), **more}, indent=1, default=str))
+    else:
+        click.echo(result.text())
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="headstock")
-def cli() -> None:
+@click.pass_context
+def cli(ctx: click.Context) -> None:
     """Extract features once, try heads in seconds, believe the number at the end."""
+    if os.environ.get("NO_COLOR"):
+        ctx.color = False
 
 
 @cli.command()
@@ -170,6 +295,7 @@ def demo(output: str) -> None:
         click.secho(f"\n$ headstock {' '.join(words)}", bold=True)
         sys.stdout.flush()
         cli.main(words, prog_name="headstock", standalone_mode=False)
+    hint(["report", os.path.join(output, "run"), "-o", "report.html"])
 
 
 @cli.command()
@@ -197,11 +323,17 @@ def demo(output: str) -> None:
 )
 @click.option("--compile", is_flag=True, help="Compile the network (pays on a GPU).")
 @click.option("--limit", type=int, help="Encode at most so many new rows.")
+@click.option("--shard", metavar="I/M", help="Encode this share of the rows: jobs on one store.")
+@click.option("--part", metavar="I/M", help="Take this share of MANIFEST: one store of several.")
+@click.option(
+    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    help="Where to encode: here, or by actors on a Ray cluster (RAY_ADDRESS).",
+)
+@click.option("--actors", type=int, help="Actors of the cluster  [default: one a GPU, or 4 cores]")
 @click.option("--overwrite", is_flag=True, help="Replace sets made by another recipe.")
 @click.option("--retry-failed", is_flag=True, help="Try rows again that failed before.")
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
-@CONFIG
 @QUIET
 @JSON
 def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any) -> None:
@@ -210,7 +342,8 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
     Running it again does only what is missing. Without --image, --audio or --columns, every
     modality of the manifest is encoded: ResNeXt-50 for images, MFCCs for sounds.
 
-    Example: headstock extract index.csv -o features.h5 --image timm:resnext50_32x4d.a1h_in1k
+    Example: headstock extract index.csv -o features.h5 --image headstock:resnext_nano --audio mfcc
+    Example: headstock extract index.csv -o resnext.h5 --image timm:resnext50_32x4d.a1h_in1k
     """
     from headstock.extract.job import extract_manifest
 
@@ -224,12 +357,13 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
     names |= {k: flags.pop(k) for k in ("class_names", "split")}
     table = read_manifest(manifest, flags["columns"], **names)
     note(*table.account(), quiet=quiet)
-    account = extract_manifest(table, output, progress=not quiet, **flags)
+    watched = on_terminal(sys.stderr) and not quiet
+    account = extract_manifest(table, output, progress=watched, **flags)
     click.echo(account.to_json() if as_json else account.text())
-    if not as_json and not account.failed:
-        note(f"next: headstock evaluate {output}", quiet=quiet)
     if account.failed:
+        hint(["store", "info", output, "--failed"], quiet=quiet or as_json)
         sys.exit(3)
+    hint(["evaluate", output, "-o", "runs/first"], quiet=quiet or as_json)
 
 
 HEADS = click.option(
@@ -246,7 +380,7 @@ TUNE = click.option(
     "--tune", multiple=True, metavar="HEAD", help="Choose this head's options inside the folds."
 )
 MISSING = click.option(
-    "--missing", type=click.Choice(["refuse", "exclude"]), default="refuse", show_default=True,
+    "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse", show_default=True,
     help="What to do with labelled rows that lack a vector.",
 )  # fmt: skip
 DEDUPE = click.option(
@@ -269,6 +403,10 @@ def head_options(sets: Sequence[str], heads: Sequence[str]) -> dict[str, dict[st
     return out
 
 
+NOT_KEPT = ("output", "json", "quiet")
+REPEAT = "What this run was made with: headstock evaluate --config FILE makes it again."
+
+
 @cli.command()
 @click.argument("store", type=FILE)
 @HEADS
@@ -287,7 +425,6 @@ def head_options(sets: Sequence[str], heads: Sequence[str]) -> dict[str, dict[st
 @click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
 @click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
 @SEED
-@CONFIG
 @QUIET
 @JSON
 def evaluate(
@@ -296,10 +433,12 @@ def evaluate(
 ) -> None:  # fmt: skip
     """Score heads and fusions on STORE, out of fold, and print the leaderboard.
 
-    Example: headstock evaluate features.h5 --head logistic --head rbf-svm --fusion stacked
+    Example: headstock evaluate features.h5 --head logistic --head lda --fusion stacked -o runs/a
     """
     from headstock.heads import FoldPlan
     from headstock.heads import evaluate as run
+    from headstock.heads.report import fit_words
+    from headstock.heads.tables import write_text
     from headstock.store import FeatureStore
 
     flags = {k: v for k, v in {"heads": heads, "on": on, "fusions": fusions, **flags}.items() if v}
@@ -307,13 +446,19 @@ def evaluate(
     plan = (
         int(folds) if folds.isdigit() else FoldPlan.load(folds) if Path(folds).is_file() else folds
     )
-    with FeatureStore.open(store) as features:
-        result = run(features, folds=plan, progress=_steps(quiet), **flags)
+    with FeatureStore.open(store) as features, Progress("evaluate", "fits", quiet) as progress:
+        result = run(features, folds=plan, progress=progress, **flags)
     if output:
         result.save(output)
-    click.echo(json.dumps(result.to_json(), indent=1) if as_json else result.text())
+        told = result.settings
+        used = {"head": told["heads"], "on": told["on"], "fusion": told["fusions"]}
+        text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
+        write_text(Path(output, "run.toml"), text)
+    click.echo(json.dumps(result.to_json(), indent=1) if as_json else result.text(width(), strong))
     if output:
         note(f"written: {output}", quiet=quiet)
+        hint(["report", output, "-o", "report.html"], quiet=quiet or as_json)
+    hint(fit_words(store, result.leaderboard[0]), quiet=quiet or as_json)
 
 
 @cli.command()
@@ -328,11 +473,11 @@ def evaluate(
 @DEDUPE
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
 @SEED
-@CONFIG
 @QUIET
+@JSON
 def fit(
-    store: str, heads: tuple, sets: tuple, output: str, quiet: bool, **flags: Any
-) -> None:  # fmt: skip
+    store: str, heads: tuple, sets: tuple, output: str, quiet: bool, as_json: bool, **flags: Any
+) -> None:
     """Fit one system on the labelled rows of STORE (its test split left out) and save it.
 
     One head on the sets side by side; or, with --fusion, each head on each set, joined.
@@ -345,12 +490,15 @@ def fit(
     heads = heads or ("logistic",)
     if len(heads) > 1 and flags["fusion"] in (None, "early"):
         raise OptionError("--head", f"{len(heads)} heads and nothing joins them", "add --fusion")
-    with FeatureStore.open(store) as features:
-        bundle = run(
-            features, heads[0], heads=heads, options=head_options(sets, heads), **flags
-        )  # fmt: skip
+    flags["options"] = head_options(sets, heads)
+    with FeatureStore.open(store) as features, Progress("fit", "fits", quiet) as progress:
+        bundle = run(features, heads[0], heads=heads, progress=progress, **flags)
     bundle.save(output)
-    note(f"written: {output}", f"next: headstock predict {output} MANIFEST", quiet=quiet)
+    if as_json:
+        classes = [str(c) for c in bundle.classes]
+        click.echo(json.dumps({"path": output, "classes": classes, "settings": bundle.settings}))
+    note(f"written: {output}", quiet=quiet or as_json)
+    hint(["predict", output, "MANIFEST", "-o", "predictions.csv"], quiet=quiet or as_json)
 
 
 @cli.command()
@@ -363,15 +511,16 @@ def fit(
 @click.option("--store", "keep", type=FILE, help="Keep the extracted features in this store.")
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
-@CONFIG
 @QUIET
+@JSON
 def predict(
     model: str, rows: str, output: str | None, header: str | None, keep: str | None,
-    only: str | None, quiet: bool, **flags: Any,
+    only: str | None, quiet: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Predict the rows of a MANIFEST of raw files, or of a STORE, with a saved MODEL.
 
-    Example: headstock predict model.headstock test.csv -o predictions.csv
+    Example: headstock predict model.headstock index.csv -o predictions.csv
+    Example: headstock predict model.headstock features.h5 --only test --json
     """
     from headstock.heads import Bundle
     from headstock.heads.complete import predict_complete
@@ -386,17 +535,24 @@ def predict(
 
         names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
         names |= {k: flags.pop(k) for k in ("class_names", "split")}
+        watched = on_terminal(sys.stderr) and not quiet
         wanted = sorted({c for columns in columns_of(bundle.recipes).values() for c in columns})
         table = read_manifest(rows, wanted, **names)
         note(*table.account(), quiet=quiet)
-        flags |= {"keep": keep, "provenance": bundle.provenance, "progress": not quiet}
+        flags |= {"keep": keep, "provenance": bundle.provenance, "progress": watched}
         with extract_like(table, bundle.recipes, **flags) as (features, _):
             predictions, left_out = predict_complete(bundle, features, table.items.id, only)
-    if header:
-        click.echo(predictions.submission(output, header), nl=False)
+    if as_json and not output:
+        click.echo(json.dumps({"predictions": predictions.to_json(), "left_out": left_out}))
     else:
-        click.echo(predictions.to_csv(output), nl=False)
+        text = predictions.submission(output, header) if header else predictions.to_csv(output)
+        click.echo(text, nl=False)
+    if as_json and output:
+        told = {"path": output, "rows": len(predictions), "left_out": left_out}
+        click.echo(json.dumps(told))
     note(*left_out)
+    if output:
+        note(f"written: {output}, {len(predictions):,} rows", quiet=quiet or as_json)
     if left_out:
         sys.exit(3)
 
@@ -406,19 +562,30 @@ def predict(
 @click.option("-o", "--output", type=FILE, help="Write one HTML page about the runs.")
 @click.option("--store", type=FILE, help="The store, when it moved since the run.")
 @click.option("--data", type=ANY, help="The folder of pictures and sounds, when it moved.")
-def report(runs: tuple, output: str | None, store: str | None, data: str | None) -> None:
+@QUIET
+@JSON
+def report(
+    runs: tuple, output: str | None, store: str | None, data: str | None, quiet: bool, as_json: bool
+) -> None:
     """Print the leaderboards of run folders; with -o, write a page with charts and pictures.
 
-    Example: headstock report runs/first -o report.html
+    Example: headstock report runs/a -o report.html
     """
-    from headstock.heads.report import saved_leaderboard
+    from headstock.heads.report import leaderboard_text, saved_metrics
 
-    for run in runs:
-        click.echo(saved_leaderboard(run))
-    if output:
-        from headstock.heads.page import write_report
+    saved = {run: saved_metrics(run) for run in runs}
+    for metrics in [] if as_json else saved.values():
+        click.echo(leaderboard_text(metrics, width(), strong))
+    if not output:
+        if as_json:
+            click.echo(json.dumps(saved, indent=1))
+        hint(["report", *runs, "-o", "report.html"], quiet=quiet or as_json)
+        return
+    from headstock.heads.page import write_report
 
-        click.echo(write_report(runs, output, store=store, data=data).text())
+    with Progress("report", "parts", quiet) as progress:
+        written = write_report(runs, output, store=store, data=data, progress=progress)
+    say(written, as_json)
 
 
 @cli.group(cls=Commands)
@@ -429,8 +596,9 @@ def store() -> None:
 @store.command()
 @click.argument("path", type=FILE)
 @click.option("--failed", is_flag=True, help="Only the failed rows, all of them: one a line.")
+@QUIET
 @JSON
-def info(path: str, failed: bool, as_json: bool) -> None:
+def info(path: str, failed: bool, quiet: bool, as_json: bool) -> None:
     """What a store holds: rows, labels, sets, recipes, failed rows.
 
     Example: headstock store info features.h5
@@ -447,6 +615,7 @@ def info(path: str, failed: bool, as_json: bool) -> None:
             click.echo(json.dumps({**describe(features), "errors": errors}, indent=1))
         else:
             click.echo(description(features))
+            hint(["evaluate", path, "-o", "runs/first"], quiet=quiet)
 
 
 @store.command()
@@ -454,7 +623,11 @@ def info(path: str, failed: bool, as_json: bool) -> None:
 @click.option("--files", is_flag=True, help="Hash each input file again too.")
 @click.option("--recompute", type=int, metavar="N", help="Extract N rows of each set again.")
 @SEED
-def verify(path: str, files: bool, recompute: int | None, seed: int) -> None:
+@QUIET
+@JSON
+def verify(
+    path: str, files: bool, recompute: int | None, seed: int, quiet: bool, as_json: bool
+) -> None:
     """Check structure, every checksum and every recipe; one line for each finding.
 
     Example: headstock store verify features.h5 --files
@@ -462,36 +635,49 @@ def verify(path: str, files: bool, recompute: int | None, seed: int) -> None:
     from headstock.store import FeatureStore
     from headstock.store.apart import verify_apart
 
-    verdict = verify_apart(path, files=files)
-    click.echo(verdict.text())
+    with Progress("verify", "rows", quiet) as progress:
+        verdict = verify_apart(path, files=files, progress=progress)
+    if not as_json or verdict.exit_code or not recompute:
+        say(verdict, as_json)
     if verdict.exit_code:
+        hint(["store", "repair", path], quiet=quiet or as_json or not verdict.findings)
         sys.exit(verdict.exit_code)
-    if recompute:
-        from headstock.extract.recompute import recompute as again
+    if not recompute:
+        return
+    from headstock.extract.recompute import recompute as again
 
-        with FeatureStore.open(path) as features:
-            deviations = again(features, recompute, seed=seed)
-        for one in deviations:
-            click.echo(one.text())
-        if not all(one.good for one in deviations):
-            sys.exit(1)
+    with FeatureStore.open(path) as features, Progress("recompute", "rows", quiet) as progress:
+        deviations = again(features, recompute, seed=seed, progress=progress)
+    if as_json:
+        say(verdict, True, recomputed=[asdict(one) for one in deviations])
+    for one in [] if as_json else deviations:
+        click.echo(one.text())
+    if not all(one.good for one in deviations):
+        sys.exit(1)
 
 
 @store.command()
 @click.argument("path", type=FILE)
-def repair(path: str) -> None:
+@QUIET
+@JSON
+def repair(path: str, quiet: bool, as_json: bool) -> None:
     """Drop what is damaged, and say which rows the next extract must compute again.
 
     Example: headstock store repair features.h5
     """
     from headstock.store.repair import repair as run
 
-    click.echo(run(path).text())
+    with Progress("repair", quiet=quiet):
+        repaired = run(path)
+    say(repaired, as_json)
+    hint(["store", "verify", path], quiet=quiet or as_json)
 
 
 @store.command()
 @click.argument("path", type=FILE)
-def compact(path: str) -> None:
+@QUIET
+@JSON
+def compact(path: str, quiet: bool, as_json: bool) -> None:
     """Gather all that is pending into the one HDF5 file.
 
     Example: headstock store compact features.h5
@@ -499,8 +685,11 @@ def compact(path: str) -> None:
     from headstock.store import FeatureStore
 
     FeatureStore.open(path).close()
-    with FeatureStore.open(path, "a") as features:
-        click.echo(f"{path}: generation {features.compact()}")
+    with FeatureStore.open(path, "a") as features, Progress("compact", "rows", quiet) as progress:
+        number = features.compact(progress=progress)
+    told = json.dumps({"path": path, "generation": number})
+    click.echo(told if as_json else f"{path}: generation {number}")
+    hint(["store", "info", path], quiet=quiet or as_json)
 
 
 @store.command()
@@ -512,7 +701,11 @@ def compact(path: str) -> None:
 @click.option("--split-col", help="Column of splits  [default: split]")
 @click.option("--extra", multiple=True, metavar="COL", help="Take this text column too.")
 @click.option("--clear", is_flag=True, help="Let an empty cell empty the row's.")
-def label(path: str, table: str, extra: tuple, clear: bool, **names: Any) -> None:
+@QUIET
+@JSON
+def label(
+    path: str, table: str, extra: tuple, clear: bool, quiet: bool, as_json: bool, **names: Any
+) -> None:
     """Take new labels, groups and splits from a CSV; no feature is touched.
 
     Example: headstock store label features.h5 labels.csv --label-col CLASS
@@ -521,35 +714,56 @@ def label(path: str, table: str, extra: tuple, clear: bool, **names: Any) -> Non
 
     cols = {k.removesuffix("_col"): v for k, v in names.items() if v}
     change = relabel(path, table, cols=cols, extra=extra, clear=clear)
-    click.echo(f"{path}: {change.changed:,} rows changed, {change.unchanged:,} as they were")
+    if as_json:
+        click.echo(json.dumps({"path": path, **asdict(change)}))
+    else:
+        click.echo(f"{path}: {change.changed:,} rows changed, {change.unchanged:,} as they were")
+    hint(["evaluate", path], quiet=quiet or as_json)
 
 
 @store.command()
 @click.argument("target", type=FILE)
 @click.argument("sources", type=FILE, nargs=-1, required=True)
 @click.option("--set", "sets", multiple=True, metavar="NAME", help="These sets  [default: all]")
-def merge(target: str, sources: tuple, sets: tuple) -> None:
+@click.option("--link", is_flag=True, help="Join them in TARGET, a .parts.json; copy nothing.")
+@QUIET
+@JSON
+def merge(
+    target: str, sources: tuple, sets: tuple, link: bool, quiet: bool, as_json: bool
+) -> None:  # fmt: skip
     """Add the rows and vectors of other stores, made by the same recipes, to TARGET.
 
     Example: headstock store merge all.h5 first.h5 second.h5
     """
     from headstock.store.merge import merge as run
+    from headstock.store.parts import link as join
 
-    click.echo(run(target, sources, sets=sets or None).text())
+    with Progress("merge", "rows", quiet) as progress:
+        merged = (
+            join(target, sources)
+            if link
+            else run(target, sources, sets=sets or None, progress=progress)
+        )
+    say(merged, as_json)
+    hint(["store", "info", target], quiet=quiet or as_json)
 
 
 @store.command()
 @click.argument("path", type=FILE)
 @click.argument("output", type=FILE)
 @click.option("--set", "sets", multiple=True, metavar="NAME", help="These sets  [default: all]")
-def export(path: str, output: str, sets: tuple) -> None:
+@QUIET
+@JSON
+def export(path: str, output: str, sets: tuple, quiet: bool, as_json: bool) -> None:
     """Write a store's complete rows as .npz, .csv, .parquet or plain .h5.
 
     Example: headstock store export features.h5 features.npz
     """
     from headstock.store.export import export as run
 
-    click.echo(run(path, output, sets=sets or None).text())
+    with Progress("export", "rows", quiet) as progress:
+        exported = run(path, output, sets=sets or None, progress=progress)
+    say(exported, as_json)
 
 
 @store.command(name="import")
@@ -558,14 +772,19 @@ def export(path: str, output: str, sets: tuple) -> None:
 @click.option("--set", "name", default="image", show_default=True, help="Name of the new set.")
 @click.option("--modality", default="image", show_default=True, help="image or audio.")
 @click.option("--pool", type=click.Choice(["mean", "max"]), help="Join an item's several vectors.")
-def import_(source: str, output: str, **flags: Any) -> None:
+@QUIET
+@JSON
+def import_(source: str, output: str, quiet: bool, as_json: bool, **flags: Any) -> None:
     """Take features that another tool made: npz, csv, h5, npy with names, folders of HDF5.
 
-    Example: headstock store import features.npz features.h5 --set image
+    Example: headstock store import features.npz imported.h5 --set image
     """
     from headstock.store.imports import import_features
 
-    click.echo(import_features(source, output, **flags).text())
+    with Progress("import", "rows", quiet) as progress:
+        imported = import_features(source, output, progress=progress, **flags)
+    say(imported, as_json)
+    hint(["store", "info", output], quiet=quiet or as_json)
 
 
 @cli.command()
@@ -573,25 +792,33 @@ def import_(source: str, output: str, **flags: Any) -> None:
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--seconds", default=20.0, show_default=True, help="How long to measure.")
 @click.option("--items", default=1_000_000, show_default=True, help="Say the hours for so many.")
+@QUIET
 @JSON
-def doctor(image: str | None, device: str, seconds: float, items: int, as_json: bool) -> None:
+def doctor(
+    image: str | None, device: str, seconds: float, items: int, quiet: bool, as_json: bool
+) -> None:
     """Measure decoding, the model and the disk here, and say which settings to use.
 
-    Example: headstock doctor --items 100000
+    Example: headstock doctor --image headstock:resnext_nano --seconds 3 --items 100000
     """
     from headstock.extract.backbones import DEFAULT_IMAGE
     from headstock.extract.doctor import measure
 
-    checkup = measure(".", image or DEFAULT_IMAGE, device, seconds)
+    with Progress("doctor", "measurements", quiet) as progress:
+        checkup = measure(".", image or DEFAULT_IMAGE, device, seconds, progress=progress)
     click.echo(checkup.to_json() if as_json else checkup.text(items))
+    hint(["extract", "MANIFEST", "-o", "features.h5"], quiet=quiet or as_json)
 
 
 @cli.command(name="list")
 @click.argument("what", type=click.Choice(["heads", "fusions", "backbones"]))
 @click.argument("pattern", default="")
-def list_(what: str, pattern: str) -> None:
+@QUIET
+@JSON
+def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
     """List what can be named on the command line, those that hold PATTERN.
 
+    Example: headstock list heads
     Example: headstock list backbones resnext
     """
     if what == "backbones":
@@ -600,8 +827,34 @@ def list_(what: str, pattern: str) -> None:
         from headstock.heads.head import listing
     else:
         from headstock.heads.fusion import listing
-    for line in listing(pattern):
-        click.echo(line)
+    found = listing(pattern)
+    if as_json:
+        click.echo(json.dumps([line.partition("  ")[0] for line in found]))
+    for line in [] if as_json else found:
+        click.echo(wrapped(line, width()))
+    use = {"heads": "--head", "fusions": "--fusion"}
+    if what in use:
+        hint(["evaluate", "STORE", use[what], "NAME"], quiet=quiet or as_json)
+    else:
+        words = ["extract", "MANIFEST", "-o", "features.h5", "--image", "NAME"]
+        hint(words, quiet=quiet or as_json)
+
+
+@cli.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> None:
+    """Print what makes SHELL complete commands, flags and names with the tab key.
+
+    For bash put ``eval "$(headstock completion bash)"`` into ~/.bashrc; for zsh the same with zsh
+    into ~/.zshrc; for fish: headstock completion fish > ~/.config/fish/completions/headstock.fish
+
+    Example: headstock completion bash
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    click.echo(kind(cli, {}, "headstock", "_HEADSTOCK_COMPLETE").source())
 
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:
@@ -611,18 +864,6 @@ def _numbers(text: str, flag: str) -> tuple[float, ...]:
         raise OptionError(
             flag, f"{text!r} is not numbers", f"for example {flag} 0.5,0.5,0.5"
         ) from None
-
-
-def _steps(quiet: bool) -> Callable[[int, int, str], None] | None:
-    """Progress as one line that overwrites itself, on a terminal only."""
-    if quiet or not sys.stderr.isatty():
-        return None
-
-    def show(done: int, total: int, name: str) -> None:
-        line = f"{done}/{total} {one_line(name, 60)}" if done < total else ""
-        click.echo(f"\r\x1b[K{line}", nl=False, err=True)
-
-    return show
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -22,6 +22,7 @@ from headstock.extract.backbones import DEFAULT_IMAGE, image_encoder
 from headstock.extract.mfcc import MfccLoader
 from headstock.extract.network import NetworkEncoder
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
+from headstock.store.progress import Report, unheard
 
 __all__ = ["Checkup", "measure", "sample_jpeg", "sample_wav"]
 
@@ -98,6 +99,7 @@ def measure(
     backbone: str = DEFAULT_IMAGE,
     device: str = "auto",
     seconds: float = 20.0,
+    progress: Report = unheard,
 ) -> Checkup:
     """Measure for about ``seconds`` after imports; ``folder`` is where commits are tried.
 
@@ -105,6 +107,8 @@ def measure(
     Raises OptionError, StorageError.
     """
     seed = None if backbone.startswith("headstock:") else 0
+    steps = len(SIZES) + 5
+    progress(0, steps, "the model")
     encoder = image_encoder(backbone, untrained_seed=seed, device=device)
     found = Checkup(
         versions={
@@ -117,14 +121,19 @@ def measure(
         backbone=backbone,
         dim=encoder.dim,
     )
-    for width, height in SIZES:
+    for step, (width, height) in enumerate(SIZES, 1):
+        progress(step, steps, f"decoding {width}x{height}")
         data = sample_jpeg(width, height)
         found.decode[f"{width}x{height}"] = _rate(partial(encoder.loader, data), seconds / 12)
     wav, loader = sample_wav(5.0), MfccLoader()
+    progress(len(SIZES) + 1, steps, "sounds")
     found.sounds = _rate(partial(loader, wav), seconds / 12)
+    progress(len(SIZES) + 2, steps, "commits")
     found.commit = ROWS * _commits(Path(folder), encoder.dim, seconds / 12)
+    progress(len(SIZES) + 3, steps, "the model, fp32")
     found.model["fp32"] = _model(encoder, seconds / 4)
     for precision in ("bf16",) if encoder.device.type == "cpu" else ("bf16", "fp16"):
+        progress(len(SIZES) + 4, steps, f"the model, {precision}")
         low = image_encoder(backbone, untrained_seed=seed, device=device, precision=precision)
         found.model[precision] = _model(low, seconds / 4)
     return found

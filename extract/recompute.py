@@ -11,6 +11,7 @@ import numpy as np
 from headstock.extract.backbones import encoder_from_recipe
 from headstock.store import OK, FeatureStore
 from headstock.store.errors import HeadstockError, ItemError
+from headstock.store.progress import Report, unheard
 
 __all__ = ["Deviation", "recompute"]
 
@@ -43,18 +44,30 @@ class Deviation:
 
 
 def recompute(
-    store: FeatureStore, rows: int, *, seed: int = 0, device: str = "auto", offline: bool = False
+    store: FeatureStore,
+    rows: int,
+    *,
+    seed: int = 0,
+    device: str = "auto",
+    offline: bool = False,
+    progress: Report = unheard,
 ) -> list[Deviation]:
     """Extract ``rows`` random rows of each set again, from the files and the recipe alone.
 
     A set that was imported or read from a table, or whose weights cannot be had, is said to be so
     in ``skipped``. A file whose bytes are not those that were extracted is not compared.
     """
-    return [_one(store, name, rows, seed, device, offline) for name in store.sets]
+    return [_one(store, name, rows, seed, device, offline, progress) for name in store.sets]
 
 
 def _one(
-    store: FeatureStore, name: str, rows: int, seed: int, device: str, offline: bool
+    store: FeatureStore,
+    name: str,
+    rows: int,
+    seed: int,
+    device: str,
+    offline: bool,
+    progress: Report,
 ) -> Deviation:
     told, column, items = Deviation(name), store.feature_set(name), store.items
     recipe = column.recipe
@@ -70,7 +83,8 @@ def _one(
         return told
     done = np.flatnonzero(np.asarray(column.status) == OK)
     chosen = np.random.default_rng(seed).permutation(done)[:rows]
-    for row in np.sort(chosen):
+    for done, row in enumerate(np.sort(chosen)):
+        progress(done, len(chosen), name)
         path = os.path.join(items.root, items.paths[recipe.modality][row])
         try:
             with open(path, "rb") as file:

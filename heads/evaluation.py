@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -53,11 +53,12 @@ class Evaluation:
             "comparisons": self.comparisons,
         }
 
-    def text(self, width: int | None = None) -> str:
-        """The leaderboard as text, at most ``width`` columns wide where it can."""
+    def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
+        """The leaderboard as text, at most ``width`` columns wide where it can; ``strong`` marks
+        lines that are not distinguishable from the first."""
         from headstock.heads.report import leaderboard_text
 
-        return leaderboard_text(self, width)
+        return leaderboard_text(self.to_json(), width, strong)
 
     def save(self, run_dir: str | Path) -> None:
         """Write the run folder: metrics.json, folds.json, settings.json, leaderboard.txt, oof.npz

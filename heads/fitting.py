@@ -17,6 +17,7 @@ from headstock.heads.leaderboard import DEFAULT_HEADS, plan_for
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.heads.tuning import with_grids
 from headstock.store.errors import OptionError
+from headstock.store.progress import Report, unheard
 
 __all__ = ["fit", "fit_rows"]
 
@@ -35,6 +36,7 @@ def fit(
     missing: str = "refuse",
     dedupe: str = "group",
     tune: Sequence[str] = (),
+    progress: Report = unheard,
 ) -> Bundle:
     """Fit on a store's labelled rows outside the test split.
 
@@ -48,7 +50,7 @@ def fit(
     rows, account["dropped"] = clean(rows, None, find_duplicates(rows), dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
     options = with_grids(tune, options or {})
-    bundle = fit_rows(rows, plan, head, on, fusion, heads, seed=seed, options=options)
+    bundle = fit_rows(rows, plan, head, on, fusion, heads, seed=seed, options=options, progress=progress)  # fmt: skip
     for name in account["sets"]:
         feature_set = store.feature_set(name)
         bundle.recipes[name] = feature_set.recipe
@@ -68,6 +70,7 @@ def fit_rows(
     *,
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Report = unheard,
 ) -> Bundle:
     """``fit`` on plain arrays; the bundle has no recipes yet."""
     options = dict(options or {})
@@ -91,7 +94,8 @@ def fit_rows(
     k, members, held_out = len(rows.classes), [], []
     chosen: list[Any] = []
     weighed: list[Any] = []
-    for name, place in pairs:
+    for done, (name, place) in enumerate(pairs):
+        progress(done, len(pairs), f"{name}@{place}")
         X, spans = rows.matrix(place)
         if late:
             answer = cross_fit(

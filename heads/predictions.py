@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -43,6 +44,19 @@ class Predictions:
             for i, label, c, p in zip(self.ids, self.labels, self.confidence, self.proba)
         )
         return write_csv(path, header, rows)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A dict a row: id, prediction, confidence and ``p``, the probability of each class."""
+        names = [str(c) for c in self.classes]
+        return [
+            {
+                "id": str(i),
+                "prediction": str(label),
+                "confidence": float(c),
+                "p": dict(zip(names, p.tolist())),
+            }
+            for i, label, c, p in zip(self.ids, self.labels, self.confidence, self.proba)
+        ]
 
     def submission(self, path: str | Path | None = None, header: str = "Id,CLASS") -> str:
         """Write two columns, the id and the class, under ``header``; without a path, return them as

@@ -1,74 +1,148 @@
-"""Results as text."""
+"""Results as text, from what ``metrics.json`` holds."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from headstock.heads.hygiene import hygiene_lines
-from headstock.store.errors import OptionError, one_line
+from headstock.store.errors import HeadError, OptionError, one_line
 
-if TYPE_CHECKING:
-    from headstock.heads.evaluation import Evaluation
+__all__ = [
+    "DROPPED", "fit_words", "leaderboard_text", "saved_metrics", "text_table", "undecided",
+]  # fmt: skip
 
-__all__ = ["leaderboard_text", "saved_leaderboard", "text_table"]
+DROPPED = (
+    "test 95 %", "log-loss", "balanced", "test errors", "95 %", "seconds", "errors", "fusion", "on"
+)  # fmt: skip
+"""The order in which a leaderboard that is too wide loses columns; then long names are cut."""
+NARROWEST = 40
+Line = Callable[[str], str]
 
-HEADER = ("head", "on", "fusion", "accuracy", "95 %", "errors", "balanced", "log-loss", "seconds")
+
+def leaderboard_text(
+    metrics: Mapping[str, Any], width: int | None = None, strong: Line = str
+) -> str:
+    """What was evaluated, then one table, best accuracy first, the test split beside it.
+
+    metrics: the content of metrics.json. Lines are at most ``width`` columns (not below 40): the
+    table loses columns in the order of ``DROPPED``, other lines are wrapped. ``strong`` marks the
+    lines of the systems that are not distinguishable from the first.
+    """
+    board, settings = metrics["leaderboard"], metrics.get("settings") or {}
+    tested = [r["test"]["n"] for r in board if r.get("test")]
+    lines = _account(metrics)
+    if tested:
+        lines.append(f"test split, {max(tested)} rows: scored once, by the refit on all others")
+    lines += hygiene_lines(metrics.get("hygiene") or {})
+    same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
+    header, rows = _cells(board)
+    some = len(same) < len(board)  # where all are alike none stands out
+    marked = [strong if some and r["name"] in same else str for r in board]
+    table = text_table(header, rows, width, DROPPED, marked)
+    below = _verdicts(metrics)
+    for row in board:
+        if row.get("gate"):
+            below.append(_gate_line(row))
+    for doubt in (metrics.get("hygiene") or {}).get("label_doubts", []):
+        name, label, likely = (one_line(doubt[key], 60) for key in ("id", "label", "likely"))
+        below.append(f"label in doubt: {name} is {label}, looks like {likely}")
+    for row in board:
+        below += [f"note: {row['name']}: {one_line(note, 160)}" for note in row.get("notes", [])]
+    for note in settings.get("notes", []):
+        below.append(f"note: {one_line(note, 160)}")
+    return "\n".join([*_fill(lines, width), "", table, "", *_fill(below, width)]).rstrip()
 
 
-def leaderboard_text(result: Evaluation, width: int | None = None) -> str:
-    """What was evaluated, then a table, best accuracy first; the test split apart."""
-    plan, n, k = result.folds, len(result.ids), len(result.classes)
-    how = plan.kind + (f" ({plan.group})" if plan.group else "")
-    times = f", {plan.repeats} times" if plan.repeats > 1 else ""
-    lines = [f"{n} rows, {k} classes, {plan.folds} folds {how}{times}, seed {plan.seed}"]
-    account = result.settings.get("rows", {})
+def _account(metrics: Mapping[str, Any]) -> list[str]:
+    plan, settings = metrics.get("folds") or {}, metrics.get("settings") or {}
+    board = metrics["leaderboard"]
+    n = plan.get("n") or max((r.get("n", 0) for r in board), default=0)
+    how = str(plan.get("kind", "of unknown kind")) + (
+        f" ({plan['group']})" if plan.get("group") else ""
+    )
+    times = f", {plan['repeats']} times" if plan.get("repeats", 1) > 1 else ""
+    classes = f"{len(settings['classes'])} classes, " if settings.get("classes") else ""
+    seed = plan.get("seed", "?")
+    lines = [f"{n} rows, {classes}{plan.get('folds', '?')} folds {how}{times}, seed {seed}"]
+    account = settings.get("rows") or {}
     if account.get("unlabelled"):
         lines.append(f"{account['unlabelled']} rows without a label are not scored")
     if account.get("excluded_incomplete"):
         lines.append(
             f"{account['excluded_incomplete']} labelled rows lack a vector and are left out"
         )
-    lines += hygiene_lines(result.hygiene)
-    lines += ["", text_table(HEADER, [_cells(r, r) for r in result.leaderboard], width)]
-    tested = [r for r in result.leaderboard if "test" in r]
-    if tested and result.test_ids is not None:
-        lines += [
-            "",
-            f"test split, {len(result.test_ids)} rows, scored once by the refit on all {n}:",
-        ]
-        lines.append(text_table(HEADER[:-1], [_cells(r, r["test"])[:-1] for r in tested], width))
-    lines += _verdicts(result)
-    for row in result.leaderboard:
-        if "gate" in row:
-            lines.append(_gate_line(row))
-    for doubt in result.hygiene.get("label_doubts", []):
-        name, label, likely = (one_line(doubt[key], 60) for key in ("id", "label", "likely"))
-        lines.append(f"label in doubt: {name} is {label}, looks like {likely}")
-    for row in result.leaderboard:
-        lines += [f"note: {row['name']}: {one_line(note, 160)}" for note in row.get("notes", [])]
-    return "\n".join(lines)
+    return lines
 
 
-def _verdicts(result: Evaluation) -> list[str]:
-    """What the comparisons with the first system say, in words."""
-    if not result.comparisons:
-        return []
-    leader = result.comparisons[0]["a"]
-    same = [c["b"] for c in result.comparisons if c["verdict"] != "better"]
-    clear = len(result.comparisons) - len(same)
-    lines = [
-        "",
-        f"{leader} is first; it is better than {clear} of the other {len(result.comparisons)}",
+def _cells(board: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the whole table."""
+    tested = any(r.get("test") for r in board)
+    header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]
+    header += ["test", "test 95 %", "test errors"] if tested else []
+    header += ["balanced", "log-loss", "seconds"]
+    rows = []
+    for row in board:
+        cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
+        cells += _scored(row)
+        cells += _scored(row.get("test") or {}) if tested else []
+        cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
+        cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
+        rows.append(cells)
+    return header, rows
+
+
+def _scored(scores: Mapping[str, Any]) -> list[str]:
+    accuracy = scores.get("accuracy")
+    if not accuracy:
+        return ["-", "-", "-"]
+    return [
+        _number(accuracy["value"]),
+        f"{accuracy['low']:.4f}-{accuracy['high']:.4f}",
+        f"{scores.get('errors', 0):g}/{scores.get('n', '?')}",
     ]
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
+
+
+def _undecided(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [c for c in metrics.get("comparisons") or [] if c["verdict"] != "better"]
+
+
+def fit_words(store: str, row: Mapping[str, Any]) -> list[str]:
+    """The words after ``headstock`` that fit what a line of the leaderboard scored."""
+    heads = dict.fromkeys(str(m).partition("@")[0] for m in row.get("members") or [row["head"]])
+    words = ["fit", store, *(w for head in heads for w in ("--head", head)), "--on", row["on"]]
+    if row.get("fusion") not in (None, "early"):
+        words += ["--fusion", str(row["fusion"])]
+    return [*words, "-o", "model.headstock"]
+
+
+def undecided(metrics: Mapping[str, Any]) -> list[str]:
+    """The systems that cannot be told from the first on these rows, by name."""
+    return [str(c["b"]) for c in _undecided(metrics)]
+
+
+def _verdicts(metrics: Mapping[str, Any]) -> list[str]:
+    """What the comparisons with the first system say, in words."""
+    comparisons = metrics.get("comparisons") or []
+    if not comparisons:
+        return []
+    leader, same = comparisons[0]["a"], undecided(metrics)
+    clear = len(comparisons) - len(same)
+    lines = [f"{leader} is first; it is better than {clear} of the other {len(comparisons)}"]
     if same:
         shown = ", ".join(same[:6]) + (f" and {len(same) - 6} more" if len(same) > 6 else "")
         lines.append(f"not distinguishable from it on these rows: {shown}")
     return lines
 
 
-def _gate_line(row: dict[str, Any]) -> str:
+def _gate_line(row: Mapping[str, Any]) -> str:
     gate = row["gate"]
     return (
         f"{row['name']}: {gate['first']} hands its {gate['k']} least sure rows to "
@@ -78,50 +152,72 @@ def _gate_line(row: dict[str, Any]) -> str:
     )
 
 
-def saved_leaderboard(run: str | Path) -> str:
-    """The text that ``Evaluation.save`` left in a run folder. Raises OptionError when there is
-    none."""
-    file = Path(run) / "leaderboard.txt"
-    if not file.is_file():
-        raise OptionError(run, "is no run folder", "name one that `headstock evaluate -o` wrote")
-    return file.read_text("utf-8").rstrip()
-
-
-def _cells(row: dict[str, Any], scores: dict[str, Any]) -> list[str]:
-    accuracy = scores["accuracy"]
-    return [
-        one_line(row["head"], 40),
-        one_line(row["on"], 60),
-        row["fusion"] or "-",
-        f"{accuracy['value']:.4f}",
-        f"{accuracy['low']:.4f}-{accuracy['high']:.4f}",
-        f"{scores['errors']:g}/{scores['n']}",
-        f"{scores['balanced_accuracy']:.4f}",
-        f"{scores['log_loss']:.4f}",
-        f"{row['seconds']:.2f}",
-    ]
+def saved_metrics(run: str | Path) -> dict[str, Any]:
+    """What ``Evaluation.save`` left in a run folder. Raises OptionError when there is none,
+    HeadError when it does not read as one."""
+    file = Path(run) / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise OptionError(
+            run, "is no run folder", "name one that `headstock evaluate -o` wrote"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise HeadError(file, f"cannot be read ({error})", "evaluate again") from error
+    try:
+        for row in metrics["leaderboard"]:
+            row.setdefault("name", f"{row['head']}@{row['on']}")
+        leaderboard_text(metrics)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise HeadError(file, f"is no leaderboard ({error!r})", "evaluate again") from error
+    return metrics
 
 
 def text_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], width: int | None = None
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    drop: Sequence[str] = (),
+    mark: Sequence[Line] = (),
 ) -> str:
-    """Columns padded to their widest cell; text left, numbers right. Beyond ``width`` the last
-    columns are left out rather than broken."""
-    sizes = [max(len(header[c]), *(len(r[c]) for r in rows), 1) for c in range(len(header))]
-    keep = len(header)
-    while width is not None and keep > 4 and sum(sizes[:keep]) + 2 * (keep - 1) > width:
-        keep -= 1
-    left = [not any(_numeric(r[c]) for r in rows) for c in range(len(header))]
+    """Columns padded to their widest cell; text left, numbers right.
+
+    Where that is more than ``width``, the columns named in ``drop`` go, in that order, and then
+    text is cut, the longest first, to no less than six letters. ``mark``: what makes a finished
+    line of each row, such as bold.
+    """
+    keep = list(range(len(header)))
+    sizes = [max([len(header[c]), *(len(r[c]) for r in rows)]) for c in keep]
+    left = [not any(r[c][:1].isdigit() for r in rows) for c in keep]
+    room = max(width or 0, NARROWEST)
+    for name in drop if width is not None else ():
+        if _total(keep, sizes) <= room:
+            break
+        keep = [c for c in keep if header[c] != name]
+    while width is not None and _total(keep, sizes) > room:
+        longest = max((c for c in keep if left[c]), key=lambda c: sizes[c], default=None)
+        if longest is None or sizes[longest] <= 6:
+            break
+        sizes[longest] -= 1
 
     def line(cells: Sequence[str]) -> str:
-        padded = [
-            cell.ljust(size) if to_left else cell.rjust(size)
-            for cell, size, to_left in zip(cells[:keep], sizes[:keep], left[:keep])
-        ]
-        return "  ".join(padded).rstrip()
+        cut = [(one_line(cells[c], sizes[c]), sizes[c], left[c]) for c in keep]
+        return "  ".join(
+            t.ljust(size) if to_left else t.rjust(size) for t, size, to_left in cut
+        ).rstrip()
 
-    return "\n".join([line(header), "  ".join("-" * s for s in sizes[:keep]), *map(line, rows)])
+    body = [line(cells) for cells in rows]
+    if mark:
+        body = [make(text) for make, text in zip(mark, body, strict=True)]
+    return "\n".join([line(header), "  ".join("-" * sizes[c] for c in keep), *body])
 
 
-def _numeric(cell: str) -> bool:
-    return cell[:1].isdigit()
+def _total(keep: Sequence[int], sizes: Sequence[int]) -> int:
+    return sum(sizes[c] for c in keep) + 2 * (len(keep) - 1)
+
+
+def _fill(lines: Sequence[str], width: int | None) -> list[str]:
+    if width is None:
+        return list(lines)
+    room = max(width, NARROWEST)
+    return [textwrap.fill(one_line(text), room, subsequent_indent="  ") for text in lines]

@@ -19,6 +19,7 @@ from headstock.heads.page.settings import provenance
 from headstock.heads.page.source import Source, sources_of
 from headstock.heads.tables import write_text
 from headstock.store.errors import OptionError, one_line
+from headstock.store.progress import Report, unheard
 
 __all__ = ["Written", "write_report"]
 
@@ -58,6 +59,7 @@ def write_report(
     media_mb: float = 12.0,
     map_rows: int = 3000,
     projection: str = "pca",
+    progress: Report = unheard,
 ) -> Written:
     """Write one HTML file about one or several runs; it needs no network and no other file.
 
@@ -84,9 +86,11 @@ def write_report(
             ("overlap", "Which errors they share", board.overlap(contest)),
         ]
         for number, run in enumerate(runs):
+            progress(number, 2 * len(runs), f"{run.name}: systems and galleries")
             cards = Cards(run, sources.get(run.name), shelf)
             sections += _run_sections(run, cards, f"r{number}", len(runs) > 1, detail, gallery_size)
         for number, run in enumerate(runs):  # last, so that galleries come first in the budget
+            progress(len(runs) + number, 2 * len(runs), f"{run.name}: map")
             cards, key = Cards(run, sources.get(run.name), shelf), f"r{number}"
             of = f" ({run.name})" if len(runs) > 1 else ""
             sections += [

@@ -1,0 +1,39 @@
+"""Settings as TOML: read for ``--config``, written so that a run can be made again."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from headstock.store.errors import OptionError, one_line
+
+__all__ = ["read_toml", "toml_text"]
+
+
+def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """The file's keys and values. Raises OptionError for a file that is no TOML."""
+    try:
+        return tomllib.loads(Path(path).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise OptionError(path, error, "give a TOML file of flags") from error
+
+
+def toml_text(values: Mapping[str, Any], about: str = "") -> str:
+    """``values`` (text, numbers, truths and lists of such) as TOML that reads back equal."""
+    lines = [f"# {one_line(line)}" for line in about.splitlines()]
+    return "\n".join([*lines, *(f"{key} = {_value(value)}" for key, value in values.items()), ""])
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if isinstance(value, int | float):
+        return repr(value)
+    # TOML's basic strings are JSON's, but for DEL and for surrogate pairs in escapes
+    return json.dumps(str(value), ensure_ascii=False).replace("\x7f", "\\u007f")
