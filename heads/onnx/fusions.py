@@ -1,0 +1,44 @@
+"""Late fusions as graphs."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headstock.heads.fusion import FLOOR, Mean, Stacked
+from headstock.heads.gate import Gated
+from headstock.heads.onnx.graph import Graph
+from headstock.heads.onnx.smooth import linear
+
+__all__ = ["gated", "mean", "stacked"]
+
+
+def mean(g: Graph, members: list[str], fusion: Mean, k: int) -> str:
+    """(n, k): weighted mean of probabilities, or softmax of the weighted sum of logarithms."""
+    weights = np.asarray(fusion.weights_, dtype=np.float64)
+    logs = fusion.kind != "mean"
+    parts = [
+        g("Mul", _log(g, p) if logs else p, g.constant(w)) for p, w in zip(members, weights)
+    ]  # fmt: skip
+    total = g("Sum", *parts)
+    return g("Softmax", total, axis=1) if logs else g.shares(total)
+
+
+def stacked(g: Graph, members: list[str], fusion: Stacked, k: int) -> str:
+    """(n, k): logistic regression on centred log-probabilities."""
+    parts = []
+    for p in members:
+        logs = _log(g, p)
+        parts.append(g("Sub", logs, g.total(logs, 1, "ReduceMean")))
+    features = g.cast(g("Concat", *parts, axis=1), np.float32)
+    return g.spread(linear(g, features, fusion.head_), fusion.columns_, k)
+
+
+def gated(g: Graph, members: list[str], fusion: Gated, k: int) -> str:
+    """(n, k): the second system's answer where the first is less sure than the threshold."""
+    first, second = members[fusion.first_], members[fusion.second_]
+    unsure = g("Less", g.total(first, 1, "ReduceMax"), g.constant(fusion.threshold_, np.float64))
+    return g("Where", unsure, second, first)
+
+
+def _log(g: Graph, proba: str) -> str:
+    return g("Log", g("Max", proba, g.constant(FLOOR, np.float64)))

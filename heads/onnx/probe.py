@@ -1,0 +1,111 @@
+"""Rows on which a graph is compared with the model it was made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.bundle import Bundle, Member
+from headstock.heads.engine import full_proba
+from headstock.heads.gate import Gated
+from headstock.heads.neighbours import Neighbours
+from headstock.heads.onnx.trees import ensemble_of
+from headstock.heads.rows import parts_of
+
+__all__ = ["on_edge", "own_head", "random_rows"]
+
+NEAR = 2e-6
+"""Differences of similarity or confidence below this are rounding: float32 has 6e-8 of 1, and a
+sum over thousands of columns some ten times that."""
+
+
+def own_head(member: Member) -> Any:
+    """A member's fitted head; of one whose options were chosen, the head chosen."""
+    return getattr(member.fitted, "head_", member.fitted)
+
+
+def random_rows(bundle: Bundle, count: int, seed: int) -> dict[str, np.ndarray]:
+    """{set: (count, d) float32} like the rows that the model was fitted on, as far as it knows
+    them: by each column's centre and spread, at a third, once and three times that spread; a tree's
+    columns take its very thresholds and their neighbours too."""
+    rng = np.random.default_rng(seed)
+    out = {
+        name: rng.standard_normal((count, width)) * rng.choice([1 / 3, 1, 3], (count, 1))
+        for name, width in bundle.widths.items()
+    }
+    seen: set[str] = set()
+    for member in bundle.members:
+        start = 0
+        for name in parts_of(member.on):
+            span = slice(start, start + bundle.widths[name])
+            start = span.stop
+            if name not in seen:
+                seen.add(name)
+                out[name] = _like(own_head(member), span, out[name])
+    rows = {name: x.astype(np.float32) for name, x in out.items()}
+    for member in bundle.members:
+        _at_thresholds(member, bundle, rows, rng)
+    return rows
+
+
+def _like(head: Any, span: slice, x: np.ndarray) -> np.ndarray:
+    scaler = getattr(head, "scaler_", None)
+    if scaler is None:
+        return x
+    spread = np.asarray(scaler.scale, dtype=np.float64)
+    if hasattr(scaler, "starts"):  # of a block: its whole length
+        ends = np.append(scaler.starts, len(spread))[1:]
+        spread = spread / np.repeat(np.sqrt(ends - scaler.starts), ends - scaler.starts)
+    return scaler.mean[span] + spread[span] * x
+
+
+def _at_thresholds(
+    member: Member, bundle: Bundle, rows: dict[str, np.ndarray], rng: np.random.Generator
+) -> None:
+    """Half of the values of columns that ``member``'s trees split on become thresholds of theirs,
+    or the float32 next to one."""
+    head = own_head(member)
+    if getattr(head, "kind", None) not in ("trees", "lightgbm", "xgboost"):
+        return
+    e = ensemble_of(head)
+    inner, parts = e.left >= 0, parts_of(member.on)
+    starts = np.cumsum([0, *(bundle.widths[p] for p in parts)])
+    for column in np.unique(e.feature[inner]):
+        part = int(np.searchsorted(starts, column, side="right")) - 1
+        values = rows[parts[part]][:, column - starts[part]]
+        at = rng.random(len(values)) < 0.5
+        drawn = rng.choice(e.threshold[inner & (e.feature == column)], len(values))
+        aside = rng.choice([-np.inf, 0, np.inf], len(values))
+        moved = np.where(aside == 0, drawn, np.nextafter(drawn, aside.astype(np.float32)))
+        values[at] = moved.astype(np.float32)[at]
+
+
+def on_edge(bundle: Bundle, X: dict[str, np.ndarray]) -> np.ndarray:
+    """(m,) rows whose answer hangs on rounding: two training rows of other classes equally near at
+    the last vote of a nearest-neighbour head, or a confidence at a gate's very threshold."""
+    m = len(next(iter(X.values())))
+    edge, k = np.zeros(m, dtype=bool), len(bundle.classes)
+    for number, member in enumerate(bundle.members):
+        matrix = np.hstack([X[part] for part in parts_of(member.on)])
+        head = own_head(member)
+        if isinstance(head, Neighbours):
+            edge |= _tied(head, matrix)
+        if isinstance(bundle.fusion, Gated) and number == bundle.fusion.first_:
+            sure = full_proba(member.fitted, member.head, matrix, k).max(axis=1)
+            edge |= np.abs(sure - bundle.fusion.threshold_) < NEAR
+    return edge
+
+
+def _tied(head: Neighbours, X: np.ndarray) -> np.ndarray:
+    """(m,) rows at whose last vote stand rows of several classes, within NEAR."""
+    count = head.neighbours
+    if count >= len(head.rows_):
+        return np.zeros(len(X), dtype=bool)
+    similarity = head._unit(X) @ head.rows_.T
+    last = -np.partition(-similarity, count - 1, axis=1)[:, count - 1]
+    out = np.zeros(len(X), dtype=bool)
+    for row in range(len(X)):
+        level = np.abs(similarity[row] - last[row]) < NEAR
+        out[row] = len(np.unique(head.codes_[level])) > 1
+    return out
