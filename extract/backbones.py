@@ -20,6 +20,7 @@ from headstock.store.recipe import Recipe
 if TYPE_CHECKING:
     from headstock.extract.encoder import Encoder
     from headstock.extract.network import NetworkEncoder
+    from headstock.store.seen import Seen
 
 __all__ = [
     "AUDIO",
@@ -38,6 +39,7 @@ DEFAULT_AUDIO = "mfcc"
 LIBRARIES = {
     "timm": "headstock.extract.timm",
     "torchvision": "headstock.extract.torchvision",
+    "headstock": "headstock.extract.cnn4",
 }
 AUDIO = {"mfcc": "headstock.extract.mfcc:MfccEncoder"}
 EMBEDDED = Path(__file__).parent / "weights"
@@ -88,7 +90,7 @@ def image_encoder(
     file = None if weights is None else Path(weights)
     if file is not None and untrained_seed is not None:
         raise OptionError("untrained-seed", "weights are given as well", "one of the two")
-    inside = name if name.startswith("headstock:") else ""
+    inside = name if name.startswith("headstock:") and not _own(name) else ""
     if inside:
         file = _embedded_file(name, file, untrained_seed)
     said = _settings(file)
@@ -119,6 +121,7 @@ def image_encoder(
     from headstock.extract.network import NetworkEncoder, untrained
 
     shown = untrained(f"{library}:{rest}", network.seed)
+    network.seen = _seen(file)
     if inside:
         shown, network.file, network.source = inside, None, inside
     return NetworkEncoder(
@@ -200,6 +203,7 @@ def _network_again(
     )
     network.preprocess = Preprocess.from_recipe(fields["preprocess"])
     full = f"{library}:{name}" + ("" if seed is None else f"[untrained:{seed}]")
+    network.seen = _seen(None if hint is None else Path(hint))
     decode = "fast" if "jpeg" in fields["decoder"] else "full"
     return NetworkEncoder(full, network, device, fields["precision"], decode=decode)
 
@@ -224,6 +228,19 @@ def _embedded_file(name: str, file: Path | None, seed: int | None) -> Path:
     return known[rest]
 
 
+def _own(name: str) -> bool:
+    """Whether ``headstock:NAME`` is a network without weights, not one inside the package."""
+    return name.partition(":")[2] in import_module(LIBRARIES["headstock"]).names()
+
+
+def _seen(file: Path | None) -> Seen | None:
+    if file is None:
+        return None
+    from headstock.extract.checkpoint import read_seen
+
+    return read_seen(file)
+
+
 def _settings(file: Path | None) -> dict[str, Any]:
     if file is None:
         return {}
@@ -245,7 +262,7 @@ def _resolve(name: str) -> tuple[str, str]:
     """(library, name inside it); a bare name is looked for. Raises OptionError with near misses."""
     library, colon, rest = name.partition(":")
     if colon and library not in LIBRARIES:
-        known = ", ".join(f"{n}:" for n in ("headstock", *LIBRARIES))
+        known = ", ".join(f"{n}:" for n in LIBRARIES)
         raise OptionError(name, f"no library {library!r}", f"a name begins with {known}")
     bare = rest if colon else name
     where = [library] if colon else list(LIBRARIES)

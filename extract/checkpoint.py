@@ -17,12 +17,22 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from headstock.store.errors import OptionError, UnsafeInput, WeightsError
+from headstock.store.seen import Seen
 
-__all__ = ["digest", "fit", "read_settings", "read_state_dict"]
+__all__ = [
+    "CLASSIFIER",
+    "NOTE",
+    "digest",
+    "fit",
+    "read_note",
+    "read_seen",
+    "read_settings",
+    "read_state_dict",
+]
 
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's order: averages first
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put in front
@@ -37,6 +47,8 @@ SETTINGS = {
     "std",
     "interpolation",
 }
+CLASSIFIER = "headstock_classifier"  # the one that adaptation puts on any backbone
+NOTE = "headstock weights"  # the name of our JSON among a safetensors file's metadata
 State = dict[str, Tensor]
 
 
@@ -106,7 +118,7 @@ def fit(
     ``rename``: tried when the names do not fit as they are (a library's own translation of older
     files). Raises WeightsError that lists the missing, unexpected and misshaped keys.
     """
-    heads = tuple(classifier)
+    heads = (*classifier, CLASSIFIER)
 
     def backbone(tensors: State) -> State:
         return {k: v for k, v in tensors.items() if not _within(k, heads)}
@@ -161,11 +173,13 @@ def digest(module: nn.Module) -> str:
 
 
 def read_settings(path: Path) -> dict[str, Any]:
-    """What the JSON beside a weights file says of architecture and preprocessing; {} without one.
+    """What a weights file says of architecture and preprocessing; {} when it says nothing.
 
-    ``model.safetensors.json`` or ``model.json``. Raises OptionError for JSON that is something
-    else, WeightsError when it cannot be read.
+    It says it inside, where ``headstock adapt`` wrote it, or in JSON beside it
+    (``model.safetensors.json`` or ``model.json``), which goes before. Raises OptionError for JSON
+    that is something else, WeightsError when it cannot be read.
     """
+    inside = read_note(path).get("settings", {})
     for beside in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
         if not beside.is_file():
             continue
@@ -175,5 +189,38 @@ def read_settings(path: Path) -> dict[str, Any]:
             raise WeightsError(beside, f"not readable JSON: {error}", "repair it") from error
         if not isinstance(said, dict):
             raise OptionError(beside, "is not a JSON object", f"fields: {sorted(SETTINGS)}")
-        return {k: v for k, v in said.items() if k in SETTINGS and v is not None}
-    return {}
+        inside = {**inside, **said}
+        break
+    return {k: v for k, v in inside.items() if k in SETTINGS and v is not None}
+
+
+def read_note(path: Path) -> dict[str, Any]:
+    """The JSON that ``headstock adapt`` put into a weights file; {} for any other file.
+
+    Raises WeightsError when it is damaged.
+    """
+    if not path.is_file() or not _is_safetensors(path):
+        return {}
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get(NOTE, "{}")
+        note = json.loads(text)
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise WeightsError(path, f"damaged safetensors file: {error}", "copy it again") from error
+    if not isinstance(note, dict) or not isinstance(note.get("settings", {}), dict):
+        raise WeightsError(path, "its description is no JSON object", "adapt again")
+    return note
+
+
+def read_seen(path: Path) -> Seen | None:
+    """Whose labels the weights in ``path`` were adapted on; None for any other file.
+
+    Raises WeightsError when the file says that it was adapted and not on what.
+    """
+    note = read_note(path)
+    if "adapted" not in note:
+        return None
+    try:
+        return Seen.from_json(note["adapted"])
+    except ValueError as error:
+        raise WeightsError(path, error, "adapt again") from error

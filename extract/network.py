@@ -20,6 +20,7 @@ from headstock.extract.checkpoint import digest
 from headstock.extract.preprocess import ImageLoader, Preprocess
 from headstock.store.errors import OptionError, WeightsError
 from headstock.store.recipe import Recipe
+from headstock.store.seen import Seen
 
 __all__ = ["Network", "NetworkEncoder", "pick_device"]
 
@@ -33,7 +34,8 @@ class Network:
     """What a library builds: ``module`` maps (b, 3, h, w) normalised to (b, d) pooled features.
 
     ``seed`` is set when the weights are untrained; ``file`` is the weights file that was given,
-    ``source`` says in words where weights came from, ``versions`` what built it.
+    ``source`` says in words where weights came from, ``versions`` what built it; ``seen`` is set
+    when the weights were adapted on labels of rows that may be encoded now.
     """
 
     module: nn.Module
@@ -46,6 +48,7 @@ class Network:
     file: str | None = None
     source: str = ""
     versions: dict[str, str] = field(default_factory=dict)
+    seen: Seen | None = None
 
 
 def pick_device(asked: str) -> torch.device:
@@ -160,6 +163,8 @@ class NetworkEncoder:
         weights: dict[str, Any] = {"sha256": self._digest}
         if n.seed is not None:
             weights["untrained_seed"] = n.seed
+        if n.seen is not None:
+            weights["adapted"] = n.seen.summary()
         fields = {
             "encoder": n.library,
             "version": 1,
@@ -186,6 +191,7 @@ class NetworkEncoder:
                 "torch": torch.__version__,
                 **self.network.versions,
             },
+            **({} if self.network.seen is None else {"adapted": self.network.seen.to_json()}),
         }
 
     def device_memory(self) -> int:

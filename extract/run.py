@@ -23,7 +23,7 @@ from headstock.extract.reading import Reader
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import OptionError, RecipeMismatch
 
-__all__ = ["Terminated", "extract"]
+__all__ = ["Terminated", "declare", "extract", "reader_of", "terminable"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -64,12 +64,12 @@ def extract(
     and Terminated on SIGTERM. Whatever is raised, what was committed stays.
     """
     _check(items, encoders, batch_size, workers, limit, fail_threshold, item_seconds)
-    reader = _reader(items.root, data_roots, allow_outside)
+    reader = reader_of(items.root, data_roots, allow_outside)
     account = Account()
     store.register(items)
-    with _terminable():
+    with terminable():
         for name, encoder in encoders.items():
-            _declare(store, name, encoder, overwrite)
+            declare(store, name, encoder, overwrite)
             tally = account.sets[name] = SetAccount(name, encoder.name)
             known = store.progress(name, items.id)
             todo = pending(
@@ -107,13 +107,14 @@ def _check(
         raise OptionError("fail-threshold", f"{fail_threshold} is not a share", "0 to 1")
 
 
-def _reader(root: str, roots: Sequence[str | Path], allow_outside: bool) -> Reader:
+def reader_of(root: str, roots: Sequence[str | Path], allow_outside: bool) -> Reader:
     if not root or allow_outside:
         return Reader(root)
     return Reader(root, tuple(os.path.realpath(r) for r in (root, *roots)))
 
 
-def _declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -> None:
+def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -> None:
+    """Make the set that ``encoder`` fills, or check that it is. Raises RecipeMismatch."""
     about: Any = getattr(encoder, "provenance", dict)
     said = {
         "feature_names": getattr(encoder, "feature_names", None),
@@ -128,7 +129,7 @@ def _declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) 
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
+def terminable() -> Iterator[None]:
     """Turn SIGTERM into Terminated while it lasts; only the main thread may."""
     if threading.current_thread() is not threading.main_thread():
         yield

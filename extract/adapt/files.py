@@ -1,0 +1,74 @@
+"""The files of an adaptation: weights that say what they are, and where the others of it lie."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+from torch import Tensor
+
+from headstock.extract.checkpoint import NOTE, read_note
+from headstock.extract.preprocess import Preprocess
+from headstock.store.errors import StorageError, WeightsError
+
+__all__ = ["beside", "fold_files", "settings_of", "write_bytes", "write_weights"]
+
+
+def beside(output: Path, tail: str) -> Path:
+    """``adapted.safetensors`` and ``fold0.safetensors`` -> ``adapted.fold0.safetensors``."""
+    return output.with_name(f"{output.name.removesuffix('.safetensors')}.{tail}")
+
+
+def fold_files(weights: Path) -> list[Path]:
+    """The files of the networks that did not see one fold each, in order; [] for weights that were
+    adapted without folds, or not here. Raises WeightsError when one is missing or of another run.
+    """
+    note = read_note(weights)
+    adapted = note.get("adapted", {})
+    if adapted.get("fold") is not None:
+        return []
+    files = [beside(weights, f"fold{k}.safetensors") for k in range(adapted.get("folds", 0))]
+    for file in files:
+        if not file.is_file():
+            what = f"{file.name} is not beside it, the network that did not see one fold"
+            raise WeightsError(weights, what, "keep the files of an adaptation together")
+        if read_note(file).get("fingerprint") != note.get("fingerprint"):
+            raise WeightsError(file, f"is of another run than {weights.name}", "adapt again")
+    return files
+
+
+def settings_of(architecture: str, args: dict[str, Any], p: Preprocess) -> dict[str, Any]:
+    """What ``image_encoder`` needs to build the network around the weights again."""
+    share = p.crop[0] / (p.resize[0] + 0.5)  # floor(size / share) is the resize, whatever the size
+    return {
+        "architecture": architecture,
+        "model_args": args,
+        "input_size": [3, *p.crop],
+        "crop_pct": 1.0 if p.crop == p.resize else share,
+        "crop_mode": p.mode,
+        "mean": list(p.mean),
+        "std": list(p.std),
+        "interpolation": p.interpolation,
+    }
+
+
+def write_weights(path: Path, state: dict[str, Tensor], note: dict[str, Any]) -> None:
+    """A safetensors file whose metadata holds ``note``. Raises StorageError."""
+    write_bytes(path, safetensors.torch.save(state, {NOTE: json.dumps(note)}))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """The file whole or not at all. Raises StorageError."""
+    fresh = path.with_name(path.name + ".new")
+    try:
+        with fresh.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as error:
+        what = f"cannot be written ({error.strerror})"
+        raise StorageError(path, what, "check folder and disk") from error

@@ -1,0 +1,145 @@
+"""Which rows a network is adapted on, which of them each network may not see, and which choose the
+epoch. Alike rows (the same bytes) and rows of one group are never parted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from headstock.store import Items
+from headstock.store.errors import HeadError, OptionError
+
+__all__ = ["Divide", "Labelled", "Part", "labelled", "parts", "plan_of"]
+
+Divide = Callable[..., Any]
+"""``headstock.heads.make_folds``, or what has its signature and answer: it is handed in, for rooms
+of this house do not look into each other."""
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """n rows to learn from. ``rows`` are their numbers among the items; codes (n,) into ``classes``
+    (k,); units (n,): rows with one number are never parted."""
+
+    rows: np.ndarray
+    codes: np.ndarray
+    classes: np.ndarray
+    units: np.ndarray
+
+    @property
+    def labels(self) -> np.ndarray:
+        return self.classes[self.codes]
+
+
+@dataclass(frozen=True)
+class Part:
+    """One network's share, as positions among the labelled rows: it is trained on ``train``, its
+    epoch is chosen on ``watch``, and ``hidden`` it does not see. ``fold`` is None for all rows."""
+
+    fold: int | None
+    train: np.ndarray
+    watch: np.ndarray
+    hidden: np.ndarray
+
+
+def labelled(
+    items: Items,
+    usable: np.ndarray,
+    digests: Sequence[np.ndarray],
+    group: str | None = None,
+) -> Labelled:
+    """The labelled rows outside split ``test`` that are ``usable`` (n,) bool.
+
+    digests: (n, 32) uint8 for each modality, zeros where a row has no file; rows alike in any of
+    them are never parted, nor are rows with one value of the column ``group``.
+    Raises OptionError for a column that is not there, HeadError below two classes.
+    """
+    test = np.array([str(s).strip().lower() == "test" for s in items.split], dtype=bool)
+    rows = np.flatnonzero(usable & ~test & (items.label != ""))
+    classes, codes = np.unique(items.label[rows].astype(str), return_inverse=True)
+    if len(classes) < 2:
+        what = f"the readable pictures outside split test have {len(classes)} classes"
+        raise HeadError("adapt", what, "label rows of two or more")
+    ties: list[list[Any]] = [
+        [("same", d.tobytes()) if d.any() else ("row", i) for i, d in enumerate(digest[rows])]
+        for digest in digests
+    ]
+    if group is not None:
+        try:
+            values = items.column(group)[rows]
+        except KeyError as error:
+            known = f"one of {error.args[0]}"
+            raise OptionError("group", f"there is no column {group}", known) from error
+        ties.append([("group", v) if v else ("row", i) for i, v in enumerate(values)])
+    return Labelled(rows, codes, classes, _units(ties))
+
+
+def _units(ties: list[list[Any]]) -> np.ndarray:
+    """(n,) one number for all rows that any of the ties, lists of n names, ties together."""
+    n = len(ties[0])
+    parent = list(range(n))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for names in ties:
+        first: dict[Any, int] = {}
+        for i, name in enumerate(names):
+            parent[root(i)] = root(first.setdefault(name, i))
+    return np.unique([root(i) for i in range(n)], return_inverse=True)[1]
+
+
+def plan_of(
+    told: Labelled,
+    ids: np.ndarray,
+    folds: int | str | Any,
+    divide: Divide,
+    seed: int,
+    group: str | None,
+) -> Any:
+    """The fold plan of the labelled rows: made anew, or a given one if it parts no alike rows.
+
+    Raises HeadError when it does, or when the plan is of other rows.
+    """
+    if isinstance(folds, int | str):
+        named = group or "bytes"
+        return divide(told.labels, folds, ids=ids, groups=told.units, seed=seed, group_name=named)
+    plan = folds.align(ids)
+    if plan.repeats != 1:
+        raise HeadError("fold plan", f"has {plan.repeats} repeats", "one: a network has one fold")
+    pairs = np.unique(np.stack([told.units, plan.codes[0]]), axis=1)
+    parted = len(pairs[0]) - len(np.unique(told.units))
+    if parted:
+        what = f"parts {parted} groups of alike rows"
+        raise HeadError("fold plan", what, "evaluate with --dedupe group and the same --group")
+    return plan
+
+
+def parts(told: Labelled, plan: Any | None, divide: Divide, share: float, seed: int) -> list[Part]:
+    """One Part a fold of ``plan``, and the one of all rows last."""
+    everything = np.arange(len(told.rows))
+    out = []
+    held = np.zeros(0, dtype=int) if plan is None else plan.codes[0]
+    for fold in [*range(0 if plan is None else plan.folds), None]:
+        hidden = everything[:0] if fold is None else np.flatnonzero(held == fold)
+        seen = everything if fold is None else np.flatnonzero(held != fold)
+        watch = _watched(told, seen, divide, share, seed)
+        out.append(Part(fold, seen[~watch], seen[watch], hidden))
+    return out
+
+
+def _watched(
+    told: Labelled, seen: np.ndarray, divide: Divide, share: float, seed: int
+) -> np.ndarray:
+    """(m,) bool: about ``share`` of the rows ``seen``, some of each class, in whole units."""
+    pairs = np.unique(np.stack([told.codes[seen], told.units[seen]]), axis=1)
+    fewest = int(np.bincount(pairs[0], minlength=len(told.classes)).min())
+    folds = max(2, min(round(1 / share), fewest))
+    made = divide(told.labels[seen], folds, groups=told.units[seen], seed=seed)
+    return made.codes[0] == 0
