@@ -3,9 +3,11 @@ them. The rooms below know one encoder each; this file only joins them."""
 
 from __future__ import annotations
 
+import os
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +20,10 @@ from headstock.extract.backbones import (
     image_encoder,
 )
 from headstock.extract.columns import ingest_columns
+from headstock.extract.distributed import extract_on_ray, share_of
 from headstock.extract.encoder import Encoder
 from headstock.extract.run import extract
-from headstock.store import FeatureStore, Manifest, Recipe
+from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
 
 __all__ = ["columns_of", "extract_like", "extract_manifest"]
@@ -42,6 +45,7 @@ def extract_manifest(
     audio_args: Mapping[str, Any] | None = None,
     device: str = "auto",
     offline: bool = False,
+    part: str = "",
     **flags: Any,
 ) -> Account:
     """Extract what the flags name from ``manifest`` into the store ``output``.
@@ -49,21 +53,34 @@ def extract_manifest(
     ``image`` and ``audio`` are ``[SET=]ENCODER`` words, the set named after its modality by
     default; ``columns`` are patterns of numeric columns, each entering the set at the same position
     of ``column_sets``. With none of the three, each modality of the manifest gets its default
-    encoder. Further ``flags`` go to ``image_encoder`` or to ``extract`` by their names.
+    encoder. Weights that ``adapt`` wrote name their own backbone, and with folds they fill a set
+    more for each (``image.fold0`` …). Further ``flags`` go to ``image_encoder`` or to ``extract``
+    by their names.
+
+    ``part`` ("3/8") takes this share of the manifest's rows alone, for a store that is one of
+    several. ``shard`` ("3/8") registers every row and encodes this share of them: for job arrays
+    that fill one store. ``engine`` "ray" encodes on a cluster, with so many ``actors``.
 
     Raises OptionError when two encoders claim one set or the manifest lacks a modality.
     """
+    if part:
+        manifest = manifest.take(share_of(part, len(manifest.items), "--part"))
     items = manifest.items
+    backbone, fold_files = _of_weights(flags.get("weights"))
+    if backbone and not image:
+        image = [backbone]
     if not (image or audio or columns):
         image = [DEFAULT_IMAGE] if "image" in items.paths else []
         audio = [DEFAULT_AUDIO] if "audio" in items.paths else []
     of_image = {k: flags.pop(k) for k in _IMAGE_FLAGS if k in flags}
-    encoders: dict[str, Encoder] = {}
+    if of_image.get("weights") and flags.get("engine") == "ray":
+        of_image["weights"] = os.path.abspath(of_image["weights"])  # an actor works elsewhere
+    builders: dict[str, Callable[[], Encoder]] = {}
 
     def claim(modality: str, word: str) -> tuple[str, str]:
         name, equals, what = word.rpartition("=")
         name = name if equals else modality
-        if name in encoders or name in column_sets:
+        if name in builders or name in column_sets:
             raise OptionError(f"--{modality} {word}", f"set {name!r} twice", f"write NAME={what}")
         if modality not in items.paths:
             raise OptionError(
@@ -74,15 +91,29 @@ def extract_manifest(
 
     for word in image:
         name, what = claim("image", word)
-        encoders[name] = image_encoder(what, device=device, offline=offline, **of_image)
+        told = {"device": device, "offline": offline, **of_image}
+        builders[name] = partial(image_encoder, what, **told)
+        for fold, file in enumerate(fold_files):
+            told = {**told, "weights": os.path.abspath(file)}
+            builders[f"{name}.fold{fold}"] = partial(image_encoder, what, **told)
     for word in audio:
         name, what = claim("audio", word)
-        encoders[name] = audio_encoder(what, **(audio_args or {}))
+        builders[name] = partial(audio_encoder, what, **(audio_args or {}))
 
     wanted: dict[str, list[str]] = {}
     for pattern, name in zip(columns, column_sets):
         wanted.setdefault(name, []).append(pattern)
-    return _run(manifest, output, encoders, wanted, flags)
+    return _run(manifest, output, builders, wanted, device, flags)
+
+
+def _of_weights(weights: str | Path | None) -> tuple[str | None, list[Path]]:
+    """The backbone that a weights file names, if it does, and the files of its folds."""
+    if not weights:
+        return None, []
+    from headstock.extract.adapt.files import fold_files
+    from headstock.extract.checkpoint import read_settings
+
+    return read_settings(Path(weights)).get("architecture"), fold_files(Path(weights))
 
 
 def columns_of(recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:
@@ -121,10 +152,11 @@ def extract_like(
                 manifest.source, f"no {recipe.modality} column, and the model uses set {name!r}",
                 f"name the column with --{recipe.modality}-col",
             )  # fmt: skip
-    encoders = {}
+    builders: dict[str, Callable[[], Encoder]] = {}
     for name, recipe in recipes.items():
         if recipe.modality != "columns":
-            encoders[name] = encoder_from_recipe(
+            builders[name] = partial(
+                encoder_from_recipe,
                 recipe,
                 weights_hint=weights if recipe.modality == "image" else None,
                 provenance=(provenance or {}).get(name),
@@ -133,7 +165,7 @@ def extract_like(
             )
     with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
         output = Path(keep or Path(folder, "features.h5"))
-        account = _run(manifest, output, encoders, columns_of(recipes), flags)
+        account = _run(manifest, output, builders, columns_of(recipes), device, flags)
         with FeatureStore.open(output) as store:
             yield store, account
 
@@ -141,14 +173,46 @@ def extract_like(
 def _run(
     manifest: Manifest,
     output: str | Path,
-    encoders: Mapping[str, Encoder],
+    builders: Mapping[str, Callable[[], Encoder]],
     columns: Mapping[str, Sequence[str]],
-    flags: Mapping[str, Any],
+    device: str,
+    flags: dict[str, Any],
 ) -> Account:
+    shard, engine = flags.pop("shard", None) or "", flags.pop("engine", "local")
+    actors = flags.pop("actors", None)
+    share = share_of(shard or "1/1", len(manifest.items))
+    here = _without_device if engine == "ray" else _plainly  # the actors' machines have it
+    encoders = {name: here(build) for name, build in builders.items()}
     with FeatureStore.open(output, mode="a") as store:
         store.register(manifest.items)
         counts = {name: ingest_columns(store, manifest, name, p) for name, p in columns.items()}
-        account = extract(store, manifest.items, encoders, **flags)
+        items = manifest.items.take(share) if shard else manifest.items
+        if engine == "ray":
+            more = {"actors": actors, "device": device, **flags}
+            account = extract_on_ray(store, items, builders, encoders, **more)
+        else:
+            account = extract(store, items, encoders, **flags)
         account.add_columns(counts)
-        store.compact()
+        # gathering is for the last of several jobs: each time it writes the whole store
+        if not shard or _settled(store, encoders):
+            store.compact()
     return account
+
+
+def _plainly(build: Callable[[], Encoder]) -> Encoder:
+    return build()
+
+
+def _without_device(build: Callable[..., Encoder]) -> Encoder:
+    told = getattr(build, "keywords", {})
+    return build(device="cpu") if "device" in told else build()
+
+
+def _settled(store: FeatureStore, encoders: Mapping[str, Encoder]) -> bool:
+    """Whether every row that names a file has been tried by somebody, in each of the sets."""
+    store.refresh()
+    for name, encoder in encoders.items():
+        named = store.items.paths[encoder.modality] != ""
+        if (named & (store.progress(name).status == ABSENT)).any():
+            return False
+    return True

@@ -73,6 +73,11 @@ class Manifest:
             )
         return cls(manifest.source, items, manifest.columns, manifest.repeated)
 
+    def take(self, rows: np.ndarray) -> Manifest:
+        """The manifest of ``rows``, an integer or boolean index."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Manifest(self.source, self.items.take(rows), columns, self.repeated)
+
     def account(self) -> list[str]:
         """What was read, as lines for a person: rows, files found per modality, classes."""
         items = self.items

@@ -112,6 +112,9 @@ class PartedStore(FeatureStore):
                 self._agree(number, part.declared(name))
         self.starts = np.concatenate([[0], np.cumsum([n for _, n in self._known])])
 
+    def __enter__(self) -> PartedStore:
+        return self
+
     def _agree(self, number: int, made: Declared) -> None:
         have = self._sets.setdefault(made.name, made)
         if lines := have.differences(made):
