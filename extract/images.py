@@ -11,6 +11,7 @@ import io
 import struct
 import warnings
 import zlib
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ BACKGROUND = (255, 255, 255)
 
 RULES: dict[str, Any] = {
     "library": "pillow",
-    "version": 1,
+    "version": 2,  # 1 resized the whole picture: up to one grey level apart
     "formats": list(FORMATS),
     "frame": "first",
     "orientation": "exif 1-8 applied, others ignored",
@@ -135,12 +136,10 @@ def _declared_bits(image: Image.Image) -> int | None:
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """``image`` turned as its EXIF orientation says; damaged EXIF counts as none."""
-    try:
-        turned = ImageOps.exif_transpose(image)
-    except BROKEN:
-        return image
-    return turned if turned is not None else image
+    """``image`` turned in place as its EXIF orientation says; damaged EXIF counts as none."""
+    with suppress(*BROKEN):
+        ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _to_rgb(image: Image.Image, bits: int | None) -> Image.Image:
