@@ -366,6 +366,73 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
     hint(["evaluate", output, "-o", "runs/first"], quiet=quiet or as_json)
 
 
+@cli.command()
+@click.argument("manifest", type=ANY)
+@click.option("--backbone", required=True, metavar="NAME", help="As extract's --image; or cnn4.")
+@click.option("-o", "--output", type=FILE, required=True, help="Weights, NAME.safetensors.")
+@click.option("--from-scratch", is_flag=True, help="Begin with random weights.")
+@click.option("--folds", help="A network a fold too: a number, group-out or a folds.json.")
+@click.option("--group", metavar="COL", help="Keep rows of one group together.")
+@click.option("--epochs", type=int, help="At most so many of the whole network.")
+@click.option("--head-epochs", type=int, help="Before that, of the classifier alone.")
+@click.option("--lr", type=float, help="Peak learning rate of the classifier.")
+@click.option("--backbone-lr", type=float, help="The backbone's, as a share of that.")
+@click.option("--patience", type=int, help="Epochs without progress before it stops.")
+@click.option("--held-out", type=float, help="Share of the rows that chooses the epoch.")
+@click.option("--flip/--no-flip", default=None, help="Mirror half of the pictures.")
+@click.option("--set", "sets", multiple=True, metavar="K=V", help="Any other setting: crop=0.5.")
+@click.option("--weights", type=FILE, help="Weights file to begin with.")
+@click.option("--model-arg", multiple=True, metavar="K=V", help="Argument of the architecture.")
+@click.option("--input-size", type=int, help="Side of the network's input, pixels.")
+@click.option("--precision", help="fp32, bf16 or fp16 (scaled).")
+@click.option("--overwrite", is_flag=True, help="Replace what other settings made.")
+@MANIFEST_OPTIONS
+@RUN_OPTIONS
+@SEED
+@QUIET
+@JSON
+def adapt(
+    manifest: str, output: str, backbone: str, folds: str | None, as_json: bool, quiet: bool,
+    **flags: Any,
+) -> None:  # fmt: skip
+    """Fine-tune a backbone on the labelled rows of MANIFEST, or train a small one from scratch.
+
+    Writes weights for extract --weights. With --folds, a network a fold, each of which did not see
+    that fold, so that evaluate stays honest. Run again after a kill, it goes on where it was.
+
+    Example: headstock adapt index.csv --backbone cnn4 --from-scratch --epochs 2 -o cnn4.safetensors
+    """
+    from headstock.extract.adapt import Settings
+    from headstock.extract.adapt import adapt as run
+    from headstock.heads import make_folds
+
+    names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
+    names |= {k: flags.pop(k) for k in ("class_names", "split")}
+    flags["model_args"] = pairs(flags.pop("model_arg"), "--model-arg")
+    stated = pairs(flags.pop("sets"), "--set")
+    stated |= {k: flags.pop(k) for k in list(flags) if k in Settings.__dataclass_fields__}
+    table = read_manifest(manifest, **names)
+    note(*table.account(), quiet=quiet)
+    with Progress("adapt", "pictures", quiet) as progress:
+        adapted = run(
+            table.items, output, backbone, divide=make_folds, folds=_plan(folds),
+            settings=Settings.of(stated), progress=progress, **flags,
+        )  # fmt: skip
+    click.echo(adapted.to_json() if as_json else adapted.text())
+    hint(["extract", manifest, "-o", "adapted.h5", "--weights", output], quiet=quiet or as_json)
+    if adapted.failures:
+        sys.exit(3)
+
+
+def _plan(folds: str | None) -> Any:
+    """What --folds says: a number, a saved plan, or a word."""
+    if folds is None or not Path(folds).is_file():
+        return int(folds) if folds and folds.isdigit() else folds
+    from headstock.heads import FoldPlan
+
+    return FoldPlan.load(folds)
+
+
 HEADS = click.option(
     "--head", "heads", multiple=True, metavar="NAME", help="A head of the table, or ./file.py:name."
 )
@@ -435,7 +502,6 @@ def evaluate(
 
     Example: headstock evaluate features.h5 --head logistic --head lda --fusion stacked -o runs/a
     """
-    from headstock.heads import FoldPlan
     from headstock.heads import evaluate as run
     from headstock.heads.report import fit_words
     from headstock.heads.tables import write_text
@@ -443,9 +509,7 @@ def evaluate(
 
     flags = {k: v for k, v in {"heads": heads, "on": on, "fusions": fusions, **flags}.items() if v}
     flags["options"] = head_options(sets, heads)
-    plan = (
-        int(folds) if folds.isdigit() else FoldPlan.load(folds) if Path(folds).is_file() else folds
-    )
+    plan = _plan(folds)
     with FeatureStore.open(store) as features, Progress("evaluate", "fits", quiet) as progress:
         result = run(features, folds=plan, progress=progress, **flags)
     if output:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 from headstock.extract.network import PRECISIONS
@@ -49,7 +50,7 @@ class Settings:
         for name, least, most in (
             ("epochs", 1, 10_000), ("head_epochs", 0, 10_000), ("lr", 1e-9, 10.0),
             ("backbone_lr", 0.0, 10.0), ("warmup", 0.0, 1.0), ("weight_decay", 0.0, 10.0),
-            ("smoothing", 0.0, 0.9), ("batch_size", 2, 65_536), ("patience", 1, 10_000),
+            ("smoothing", 0.0, 0.9), ("seed", 0, 2**31), ("batch_size", 2, 65_536), ("patience", 1, 10_000),
             ("held_out", 0.01, 0.5), ("crop", 0.01, 1.0), ("colour", 0.0, 1.0), ("mix", 0.0, 1.0),
         ):  # fmt: skip
             value = getattr(self, name)
@@ -59,6 +60,21 @@ class Settings:
         if self.precision not in PRECISIONS:
             known = ", ".join(PRECISIONS)
             raise OptionError("precision", f"{self.precision!r} is not known", known)
+
+    @classmethod
+    def of(cls, stated: Mapping[str, Any]) -> Settings:
+        """From what was stated; None means nothing was. Raises OptionError for an unknown name or
+        a value of another kind."""
+        known = {f.name: f.type for f in fields(cls)}
+        given = {k: v for k, v in stated.items() if v is not None}
+        for name, value in given.items():
+            if name not in known:
+                raise OptionError("settings", f"no {name}", f"one of {', '.join(known)}")
+            if known[name] == "float" and type(value) is int:
+                given[name] = float(value)
+            elif type(value).__name__ != known[name]:
+                raise OptionError(name.replace("_", "-"), f"{value!r} is no {known[name]}")
+        return cls(**given)
 
     @property
     def alone(self) -> int:
