@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import bdtr
 
-__all__ = ["against_best", "compare", "group_intervals", "mcnemar"]
+__all__ = ["against_best", "compare", "group_intervals", "mcnemar", "resamples", "units_of"]
 
 RESAMPLES = 2000
 LEVEL = 0.05
@@ -68,27 +68,34 @@ def _interval(values: np.ndarray, resampled: np.ndarray) -> dict[str, float]:
     return {"value": float(values.mean()), "low": float(low), "high": float(high)}
 
 
-def _bootstrap(values: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """(RESAMPLES, c) means of the columns of values (n, c) over resampled rows or groups."""
-    rng = np.random.default_rng(seed)
+def units_of(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """What is resampled: sums (u, c) of values (n, c) by group, or the rows themselves, and how
+    many rows each unit has (u,)."""
     if groups is None:
-        sums, sizes = values, np.ones(len(values))
-    else:
-        keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-        sums = np.zeros((keys.max() + 1, values.shape[1]))
-        np.add.at(sums, keys, values)
-        sizes = np.bincount(keys).astype(float)
-    units = len(sums)
-    out = np.empty((RESAMPLES, values.shape[1]))
-    step = max(1, min(RESAMPLES, 4_000_000 // units))
-    for start in range(0, RESAMPLES, step):
-        count = min(step, RESAMPLES - start)
-        drawn = rng.integers(0, units, (count, units))
-        weight = np.zeros((count, units), dtype=np.float32)
+        return values, np.ones(len(values), dtype=values.dtype)
+    keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
+    sums = np.zeros((keys.max() + 1, values.shape[1]))
+    np.add.at(sums, keys, values)
+    return sums, np.bincount(keys).astype(float)
+
+
+def resamples(units: int, seed: int, count: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """``count`` resamples with replacement, some at a time: (b, units) how often each was drawn."""
+    rng = np.random.default_rng(seed)
+    step = max(1, min(count, 4_000_000 // units))
+    for start in range(0, count, step):
+        drawn = rng.integers(0, units, (min(step, count - start), units))
+        weight = np.zeros(drawn.shape, dtype=np.float32)
         for line, picks in zip(weight, drawn):
             line += np.bincount(picks, minlength=units)
-        out[start : start + count] = (weight @ sums) / (weight @ sizes)[:, None]
-    return out
+        yield weight
+
+
+def _bootstrap(values: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
+    """(RESAMPLES, c) means of the columns of values (n, c) over resampled rows or groups."""
+    sums, sizes = units_of(values, groups)
+    means = [(w @ sums) / (w @ sizes)[:, None] for w in resamples(len(sums), seed)]
+    return np.concatenate(means)
 
 
 def group_intervals(right: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[dict[str, float]]:
@@ -106,7 +113,7 @@ def against_best(
     groups: np.ndarray | None = None,
     seed: int = 0,
 ) -> list[dict[str, Any]]:
-    """The leading system against every other one, in the board's order.
+    """The leading system against every other one, in the board's order, on the rows both answer.
 
     McNemar's p-values are adjusted for the number of comparisons (Holm 1979). The verdict is
     ``better`` when the adjusted p is below 5 % (and, with groups, the bootstrap interval of the
@@ -117,14 +124,25 @@ def against_best(
         return []
     leader = board[0]["name"]
     others = [row["name"] for row in board[1:]]
-    # One set of resamples serves all: drawing them is the work
-    values = np.concatenate([_differences(proba[leader], proba[b], codes) for b in others]).T
-    spread = _bootstrap(values, groups, seed)
+    a = proba[leader]
+    answers = {b: ~np.isnan(a[:, 0] + proba[b][:, 0]) for b in others}
+    spreads: dict[str, np.ndarray] = {}
+    for there in {own.tobytes(): own for own in answers.values()}.values():
+        if not there.any():
+            continue
+        # One set of resamples serves all that answer the same rows: drawing them is the work
+        alike = [b for b in others if (answers[b] == there).all()]
+        values = [_differences(a[there], proba[b][there], codes[there]) for b in alike]
+        some = None if groups is None else groups[there]
+        spread = _bootstrap(np.concatenate(values).T, some, seed)
+        spreads |= {b: spread[:, 2 * i : 2 * i + 2] for i, b in enumerate(alike)}
     out = []
-    for i, b in enumerate(others):
-        own = spread[:, 2 * i : 2 * i + 2]
-        result = compare(proba[leader], proba[b], codes, groups, seed, own)
+    for b, own in spreads.items():
+        there = answers[b]
+        some = None if groups is None else groups[there]
+        result = compare(a[there], proba[b][there], codes[there], some, seed, own)
         out.append({"a": leader, "b": b, **result})
+    out.sort(key=lambda line: others.index(line["b"]))
     order = np.argsort([c["mcnemar_p"] for c in out], kind="stable")
     highest = 0.0
     for rank, i in enumerate(order):

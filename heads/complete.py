@@ -22,7 +22,8 @@ def predict_complete(
     bundle: Bundle, store: Any, ids: Sequence[str] | None = None, split: str | None = None
 ) -> tuple[Predictions, list[str]]:
     """Predictions of the rows of ``ids`` (all by default, in the store's order) that have a vector
-    in every set the model reads, and a line for each row that has not: which set, and why.
+    in every set the model reads, and a line for each row that has not: which set, and why. A model
+    for rows that may lack a set leaves out those alone that have none.
     ``split`` keeps the rows of that split only.
 
     After five rows of a set the rest is counted. Raises MissingSet and RecipeMismatch as
@@ -38,10 +39,11 @@ def predict_complete(
             raise OptionError(
                 store.path, f"no row of split {split!r}", f"it has: {', '.join(have)}"
             )
-    ready = np.asarray(store.complete(list(bundle.recipes)), dtype=bool)
+    ready = bundle.ready(store)
     if not ready[rows].any():
+        join = " or " if bundle.patterns else " and "
         raise IncompleteSet(
-            store.path, f"none of {len(rows)} rows has a vector in {' and '.join(bundle.recipes)}",
+            store.path, f"none of {len(rows)} rows has a vector in {join.join(bundle.recipes)}",
             "extract them first; `headstock store info` says why they failed",
         )  # fmt: skip
     predictions = bundle.predict(store, rows[ready[rows]])
@@ -51,6 +53,9 @@ def predict_complete(
 def _left_out(bundle: Bundle, store: Any, rows: np.ndarray) -> list[str]:
     lines = []
     for name in bundle.recipes:
+        if name not in store.sets:
+            lines.append(f"no row has a vector in {name}: the store has no such set")
+            continue
         lacking = rows[~np.asarray(store.complete([name]), dtype=bool)[rows]]
         reasons = {e.id: f"{e.code}: {e.line}" for e in store.errors(name)}
         for row in lacking[:_SHOWN]:

@@ -49,6 +49,8 @@ class Answer:
     notes: list[str] = field(default_factory=list)
     chosen: list[dict[str, Any]] = field(default_factory=list)
     """What a tuned head chose: in each fold, in order, then in the refit, if there is one."""
+    importances: list[np.ndarray] = field(default_factory=list)
+    """(d,) how much each column weighs in each fold's head, for heads that can say."""
 
 
 def fit_head(
@@ -131,7 +133,7 @@ def cross_fit(
     jobs: list[tuple[int, int]] = [] if fresh is None else [(0, -1)]
     jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
 
-    def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any]:
+    def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any, Any]:
         repeat, fold = job
         codes_of = plan.codes[repeat]
         train = np.flatnonzero(codes_of != fold)
@@ -139,15 +141,18 @@ def cross_fit(
         fit_head(head, name, X[train], codes[train], codes_of[train], spans)
         asked = X[codes_of == fold] if fold >= 0 else fresh
         assert asked is not None
-        return full_proba(head, name, asked, k), getattr(head, "chosen_", None)
+        weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
+        return full_proba(head, name, asked, k), getattr(head, "chosen_", None), weight
 
     picked: dict[tuple[int, int], Any] = {}
+    weights: list[np.ndarray] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         beside = bool(getattr(make_head(name, seed, options), "parallel", False))
         with one_thread_each(beside), ThreadPoolExecutor(threads() if beside else 1) as pool:
-            for (repeat, fold), (said, choice) in zip(jobs, pool.map(fit, jobs)):
+            for (repeat, fold), (said, choice, weight) in zip(jobs, pool.map(fit, jobs)):
                 picked[repeat, fold] = choice
+                weights += [] if weight is None else [np.asarray(weight, dtype=np.float64)]
                 if fold < 0:
                     test = said
                 else:
@@ -155,7 +160,8 @@ def cross_fit(
                 step()
     chosen = [picked[job] for job in sorted(jobs, key=lambda j: (j[1] < 0, j)) if picked[job]]
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
-    return Answer(proba, test, time.perf_counter() - start, "fold by fold", notes, chosen)
+    seconds = time.perf_counter() - start
+    return Answer(proba, test, seconds, "fold by fold", notes, chosen, weights)
 
 
 def answer_all(

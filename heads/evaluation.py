@@ -25,7 +25,8 @@ class Evaluation:
     """What ``evaluate`` found out.
 
     ids (n,), codes (n,) into classes (k,); proba and test_proba: {system name: (n, k)} out-of-fold
-    and (m, k) on the test split; leaderboard: rows as in metrics.json, best accuracy first.
+    and (m, k) on the test split, NaN where a system has nothing to read; leaderboard: rows as in
+    metrics.json, best accuracy first.
     """
 
     ids: np.ndarray
@@ -38,12 +39,15 @@ class Evaluation:
     recipes: dict[str, Any] = field(default_factory=dict)
     hygiene: dict[str, Any] = field(default_factory=dict)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
+    selection: dict[str, Any] | None = None
+    learning_curve: list[dict[str, Any]] = field(default_factory=list)
     test_ids: np.ndarray | None = None
     test_codes: np.ndarray | None = None
     test_proba: dict[str, np.ndarray] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
+        more = {"selection": self.selection, "learning_curve": self.learning_curve}
         return {
             "leaderboard": self.leaderboard,
             "folds": self.folds.summary(),
@@ -51,6 +55,7 @@ class Evaluation:
             "recipes": self.recipes,
             "hygiene": self.hygiene,
             "comparisons": self.comparisons,
+            **{name: value for name, value in more.items() if value},
         }
 
     def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
@@ -80,7 +85,8 @@ class Evaluation:
                 run / "test.npz", self.test_ids, self.test_codes, self.classes, self.test_proba
             )
         for name, proba in self.proba.items():
-            table = confusion(proba.argmax(axis=1), self.codes, len(self.classes))
+            there = ~np.isnan(proba[:, 0])
+            table = confusion(proba[there].argmax(axis=1), self.codes[there], len(self.classes))
             file = re.sub(r"[^A-Za-z0-9@+:_-]+", "_", name).replace(":", "-")
             write_csv(
                 run / "confusion" / f"{file}.csv",

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 
-from headstock.heads.bundle import Bundle, Member
+from headstock.heads.answers import restrict
+from headstock.heads.bundle import Bundle, Member, Pattern
 from headstock.heads.engine import cross_fit, fit_head
 from headstock.heads.folds import FoldPlan
 from headstock.heads.fusion import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.hygiene import clean, find_duplicates
+from headstock.heads.importances import weigh
 from headstock.heads.leaderboard import DEFAULT_HEADS, plan_for
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.heads.tuning import with_grids
@@ -50,7 +53,9 @@ def fit(
     rows, account["dropped"] = clean(rows, None, find_duplicates(rows), dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
     options = with_grids(tune, options or {})
-    bundle = fit_rows(rows, plan, head, on, fusion, heads, seed=seed, options=options, progress=progress)  # fmt: skip
+    bundle = fit_rows(
+        rows, plan, head, on, fusion, heads, seed=seed, options=options, progress=progress
+    )
     for name in account["sets"]:
         feature_set = store.feature_set(name)
         bundle.recipes[name] = feature_set.recipe
@@ -86,31 +91,67 @@ def fit_rows(
         raise OptionError(
             f"fusion {fusion}", f"{on} with one head is one system", "name more of either"
         )
-    unused = sorted(set(options) - set(names))
+    unused = sorted(set(options) - {*names, fusion})
     if unused:
         raise OptionError(
             "options", f"{', '.join(unused)} is not among the heads", "name it as a head"
         )
-    k, members, held_out = len(rows.classes), [], []
+    fitted: dict[tuple[str, str], Member] = {}
+    held_out: dict[tuple[str, str], np.ndarray] = {}
     chosen: list[Any] = []
     weighed: list[Any] = []
-    for done, (name, place) in enumerate(pairs):
-        progress(done, len(pairs), f"{name}@{place}")
-        X, spans = rows.matrix(place)
+
+    def member(name: str, place: str) -> None:
+        """Fit a head on the rows that have its sets, once."""
+        if (name, place) in fitted:
+            return
+        progress(len(fitted), max(len(pairs), len(fitted) + 1), f"{name}@{place}")
+        sets = parts_of(place)
+        which = np.flatnonzero(rows.having(sets))
+        mine = rows.only(sets)
+        cut = plan if len(which) == len(rows) else plan.take(which)
+        X, spans = mine.matrix(place)
         if late:
             answer = cross_fit(
-                name, X, spans, rows.codes, k, plan, options=options.get(name), seed=seed
-            )
-            held_out.append(answer.proba[0])
+                name, X, spans, mine.codes, len(rows.classes), cut,
+                options=options.get(name), seed=seed,
+            )  # fmt: skip
+            said = np.full((len(rows), len(rows.classes)), np.nan)
+            said[which] = answer.proba[0]
+            held_out[name, place] = said
         fresh = make_head(name, seed, options.get(name))
-        fitted = fit_head(fresh, name, X, rows.codes, plan.codes[0], spans)
-        chosen.append(getattr(fitted, "chosen_", None))
-        weighed.append(_importances(fitted, spans))
-        members.append(Member(name, place, fitted))
-    joined = None
-    if late:
+        head = fit_head(fresh, name, X, mine.codes, cut.codes[0], spans)
+        chosen.append(getattr(head, "chosen_", None))
+        weight = head.importances() if hasattr(head, "importances") else None
+        weighed.append(None if weight is None else weigh([weight], spans, rows.names))
+        fitted[name, place] = Member(name, place, head)
+
+    def join(some: Sequence[tuple[str, str]]) -> Any:
+        """A fusion of ``some`` members, learned from the rows that all of them answer."""
         assert fusion is not None
-        joined = make_fusion(fusion).fit(np.stack(held_out, axis=1), rows.codes, plan.codes[0])
+        sets = list(dict.fromkeys(p for _, place in some for p in parts_of(place)))
+        which = np.flatnonzero(rows.having(sets))
+        made: Any = make_fusion(fusion, seed, options.get(fusion))
+        P = np.stack([held_out[one][which] for one in some], axis=1)
+        codes, inner = rows.codes[which], plan.codes[0][which]
+        if not getattr(made, "wants_features", False):
+            return made.fit(P, codes, inner)
+        made.reads = tuple(sets)
+        return made.fit(P, codes, inner, rows.take(which).matrix("+".join(sets))[0])
+
+    plans = {}
+    for pattern in _patterns(rows, on):
+        some = [(name, p) for name, place in pairs if (p := restrict(place, pattern))]
+        some = [one for one in dict.fromkeys(some) if not late or one in pairs]
+        for one in some:
+            member(*one)
+        plans[pattern] = some, join(some) if late and len(some) > 1 else None
+    numbers = {one: number for number, one in enumerate(fitted)}
+    first, *more = plans.values()
+    by_pattern = {
+        pattern: Pattern([numbers[one] for one in some], joined)
+        for pattern, (some, joined) in plans.items()
+    }
     sets = list(dict.fromkeys(part for _, place in pairs for part in parts_of(place)))
     settings = {
         "head": head,
@@ -123,21 +164,27 @@ def fit_rows(
         "importances": weighed,
     }
     widths = {name: rows.X[name].shape[1] for name in sets}
-    return Bundle(members, joined, rows.classes.astype(object), {}, widths, {}, settings)
+    members = list(fitted.values())
+    classes = rows.classes.astype(object)
+    if not more:
+        return Bundle(members, first[1], classes, {}, widths, {}, settings)
+    return Bundle(members, None, classes, {}, widths, {}, settings, by_pattern)
 
 
-def _importances(fitted: Any, spans: Mapping[str, slice], top: int = 10) -> dict[str, Any] | None:
-    """For a head that weighs columns: each set's share of the whole, and its heaviest columns."""
-    if not hasattr(fitted, "importances"):
-        return None
-    weight = np.asarray(fitted.importances(), dtype=np.float64)
-    total = float(weight.sum()) or 1.0
-    out = {}
-    for name, span in spans.items():
-        own = weight[span]
-        first = np.argsort(-own, kind="stable")[:top]
-        out[name] = {
-            "share": float(own.sum()) / total,
-            "columns": [[int(c), float(own[c]) / total] for c in first],
-        }
-    return out
+MOST_SETS = 4
+"""Feature sets up to which a model for rows that lack some is fitted on every combination of them;
+beyond, on those that occur and on each set alone."""
+
+
+def _patterns(rows: Rows, on: str) -> list[str]:
+    """What a model must be able to answer: all sets of ``on``; where rows lack some, the other
+    combinations of them too, most sets first."""
+    sets = parts_of(on)
+    if rows.present is None:
+        return ["+".join(sets)]
+    if len(sets) <= MOST_SETS:
+        found = [c for size in range(len(sets), 0, -1) for c in combinations(sets, size)]
+    else:
+        seen = {restrict("+".join(sets), p) for p in {*rows.patterns(), *sets, "+".join(sets)}}
+        found = sorted((parts_of(p) for p in seen if p), key=lambda p: (-len(p), p))
+    return ["+".join(c) for c in found if rows.having(c).any()]

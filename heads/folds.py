@@ -51,6 +51,21 @@ class FoldPlan:
         codes = self.codes[repeat]
         return [(np.flatnonzero(codes != f), np.flatnonzero(codes == f)) for f in range(self.folds)]
 
+    def take(self, rows: np.ndarray) -> FoldPlan:
+        """The plan of the rows at ``rows``, by number; folds that none of them is in fall away.
+
+        Raises HeadError when fewer than two folds are left, or not as many in each repeat.
+        """
+        cut = [np.unique(codes[rows], return_inverse=True)[1].ravel() for codes in self.codes]
+        sizes = {int(codes.max(initial=-1)) + 1 for codes in cut}
+        if len(sizes) > 1 or max(sizes) < 2:
+            raise HeadError(
+                "fold plan", f"{len(rows)} of its rows lie in {min(sizes)} of {self.folds} folds",
+                "use fewer folds, or leave these rows out",
+            )  # fmt: skip
+        ids = tuple(self.ids[row] for row in rows)
+        return FoldPlan(ids, np.stack(cut), self.kind, self.seed, self.group)
+
     def to_json(self) -> dict[str, Any]:
         """Plain data: the ids, and for each repeat and fold the rows it holds out."""
         return {
@@ -133,6 +148,7 @@ def make_folds(
     ids: Sequence[str] | np.ndarray | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
     given: Sequence[Any] | None = None,
+    strata: Sequence[Any] | np.ndarray | None = None,
     repeats: int = 1,
     seed: int = 0,
     group_name: str | None = None,
@@ -140,7 +156,8 @@ def make_folds(
     """A plan for labels y (n,).
 
     folds: a number (stratified by label; with ``groups`` (n,) no group is parted), ``"group-out"``
-    (each group is one fold) or ``"given"`` (each value of ``given`` (n,) is one fold).
+    (each group is one fold) or ``"given"`` (each value of ``given`` (n,) is one fold). strata: (n,)
+    what else each fold shall have its share of within a label, such as which vectors a row has.
     Raises OptionError for a plan that has no meaning, HeadError when a class has too few rows or
     groups to be in every fold.
     """
@@ -179,6 +196,9 @@ def make_folds(
             f"{folds} folds, but too few {unit} of class {', '.join(rare[:8])}",
             f"use at most {max(int(counts.min()), 1)} folds, or leave that class out",
         )
+    if strata is not None:  # a label's strata follow each other, so labels are dealt as without
+        kinds = np.unique(np.asarray(strata, dtype=str), return_inverse=True)[1]
+        codes = np.unique(codes * (kinds.max() + 1) + kinds, return_inverse=True)[1]
     if groups is None:
         made = [seeded_codes(codes, folds, seed + 1009 * r) for r in range(repeats)]
         return FoldPlan(names, np.stack(made), "stratified", seed, None)

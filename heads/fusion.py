@@ -2,7 +2,7 @@
 
 ``early`` and ``learned`` are no functions of probabilities: they are one head on several sets, side
 by side or with a branch for each. The others take P (n, s, k), the held-out probabilities of s
-systems, and learn from them alone.
+systems, and learn from them; a stack may read the features X (n, d) as well.
 """
 
 from __future__ import annotations
@@ -14,22 +14,23 @@ import numpy as np
 from scipy.special import logsumexp, softmax
 
 from headstock.heads.gate import Gated
+from headstock.heads.stacking import FLOOR, Stacked
 from headstock.store.errors import OptionError
 
-__all__ = ["FUSIONS", "Fusion", "Mean", "Stacked", "cross_fuse", "fuse_on", "make_fusion"]
-
-FLOOR = 1e-6
-"""Logarithms are taken of probabilities no smaller: a head's certainty is bounded evidence."""
+__all__ = ["FUSIONS", "Fusion", "Mean", "cross_fuse", "fusion_options", "make_fusion"]
 
 
 class Fusion(Protocol):
-    """``fit`` and ``predict`` on (n, s, k); ``state`` and ``from_state`` as heads have them."""
+    """``fit`` and ``predict`` on (n, s, k); ``state`` and ``from_state`` as heads have them. One
+    that ``wants_features`` is handed X (n, d) too."""
 
     kind: str
 
-    def fit(self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray) -> Any: ...
+    def fit(
+        self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
+    ) -> Any: ...
 
-    def predict(self, P: np.ndarray) -> np.ndarray:
+    def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
         """(m, k), rows summing to 1."""
         ...
 
@@ -48,7 +49,9 @@ class Mean:
     def __init__(self, rule: str) -> None:
         self.kind = rule
 
-    def fit(self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray) -> Mean:
+    def fit(
+        self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
+    ) -> Mean:
         n, s, _ = P.shape
         self.weights_ = np.full(s, 1.0 / s)
         if self.kind == "weighted":
@@ -71,7 +74,7 @@ class Mean:
             self.weights_ = best.x
         return self
 
-    def predict(self, P: np.ndarray) -> np.ndarray:
+    def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
         if self.kind == "mean":
             out = np.einsum("s,nsk->nk", self.weights_, P)
             return out / out.sum(axis=1, keepdims=True)
@@ -89,56 +92,13 @@ class Mean:
         return fusion
 
 
-class Stacked:
-    """Multinomial logistic regression on the systems' log-probabilities."""
-
-    kind = "stacked"
-
-    def __init__(self, C: float = 0.1) -> None:
-        self._C = C
-
-    @staticmethod
-    def _features(P: np.ndarray) -> np.ndarray:
-        logs = np.log(np.maximum(P, FLOOR))
-        logs -= logs.mean(axis=2, keepdims=True)  # centred log-ratios: a simplex has no zero point
-        return logs.reshape(len(P), -1).astype(np.float32)
-
-    def fit(self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray) -> Stacked:
-        from headstock.heads.linear import logistic
-
-        self.k_ = P.shape[2]
-        self.head_ = logistic(0, C=self._C).fit(self._features(P), codes)
-        self.columns_ = np.asarray(self.head_.classes_)
-        return self
-
-    def predict(self, P: np.ndarray) -> np.ndarray:
-        out = np.zeros((len(P), self.k_))
-        out[:, self.columns_] = self.head_.predict_proba(self._features(P))
-        return out
-
-    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        meta, arrays = self.head_.state()
-        return meta, {**arrays, "columns": self.columns_}
-
-    @classmethod
-    def from_state(
-        cls, kind: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
-    ) -> Stacked:
-        from headstock.heads.linear import Linear
-
-        fusion = cls()
-        fusion.k_, fusion.columns_ = k, arrays["columns"]
-        fusion.head_ = Linear.from_state(meta, arrays, len(fusion.columns_))
-        return fusion
-
-
-FUSIONS: Mapping[str, Callable[[], Fusion] | None] = {
+FUSIONS: Mapping[str, Callable[..., Fusion] | None] = {
     "early": None,
-    "mean": lambda: Mean("mean"),
-    "weighted": lambda: Mean("weighted"),
-    "product": lambda: Mean("product"),
+    "mean": lambda seed: Mean("mean"),
+    "weighted": lambda seed: Mean("weighted"),
+    "product": lambda seed: Mean("product"),
     "stacked": Stacked,
-    "gated": Gated,
+    "gated": lambda seed: Gated(),
     "learned": None,
 }
 KINDS: Mapping[str, Any] = {
@@ -150,39 +110,61 @@ KINDS: Mapping[str, Any] = {
 }
 
 
-def make_fusion(name: str) -> Fusion:
-    """A fresh late fusion. Raises OptionError that names the fusions that exist."""
+def make_fusion(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Fusion:
+    """A fresh late fusion. Raises OptionError that names the fusions or options that exist."""
     make = FUSIONS.get(name)
     if make is None:
         raise OptionError(f"fusion {name}", "is no late fusion", f"one of {', '.join(KINDS)}")
-    return make()
+    if options and name != "stacked":
+        raise OptionError(f"fusion {name}", f"unknown option {', '.join(options)}", "it has none")
+    return make(seed, **(options or {}))
 
 
-def cross_fuse(name: str, P: np.ndarray, codes: np.ndarray, folds: np.ndarray) -> np.ndarray:
+def fusion_options(name: str) -> dict[str, Any]:
+    """The options of a fusion and their defaults."""
+    return {"meta": "logistic", "features": False} if name == "stacked" else {}
+
+
+def cross_fuse(
+    name: str,
+    P: np.ndarray,
+    codes: np.ndarray,
+    folds: np.ndarray,
+    *,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    X: np.ndarray | None = None,
+    nested: Callable[[int, int], np.ndarray] | None = None,
+) -> np.ndarray:
     """(r, n, k): each row fused by a fusion that was fitted on the rows of the other folds.
 
     P (r, n, s, k) are out-of-fold already, so a row's fused probability never saw its label in
     the fusion. Its members did not see it either, but the members that answered the fusion's
     training rows had it among theirs: what that shares is a whole training set's knowledge, not the
-    row's own answer, as in every stack scored on its own folds.
+    row's own answer, as in every stack scored on its own folds. ``nested(r, f)`` closes that gap
+    too: it gives what members fitted without fold f at all say of the other folds' rows, held out
+    (n - |f|, s, k), and the fusion of fold f learns from these.
     """
     out = np.empty((P.shape[0], P.shape[1], P.shape[3]))
     for r in range(P.shape[0]):
         for fold in np.unique(folds[r]):
             test = folds[r] == fold
             train = ~test
-            fusion = make_fusion(name).fit(P[r, train], codes[train], folds[r, train])
-            out[r, test] = fusion.predict(P[r, test])
+            learned = P[r, train] if nested is None else nested(r, int(fold))
+            fusion = make_fusion(name, seed, options)
+            if X is None:
+                fusion.fit(learned, codes[train], folds[r, train])
+                out[r, test] = fusion.predict(P[r, test])
+            else:
+                fusion.fit(learned, codes[train], folds[r, train], X[train])
+                out[r, test] = fusion.predict(P[r, test], X[test])
     return out
 
 
-def fuse_on(
-    name: str, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, fresh: np.ndarray
-) -> np.ndarray:
-    """(m, k) for new rows ``fresh`` (m, s, k), by a fusion fitted on held-out P (n, s, k)."""
-    return make_fusion(name).fit(P, codes, inner).predict(fresh)
-
-
 def listing(match: str = "") -> list[str]:
-    """The names of the table that hold ``match``."""
-    return [name for name in FUSIONS if match in name]
+    """A line for each fusion of the table whose name holds ``match``: the name and its options."""
+    return [
+        f"{name:8}  {', '.join(f'{k}={v}' for k, v in fusion_options(name).items())}".rstrip()
+        for name in FUSIONS
+        if match in name
+    ]

@@ -19,7 +19,9 @@ class Gated:
 
     kind = "gated"
 
-    def fit(self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray) -> Gated:
+    def fit(
+        self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
+    ) -> Gated:
         n, s, _ = P.shape
         right = (P.argmax(axis=2) == codes[:, None]).astype(np.int64)
         best = (-1, 0)
@@ -39,7 +41,7 @@ class Gated:
                         self.threshold_ = float(confidence[k - 1] + confidence[k]) / 2
         return self
 
-    def predict(self, P: np.ndarray) -> np.ndarray:
+    def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
         out = P[:, self.first_].copy()
         unsure = out.max(axis=1) < self.threshold_
         out[unsure] = P[unsure, self.second_]

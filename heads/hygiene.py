@@ -73,21 +73,22 @@ def find_duplicates(rows: Rows, test: Rows | None = None, near: float = NEAR) ->
     exact, close, skipped = {}, {}, []
     both = [rows] if test is None else [rows, test]
     for name in rows.X:
+        there = np.flatnonzero(np.concatenate([r.having([name]) for r in both]))
         digests = [r.digests[name] for r in both if name in r.digests]
         if len(digests) == len(both):
-            whole = np.ascontiguousarray(np.concatenate(digests))
+            whole = np.ascontiguousarray(np.concatenate(digests)[there])
             names = whole.view(f"V{whole.shape[1]}").ravel()
             keys = np.unique(names, return_inverse=True)[1]
-            exact[name] = _clusters(keys.ravel())
-        total = sum(map(len, both))
+            exact[name] = [there[c] for c in _clusters(keys.ravel())]
+        total = len(there)
         if total > LARGEST:
             skipped.append(f"{name}: near duplicates are not searched above {LARGEST} rows")
             continue
         if rows.X[name].shape[1] < NARROWEST:
             skipped.append(f"{name}: near duplicates are not searched below {NARROWEST} columns")
             continue
-        X = np.concatenate([r.X[name] for r in both])
-        close[name] = _near(X, near)
+        X = np.concatenate([r.X[name] for r in both])[there]
+        close[name] = [there[c] for c in _near(X, near)]
     return Duplicates(exact, close, skipped)
 
 

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
-import numpy as np
-
-from headstock.heads.compare import against_best, group_intervals
-from headstock.heads.engine import Answer, answer_all
+from headstock.heads.answers import answer_systems, bases_of, patterns_of
+from headstock.heads.compare import against_best
+from headstock.heads.curve import learning_curve as curve
 from headstock.heads.evaluation import Evaluation
 from headstock.heads.folds import FoldPlan, make_folds
-from headstock.heads.fusion import FUSIONS, cross_fuse, fuse_on
-from headstock.heads.gate import gate_report
+from headstock.heads.fusion import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
-from headstock.heads.metrics import score
 from headstock.heads.rows import Rows, parts_of, read_rows
-from headstock.heads.shared import Shared
+from headstock.heads.scores import score_lines
+from headstock.heads.selection import selection
 from headstock.heads.systems import System, fused_systems
 from headstock.heads.tuning import with_grids
 from headstock.store.errors import OptionError
@@ -45,6 +41,8 @@ def evaluate(
     dedupe: str = "group",
     tune: Sequence[str] = (),
     doubts: bool = False,
+    nested: bool = False,
+    learning_curve: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Score heads on a store's labelled rows.
@@ -53,12 +51,15 @@ def evaluate(
     default every set, and all of them together. folds: a number, ``group-out`` (each value of
     ``group`` once), ``given:COLUMN`` (each value of that column once) or a saved plan. progress is
     called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
-    vector, or ``exclude`` them. dedupe: what becomes of rows with the same bytes or nearly the same
-    vector: ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does nothing; they are
-    reported always. tune: heads whose options are chosen inside the folds, among the values given
-    as lists in ``options`` or else the default ones (``tuning.GRIDS``). doubts: rank doubtful
-    labels (needs cleanlab). Rows of split ``test`` are scored once, apart, by the refit on all
-    other labelled rows.
+    vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
+    learn do so from members fitted without the fold that scores them; a stack that reads features
+    always does. learning_curve: also score the best head on each feature set after learning from
+    parts of each fold's training rows (``curve``). dedupe: what becomes of rows with the same bytes
+    or nearly the same vector: ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does
+    nothing; they are reported always. tune: heads whose options are chosen inside the folds, among
+    the values given as lists in ``options`` or else the default ones (``tuning.GRIDS``). doubts:
+    rank doubtful labels (needs cleanlab). Rows of split ``test`` are scored once, apart, by the
+    refit on all other labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
     options = with_grids(tune, options or {})
@@ -67,8 +68,14 @@ def evaluate(
     rows, dropped = clean(found_rows, test, found, dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=repeats, seed=seed)
     result = evaluate_rows(
-        rows, heads, names, fusions, plan, test=test, seed=seed, options=options, progress=progress
-    )
+        rows, heads, names, fusions, plan,
+        test=test, seed=seed, options=options, nested=nested, progress=progress,
+    )  # fmt: skip
+    if learning_curve:
+        result.learning_curve = curve(
+            result.leaderboard, result.proba, rows, plan,
+            seed=seed, options=options, progress=progress,
+        )  # fmt: skip
     result.hygiene = hygiene_report(found_rows, test, found, plan, dedupe, dropped)
     if doubts:
         leader = result.proba[result.leaderboard[0]["name"]]
@@ -131,6 +138,7 @@ def plan_for(
         ids=rows.ids,
         groups=rows.groups,
         given=given,
+        strata=None if rows.present is None else rows.patterns(),
         repeats=repeats,
         seed=seed,
         group_name=group,
@@ -147,6 +155,7 @@ def evaluate_rows(
     test: Rows | None = None,
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    nested: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """``evaluate`` on plain arrays; see there."""
@@ -162,68 +171,32 @@ def evaluate_rows(
             raise OptionError(
                 f"fusion {name}", "is not in the table", f"one of {', '.join(FUSIONS)}"
             )
+        if FUSIONS[name] is not None:
+            stack = make_fusion(name, seed, options.get(name))
+            if (nested or getattr(stack, "wants_features", False)) and plan.folds < 3:
+                raise OptionError("folds", "two are too few for a nested fusion", "three or more")
     systems = [System(h, o, "early" if "+" in o else None) for o in on for h in heads]
     singles = [o for o in on if "+" not in o]
     if "learned" in fusions and len(singles) > 1:
         systems.append(System("mlp", "+".join(singles), "learned"))
         make_head("learned", seed, options.get("learned"))
     fused = fused_systems(heads, singles, fusions)
-    total = len(systems) * (plan.folds * plan.repeats + (test is not None)) + len(fused)
+    bases = len(bases_of(systems, patterns_of(rows, test)))
+    total = bases * (plan.folds * plan.repeats + (test is not None)) + len(fused)
     done = 0
-    answers: dict[str, Answer] = {}
 
     def step(name: str, fits: int = 1) -> None:
         nonlocal done
-        done += fits
+        done = min(done + fits, total)
         if progress is not None:
             progress(done, total, name)
 
-    shared = [Shared(rows, plan, r, test if r == 0 else None) for r in range(plan.repeats)]
-    for function in dict.fromkeys(s.function for s in systems):
-        mine = {s.on: s for s in systems if s.function == function}
-        names = {o: s.name for o, s in mine.items()}
-        found = answer_all(
-            function, list(mine), rows, plan, shared, options=options.get(function), seed=seed,
-            test=test, step=partial(_named, step, names),
-        )  # fmt: skip
-        answers |= {names[o]: answer for o, answer in found.items()}
-    del shared
-    for system in fused:
-        answers[system.name] = _fuse(system, answers, rows.codes, plan, test)
-        step(system.name)
-
-    board = []
-    for system in [*systems, *fused]:
-        answer = answers[system.name]
-        line: dict[str, Any] = {
-            "head": system.head,
-            "on": system.on,
-            "fusion": system.fusion,
-            "name": system.name,
-        }
-        line.update(score(answer.proba, rows.codes))
-        line.update(seconds=round(answer.seconds, 4), how=answer.how)
-        if answer.chosen:
-            line["chosen"] = answer.chosen
-        if answer.notes:
-            line["notes"] = answer.notes
-        if system.members:
-            line["members"] = list(system.members)
-        if system.fusion == "gated":
-            members = np.stack([answers[m].proba[0] for m in system.members], axis=1)
-            line["gate"] = gate_report(
-                members, answer.proba[0], rows.codes, system.members, rows.groups, seed
-            )
-        if answer.test is not None and test is not None:
-            line["test"] = score(answer.test[None], test.codes)
-        board.append(line)
-    board.sort(key=lambda r: (-r["accuracy"]["value"], r["log_loss"]))
+    systems += fused
+    answers = answer_systems(
+        systems, rows, plan, test=test, options=options, seed=seed, nested=nested, step=step
+    )
+    board = score_lines(systems, answers, rows, plan, test, seed)
     proba = {name: a.proba[0] for name, a in answers.items()}
-    if rows.groups is not None:
-        right = np.stack([proba[line["name"]].argmax(axis=1) for line in board], axis=1)
-        found_intervals = group_intervals(right == rows.codes[:, None], rows.groups, seed)
-        for line, interval in zip(board, found_intervals):
-            line["accuracy"]["by_group"] = interval
     return Evaluation(
         ids=rows.ids,
         codes=rows.codes,
@@ -232,6 +205,7 @@ def evaluate_rows(
         leaderboard=board,
         proba=proba,
         comparisons=against_best(board, proba, rows.codes, rows.groups, seed),
+        selection=selection(board, proba, rows.codes, rows.groups, seed),
         settings={
             "heads": heads,
             "on": on,
@@ -244,25 +218,3 @@ def evaluate_rows(
         test_codes=None if test is None else test.codes,
         test_proba={name: a.test for name, a in answers.items() if a.test is not None},
     )
-
-
-def _named(step: Callable[[str, int], None], names: Mapping[str, str], on: str, fits: int) -> None:
-    step(names[on], fits)
-
-
-def _fuse(
-    system: System,
-    answers: Mapping[str, Answer],
-    codes: np.ndarray,
-    plan: FoldPlan,
-    test: Rows | None,
-) -> Answer:
-    start = time.perf_counter()
-    assert system.fusion is not None
-    P = np.stack([answers[m].proba for m in system.members], axis=2)
-    proba = cross_fuse(system.fusion, P, codes, plan.codes)
-    fresh = None
-    if test is not None:
-        tests = [t for m in system.members if (t := answers[m].test) is not None]
-        fresh = fuse_on(system.fusion, P[0], codes, plan.codes[0], np.stack(tests, axis=1))
-    return Answer(proba, fresh, time.perf_counter() - start, "from held-out probabilities")

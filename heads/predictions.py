@@ -16,11 +16,13 @@ __all__ = ["Predictions"]
 
 @dataclass(frozen=True)
 class Predictions:
-    """ids (m,), classes (k,) text and proba (m, k)."""
+    """ids (m,), classes (k,) text and proba (m, k). answered_by: (m,) text, which sets of a row the
+    model read, or None of a model that always reads all."""
 
     ids: np.ndarray
     classes: np.ndarray
     proba: np.ndarray
+    answered_by: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -36,12 +38,16 @@ class Predictions:
         return self.proba.max(axis=1)
 
     def to_csv(self, path: str | Path | None = None) -> str:
-        """Write ``id,prediction,confidence,p_<class>...``; without a path, return it as text.
-        Raises StorageError."""
+        """Write ``id,prediction,confidence,p_<class>...``, and last ``answered_by`` of a model that
+        answers rows by what they have; without a path, return it as text. Raises StorageError."""
         header = ["id", "prediction", "confidence", *(f"p_{c}" for c in self.classes)]
+        by: list[list[str]] = [[]] * len(self)
+        if self.answered_by is not None:
+            header = [*header, "answered_by"]
+            by = [[str(a)] for a in self.answered_by]
         rows = (
-            [str(i), str(label), f"{c:.6g}", *(f"{v:.6g}" for v in p)]
-            for i, label, c, p in zip(self.ids, self.labels, self.confidence, self.proba)
+            [str(i), str(label), f"{c:.6g}", *(f"{v:.6g}" for v in p), *a]
+            for i, label, c, p, a in zip(self.ids, self.labels, self.confidence, self.proba, by)
         )
         return write_csv(path, header, rows)
 

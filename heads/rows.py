@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
 
-__all__ = ["Rows", "columns_of", "parts_of", "read_rows"]
+__all__ = ["MISSING", "Rows", "columns_of", "parts_of", "read_rows"]
+
+MISSING = ("refuse", "exclude", "patterns")
 
 
 def parts_of(on: str) -> tuple[str, ...]:
@@ -22,8 +24,10 @@ def parts_of(on: str) -> tuple[str, ...]:
 class Rows:
     """n rows with their matrices.
 
-    X: {set: (n, d) float32}; codes: (n,) into ``classes`` (k,), -1 where the row has no label;
-    groups: (n,) text or None; extra: what else is known of the rows, for hygiene.
+    X: {set: (n, d) float32}; codes: (n,) into ``classes`` (k,); groups: (n,) text or None; digests:
+    {set: (n, 32) uint8} of the bytes a vector came from. present: {set: (n,) bool} where rows may
+    lack a vector, None where none does; an absent vector is NaN, so that whoever reads it by
+    mistake shows. names: {set: what its d columns are called, or None}.
     """
 
     ids: np.ndarray
@@ -32,20 +36,50 @@ class Rows:
     classes: np.ndarray
     groups: np.ndarray | None = None
     digests: Mapping[str, np.ndarray] = field(default_factory=dict)
+    present: Mapping[str, np.ndarray] | None = None
+    names: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def take(self, which: np.ndarray) -> Rows:
         """The rows at ``which``, by number."""
-        return Rows(
+        return replace(
+            self,
             ids=self.ids[which],
             X={name: X[which] for name, X in self.X.items()},
             codes=self.codes[which],
-            classes=self.classes,
             groups=None if self.groups is None else self.groups[which],
             digests={name: digest[which] for name, digest in self.digests.items()},
+            present=None
+            if self.present is None
+            else {name: there[which] for name, there in self.present.items()},
         )
+
+    def having(self, sets: Sequence[str]) -> np.ndarray:
+        """(n,) bool: the rows with a vector in each of ``sets``."""
+        if self.present is None:
+            return np.ones(len(self), dtype=bool)
+        return np.logical_and.reduce([self.present[name] for name in sets])
+
+    def only(self, sets: Sequence[str]) -> Rows:
+        """The rows that have each of ``sets``, with these sets alone: nothing is absent."""
+        which = np.flatnonzero(self.having(sets))
+        whole = self if len(which) == len(self) else self.take(which)
+        return replace(
+            whole,
+            X={name: whole.X[name] for name in sets},
+            digests={name: d for name, d in whole.digests.items() if name in sets},
+            present=None,
+        )
+
+    def patterns(self) -> np.ndarray:
+        """(n,) text: the sets each row has, as ``image+audio``."""
+        names = list(self.X)
+        there = np.stack([self.having([name]) for name in names], axis=1)
+        kinds, which = np.unique(there, axis=0, return_inverse=True)
+        texts = ["+".join(n for n, has in zip(names, kind) if has) for kind in kinds]
+        return np.array(texts, dtype=object)[which.ravel()]
 
     def matrix(self, on: str) -> tuple[np.ndarray, dict[str, slice]]:
         """(n, sum d) float32 of the sets in ``on`` side by side, and each set's columns."""
@@ -71,11 +105,12 @@ def read_rows(
     """The labelled training rows, the labelled test rows (split ``test``) or None, and an account.
 
     missing: what to do with labelled rows that lack a vector in one of the sets: ``refuse`` (raises
-    IncompleteSet) or ``exclude`` (they are left out and counted in the account).
+    IncompleteSet), ``exclude`` (they are left out and counted in the account) or ``patterns`` (they
+    stay, with NaN for what is absent, if they have a vector in any set; the others are left out).
     Raises HeadError when no row has a label, OptionError for a column or setting that is not there.
     """
-    if missing not in ("refuse", "exclude"):
-        raise OptionError("missing", f"{missing!r} is no setting", "use refuse or exclude")
+    if missing not in MISSING:
+        raise OptionError("missing", f"{missing!r} is no setting", f"one of {', '.join(MISSING)}")
     sets = list(dict.fromkeys(part for name in on for part in parts_of(name)))
     items = store.items
     labelled = np.array([label != "" for label in items.label], dtype=bool)
@@ -85,14 +120,17 @@ def read_rows(
         )
     for name in sets:
         store.feature_set(name)  # MissingSet before anything else
-    complete = np.asarray(store.complete(sets), dtype=bool)
+    there = {name: np.asarray(store.complete([name]), dtype=bool) for name in sets}
+    join = np.logical_or if missing == "patterns" else np.logical_and
+    complete = join.reduce(list(there.values()))
     lacking = int((labelled & ~complete).sum())
     if lacking and missing == "refuse":
         raise IncompleteSet(
             store.path,
             f"{lacking} of {int(labelled.sum())} labelled rows have no vector in "
             f"{' or '.join(sets)} (first: {items.id[np.flatnonzero(labelled & ~complete)[0]]})",
-            "run extract again, or leave them out with missing=exclude",
+            "run extract again, leave them out with missing=exclude, or answer them by what they "
+            "have with missing=patterns",
         )
     is_test = np.array([str(s).strip().lower() == "test" for s in items.split], dtype=bool)
     train = np.flatnonzero(labelled & complete & ~is_test)
@@ -113,7 +151,7 @@ def read_rows(
             raise OptionError(
                 "group", f"there is no column {group}", f"one of {error.args[0]}"
             ) from error
-    account = {
+    account: dict[str, Any] = {
         "rows": len(items),
         "train": len(train),
         "test": len(test),
@@ -121,35 +159,51 @@ def read_rows(
         "excluded_incomplete": lacking,
         "sets": sets,
     }
+    if missing == "patterns":
+        account["missing"] = {name: int((labelled & ~own).sum()) for name, own in there.items()}
 
     def take(which: np.ndarray) -> Rows:
+        has = {name: own[which] for name, own in there.items()}
         return Rows(
             ids=items.id[which],
-            X={name: _matrix(store, name, which) for name in sets},
+            X={name: _matrix(store, name, which, has[name]) for name in sets},
             codes=np.searchsorted(classes, items.label[which].astype(str)),
             classes=classes,
             groups=None if groups is None else _own_groups(groups[which], items.id[which]),
             digests={name: np.asarray(store.feature_set(name).digest)[which] for name in sets},
+            present=None if all(own.all() for own in has.values()) else has,
+            names={name: store.feature_set(name).feature_names for name in sets},
         )
 
     if not len(train):
         raise HeadError(
             store.path, "every labelled row is in the test split", "leave rows to learn from"
         )
+    nowhere = [name for name in sets if not there[name][train].any()]
+    if nowhere:
+        raise IncompleteSet(
+            store.path,
+            f"no labelled row has a vector in {' or '.join(nowhere)}",
+            "extract them, or name other sets",
+        )
     return take(train), take(test) if len(test) else None, account
 
 
-def _matrix(store: Any, name: str, which: np.ndarray) -> np.ndarray:
-    X = np.ascontiguousarray(store.feature_set(name).x(which), dtype=np.float32)
+def _matrix(store: Any, name: str, which: np.ndarray, has: np.ndarray) -> np.ndarray:
+    X = np.ascontiguousarray(store.feature_set(name).x(which[has]), dtype=np.float32)
     if not np.isfinite(X).all():
         bad = np.flatnonzero(~np.isfinite(X).all(axis=1))
         raise HeadError(
             f"set {name}",
             f"{len(bad)} rows hold values that are not finite "
-            f"(first: {store.items.id[which[bad[0]]]})",
+            f"(first: {store.items.id[which[has][bad[0]]]})",
             "extract them again",
         )
-    return X
+    if has.all():
+        return X
+    whole = np.full((len(which), X.shape[1]), np.nan, dtype=np.float32)
+    whole[has] = X
+    return whole
 
 
 def _own_groups(groups: np.ndarray, ids: np.ndarray) -> np.ndarray:

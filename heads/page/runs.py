@@ -145,7 +145,9 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, n
     inside = codes.shape == shape[:1] and not (codes < 0).any() and not (codes >= shape[1]).any()
     if not inside or any(p.shape != shape for p in proba.values()):
         raise HeadError(path, "does not fit together", "evaluate again")
-    return ids, codes, classes.astype(str), proba
+    # a system that leaves rows unanswered (NaN) cannot stand beside the others row by row
+    whole = {name: p for name, p in proba.items() if not np.isnan(p).any()}
+    return ids, codes, classes.astype(str), whole
 
 
 def _is_row(row: object) -> bool:

@@ -153,7 +153,7 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
 
 def test_a_newer_model_is_refused(store, tmp_path: Path) -> None:
     body, arrays = saved(store, tmp_path / "m", "knn")
-    rewrite(tmp_path / "m", {**body, "version": 2}, arrays)
+    rewrite(tmp_path / "m", {**body, "version": 3}, arrays)
     with pytest.raises(VersionError, match="newer headstock"):
         Bundle.load(tmp_path / "m")
 

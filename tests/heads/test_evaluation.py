@@ -53,7 +53,9 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
     )
     assert row["accuracy"]["low"] < row["accuracy"]["value"] < row["accuracy"]["high"]
     body = json.loads(json.dumps(result.to_json(), allow_nan=False))
-    assert set(body) == {"leaderboard", "folds", "settings", "recipes", "hygiene", "comparisons"}
+    assert set(body) == {
+        *("leaderboard", "folds", "settings", "recipes", "hygiene", "comparisons", "selection")
+    }
     assert body["recipes"]["image"]["fields"] == {"width": 20}
     best = {r["name"]: r["accuracy"]["value"] for r in result.leaderboard}
     alone = max(best["logistic@image"], best["logistic@audio"])
