@@ -326,7 +326,10 @@ def demo(output: str) -> None:
 @click.option("--shard", metavar="I/M", help="Encode this share of the rows: jobs on one store.")
 @click.option("--part", metavar="I/M", help="Take this share of MANIFEST: one store of several.")
 @click.option(
-    "--engine", type=click.Choice(["local", "ray"]), default="local", show_default=True,
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
     help="Where to encode: here, or by actors on a Ray cluster (RAY_ADDRESS).",
 )
 @click.option("--actors", type=int, help="Actors of the cluster  [default: one a GPU, or 4 cores]")
@@ -447,8 +450,8 @@ TUNE = click.option(
     "--tune", multiple=True, metavar="HEAD", help="Choose this head's options inside the folds."
 )
 MISSING = click.option(
-    "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse", show_default=True,
-    help="What to do with labelled rows that lack a vector.",
+    "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse",
+    show_default=True, help="What to do with labelled rows that lack a vector.",
 )  # fmt: skip
 DEDUPE = click.option(
     "--dedupe", type=click.Choice(["group", "drop", "keep"]), default="group", show_default=True,
@@ -490,6 +493,8 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @MISSING
 @DEDUPE
 @click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
+@click.option("--nested", is_flag=True, help="Fit a fusion's members again for each fold.")
+@click.option("--learning-curve", is_flag=True, help="Score heads on parts of the training rows.")
 @click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
 @SEED
 @QUIET
@@ -650,6 +655,51 @@ def report(
     with Progress("report", "parts", quiet) as progress:
         written = write_report(runs, output, store=store, data=data, progress=progress)
     say(written, as_json)
+
+
+@cli.command()
+@click.argument("places", metavar="[FOLDER|RUN]…", type=ANY, nargs=-1)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "csv", "markdown", "latex"]), default="text",
+    show_default=True, help="What to print the leaderboards of the runs as.",
+)  # fmt: skip
+@click.option("-o", "--output", type=FILE, help="Write it to this file.")
+@QUIET
+@JSON
+def runs(places: tuple, form: str, output: str | None, quiet: bool, as_json: bool) -> None:
+    """List the runs of a FOLDER (runs, by default) or compare RUNs with each other.
+
+    Runs whose rows and labels are the same are held against each other by paired tests.
+
+    \b
+    a folder      its runs, oldest first, and which of their best systems really differ
+    one run       its leaderboard
+    several runs  all their systems on the rows they share, and what was set otherwise
+
+    Example: headstock runs
+    Example: headstock runs runs/a runs/first
+    Example: headstock runs runs/a --format latex -o leaderboard.tex
+    """
+    from headstock.heads.formats import leaderboard_as
+    from headstock.heads.report import saved_metrics
+    from headstock.heads.runs import look, the_runs
+    from headstock.heads.tables import write_text
+
+    places = places or ("runs",)
+    if form != "text":
+        text = leaderboard_as(form, {run.name: saved_metrics(run) for run in the_runs(places)})
+    else:
+        with Progress("runs", "runs", quiet) as progress:
+            found = look(places, progress)
+        columns = None if output else width()
+        text = found.text(columns, str if output else strong) + "\n"
+        text = json.dumps(found.to_json(), indent=1) + "\n" if as_json else text
+    if output:
+        write_text(output, text)
+    else:
+        click.echo(text, nl=False)
+    words = ["report", the_runs(places)[0], "-o", "report.html"]
+    hint(words, quiet=quiet or as_json or form != "text")
 
 
 @cli.group(cls=Commands)

@@ -8,12 +8,19 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from headstock.heads.findings import findings
 from headstock.heads.hygiene import hygiene_lines
 from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
-    "DROPPED", "fit_words", "leaderboard_text", "saved_metrics", "text_table", "undecided",
-]  # fmt: skip
+    "DROPPED",
+    "filled",
+    "fit_words",
+    "leaderboard_text",
+    "saved_metrics",
+    "text_table",
+    "undecided",
+]
 
 DROPPED = (
     "test 95 %", "log-loss", "balanced", "test errors", "95 %", "seconds", "errors", "fusion", "on"
@@ -43,7 +50,7 @@ def leaderboard_text(
     some = len(same) < len(board)  # where all are alike none stands out
     marked = [strong if some and r["name"] in same else str for r in board]
     table = text_table(header, rows, width, DROPPED, marked)
-    below = _verdicts(metrics)
+    below = [*_verdicts(metrics), *findings(metrics)]
     for row in board:
         if row.get("gate"):
             below.append(_gate_line(row))
@@ -54,7 +61,7 @@ def leaderboard_text(
         below += [f"note: {row['name']}: {one_line(note, 160)}" for note in row.get("notes", [])]
     for note in settings.get("notes", []):
         below.append(f"note: {one_line(note, 160)}")
-    return "\n".join([*_fill(lines, width), "", table, "", *_fill(below, width)]).rstrip()
+    return "\n".join([*filled(lines, width), "", table, "", *filled(below, width)]).rstrip()
 
 
 def _account(metrics: Mapping[str, Any]) -> list[str]:
@@ -216,7 +223,8 @@ def _total(keep: Sequence[int], sizes: Sequence[int]) -> int:
     return sum(sizes[c] for c in keep) + 2 * (len(keep) - 1)
 
 
-def _fill(lines: Sequence[str], width: int | None) -> list[str]:
+def filled(lines: Sequence[str], width: int | None) -> list[str]:
+    """Each line wrapped to ``width``."""
     if width is None:
         return list(lines)
     room = max(width, NARROWEST)
