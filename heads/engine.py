@@ -26,7 +26,7 @@ from headstock.heads.smo import compiled
 from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import HeadError, HeadstockError
 
-__all__ = ["MEMORY", "Answer", "answer_all", "cross_fit", "fit_head", "full_proba"]
+__all__ = ["MEMORY", "Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow"]
 
 MEMORY = 8e9
 """Bytes that shared kernels may take; above, the heads that want them go fold by fold."""
@@ -51,6 +51,8 @@ class Answer:
     """What a tuned head chose: in each fold, in order, then in the refit, if there is one."""
     importances: list[np.ndarray] = field(default_factory=list)
     """(d,) how much each column weighs in each fold's head, for heads that can say."""
+    reused: bool = False
+    """Whether it was taken from an earlier evaluation; ``seconds`` is what it cost then."""
 
 
 def fit_head(
@@ -175,14 +177,17 @@ def answer_all(
     seed: int = 0,
     test: Rows | None = None,
     step: Callable[[str, int], None] = lambda on, fits: None,
+    among: Sequence[str] | None = None,
 ) -> dict[str, Answer]:
     """One head's answers on each of ``on``. ``shared`` has one entry for each repeat of the plan;
-    ``step`` is told of fits done."""
+    ``step`` is told of fits done. among: all that the head is asked on, where some is known
+    already: by them it is decided whether work is shared, so that no number depends on what is
+    known."""
     fresh_head = make_head(name, seed, options)
     fast = getattr(fresh_head, "fast", None)
     why = ""
     if fast is not None:
-        why = _why_not(fast, shared[0], on)
+        why = _why_not(fast, shared[0], among or on)
     if fast is None or why:
         out = {}
         for o in on:
@@ -221,6 +226,14 @@ def answer_all(
         o: Answer(np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], "all folds at once")
         for o in on
     }
+
+
+def goes_slow(
+    name: str, options: Mapping[str, Any] | None, seed: int, shared: Shared, on: Sequence[str]
+) -> bool:
+    """Whether ``answer_all`` fits this head fold by fold."""
+    fast = getattr(make_head(name, seed, options), "fast", None)
+    return fast is None or bool(_why_not(fast, shared, on))
 
 
 def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
