@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -87,10 +88,19 @@ class Pictures:
                 self._pixels[row] = done.item
 
     def batches(self, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-        """The pictures (b, h, w, 3) uint8 of each part, a list of good rows, in order.
+        """The pictures (b, h, w, 3) uint8 of each part, a list of good rows, in order; the next
+        part is fetched while the caller works on this one.
 
         Raises ItemError for a file that could be read before and cannot any more.
         """
+        coming = self._batches(parts)
+        with ThreadPoolExecutor(1, "headstock-pictures") as pool:
+            waiting = pool.submit(next, coming, None)
+            while (batch := waiting.result()) is not None:
+                waiting = pool.submit(next, coming, None)
+                yield batch
+
+    def _batches(self, parts: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
         every = np.concatenate(parts) if len(parts) else np.empty(0, dtype=int)
         beyond = [int(row) for row in every if row >= self.kept]
         fresh = self._decoded(beyond) if beyond else iter(())

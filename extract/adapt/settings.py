@@ -50,8 +50,9 @@ class Settings:
         for name, least, most in (
             ("epochs", 1, 10_000), ("head_epochs", 0, 10_000), ("lr", 1e-9, 10.0),
             ("backbone_lr", 0.0, 10.0), ("warmup", 0.0, 1.0), ("weight_decay", 0.0, 10.0),
-            ("smoothing", 0.0, 0.9), ("seed", 0, 2**31), ("batch_size", 2, 65_536), ("patience", 1, 10_000),
-            ("held_out", 0.01, 0.5), ("crop", 0.01, 1.0), ("colour", 0.0, 1.0), ("mix", 0.0, 1.0),
+            ("smoothing", 0.0, 0.9), ("seed", 0, 2**31), ("batch_size", 2, 65_536),
+            ("patience", 1, 10_000), ("held_out", 0.01, 0.5), ("crop", 0.01, 1.0),
+            ("colour", 0.0, 1.0), ("mix", 0.0, 1.0),
         ):  # fmt: skip
             value = getattr(self, name)
             if not least <= value <= most:
