@@ -18,6 +18,7 @@ import numpy as np
 from headstock.heads.engine import Answer, answer_all
 from headstock.heads.folds import FoldPlan
 from headstock.heads.fusion import cross_fuse, make_fusion
+from headstock.heads.reuse import Reuse
 from headstock.heads.rows import Rows, parts_of
 from headstock.heads.shared import Shared
 from headstock.heads.systems import System
@@ -53,11 +54,12 @@ def base_answers(
     options: Options | None = None,
     seed: int = 0,
     step: Callable[[Base, int], None] = lambda base, fits: None,
+    reuse: Reuse | None = None,
 ) -> dict[Base, Answer]:
     """The answers of heads, each learned from the rows that have all the sets it reads.
 
     proba (r, n, k) and test (m, k) are NaN for rows that lack one. Raises HeadError when the rows
-    that have the sets lie in one fold.
+    that have the sets lie in one fold. What ``reuse`` has is not computed again.
     """
     options = options or {}
     out: dict[Base, Answer] = {}
@@ -81,14 +83,15 @@ def base_answers(
             if test is not None and there is not None and there.any():
                 fresh = test.only(list(dict.fromkeys(p for on in some for p in parts_of(on))))
             shared = [Shared(mine, cut, r, fresh if r == 0 else None) for r in range(cut.repeats)]
+            answer = answer_all if reuse is None else reuse.scope(mine, cut, fresh).answer_all
             for function in dict.fromkeys(f for f, on in wanted if on in some):
                 ons = [on for on in dict.fromkeys(some) if (function, on) in wanted]
-                found = answer_all(
+                found = answer(
                     function, ons, mine, cut, shared, options=options.get(function), seed=seed,
                     test=fresh, step=partial(_named, step, function),
                 )  # fmt: skip
-                for on, answer in found.items():
-                    out[function, on] = _spread(answer, which, len(rows), there, whole)
+                for on, one in found.items():
+                    out[function, on] = _spread(one, which, len(rows), there, whole)
     return out
 
 
@@ -123,6 +126,7 @@ def answer_systems(
     seed: int = 0,
     nested: bool = False,
     step: Callable[[str, int], None] = lambda name, fits: None,
+    reuse: Reuse | None = None,
 ) -> dict[str, Answer]:
     """{system name: its answer}. NaN where a system has nothing to read of a row.
 
@@ -136,13 +140,18 @@ def answer_systems(
     names = {(s.function, s.on): s.name for s in single}
     base = base_answers(
         bases, rows, plan, test=test, options=options, seed=seed,
-        step=lambda b, fits: step(names.get(b, "@".join(b)), fits),
+        step=lambda b, fits: step(names.get(b, "@".join(b)), fits), reuse=reuse,
     )  # fmt: skip
     out = {s.name: _routed(s, base, rows, test, patterns) for s in single}
-    again = _Nested(rows, plan, options, seed, patterns, {s.name: s for s in single})
+    again = _Nested(rows, plan, options, seed, patterns, {s.name: s for s in single}, reuse)
+    kept = None if reuse is None else reuse.scope(rows, plan, test)
     for system in systems:
         if system.members:
-            out[system.name] = _fused(system, out, rows, plan, test, patterns, again, nested)
+            fuse = partial(_fused, system, out, rows, plan, test, patterns, again, nested)
+            members, own = [out[m] for m in system.members], options.get(str(system.fusion))
+            out[system.name] = (
+                fuse() if kept is None else kept.fused(system, members, own, seed, nested, fuse)
+            )
             step(system.name, 1)
     return out
 
@@ -185,6 +194,7 @@ def _routed(
     return Answer(
         proba, fresh, sum(a.seconds for a in used), f"{first.how}, by what a row has",
         list(dict.fromkeys(notes)), first.chosen, first.importances,
+        all(a.reused for a in used),
     )  # fmt: skip
 
 
@@ -193,10 +203,10 @@ class _Nested:
 
     def __init__(
         self, rows: Rows, plan: FoldPlan, options: Options, seed: int,
-        patterns: Sequence[str], systems: Mapping[str, System],
+        patterns: Sequence[str], systems: Mapping[str, System], reuse: Reuse | None,
     ) -> None:  # fmt: skip
         self._rows, self._plan, self._options, self._seed = rows, plan, options, seed
-        self._patterns, self._systems = patterns, systems
+        self._patterns, self._systems, self._reuse = patterns, systems, reuse
         self._known: dict[tuple[int, int], dict[Base, np.ndarray]] = {}
 
     def __call__(self, members: Sequence[str], which: np.ndarray, r: int, fold: int) -> np.ndarray:
@@ -210,7 +220,7 @@ class _Nested:
             once = FoldPlan(self._plan.ids, self._plan.codes[r : r + 1])
             found = base_answers(
                 wanted, self._rows.take(train), once.take(train),
-                options=self._options, seed=self._seed,
+                options=self._options, seed=self._seed, reuse=self._reuse,
             )  # fmt: skip
             known |= {b: answer.proba[0] for b, answer in found.items()}
         keep = np.isin(train, which)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
+from headstock import __version__
 from headstock.heads.answers import answer_systems, bases_of, patterns_of
 from headstock.heads.compare import against_best
 from headstock.heads.curve import learning_curve as curve
@@ -13,6 +15,7 @@ from headstock.heads.folds import FoldPlan, make_folds
 from headstock.heads.fusion import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
+from headstock.heads.reuse import Reuse
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.heads.scores import score_lines
 from headstock.heads.selection import selection
@@ -43,6 +46,7 @@ def evaluate(
     doubts: bool = False,
     nested: bool = False,
     learning_curve: bool = False,
+    reuse: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Score heads on a store's labelled rows.
@@ -58,7 +62,9 @@ def evaluate(
     or nearly the same vector: ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does
     nothing; they are reported always. tune: heads whose options are chosen inside the folds, among
     the values given as lists in ``options`` or else the default ones (``tuning.GRIDS``). doubts:
-    rank doubtful labels (needs cleanlab). Rows of split ``test`` are scored once, apart, by the
+    rank doubtful labels (needs cleanlab). reuse: take what an earlier evaluation computed from the
+    very same rows, folds, vectors, options and code, and keep what is computed now, in a folder
+    beside the store (see ``reuse``). Rows of split ``test`` are scored once, apart, by the
     refit on all other labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
@@ -67,10 +73,13 @@ def evaluate(
     found = find_duplicates(found_rows, test)
     rows, dropped = clean(found_rows, test, found, dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=repeats, seed=seed)
+    kept = Reuse.beside(store) if reuse else None
     result = evaluate_rows(
         rows, heads, names, fusions, plan,
-        test=test, seed=seed, options=options, nested=nested, progress=progress,
+        test=test, seed=seed, options=options, nested=nested, progress=progress, reuse=kept,
     )  # fmt: skip
+    if kept is not None:
+        result.settings["reuse"] = {"folder": str(kept.folder), **kept.counts}
     if learning_curve:
         result.learning_curve = curve(
             result.leaderboard, result.proba, rows, plan,
@@ -81,6 +90,8 @@ def evaluate(
         leader = result.proba[result.leaderboard[0]["name"]]
         result.hygiene["label_doubts"] = label_doubts(leader, rows.codes, rows.ids, rows.classes)
     result.settings |= {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
         "store": str(store.path),
         "missing": missing,
         "dedupe": dedupe,
@@ -157,6 +168,7 @@ def evaluate_rows(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     nested: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
+    reuse: Reuse | None = None,
 ) -> Evaluation:
     """``evaluate`` on plain arrays; see there."""
     options = dict(options or {})
@@ -193,8 +205,9 @@ def evaluate_rows(
 
     systems += fused
     answers = answer_systems(
-        systems, rows, plan, test=test, options=options, seed=seed, nested=nested, step=step
-    )
+        systems, rows, plan,
+        test=test, options=options, seed=seed, nested=nested, step=step, reuse=reuse,
+    )  # fmt: skip
     board = score_lines(systems, answers, rows, plan, test, seed)
     proba = {name: a.proba[0] for name, a in answers.items()}
     return Evaluation(

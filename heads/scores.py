@@ -48,6 +48,8 @@ def score_lines(
         }
         line.update(_scored(answer.proba, rows))
         line.update(seconds=round(answer.seconds, 4), how=answer.how)
+        if answer.reused:
+            line["reused"] = True
         if answer.chosen:
             line["chosen"] = answer.chosen
         if answer.importances:
