@@ -492,6 +492,14 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
+@click.option(
+    "--seen", type=click.Choice(["refuse", "mark"]), default="refuse", show_default=True,
+    help="What to do with rows whose labels a set's network saw when it was adapted.",
+)
+@click.option(
+    "--reuse/--no-reuse", default=True, show_default=True,
+    help="Take again what earlier evaluations of this store computed from the same things.",
+)  # fmt: skip
 @click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
 @click.option("--nested", is_flag=True, help="Fit a fusion's members again for each fold.")
 @click.option("--learning-curve", is_flag=True, help="Score heads on parts of the training rows.")
