@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from headstock.store.checksum import row_crcs
 from headstock.store.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.errors import OptionError, one_line
-from headstock.store.layout import Plan, row_crcs, text_bytes
+from headstock.store.layout import Plan, text_bytes
 
 __all__ = ["Batch", "shard_name", "shard_plan"]
 

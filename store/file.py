@@ -70,6 +70,9 @@ class StoreFile:
 
     def __init__(self, path: Path, kind: str | None = None) -> None:
         self.path = path
+        self.crcs: dict[str, np.ndarray] = {}  # row checksums read so far, by group
+        self.checked: set[str] = set()  # matrices of which every row matched its checksum
+        self._maps: dict[str, np.ndarray] = {}
         try:
             self.file = open(path, "rb", buffering=0, opener=_at_once)  # noqa: SIM115  see close()
         except FileNotFoundError:
@@ -184,11 +187,27 @@ class StoreFile:
             out = np.empty((len(rows), region.shape[1]), region.dtype)
         breaks = np.flatnonzero(np.diff(rows) != 1) + 1
         starts = [0, *breaks.tolist()] if len(rows) else []
-        raw = out.reshape(-1).view(np.uint8) if out.size else out
-        for start, stop in zip(starts, [*starts[1:], len(rows)], strict=True):
-            at = region.offset + int(rows[start]) * width
-            self.read_into(at, raw[start * width : stop * width])
+        raw: Any = out.reshape(-1).view(np.uint8).data if out.size else memoryview(b"")
+        firsts = (region.offset + rows[starts].astype(np.int64) * width).tolist()
+        fd, read = self.file.fileno(), os.preadv
+        for start, stop, at in zip(starts, [*starts[1:], len(rows)], firsts, strict=True):
+            part = raw[start * width : stop * width]
+            try:
+                short = read(fd, [part], at) != len(part)
+            except OSError:
+                short = True
+            if short:  # read_into says why
+                self.read_into(at, part)
         return out
+
+    def mapped(self, path: str) -> np.ndarray:
+        """A matrix in place, read-only and unchecked; always the same map, whose pages stay."""
+        if path not in self._maps:
+            region = self.regions[path]
+            self._maps[path] = np.memmap(
+                self.file, dtype=region.dtype, mode="r", offset=region.offset, shape=region.shape
+            )
+        return self._maps[path]
 
     def texts(self, path: str) -> list[str]:
         """A text dataset as ``str``."""

@@ -7,7 +7,7 @@ may read a dataset straight from its offset. Checksums cover every byte of a fil
 - a *schema* (JSON, a root attribute) lists each dataset's type, shape, offset and CRC32;
 - ``root_crc`` covers the root attributes, the schema among them;
 - ``/skeleton_crc32`` covers all bytes outside the datasets: HDF5's own metadata and the padding;
-- a matrix of vectors has a CRC32 for each row instead (see ``row_crcs``).
+- a matrix of vectors has a CRC32 for each row instead (see checksum.py).
 
 HDF5 does no file I/O when we write: it builds its metadata in a ``Pages`` object in memory, and we
 put those pages and the data into a file with plain writes whose errors we see.
@@ -28,7 +28,7 @@ import numpy as np
 from headstock import __version__
 from headstock.store.pages import PAGE, Pages
 
-__all__ = ["Plan", "Region", "gaps", "root_crc", "row_crcs", "text_bytes", "text_from"]
+__all__ = ["Plan", "Region", "gaps", "root_crc", "text_bytes", "text_from"]
 
 FORMAT = "headstock"
 VERSION = 1  # what this code writes, and the newest it reads
@@ -206,16 +206,3 @@ def text_bytes(values: Sequence[str]) -> np.ndarray:
 
 def text_from(column: np.ndarray) -> list[str]:
     return [v.decode("utf-8", "surrogateescape") for v in column.tolist()]
-
-
-def row_crcs(ids: np.ndarray, digests: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """(b,) uint32: CRC32 of each row's id (UTF-8), content digest and vector bytes.
-
-    ``ids`` (b,) fixed-length bytes, ``digests`` (b, 32) uint8, ``x`` (b, d) as stored.
-    """
-    crc32, width = zlib.crc32, x.shape[1] * x.dtype.itemsize
-    digest = np.ascontiguousarray(digests).tobytes()
-    heads = [crc32(i + digest[32 * k : 32 * k + 32]) for k, i in enumerate(ids.tolist())]
-    raw = np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
-    crcs = [crc32(raw[k * width : (k + 1) * width], head) for k, head in enumerate(heads)]
-    return np.array(crcs, dtype="<u4")

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 
 from headstock.store import commit
+from headstock.store.checksum import row_crcs
 from headstock.store.compact import check_file, compact
 from headstock.store.declared import ABSENT, FAILED, OK
 from headstock.store.depot import Depot, is_parts
 from headstock.store.errors import HeadstockError, OptionError, StoreDamaged, VersionError
 from headstock.store.file import StoreFile
 from headstock.store.items import text_column
-from headstock.store.layout import row_crcs
 from headstock.store.patch import Patch
 from headstock.store.state import BLOCK, Column, State
 from headstock.store.verify import check_shard

@@ -7,6 +7,7 @@ survived its compaction therefore changes nothing.
 
 from __future__ import annotations
 
+import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,13 +17,14 @@ from pathlib import Path
 import numpy as np
 
 from headstock.store.batch import Batch
+from headstock.store.checksum import agree, block_crcs, row_crcs
 from headstock.store.declared import ABSENT, OK, Declared
 from headstock.store.depot import Depot
 from headstock.store.errors import StoreDamaged
 from headstock.store.file import REPAIR, StoreFile
 from headstock.store.forms import generation_form, shard_form
 from headstock.store.items import Items, text_column
-from headstock.store.layout import row_crcs, text_bytes
+from headstock.store.layout import text_bytes
 from headstock.store.patch import Patch
 from headstock.store.rows import dataset, items_of
 
@@ -244,18 +246,35 @@ class State:
             positions = column.position[picked]
             alone = len(here) == len(rows)
             x = file.rows(f"{base}/x", positions, out if alone else None)
-            fresh = row_crcs(self.id_bytes[picked], column.digest[picked], x)
-            wrong = np.flatnonzero(fresh != self._crcs(file, base)[positions])
-            if wrong.size:
+            told = self._crcs(file, base)[positions]
+            what = (self.id_bytes[picked], column.digest[picked], x)
+            if not agree(*what, told):
+                wrong = np.flatnonzero(row_crcs(*what) != told)
                 identity = self.ids[int(picked[wrong[0]])]
                 raise StoreDamaged(
                     file.path, f"set {column.declared.name}: the vector of {identity} fails its "
                     f"checksum ({wrong.size} in this read)", REPAIR,
                 )  # fmt: skip
-            crcs[here] = fresh
+            crcs[here] = told
             if not alone:
                 out[here] = x
         return crcs
+
+    def ready(self, column: Column) -> None:
+        """Load what ``vectors`` needs of the generation, so that several threads may call it."""
+        _ = (self.id_bytes, self.ids, self._crcs(self.file, f"/features/{column.declared.name}"))
+
+    def block_crcs(self, column: Column, rows: np.ndarray, step: int) -> list[int]:
+        """What the vectors of each ``step`` rows of the generation must have, joined."""
+        crcs = self._crcs(self.file, f"/features/{column.declared.name}")
+        width = column.declared.dim * column.declared.stored.itemsize
+        return block_crcs(self.id_bytes[rows], column.digest[rows], crcs[rows], width, step)
+
+    def matches(self, column: Column, rows: np.ndarray, out: np.ndarray, crc: int) -> bool:
+        """Read vectors of the generation, as stored, into ``out``; whether joined they have the
+        CRC32 ``crc``."""
+        self.file.rows(f"/features/{column.declared.name}/x", rows, out)
+        return zlib.crc32(out.reshape(-1).view(np.uint8).data) == crc
 
     def _source(self, column: Column, source: int) -> tuple[StoreFile, str]:
         if source == 0:
@@ -269,10 +288,9 @@ class State:
         return self._open[name], ""
 
     def _crcs(self, file: StoreFile, base: str) -> np.ndarray:
-        kept = file.__dict__.setdefault("crcs", {})
-        if base not in kept:
-            kept[base] = file.column(f"{base}/crc32")
-        return kept[base]
+        if base not in file.crcs:
+            file.crcs[base] = file.column(f"{base}/crc32")
+        return file.crcs[base]
 
     def close(self) -> None:
         for file in (self.file, *self._open.values()):

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from headstock.store.checksum import row_crcs
 from headstock.store.compact import check_bytes
 from headstock.store.declared import ABSENT, OK
 from headstock.store.depot import Depot, is_parts
@@ -21,7 +22,6 @@ from headstock.store.errors import (
     UnsafeInput,
 )
 from headstock.store.file import StoreFile
-from headstock.store.layout import row_crcs
 from headstock.store.patch import Patch
 from headstock.store.progress import Report, unheard
 from headstock.store.state import State, read_batch

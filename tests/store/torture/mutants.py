@@ -143,6 +143,17 @@ MUTANTS = [
         _weave,
     ),
     Mutant(
+        "a vanished shard is taken for absorbed, whatever came meanwhile",
+        state,
+        (
+            (
+                "return max(self.depot.generations(), default=0) > self.file.generation",
+                "return False",
+            ),
+        ),
+        _weave,
+    ),
+    Mutant(
         "an old shard overrules a newer row",
         state,
         (("(self.seq[rows] < seq)", "(self.seq[rows] >= 0)"),),
