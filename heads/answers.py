@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.adapted import answer_views
 from headstock.heads.engine import Answer, answer_all
 from headstock.heads.folds import FoldPlan
 from headstock.heads.fusion import cross_fuse, make_fusion
@@ -86,10 +87,15 @@ def base_answers(
             answer = answer_all if reuse is None else reuse.scope(mine, cut, fresh).answer_all
             for function in dict.fromkeys(f for f, on in wanted if on in some):
                 ons = [on for on in dict.fromkeys(some) if (function, on) in wanted]
-                found = answer(
-                    function, ons, mine, cut, shared, options=options.get(function), seed=seed,
-                    test=fresh, step=partial(_named, step, function),
-                )  # fmt: skip
+                given: dict[str, Any] = {
+                    "options": options.get(function), "seed": seed, "test": fresh,
+                }  # fmt: skip
+                plain = [on for on in ons if not mine.viewed(on)]
+                named = partial(_named, step, function)
+                found = answer(function, plain, mine, cut, shared, step=named, **given)
+                for on in [on for on in ons if mine.viewed(on)]:
+                    told = partial(named, on)
+                    found[on] = answer_views(function, on, mine, cut, step=told, **given)
                 for on, one in found.items():
                     out[function, on] = _spread(one, which, len(rows), there, whole)
     return out

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from headstock import __version__
+from headstock.heads.adapted import adapted_plan, mark_seen, own_sets, with_views
 from headstock.heads.answers import answer_systems, bases_of, patterns_of
 from headstock.heads.compare import against_best
 from headstock.heads.curve import learning_curve as curve
@@ -46,6 +47,7 @@ def evaluate(
     doubts: bool = False,
     nested: bool = False,
     learning_curve: bool = False,
+    seen: str = "refuse",
     reuse: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
@@ -62,14 +64,17 @@ def evaluate(
     or nearly the same vector: ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does
     nothing; they are reported always. tune: heads whose options are chosen inside the folds, among
     the values given as lists in ``options`` or else the default ones (``tuning.GRIDS``). doubts:
-    rank doubtful labels (needs cleanlab). reuse: take what an earlier evaluation computed from the
-    very same rows, folds, vectors, options and code, and keep what is computed now, in a folder
-    beside the store (see ``reuse``). Rows of split ``test`` are scored once, apart, by the
-    refit on all other labelled rows.
+    rank doubtful labels (needs cleanlab). seen: rows whose labels the network of a set saw when it
+    was adapted are a reason to ``refuse``, or scored and ``mark``-ed as not honest; a set that was
+    adapted with folds is scored on these very folds. reuse: take what an earlier evaluation
+    computed from the very same rows, folds, vectors, options and code, and keep what is computed
+    now, in a folder beside the store (see ``reuse``). Rows of split ``test`` are scored once,
+    apart, by the refit on all other labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
     options = with_grids(tune, options or {})
     found_rows, test, account = read_rows(store, names, group=group, missing=missing)
+    found_rows, saw = with_views(store, found_rows, test, seen, group)
     found = find_duplicates(found_rows, test)
     rows, dropped = clean(found_rows, test, found, dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=repeats, seed=seed)
@@ -86,6 +91,8 @@ def evaluate(
             seed=seed, options=options, progress=progress,
         )  # fmt: skip
     result.hygiene = hygiene_report(found_rows, test, found, plan, dedupe, dropped)
+    mark_seen(result.leaderboard, saw)
+    result.hygiene["seen"] = saw
     if doubts:
         leader = result.proba[result.leaderboard[0]["name"]]
         result.hygiene["label_doubts"] = label_doubts(leader, rows.codes, rows.ids, rows.classes)
@@ -108,7 +115,7 @@ def evaluate(
 
 
 def _wanted_sets(store: Any, on: Sequence[str] | None, fusions: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys("+".join(parts_of(o)) for o in on)) if on else list(store.sets)
+    names = list(dict.fromkeys("+".join(parts_of(o)) for o in on)) if on else own_sets(store)
     singles = list(dict.fromkeys(part for name in names for part in parts_of(name)))
     if len(singles) > 1 and (not on or "early" in fusions) and "+".join(singles) not in names:
         names.append("+".join(singles))
@@ -126,7 +133,11 @@ def plan_for(
     repeats: int,
     seed: int,
 ) -> FoldPlan:
-    """The fold plan for ``rows``: a saved one found again by ids, or a new one."""
+    """The fold plan for ``rows``: the one their networks were adapted on, a saved one found again
+    by ids, or a new one."""
+    adapted = adapted_plan(rows, folds, repeats)
+    if adapted is not None:
+        return adapted
     if isinstance(folds, FoldPlan):
         return folds.align(rows.ids)
     given = None
