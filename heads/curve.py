@@ -62,7 +62,6 @@ def learning_curve(
         sets = parts_of(on)
         which = np.flatnonzero(rows.having(sets))
         mine, cut = rows.only(sets), plan if len(which) == len(rows) else plan.take(which)
-        X, spans = mine.matrix(on)
         fold, k = cut.codes[0], len(mine.classes)
         for share in SHARES:
             said, sizes = np.full((len(mine), k), np.nan), []
@@ -70,6 +69,7 @@ def learning_curve(
                 done += 1
                 if progress is not None:
                     progress(done, total, f"learning curve, {line['name']}")
+                X, spans = mine.matrix(on, f)
                 train = np.flatnonzero(fold != f)
                 groups = None if mine.groups is None else mine.groups[train]
                 order = train[prefix_order(mine.codes[train], groups, seed + f)]

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.adapted import answer_views, own_sets, with_views
 from headstock.heads.answers import restrict
 from headstock.heads.bundle import Bundle, Member, Pattern
 from headstock.heads.engine import cross_fit, fit_head
@@ -17,12 +18,15 @@ from headstock.heads.head import make_head
 from headstock.heads.hygiene import clean, find_duplicates
 from headstock.heads.importances import weigh
 from headstock.heads.leaderboard import DEFAULT_HEADS, plan_for
-from headstock.heads.rows import Rows, parts_of, read_rows
+from headstock.heads.rows import ALL, Rows, parts_of, read_rows
 from headstock.heads.tuning import with_grids
-from headstock.store.errors import OptionError
+from headstock.store.errors import HeadError, OptionError
 from headstock.store.progress import Report, unheard
 
 __all__ = ["fit", "fit_rows"]
+
+LEARN = ("weighted", "stacked", "gated")
+"""Fusions that learn from held-out probabilities."""
 
 
 def fit(
@@ -48,8 +52,16 @@ def fit(
     ``on``, joined by a fusion learned from out-of-fold probabilities. The other settings are those
     of ``evaluate``; the folds are what calibration and fusion hold out by.
     """
-    on = on or "+".join(store.sets)
+    on = on or "+".join(own_sets(store))
     rows, _, account = read_rows(store, [on], group=group, missing=missing)
+    rows, saw = with_views(store, rows, None, "mark", group)
+    if saw and fusion in LEARN:
+        name, count = next(iter(saw.items()))
+        raise HeadError(
+            f"fusion {fusion}",
+            f"it learns whom to trust, and the network of {name} saw the labels of {count} rows",
+            "adapt with --folds, or use mean, product, learned or early",
+        )
     rows, account["dropped"] = clean(rows, None, find_duplicates(rows), dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
     options = with_grids(tune, options or {})
@@ -110,12 +122,13 @@ def fit_rows(
         which = np.flatnonzero(rows.having(sets))
         mine = rows.only(sets)
         cut = plan if len(which) == len(rows) else plan.take(which)
-        X, spans = mine.matrix(place)
+        X, spans = mine.matrix(place, ALL)
         if late:
-            answer = cross_fit(
-                name, X, spans, mine.codes, len(rows.classes), cut,
-                options=options.get(name), seed=seed,
-            )  # fmt: skip
+            told: dict[str, Any] = {"options": options.get(name), "seed": seed}
+            if mine.viewed(place):
+                answer = answer_views(name, place, mine, cut, **told)
+            else:
+                answer = cross_fit(name, X, spans, mine.codes, len(rows.classes), cut, **told)
             said = np.full((len(rows), len(rows.classes)), np.nan)
             said[which] = answer.proba[0]
             held_out[name, place] = said

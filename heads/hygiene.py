@@ -194,7 +194,11 @@ def hygiene_report(
 
 def hygiene_lines(report: dict[str, Any]) -> list[str]:
     """What a reader should know before the scores, one finding a line; nothing to say, no line."""
-    lines = []
+    lines = [
+        f"{name}: its network saw the labels of {count} rows that are scored here: "
+        "no score that reads it is honest"
+        for name, count in report.get("seen", {}).items()
+    ]
     fate = {"group": "kept in one fold", "drop": "all but one left out", "keep": "left as they are"}
     for kind, word in (("exact", "the same bytes"), ("near", "nearly the same vector")):
         for name, found in report.get(kind, {}).items():

@@ -230,7 +230,6 @@ class Scope:
     def _set(self, name: str) -> list[str]:
         if name not in self._matrices:
             matrices = [r.X[name] for r in (self._rows, self._test) if r is not None]
-            matrices += getattr(self._rows, "views", {}).get(name, ())
             recipe = self._reuse._recipes.get(name, "")
             self._matrices[name] = [recipe, *map(_digest, matrices)]
         return self._matrices[name]

@@ -10,14 +10,29 @@ import numpy as np
 
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
 
-__all__ = ["MISSING", "Rows", "columns_of", "parts_of", "read_rows"]
+__all__ = ["ALL", "MISSING", "Rows", "Views", "columns_of", "parts_of", "read_rows"]
 
 MISSING = ("refuse", "exclude", "patterns")
+ALL = -1
+"""In place of a fold: the network of all rows, for the refit."""
 
 
 def parts_of(on: str) -> tuple[str, ...]:
     """The sets of ``image+audio``, in order."""
     return tuple(part.strip() for part in on.split("+"))
+
+
+@dataclass(frozen=True)
+class Views:
+    """A set on n rows whose network was adapted on labels. fold (n,): which fold's network did not
+    see the row. X: f matrices (n, d), that of network k at k; none where there are no folds."""
+
+    fold: np.ndarray
+    X: tuple[np.ndarray, ...] = ()
+
+    def take(self, which: np.ndarray) -> Views:
+        """The rows at ``which``, by number."""
+        return Views(self.fold[which], tuple(x[which] for x in self.X))
 
 
 @dataclass(frozen=True)
@@ -27,7 +42,8 @@ class Rows:
     X: {set: (n, d) float32}; codes: (n,) into ``classes`` (k,); groups: (n,) text or None; digests:
     {set: (n, 32) uint8} of the bytes a vector came from. present: {set: (n,) bool} where rows may
     lack a vector, None where none does; an absent vector is NaN, so that whoever reads it by
-    mistake shows. names: {set: what its d columns are called, or None}.
+    mistake shows. names: {set: what its d columns are called, or None}. adapted: the sets whose
+    network was adapted on labels; X then holds the vectors of the network of all rows.
     """
 
     ids: np.ndarray
@@ -38,6 +54,7 @@ class Rows:
     digests: Mapping[str, np.ndarray] = field(default_factory=dict)
     present: Mapping[str, np.ndarray] | None = None
     names: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
+    adapted: Mapping[str, Views] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -54,6 +71,7 @@ class Rows:
             present=None
             if self.present is None
             else {name: there[which] for name, there in self.present.items()},
+            adapted={name: views.take(which) for name, views in self.adapted.items()},
         )
 
     def having(self, sets: Sequence[str]) -> np.ndarray:
@@ -81,13 +99,33 @@ class Rows:
         texts = ["+".join(n for n, has in zip(names, kind) if has) for kind in kinds]
         return np.array(texts, dtype=object)[which.ravel()]
 
-    def matrix(self, on: str) -> tuple[np.ndarray, dict[str, slice]]:
-        """(n, sum d) float32 of the sets in ``on`` side by side, and each set's columns."""
+    def viewed(self, on: str) -> bool:
+        """Whether a set of ``on`` has other vectors in each fold."""
+        return any(self.adapted[p].X for p in parts_of(on) if p in self.adapted)
+
+    def matrix(self, on: str, fold: int | None = None) -> tuple[np.ndarray, dict[str, slice]]:
+        """(n, sum d) float32 of the sets in ``on`` side by side, and each set's columns.
+
+        A set that was adapted with folds has other vectors in each: those of the network that did
+        not see ``fold``, or of the network of ``ALL`` rows. Raises HeadError for one without a
+        fold, for whoever does not ask would score what the network remembers.
+        """
         parts = parts_of(on)
-        spans = columns_of(parts, {p: self.X[p].shape[1] for p in parts})
-        if len(parts) == 1:
-            return self.X[parts[0]], spans
-        return np.hstack([self.X[p] for p in parts]), spans
+        if fold is None and self.viewed(on):
+            raise HeadError(
+                f"on {on}",
+                "has a network a fold, and this looks at all folds together",
+                "leave this set out of it",
+            )
+        X = [self._of_fold(part, fold) for part in parts]
+        spans = columns_of(parts, {p: x.shape[1] for p, x in zip(parts, X)})
+        return X[0] if len(X) == 1 else np.hstack(X), spans
+
+    def _of_fold(self, name: str, fold: int | None) -> np.ndarray:
+        views = self.adapted.get(name)
+        if views is None or not views.X or fold is None or fold == ALL:
+            return self.X[name]
+        return views.X[fold]
 
 
 def columns_of(parts: Sequence[str], widths: Mapping[str, int]) -> dict[str, slice]:
