@@ -457,6 +457,9 @@ DEDUPE = click.option(
     "--dedupe", type=click.Choice(["group", "drop", "keep"]), default="group", show_default=True,
     help="Rows with the same bytes or nearly the same vector: into one fold, once, or as they are.",
 )  # fmt: skip
+STREAM = click.option(
+    "--stream", is_flag=True, help="Read by blocks, never all rows at once: lda, ridge, logistic."
+)
 
 
 def head_options(sets: Sequence[str], heads: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -492,8 +495,12 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
+@STREAM
 @click.option(
-    "--seen", type=click.Choice(["refuse", "mark"]), default="refuse", show_default=True,
+    "--seen",
+    type=click.Choice(["refuse", "mark"]),
+    default="refuse",
+    show_default=True,
     help="What to do with rows whose labels a set's network saw when it was adapted.",
 )
 @click.option(
@@ -509,14 +516,15 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @JSON
 def evaluate(
     store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str,
-    output: str | None, as_json: bool, quiet: bool, **flags: Any,
+    output: str | None, stream: bool, as_json: bool, quiet: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Score heads and fusions on STORE, out of fold, and print the leaderboard.
 
     Example: headstock evaluate features.h5 --head logistic --head lda --fusion stacked -o runs/a
     """
-    from headstock.heads import evaluate as run
+    from headstock.heads import evaluate as at_once
     from headstock.heads.report import fit_words
+    from headstock.heads.stream import evaluate_streamed
     from headstock.heads.tables import write_text
     from headstock.store import FeatureStore
 
@@ -524,6 +532,7 @@ def evaluate(
     flags["options"] = head_options(sets, heads)
     plan = _plan(folds)
     with FeatureStore.open(store) as features, Progress("evaluate", "fits", quiet) as progress:
+        run = evaluate_streamed if stream else at_once
         result = run(features, folds=plan, progress=progress, **flags)
     if output:
         result.save(output)
@@ -548,20 +557,23 @@ def evaluate(
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
+@STREAM
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
 @SEED
 @QUIET
 @JSON
 def fit(
-    store: str, heads: tuple, sets: tuple, output: str, quiet: bool, as_json: bool, **flags: Any
-) -> None:
+    store: str, heads: tuple, sets: tuple, output: str, stream: bool, quiet: bool, as_json: bool,
+    **flags: Any,
+) -> None:  # fmt: skip
     """Fit one system on the labelled rows of STORE (its test split left out) and save it.
 
     One head on the sets side by side; or, with --fusion, each head on each set, joined.
 
     Example: headstock fit features.h5 --head logistic --on image+audio -o model.headstock
     """
-    from headstock.heads import fit as run
+    from headstock.heads import fit as at_once
+    from headstock.heads.stream import fit_streamed
     from headstock.store import FeatureStore
 
     heads = heads or ("logistic",)
@@ -569,6 +581,7 @@ def fit(
         raise OptionError("--head", f"{len(heads)} heads and nothing joins them", "add --fusion")
     flags["options"] = head_options(sets, heads)
     with FeatureStore.open(store) as features, Progress("fit", "fits", quiet) as progress:
+        run = fit_streamed if stream else at_once
         bundle = run(features, heads[0], heads=heads, progress=progress, **flags)
     bundle.save(output)
     if as_json:
@@ -960,6 +973,77 @@ def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
     else:
         words = ["extract", "MANIFEST", "-o", "features.h5", "--image", "NAME"]
         hint(words, quiet=quiet or as_json)
+
+
+@cli.command(name="export-model")
+@click.argument("model", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="The ONNX file to write.")
+@click.option("--backbone", is_flag=True, help="Put the image network before the heads.")
+@click.option("--on", metavar="SETS", help="Sets that its rows have  [default: all]")
+@click.option("--store", "rows", type=FILE, help="Compare on the rows of this store too.")
+@click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
+@click.option("--offline", is_flag=True, help="Never ask a model hub.")
+@QUIET
+@JSON
+def export_model(
+    model: str, output: str, backbone: bool, on: str | None, rows: str | None, quiet: bool,
+    as_json: bool, **flags: Any,
+) -> None:  # fmt: skip
+    """Write MODEL as ONNX: vectors in, or pixels with --backbone; probabilities and labels out.
+
+    The file is run beside the model on random rows, and on those of --store, and is written only
+    when both give the same.
+
+    Example: headstock export-model model.headstock -o model.onnx --store features.h5
+    """
+    from headstock.extract.onnx import backbones
+    from headstock.heads import Bundle
+    from headstock.heads.onnx import export_model as run
+    from headstock.store import FeatureStore
+
+    bundle = Bundle.load(model)
+    with FeatureStore.open(rows) if rows else nullcontext() as features:
+        flags |= {"provenance": bundle.provenance, "store": features}
+        fronts = backbones(bundle.recipes, **flags) if backbone else {}
+        told = run(bundle, output, on=on, store=features, fronts=fronts)
+    click.echo(json.dumps(told.to_json(), indent=1) if as_json else told.text())
+
+
+@cli.command()
+@click.argument("model", type=FILE)
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="Port to listen on; 0: a free one.")
+@click.option("--allow-host", "hosts", multiple=True, metavar="NAME", help="Answer to this name.")
+@click.option("--megabytes", default=32.0, show_default=True, help="A request may have so many.")
+@click.option("--upload", default=30.0, show_default=True, help="Seconds for it to arrive.")
+@click.option("--seconds", default=30.0, show_default=True, help="Seconds for its answer.")
+@click.option("--at-once", default=2, show_default=True, help="Requests computed side by side.")
+@click.option("--waiting", default=8, show_default=True, help="Further ones that may wait.")
+@click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--offline", is_flag=True, help="Never ask a model hub.")
+@QUIET
+def serve(model: str, host: str, port: int, hosts: tuple, quiet: bool, **flags: Any) -> None:
+    """Answer HTTP requests with MODEL: a picture and a sound in, probabilities out, and a page.
+
+    Example: headstock serve model.headstock --port 8000
+    """
+    from headstock.extract.live import Live
+    from headstock.heads import Bundle
+    from headstock.heads.service import Limits
+    from headstock.heads.service import serve as run
+
+    names = ("megabytes", "upload", "seconds", "at_once", "waiting")
+    limits = Limits(**{name: flags.pop(name) for name in names})
+    bundle = Bundle.load(model)
+    told = {"provenance": bundle.provenance, "seconds": limits.seconds / 2, "lanes": limits.at_once}
+    with Live(bundle.recipes, max_bytes=limits.bytes, **told, **flags) as encode:
+        encode.start()
+
+        def ready(address: str) -> None:
+            note(f"serving {model} at {address} until ctrl-C", quiet=quiet)
+
+        run(bundle, encode, host, port, limits, title=Path(model).stem, hosts=hosts, ready=ready)
 
 
 @cli.command()

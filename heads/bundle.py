@@ -46,6 +46,9 @@ HEAD_KINDS: Mapping[str, str] = {
 }
 """What a file may ask to be built: these classes and nothing else."""
 
+BLOCK = 1 << 16
+"""Rows predicted at a time: a store may hold more than memory does."""
+
 
 @dataclass
 class Member:
@@ -128,9 +131,11 @@ class Bundle:
             )
         proba = np.empty((len(chosen), len(self.classes)))
         for number in np.unique(by):
-            mine = by == number
-            X = {n: store.feature_set(n).x(chosen[mine]) for n in parts_of(names[number])}
-            proba[mine] = self.predict_arrays(X)
+            answered = np.flatnonzero(by == number)
+            for start in range(0, len(answered), BLOCK):
+                mine = answered[start : start + BLOCK]
+                X = {n: store.feature_set(n).x(chosen[mine]) for n in parts_of(names[number])}
+                proba[mine] = self.predict_arrays(X)
         answered_by = np.array(names, dtype=object)[by] if self.patterns else None
         return Predictions(store.items.id[chosen], self.classes, proba, answered_by)
 
