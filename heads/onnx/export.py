@@ -4,7 +4,7 @@ both give the same."""
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,8 @@ import numpy as np
 from headstock import __version__
 from headstock.heads.bundle import Bundle
 from headstock.heads.onnx.graph import Graph, require
-from headstock.heads.onnx.probe import on_edge, own_head, random_rows
+from headstock.heads.onnx.kinds import attribute, head_graph
+from headstock.heads.onnx.probe import on_edge, random_rows
 from headstock.heads.rows import parts_of
 from headstock.heads.tables import write_bytes
 from headstock.store.errors import BundleError, OptionError
@@ -30,15 +31,6 @@ LARGEST = 1_900_000_000
 """Bytes of constants that fit in one ONNX file, whose format ends at 2 GB."""
 MOST_ROWS = 2000
 
-KINDS: Mapping[str, str] = {
-    "linear": "smooth:linear",
-    "network": "smooth:network",
-    "neighbours": "smooth:neighbours",
-    "kernel-svm": "kernel:kernel_svm",
-    "trees": "trees:trees",
-    "lightgbm": "trees:boosted",
-    "xgboost": "trees:boosted",
-}
 FUSIONS: Mapping[str, str] = {
     "mean": "fusions:mean",
     "weighted": "fusions:mean",
@@ -99,6 +91,7 @@ def export_model(
     bundle: Bundle,
     path: str | Path,
     *,
+    on: str | None = None,
     store: Any = None,
     fronts: Mapping[str, Front] | None = None,
     rows: int = 256,
@@ -110,13 +103,15 @@ def export_model(
     that front's own input as ``<set>_<input>``. Outputs: ``probabilities`` (n, k) float32 and
     ``labels`` (n,) text. Metadata ``headstock``: class names, recipes and widths as JSON.
 
-    The graph is run beside the bundle on ``rows`` random rows and, with an open ``store``, on up to
-    2,000 of its complete rows. Raises BundleError that names a head or fusion which ONNX cannot
-    express, and when any probability differs by more than TOLERANCE; OptionError when onnx or
-    onnxruntime is missing; StorageError.
+    ``on``: of a model for rows that may lack a set, the sets that the graph's rows have; by default
+    all. The graph is run beside the bundle on ``rows`` random rows and, with an open ``store``, on
+    up to 2,000 of its complete rows. Raises BundleError that names a head or fusion which ONNX
+    cannot express, and when any probability differs by more than TOLERANCE; OptionError when onnx
+    or onnxruntime is missing; StorageError.
     """
     require()
-    fronts = dict(fronts or {})
+    bundle = _answering(bundle, on)
+    fronts = {name: front for name, front in (fronts or {}).items() if name in bundle.widths}
     model = _graph(bundle)
     plain = _session(model)
     drawn, real = random_rows(bundle, rows, seed), 0
@@ -136,31 +131,43 @@ def export_model(
     return Exported(Path(path), len(data), inputs, rows, real, widest, edges, gaps)
 
 
-def _resolve(table: Mapping[str, str], kind: object, where: str) -> Callable[..., str]:
-    from importlib import import_module
-
-    if kind not in table:
-        raise BundleError(where, "cannot be expressed in ONNX", f"one of {', '.join(table)} can")
-    module, _, name = table[str(kind)].partition(":")
-    return getattr(import_module(f"headstock.heads.onnx.{module}"), name)
+def _answering(bundle: Bundle, on: str | None) -> Bundle:
+    """What of ``bundle`` answers rows with the sets ``on``, as a bundle of its own."""
+    sets = list(bundle.widths) if on is None else list(parts_of(on))
+    name = bundle.pattern(sets)
+    if name is None or set(parts_of(name)) != set(sets):
+        known = ", ".join(bundle.patterns or ["+".join(bundle.widths)])
+        raise OptionError(
+            "--on", f"the model has no answer for {'+'.join(sets)}", f"one of {known}"
+        )
+    if not bundle.patterns:
+        return bundle
+    how, parts = bundle.patterns[name], parts_of(name)
+    return Bundle(
+        [bundle.members[number] for number in how.members],
+        how.fusion,
+        bundle.classes,
+        {part: bundle.recipes[part] for part in parts},
+        {part: bundle.widths[part] for part in parts},
+    )
 
 
 def _graph(bundle: Bundle) -> Any:
     g, k, said = Graph(), len(bundle.classes), []
+
+    def beside(parts: Sequence[str]) -> str:
+        return parts[0] if len(parts) == 1 else g("Concat", *parts, axis=1)
+
     for member in bundle.members:
-        kind = getattr(member.fitted, "kind", type(member.fitted).__name__)
-        make = _resolve(KINDS, kind, f"head {member.head}")
-        parts = parts_of(member.on)
-        x = parts[0] if len(parts) == 1 else g("Concat", *parts, axis=1)
-        proba = make(g, x, own_head(member))
+        proba = head_graph(g, beside(parts_of(member.on)), member.fitted, f"head {member.head}")
         said.append(g.spread(proba, np.asarray(member.fitted.classes_), k))
         if g.bytes > LARGEST:
             what = f"holds {g.bytes / 1e9:.1f} GB, and an ONNX file ends at 2 GB"
             raise BundleError(f"head {member.head}", what, "fit on fewer rows or columns")
     answer = said[0]
     if bundle.fusion is not None:
-        make = _resolve(FUSIONS, bundle.fusion.kind, f"fusion {bundle.fusion.kind}")
-        answer = make(g, said, bundle.fusion, k)
+        make = attribute(FUSIONS, bundle.fusion.kind, f"fusion {bundle.fusion.kind}")
+        answer = make(g, said, bundle.fusion, k, beside)
     best = g("ArgMax", answer, axis=1, keepdims=0)
     labels = g("Gather", g.constant(bundle.classes), best, axis=0)
     outputs: dict[str, tuple[str, Any, list[Any]]] = {

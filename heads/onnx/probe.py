@@ -10,19 +10,18 @@ from headstock.heads.bundle import Bundle, Member
 from headstock.heads.engine import full_proba
 from headstock.heads.gate import Gated
 from headstock.heads.neighbours import Neighbours
+from headstock.heads.onnx.kinds import own_head
 from headstock.heads.onnx.trees import ensemble_of
 from headstock.heads.rows import parts_of
+from headstock.heads.stacking import Stacked
 
-__all__ = ["on_edge", "own_head", "random_rows"]
+__all__ = ["on_edge", "random_rows"]
 
 NEAR = 2e-6
 """Differences of similarity or confidence below this are rounding: float32 has 6e-8 of 1, and a
 sum over thousands of columns some ten times that."""
 
-
-def own_head(member: Member) -> Any:
-    """A member's fitted head; of one whose options were chosen, the head chosen."""
-    return getattr(member.fitted, "head_", member.fitted)
+TREES = ("trees", "lightgbm", "xgboost")
 
 
 def random_rows(bundle: Bundle, count: int, seed: int) -> dict[str, np.ndarray]:
@@ -42,7 +41,7 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> dict[str, np.ndarray]:
             start = span.stop
             if name not in seen:
                 seen.add(name)
-                out[name] = _like(own_head(member), span, out[name])
+                out[name] = _like(own_head(member.fitted), span, out[name])
     rows = {name: x.astype(np.float32) for name, x in out.items()}
     for member in bundle.members:
         _at_thresholds(member, bundle, rows, rng)
@@ -65,8 +64,8 @@ def _at_thresholds(
 ) -> None:
     """Half of the values of columns that ``member``'s trees split on become thresholds of theirs,
     or the float32 next to one."""
-    head = own_head(member)
-    if getattr(head, "kind", None) not in ("trees", "lightgbm", "xgboost"):
+    head = own_head(member.fitted)
+    if getattr(head, "kind", None) not in TREES:
         return
     e = ensemble_of(head)
     inner, parts = e.left >= 0, parts_of(member.on)
@@ -83,18 +82,38 @@ def _at_thresholds(
 
 def on_edge(bundle: Bundle, X: dict[str, np.ndarray]) -> np.ndarray:
     """(m,) rows whose answer hangs on rounding: two training rows of other classes equally near at
-    the last vote of a nearest-neighbour head, or a confidence at a gate's very threshold."""
-    m = len(next(iter(X.values())))
-    edge, k = np.zeros(m, dtype=bool), len(bundle.classes)
-    for number, member in enumerate(bundle.members):
+    the last vote of a nearest-neighbour head, a confidence at a gate's very threshold, or a
+    probability at one of the thresholds of a stack of trees."""
+    m, k = len(next(iter(X.values()))), len(bundle.classes)
+    edge, said = np.zeros(m, dtype=bool), []
+    for member in bundle.members:
         matrix = np.hstack([X[part] for part in parts_of(member.on)])
-        head = own_head(member)
-        if isinstance(head, Neighbours):
-            edge |= _tied(head, matrix)
-        if isinstance(bundle.fusion, Gated) and number == bundle.fusion.first_:
-            sure = full_proba(member.fitted, member.head, matrix, k).max(axis=1)
-            edge |= np.abs(sure - bundle.fusion.threshold_) < NEAR
+        said.append(full_proba(member.fitted, member.head, matrix, k))
+        edge |= _hangs(own_head(member.fitted), matrix, 0)
+    if isinstance(bundle.fusion, Gated):
+        sure = said[bundle.fusion.first_].max(axis=1)
+        edge |= np.abs(sure - bundle.fusion.threshold_) < NEAR
+    if isinstance(bundle.fusion, Stacked):
+        reads = bundle.fusion.reads if bundle.fusion.wants_features else ()
+        beside = np.hstack([X[part] for part in reads]) if reads else None
+        rows = bundle.fusion._columns(np.stack(said, axis=1), beside)
+        edge |= _hangs(own_head(bundle.fusion.head_), rows, len(said) * k)
     return edge
+
+
+def _hangs(head: Any, X: np.ndarray, computed: int) -> np.ndarray:
+    """(m,) rows of X that rounding of its first ``computed`` columns may send another way."""
+    if isinstance(head, Neighbours):
+        return _tied(head, X)
+    out = np.zeros(len(X), dtype=bool)
+    if computed and getattr(head, "kind", None) in TREES:
+        e = ensemble_of(head)
+        for column in range(computed):
+            met = np.unique(e.threshold[(e.left >= 0) & (e.feature == column)])
+            if len(met):
+                gap = np.abs(X[:, column, None] - met).min(axis=1)
+                out |= gap < NEAR * (1 + np.abs(X[:, column]))
+    return out
 
 
 def _tied(head: Neighbours, X: np.ndarray) -> np.ndarray:

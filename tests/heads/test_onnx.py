@@ -12,8 +12,9 @@ from headstock.heads import FUSIONS, HEADS, Bundle, fit
 from headstock.heads.bundle import HEAD_KINDS, Member
 from headstock.heads.fusion import KINDS as FUSION_KINDS
 from headstock.heads.onnx import export as exporting
-from headstock.heads.onnx import export_model
+from headstock.heads.onnx import export_model, kinds
 from headstock.heads.onnx.probe import on_edge, random_rows
+from headstock.heads.stacking import META_KINDS
 from headstock.store import FeatureStore
 from headstock.store.errors import BundleError, OptionError
 
@@ -87,6 +88,43 @@ def test_every_fusion_gives_the_same(fusion: str, small, tmp_path: Path) -> None
     np.testing.assert_allclose(proba.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("meta", ["lightgbm", "knn", "lda"])
+@pytest.mark.parametrize("features", [False, True])
+def test_stacks_of_other_heads(meta: str, features: bool, small, tmp_path: Path) -> None:
+    options = {"stacked": {"meta": meta, "features": features}}
+    heads = ["logistic", "lda"]
+    bundle = fit(small, "logistic", "image+audio", "stacked", heads, options=options)
+    told = export_model(bundle, tmp_path / "m.onnx", store=small)
+    assert told.difference < 1e-5
+    assert told.edge < 20
+    bundle.save(tmp_path / "m.headstock")
+    back = Bundle.load(tmp_path / "m.headstock")
+    export_model(back, tmp_path / "n.onnx", store=small)
+    assert (tmp_path / "n.onnx").read_bytes() == (tmp_path / "m.onnx").read_bytes()
+
+
+def test_a_model_of_rows_that_may_lack_a_set_is_exported_by_what_they_have(
+    small, tmp_path: Path
+) -> None:
+    from headstock.heads.bundle import Pattern
+
+    both = fit(small, "logistic", "image+audio", "mean")
+    members = [*both.members, fitted(small, "lda", "audio").members[0]]
+    patterns = {"image+audio": Pattern([0, 1], both.fusion), "audio": Pattern([2])}
+    bundle = Bundle(members, None, both.classes, both.recipes, both.widths, patterns=patterns)
+    X = {n: small.feature_set(n).x() for n in both.widths}
+    told = export_model(bundle, tmp_path / "m.onnx", store=small)
+    assert told.inputs == ["image", "audio"]
+    proba, _ = ran(tmp_path / "m.onnx", X)
+    np.testing.assert_allclose(proba, both.predict_arrays(X), atol=1e-5)
+    told = export_model(bundle, tmp_path / "m.onnx", on="audio", store=small)
+    assert told.inputs == ["audio"]
+    proba, _ = ran(tmp_path / "m.onnx", {"audio": X["audio"]})
+    np.testing.assert_allclose(proba, bundle.predict_arrays({"audio": X["audio"]}), atol=1e-5)
+    with pytest.raises(OptionError, match=r"no answer for image; one of image\+audio, audio"):
+        export_model(bundle, tmp_path / "m.onnx", on="image")
+
+
 def test_a_gate_that_hands_over_is_a_choice_by_row(small, tmp_path: Path) -> None:
     bundle = fit(small, "logistic", "image+audio", "gated")
     bundle.fusion.first_, bundle.fusion.second_, bundle.fusion.threshold_ = 0, 1, 0.9
@@ -100,7 +138,8 @@ def test_a_gate_that_hands_over_is_a_choice_by_row(small, tmp_path: Path) -> Non
 
 
 def test_every_kind_that_a_bundle_holds_has_a_graph() -> None:
-    assert set(HEAD_KINDS) <= set(exporting.KINDS)
+    assert set(HEAD_KINDS) <= set(kinds.KINDS)
+    assert set(META_KINDS) <= set(kinds.KINDS)
     assert set(FUSION_KINDS) <= set(exporting.FUSIONS)
 
 
