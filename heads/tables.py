@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from headstock.store.errors import StorageError
+from headstock.store.commit import write_whole
 from headstock.store.table import safe_cell
 
 __all__ = ["write_bytes", "write_csv", "write_text"]
@@ -35,18 +34,5 @@ def write_text(path: str | Path, text: str) -> None:
 
 
 def write_bytes(path: str | Path, data: bytes) -> None:
-    """Write the whole file or leave what was there: a temporary beside it, synced, then renamed.
-    Raises StorageError."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise StorageError(
-            path, f"cannot be written ({error.strerror})", "free space or choose another place"
-        ) from error
+    """Write the whole file or leave what was there, durably. Raises StorageError."""
+    write_whole(path, data)

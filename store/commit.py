@@ -34,6 +34,7 @@ __all__ = [
     "sync_directory",
     "temp_name",
     "write_all",
+    "write_whole",
 ]
 
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -41,6 +42,7 @@ NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 STALE_TEMP = 24 * 3600.0  # seconds; for temps whose owner this machine cannot ask about
 STALE_LOCK = 60.0
 RENAME_NOREPLACE = 1
+OWN_TEMP = ".headstock."  # before the names of temps in folders that are not the store's
 
 
 @contextmanager
@@ -217,6 +219,33 @@ def replace(source: Path, target: Path) -> None:
         sync_directory(target.parent)
 
 
+def write_whole(target: str | os.PathLike[str], raw: bytes) -> None:
+    """Make the file ``target`` hold ``raw``, durably: a kill or a power cut leaves what was there
+    or all of it. What killed writers left beside it is swept. Raises StorageError."""
+    path = Path(os.path.abspath(target))
+    if path.exists() and not path.is_file():  # replacing /dev/null would be a pity
+        raise StorageError(target, "is no regular file", "name a file")
+    temp = path.with_name(f"{OWN_TEMP}{temp_name(path.parent).name}")
+    try:
+        with storage(target):
+            try:
+                sweep(path.parent, OWN_TEMP)
+                fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                try:
+                    write_all(fd, raw, 0)
+                    os.fsync(fd)
+                finally:
+                    os.close(fd)
+                os.replace(temp, path)
+            except BaseException:
+                with suppress(OSError):
+                    os.unlink(temp)
+                raise
+            sync_directory(path.parent)
+    except FileNotFoundError as error:
+        raise StorageError(target, "its folder is not there", "make it first") from error
+
+
 def number_again(source: Path, target: Path) -> None:
     """Give the file ``source`` the second name ``target``, as a copy where links do not exist."""
     try:
@@ -247,10 +276,10 @@ def remove(paths: Iterable[Path]) -> None:
             os.unlink(path)
 
 
-def sweep(directory: Path) -> None:
+def sweep(directory: Path, prefix: str = "") -> None:
     """Delete temp files of processes that are dead, never those of one that may be alive."""
-    for path in directory.glob("tmp-*"):
-        _, owner, pid, _ = (*path.name.split("-"), "", "", "")[:4]
+    for path in directory.glob(f"{prefix}tmp-*"):
+        _, owner, pid, _ = (*path.name.removeprefix(prefix).split("-"), "", "", "")[:4]
         with suppress(FileNotFoundError), storage(path):
             dead = owner == host() and pid.isdecimal() and not alive(int(pid))
             if dead or time.time() - path.stat().st_mtime > STALE_TEMP:

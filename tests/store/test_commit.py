@@ -153,3 +153,38 @@ def test_shards_that_vanish_while_another_clears_them_are_not_waited_for(
     with FeatureStore.open(tmp_path / "f.h5", "a") as store:
         assert store.compact() == 2
         assert store.complete("image").all()
+
+
+def test_a_file_of_any_folder_is_replaced_whole_or_left(tmp_path, monkeypatch):
+    target = tmp_path / "model"
+    commit.write_whole(target, b"first")
+    for name, spoil in (("fsync", errno.EIO), ("replace", errno.EACCES), ("pwrite", errno.ENOSPC)):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                os, name, lambda *_, number=spoil: (_ for _ in ()).throw(OSError(number, "no"))
+            )
+            with pytest.raises(StorageError, match="model: cannot be written"):
+                commit.write_whole(target, b"second")
+        assert target.read_bytes() == b"first"
+    assert [p.name for p in tmp_path.iterdir()] == ["model"]
+    commit.write_whole(target, b"second")
+    assert target.read_bytes() == b"second"
+    with pytest.raises(StorageError, match="its folder is not there"):
+        commit.write_whole(tmp_path / "none" / "model", b"")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(StorageError, match="no regular file"):
+        commit.write_whole(tmp_path / "pipe", b"")
+
+
+def test_what_a_killed_writer_left_beside_its_target_is_swept(tmp_path):
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"],
+                          capture_output=True, text=True, check=True).stdout.strip()  # fmt: skip
+    left = tmp_path / f".headstock.tmp-{commit.host()}-{dead}-0a0a"
+    ours = tmp_path / f".headstock.tmp-{commit.host()}-{os.getpid()}-0a0a"
+    theirs = tmp_path / "tmp-1"
+    for path in (left, ours, theirs):
+        path.write_bytes(b"x")
+    commit.write_whole(tmp_path / "model", b"whole")
+    assert not left.exists()
+    assert ours.exists()
+    assert theirs.exists()

@@ -17,7 +17,7 @@ from typing import Any
 
 from kills import copy_linked, count_calls, read_story, stage
 from scenes import SCENES, Scene
-from world import Story, finish, judge
+from world import Story
 
 LETTERS = {
     "open": "o", "write": "w", "pwrite": "w", "fsync": "s", "link": "l", "unlink": "u",
@@ -78,6 +78,8 @@ def run(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
             killed += status == -signal.SIGKILL
             told = read_story(story, Story())
             told.encoded.clear()
-            found = judge(target / "f.h5", told) + finish(target / "f.h5", scene.goal, told)
+            found = scene.judge(target / "f.h5", told) + scene.finish(
+                target / "f.h5", scene.goal, told
+            )
             wrong += [f"{scene.name}, call {at} below: {f}" for f in found]
     return {"kills from below": killed, "wrong": wrong}

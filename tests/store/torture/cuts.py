@@ -18,7 +18,7 @@ from typing import Any
 from calls import REAL, watched
 from kills import fresh
 from scenes import SCENES, Scene
-from world import Story, finish, judge
+from world import Story
 
 SECTOR = 512
 
@@ -192,8 +192,8 @@ def run(
             story = before.copy()
             told = disk.cut(at, mode, keep, random.Random(case), target)
             _append(story, told)
-            found = judge(target / "f.h5", story)
-            found += finish(target / "f.h5", scene.goal, story)
+            found = scene.judge(target / "f.h5", story)
+            found += scene.finish(target / "f.h5", scene.goal, story)
             name = "ordered" if mode else "unordered"
             wrong += [f"{scene.name}, {name}, cut {at}, {keep}, case {case}: {f}" for f in found]
             done[mode] += 1

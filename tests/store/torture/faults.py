@@ -17,7 +17,7 @@ from typing import Any
 from calls import watched
 from kills import copy_linked, count_calls, read_story, stage
 from scenes import SCENES
-from world import Story, finish, judge
+from world import Story
 
 from headstock.store.errors import HeadstockError
 
@@ -74,8 +74,8 @@ def run(folder: Path, every: int = 1, seed: int = 0, stop: bool = False) -> dict
                         found.append(f"a naked {type(error).__name__} {error}")
                     faults += 1
                     story.encoded.clear()
-                    found += judge(path, story)
-                    found += finish(path, scene.goal, story)
+                    found += scene.judge(path, story)
+                    found += scene.finish(path, scene.goal, story)
                     how = f"{scene.name}, call {at} ({name}), {kind}{' sticky' if sticky else ''}"
                     wrong += [f"{how}: {f}" for f in found]
     shutil.rmtree(folder, ignore_errors=True)

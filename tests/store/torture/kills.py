@@ -12,7 +12,7 @@ from typing import Any
 
 from calls import REAL, watched
 from scenes import SCENES, Scene
-from world import Story, finish, judge
+from world import Story
 
 WAYS = ("before", "torn", "after")
 
@@ -127,7 +127,7 @@ def run(folder: Path, every: int = 1, seed: int = 0, stop: bool = False) -> dict
                 found = [] if os.WIFSIGNALED(status) else [f"was not killed ({status})"]
                 story = read_story(log, Story())
                 story.encoded.clear()
-                found += judge(target / "f.h5", story)
-                found += finish(target / "f.h5", scene.goal, story)
+                found += scene.judge(target / "f.h5", story)
+                found += scene.finish(target / "f.h5", scene.goal, story)
                 wrong += [f"{scene.name}, call {at} ({names[at]}), {way}: {f}" for f in found]
     return {"kills": kills, "wrong": wrong}

@@ -7,20 +7,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from world import DIM, RECIPE, SIZE, Tell, Wanted, extract, vector, wanted
+from world import DIM, RECIPE, SIZE, Story, Tell, Wanted, extract, vector, wanted
+from world import finish as finish_store
+from world import judge as judge_store
 
 from headstock.store import Batch, Change, FeatureStore, Items, Recipe
+from headstock.store.errors import HeadstockError
+from headstock.store.label import relabel
 
 
 @dataclass(frozen=True)
 class Scene:
     """``before`` prepares a store and tells its story, ``act`` is what gets disturbed, ``goal`` the
-    rows that a run afterwards must reach."""
+    rows that a run afterwards must reach; ``judge`` and ``finish`` as in world.py."""
 
     name: str
     before: Callable[[Path, Tell], None]
     act: Callable[[Path, Tell], None]
     goal: Wanted
+    judge: Callable[[Path, Story], list[str]] = judge_store
+    finish: Callable[[Path, Wanted, Story], list[str]] = finish_store
 
 
 class Telling(FeatureStore):
@@ -108,21 +114,75 @@ def _compact(path: Path, tell: Tell) -> None:
         store.compact()
 
 
-def _label(path: Path, tell: Tell) -> None:
-    ids = list(wanted(8))
+def _tables(path: Path, tell: Tell) -> None:
+    """The half, and two tables of new labels."""
+    _half(path, tell)
     for label in ("c", "d"):
-        with FeatureStore.open(path, "a") as store:
-            for identity in ids:
-                tell("try", "label", identity, label)
-            store.register(Items.of(ids, label=[label] * len(ids)))
-            for identity in ids:
-                tell("ack", "label", identity, label)
+        rows = "".join(f"{identity},{label}\n" for identity in wanted(8))
+        path.with_name(f"{label}.csv").write_text(f"id,label\n{rows}")
+
+
+def _label(path: Path, tell: Tell) -> None:
+    for label in ("c", "d"):
+        for identity in wanted(8):
+            tell("try", "label", identity, label)
+        relabel(path, path.with_name(f"{label}.csv"))
+        for identity in wanted(8):
+            tell("ack", "label", identity, label)
+
+
+TWO = {**wanted(8), **{f"s{i}": (0, "b") for i in range(8)}}
+
+
+def _fit(path: Path, tell: Tell, version: int = 1) -> None:
+    """Fit a model on the store and save it over the one that was there."""
+    from headstock.heads.fitting import fit
+
+    with FeatureStore.open(path) as store:
+        made = fit(store, "lda", folds=2)
+    made.settings["version"] = version
+    tell("try", "model", "model", str(version))
+    made.save(path.with_name("model"))
+    tell("ack", "model", "model", str(version))
+
+
+def _fitted(path: Path, tell: Tell) -> None:
+    """Sixteen rows of two classes, and a model of them."""
+    extract(path, TWO, tell)
+    _fit(path, tell, 0)
+
+
+def judge_model(path: Path, story: Story) -> list[str]:
+    """The store's faults, and a model that is neither the acknowledged one nor a later one."""
+    from headstock.heads.bundle import Bundle
+
+    wrong, model = judge_store(path, story), path.with_name("model")
+    said = None
+    try:
+        if model.exists():
+            said = str(Bundle.load(model).settings["version"])
+    except HeadstockError as error:
+        wrong.append(f"the model is not whole: {error}")
+    if said not in story.allowed("model", "model"):
+        wrong.append(f"the model is {said}, not {story.allowed('model', 'model')}")
+    return wrong
+
+
+def finish_model(path: Path, rows: Wanted, story: Story) -> list[str]:
+    """Fit again: the model must be the new one, and the store as it was."""
+    wrong, again = finish_store(path, rows, story), story.copy()
+    try:
+        _fit(path, again.tell, 2)
+    except HeadstockError as error:
+        wrong.append(f"fit again: {error}")
+    return wrong + judge_model(path, again)
 
 
 SCENES = [
     Scene("extract", _nothing, lambda path, tell: extract(path, wanted(12), tell), wanted(12)),
     Scene("extend", _half, lambda path, tell: extract(path, MORE, tell), MORE),
     Scene("compact", _waiting, _compact, MORE),
-    Scene("label", _half, _label, wanted(8, "d")),
+    Scene("label", _tables, _label, wanted(8, "d")),
     Scene("extract files", _files, _extract_files, wanted(12)),
+    Scene("fit", _fitted, _fit, TWO, judge_model, finish_model),
 ]
