@@ -138,6 +138,13 @@ class XGBoost:
         proba = np.asarray(proba, dtype=np.float64)
         return proba / proba.sum(axis=1, keepdims=True)
 
+    def importances(self) -> np.ndarray:
+        """(d,) total gain of the splits on each column."""
+        out = np.zeros(self._booster.num_features())
+        for name, gain in self._booster.get_score(importance_type="total_gain").items():
+            out[int(name[1:])] = gain
+        return out
+
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         return {}, {"text": np.frombuffer(self.text_, dtype=np.uint8)}
 
