@@ -1,16 +1,8 @@
 """The HTML report in headless Chromium: it opens silently, fetches nothing, sorts, filters, plays.
 
-Chromium is driven through chromedriver's own HTTP interface (W3C WebDriver), so that the test needs
-no Python package. It skips where either program is missing.
+``browser`` (conftest.py) skips where chromium or chromedriver is missing.
 """
 
-import json
-import shutil
-import socket
-import subprocess
-import time
-import urllib.request
-from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
@@ -20,90 +12,6 @@ import pytest
 from headstock.heads.page import write_report
 
 pytest.importorskip("matplotlib", reason="the report is an extra: pip install 'headstock[report]'")
-
-QUIET = [
-    "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
-    "--disable-background-networking", "--disable-component-update", "--disable-sync",
-    "--disable-dev-shm-usage", "--window-size=1280,900", "--mute-audio",
-    "--autoplay-policy=no-user-gesture-required",
-]  # fmt: skip
-
-
-class Browser:
-    """One Chromium window behind a chromedriver."""
-
-    def __init__(self, port: int, profile: Path) -> None:
-        self.base = f"http://127.0.0.1:{port}"
-        options = {"args": [*QUIET, f"--user-data-dir={profile}"]}
-        wanted = {
-            "browserName": "chrome",
-            "goog:chromeOptions": options,
-            "goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"},
-        }
-        made = self._ask("/session", {"capabilities": {"alwaysMatch": wanted}})
-        self.base += f"/session/{made['sessionId']}"
-
-    def _ask(self, path: str, body: dict[str, Any]) -> Any:
-        request = urllib.request.Request(
-            self.base + path,
-            data=json.dumps(body).encode(),
-            headers={"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            return json.load(answer)["value"]
-
-    def open(self, path: Path) -> None:
-        self._ask("/url", {"url": path.as_uri()})
-
-    def run(self, code: str) -> Any:
-        return self._ask("/execute/sync", {"script": code, "args": []})
-
-    def wait(self, code: str, seconds: float = 20) -> None:
-        """Until the JavaScript expression ``code`` holds."""
-        end = time.monotonic() + seconds
-        while not self.run(f"return Boolean({code})"):
-            assert time.monotonic() < end, f"never true: {code}"
-            time.sleep(0.05)
-
-    def console(self) -> list[str]:
-        return [line["message"] for line in self._ask("/se/log", {"type": "browser"})]
-
-    def requests(self) -> list[str]:
-        """Addresses asked for since the last look, pictures and sounds inside the page left out."""
-        lines = [json.loads(e["message"])["message"] for e in self._ask_log()]
-        sent = [m["params"] for m in lines if m["method"] == "Network.requestWillBeSent"]
-        urls = [p["request"]["url"] for p in sent]
-        return [u for u in urls if not u.startswith("data:")]
-
-    def _ask_log(self) -> list[dict[str, Any]]:
-        return self._ask("/se/log", {"type": "performance"})
-
-    def tell(self, command: str, **parameters: Any) -> Any:
-        return self._ask("/goog/cdp/execute", {"cmd": command, "params": parameters})
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory) -> Iterator[Browser]:
-    if not (shutil.which("chromedriver") and (shutil.which("chromium") or shutil.which("chrome"))):
-        pytest.skip("chromium and chromedriver are not on PATH")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    driver = subprocess.Popen(
-        ["chromedriver", f"--port={port}"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        for _ in range(200):
-            with socket.socket() as probe:
-                if not probe.connect_ex(("127.0.0.1", port)):
-                    break
-            time.sleep(0.05)
-        one = Browser(port, tmp_path_factory.mktemp("profile"))
-        yield one
-        urllib.request.urlopen(urllib.request.Request(one.base, method="DELETE"), timeout=60)
-    finally:
-        driver.terminate()
-        driver.wait(20)
 
 
 @pytest.fixture(scope="module")
