@@ -16,13 +16,18 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.fastkernel import bytes_needed, neighbour_answers, rbf_answers
+from headstock.heads.fastkernel import (
+    kernel_bytes,
+    neighbour_answers,
+    product_bytes,
+    rbf_answers,
+)
 from headstock.heads.fastlinear import WIDEST, descent, from_gram, linear_answer, tuned_answer
 from headstock.heads.folds import FoldPlan
 from headstock.heads.head import Head, make_head
+from headstock.heads.loops import compiled
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared, widths
-from headstock.heads.smo import compiled
 from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import HeadError, HeadstockError
 
@@ -246,10 +251,10 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
     if fast["how"] in ("rbf", "neighbours"):
         if len(shared.codes) < SMALL:
             return ": few rows"
-        if fast["how"] == "rbf" and not compiled():
+        if not compiled():
             return ": numba is not installed"
-        need = bytes_needed(shared, on)
-        if need > MEMORY:
+        need = product_bytes(shared, on) + kernel_bytes(shared)
+        if fast["how"] == "rbf" and need > MEMORY:
             return (
                 f": shared kernels would take {need / 1e9:.0f} GB of the {MEMORY / 1e9:.0f} allowed"
             )
@@ -277,6 +282,10 @@ def _tuned(
 def _kernel_answers(
     shared: Shared, fast: Mapping[str, Any], on: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    whole = product_bytes(shared, on)
     if fast["how"] == "rbf":
-        return rbf_answers(shared.products, on, fast["C"], fast["gamma"])
-    return neighbour_answers(shared.products, on, fast["neighbours"], fast["sharpness"])
+        at_once = max(1, int((MEMORY - whole) // kernel_bytes(shared)))
+        return rbf_answers(shared.products, on, fast["C"], fast["gamma"], at_once)
+    return neighbour_answers(
+        shared.products, on, fast["neighbours"], fast["sharpness"], whole <= MEMORY
+    )

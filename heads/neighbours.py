@@ -8,34 +8,45 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import encode_labels
+from headstock.heads.loops import compiled, loops
 from headstock.heads.scaling import Blocks
 from headstock.store.errors import BundleError
 
-__all__ = ["Neighbours", "knn", "vote"]
+__all__ = ["Neighbours", "knn", "nearest", "votes"]
 
 
-def vote(
-    similarity: np.ndarray,
+def nearest(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Columns and values (m, count) of the largest of each row of ``similarity`` (m, n)."""
+    m, n = similarity.shape
+    if compiled():
+        near = np.zeros((m, count), dtype=np.int64)
+        close = np.zeros((m, count), dtype=np.float32)
+        loops().nearest(similarity, np.ones(n, dtype=np.float32), near, close)
+        return near, close
+    near = np.argpartition(similarity, n - count, axis=1)[:, n - count :]
+    return near, np.take_along_axis(similarity, near, axis=1)
+
+
+def votes(
+    near: np.ndarray,
+    close: np.ndarray,
     codes: np.ndarray,
     k: int,
-    neighbours: int,
     sharpness: float,
     prior: np.ndarray,
 ) -> np.ndarray:
-    """(m, k) shares of the votes of each row's nearest among n, from ``similarity`` (m, n).
+    """(m, k) shares of the votes of each row's neighbours ``near`` (m, c), by row number, whose
+    similarities are ``close`` (m, c).
 
     A neighbour votes with exp(sharpness * (its similarity - the nearest's)); half a vote is spread
     over the classes by ``prior`` (k,), so that no probability is zero.
     """
-    m, n = similarity.shape
-    count = min(neighbours, n)
-    near = np.argpartition(similarity, n - count, axis=1)[:, n - count :]
-    close = np.take_along_axis(similarity, near, axis=1).astype(np.float64)
+    close = close.astype(np.float64)
     weight = np.exp(sharpness * (close - close.max(axis=1, keepdims=True)))
-    votes = np.zeros((m, k))
-    np.add.at(votes, (np.arange(m)[:, None], codes[near]), weight)
-    votes += 0.5 * prior
-    return votes / votes.sum(axis=1, keepdims=True)
+    cells = np.arange(len(near))[:, None] * k + codes[near]
+    cast = np.bincount(cells.ravel(), weight.ravel(), len(near) * k)
+    out = cast.reshape(-1, k) + 0.5 * prior
+    return out / out.sum(axis=1, keepdims=True)
 
 
 class Neighbours:
@@ -68,7 +79,8 @@ class Neighbours:
         for start in range(0, len(X), 1024):
             part = slice(start, start + 1024)
             similarity = self._unit(X[part]) @ self.rows_.T
-            out[part] = vote(similarity, self.codes_, k, self.neighbours, self.sharpness, prior)
+            found = nearest(similarity, min(self.neighbours, len(self.rows_)))
+            out[part] = votes(*found, self.codes_, k, self.sharpness, prior)
         return out
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -58,7 +58,7 @@ class Shared:
     @cached_property
     def products(self) -> Any:
         """Inner products of the rows, for kernels and neighbours."""
-        from headstock.heads.fastkernel import Products
+        from headstock.heads.products import Products
 
         return Products(self)
 
@@ -130,8 +130,9 @@ class Shared:
         return blocks[0][0] if len(names) == 1 else np.block(blocks)
 
     def _gram(self, a: str, b: str) -> np.ndarray:
-        if (b, a) in self._grams and a != b:
-            return self._grams[b, a].transpose(0, 2, 1)
+        order = list(self.rows.X)
+        if order.index(a) > order.index(b):  # one order only: the same sums whoever asks first
+            return self._gram(b, a).transpose(0, 2, 1)
         if (a, b) not in self._grams:
             left, right = self.scaled(a)[0], self.scaled(b)[0]
             members = [np.flatnonzero(self.fold == f) for f in range(self.folds)]

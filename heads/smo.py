@@ -7,108 +7,130 @@ is missing the heads use scikit-learn's SVC.
 
 from __future__ import annotations
 
-import importlib.util
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
 import numpy as np
 
+from headstock.heads.loops import loops
 from headstock.heads.threads import threads
 
-__all__ = ["compiled", "one_against_one", "rbf_from_products"]
+__all__ = ["one_against_one", "rbf_from_products"]
 
 TOLERANCE = 1e-3
 """libsvm's: how far the optimality conditions may be violated."""
-
-
-def compiled() -> bool:
-    """Whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+LANES = 64
+"""Candidates for the largest that are carried beside each other."""
 
 
 @cache
-def _functions() -> tuple[Any, Any]:
-    """The two compiled functions; compiled once a machine where numba can keep its cache."""
+def _machine() -> Any:
+    """The compiled solver; compiled once a machine where numba can keep its cache."""
     import numba
 
-    @numba.njit(nogil=True, cache=True, fastmath=True)
-    def distances(products, rows, begins, ends, own, theirs, gamma, out):
-        """out[i] = -gamma max(own[i] + theirs - 2 products[rows[i], columns], 0), the columns being
-        the runs from begins to ends, one after the other."""
-        two, zero = np.float32(2), np.float32(0)
-        for i in range(len(out)):
-            source, target, mine = products[rows[i]], out[i], own[i]
-            shift = 0
-            for r in range(len(begins)):
-                part = source[begins[r] : ends[r]]
-                into = target[shift : shift + len(part)]
-                other = theirs[shift : shift + len(part)]
-                for j in range(len(part)):
-                    into[j] = -gamma * max(mine + other[j] - two * part[j], zero)
-                shift += len(part)
+    compile_ = numba.njit(nogil=True, cache=True, fastmath=True)
 
-    @numba.njit(nogil=True, cache=True, fastmath=True)
+    @compile_
+    def largest(y, lanes):
+        """Where the largest of y is; y is a multiple of the lanes long."""
+        for lane in range(len(lanes)):
+            lanes[lane] = y[lane]
+        for s in range(len(lanes), len(y), len(lanes)):
+            part = y[s : s + len(lanes)]
+            for lane in range(len(lanes)):
+                lanes[lane] = part[lane] if part[lane] > lanes[lane] else lanes[lane]
+        at = 0
+        for lane in range(1, len(lanes)):
+            if lanes[lane] > lanes[at]:
+                at = lane
+        for t in range(at, len(y), len(lanes)):
+            if y[t] == lanes[at]:
+                return t
+        return 0  # numbers that are none
+
+    @compile_
+    def judge(v, fall, own, row, best, mine, gain, least):
+        zero, tiny, two = np.float32(0), np.float32(1e-12), np.float32(2)
+        for t in range(len(v)):
+            x = v[t] + fall[t]
+            least[t] = -x
+            gap = best - x
+            gap = gap if gap > zero else zero
+            curve = mine + own[t] - two * row[t]
+            curve = curve if curve > tiny else tiny
+            gain[t] = gap * gap / curve
+
+    @compile_
+    def move(v, rise, row, other, step, y):
+        for t in range(len(v)):
+            x = v[t] - step * (row[t] - other[t])
+            v[t] = x
+            y[t] = x + rise[t]
+
+    @compile_
+    def add(v, row, weight):
+        for t in range(len(v)):
+            v[t] -= weight * row[t]
+
+    @compile_
     def smo(K, diagonal, a, b, c, d, C, tolerance, beta):
         """One machine: rows a to b of K against rows c to d.
 
         beta (m,): y times alpha, the first class positive; changed in place from any feasible
-        start. v = y - K beta; a row may rise while beta is below its upper bound and fall while it
-        is above its lower one; at the optimum no row that may rise has a larger v than one that may
-        fall. Gives the intercept.
+        start. v = y - K beta; a row may rise while beta is below its upper bound (then ``rise`` is
+        0 there, else far down) and fall while it is above its lower one; at the optimum no row that
+        may rise has a larger v than one that may fall. Gives the intercept.
         """
         first, m = b - a, (b - a) + (d - c)
-        high, low = np.empty(m, np.float32), np.empty(m, np.float32)
+        far, zero = np.float32(1e30), np.float32(0)
+        lanes = np.empty(LANES, np.float32)
+        y = np.full((m + LANES - 1) // LANES * LANES, -far, np.float32)
+        least = y.copy()
         v, own = np.empty(m, np.float32), np.empty(m, np.float32)
+        rise, fall = np.empty(m, np.float32), np.empty(m, np.float32)
+        high, low = np.empty(m, np.float32), np.empty(m, np.float32)
         for t in range(m):
             up = t < first
-            high[t], low[t] = (C, 0.0) if up else (0.0, -C)
+            high[t], low[t] = (C, zero) if up else (zero, -C)
             v[t] = 1.0 if up else -1.0
             own[t] = diagonal[a + t] if up else diagonal[c + t - first]
         for s in range(m):
             if beta[s] != 0:
-                row = K[a + s] if s < first else K[c + s - first]
-                for t in range(first):
-                    v[t] -= beta[s] * row[a + t]
-                for t in range(first, m):
-                    v[t] -= beta[s] * row[c + t - first]
-        best, i = np.float32(-np.inf), -1
+                g = a + s if s < first else c + s - first
+                add(v[:first], K[g, a:b], beta[s])
+                add(v[first:], K[g, c:d], beta[s])
         for t in range(m):
-            if beta[t] < high[t] and v[t] > best:
-                best, i = v[t], t
-        worst = np.float32(np.inf)
+            rise[t] = zero if beta[t] < high[t] else -far
+            fall[t] = zero if beta[t] > low[t] else far
+            y[t] = v[t] + rise[t]
+        best, worst = zero, zero
         for _ in range(200 * m + 100000):
-            if i < 0:
+            i = largest(y, lanes)
+            best = v[i]
+            gi = a + i if i < first else c + i - first
+            judge(v[:first], fall[:first], own[:first], K[gi, a:b], best, own[i], y, least)
+            judge(
+                v[first:], fall[first:], own[first:], K[gi, c:d], best, own[i],
+                y[first:], least[first:],
+            )  # fmt: skip
+            worst = v[largest(least, lanes)]
+            if best - worst < tolerance:
                 break
-            row = K[a + i] if i < first else K[c + i - first]
-            worst, most, j = np.float32(np.inf), np.float32(-1), -1
-            for part in range(2):
-                begin, end, shift = (0, first, a) if part == 0 else (first, m, c - first)
-                for t in range(begin, end):
-                    if beta[t] > low[t]:
-                        worst = min(worst, v[t])
-                        gap = best - v[t]
-                        if gap > 0:
-                            curve = own[i] + own[t] - np.float32(2) * row[t + shift]
-                            gain = gap * gap / max(curve, np.float32(1e-12))
-                            if gain > most:
-                                most, j = gain, t
-            if j < 0 or best - worst < tolerance:
-                break
-            other = K[a + j] if j < first else K[c + j - first]
-            curve = own[i] + own[j] - np.float32(2) * row[j + (a if j < first else c - first)]
+            j = largest(y, lanes)
+            gj = a + j if j < first else c + j - first
+            curve = own[i] + own[j] - np.float32(2) * K[gi, gj]
             step = (best - v[j]) / max(curve, np.float32(1e-12))
             room_i, room_j = high[i] - beta[i], beta[j] - low[j]
             step = min(step, room_i, room_j)
             beta[i] = high[i] if step == room_i else beta[i] + step
             beta[j] = low[j] if step == room_j else beta[j] - step
-            best, i = np.float32(-np.inf), -1
-            for part in range(2):
-                begin, end, shift = (0, first, a) if part == 0 else (first, m, c - first)
-                for t in range(begin, end):
-                    v[t] -= step * (row[t + shift] - other[t + shift])
-                    if beta[t] < high[t] and v[t] > best:
-                        best, i = v[t], t
+            rise[i] = zero if beta[i] < high[i] else -far
+            fall[i] = zero if beta[i] > low[i] else far
+            rise[j] = zero if beta[j] < high[j] else -far
+            fall[j] = zero if beta[j] > low[j] else far
+            move(v[:first], rise[:first], K[gi, a:b], K[gj, a:b], step, y)
+            move(v[first:], rise[first:], K[gi, c:d], K[gj, c:d], step, y[first:])
         total, free = 0.0, 0
         for t in range(m):
             if low[t] < beta[t] < high[t]:
@@ -116,36 +138,25 @@ def _functions() -> tuple[Any, Any]:
                 free += 1
         return total / free if free else 0.5 * (best + worst)
 
-    return distances, smo
+    return smo
 
 
 def rbf_from_products(
-    products: np.ndarray,
-    own: np.ndarray,
-    theirs: np.ndarray,
-    gamma: float,
-    out: np.ndarray,
-    rows: np.ndarray | None = None,
-    columns: np.ndarray | None = None,
+    products: np.ndarray, own: np.ndarray, theirs: np.ndarray, gamma: float, out: np.ndarray
 ) -> None:
-    """Fill ``out`` (n, m) float32 with the RBF kernel, given x.z, |x|^2 (n,) and |z|^2 (m,).
-
-    ``rows`` (n,) and ``columns`` (m,) say where in ``products`` the pairs stand; without them it is
-    (n, m) itself, and ``out`` may be the same array.
-    """
-    distances, _ = _functions()
-    rows = np.arange(len(out)) if rows is None else rows
-    columns = np.arange(out.shape[1]) if columns is None else columns
-    own, theirs = own.astype(np.float32), theirs.astype(np.float32)
-    breaks = np.flatnonzero(np.diff(columns) != 1) + 1
-    begins = columns[np.concatenate([[0], breaks])]
-    ends = columns[np.concatenate([breaks - 1, [len(columns) - 1]])] + 1
+    """Fill ``out`` (n, m) float32 with the RBF kernel, given x.z (n, m), |x|^2 (n,) and |z|^2
+    (m,); ``out`` may be the products."""
+    affine, exponential, _ = loops()
+    left, right = (np.asarray(-gamma * a, dtype=np.float32) for a in (own, theirs))
+    every, begins, ends = np.arange(len(out)), np.array([0]), np.array([out.shape[1]])
     cuts = np.linspace(0, len(out), len(out) // 64 + 2).astype(int)  # blocks that stay in cache
 
     def part(i: int) -> None:
         s = slice(cuts[i], cuts[i + 1])
-        distances(products, rows[s], begins, ends, own[s], theirs, np.float32(gamma), out[s])
-        np.exp(out[s], out=out[s])
+        affine(
+            products, every[s], begins, ends, np.float32(2 * gamma), left[s], right, out[s], False
+        )
+        exponential(out[s], 1.0, out[s])
 
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(part, range(len(cuts) - 1)))
@@ -161,7 +172,7 @@ def one_against_one(
     intercepts (p,), decisions being K @ coefficients + intercepts, positive for a pair's first
     class; a pair with an absent class has NaN as intercept.
     """
-    _, smo = _functions()
+    smo = _machine()
     k = len(starts) - 1
     pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
     coefficients = np.zeros((len(K), len(pairs)), dtype=np.float32)

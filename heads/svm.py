@@ -10,8 +10,9 @@ from scipy.special import expit
 
 from headstock.heads.calibration import couple, held_out_scores, platt
 from headstock.heads.head import encode_labels, seeded_codes
+from headstock.heads.loops import compiled
 from headstock.heads.scaling import Blocks
-from headstock.heads.smo import compiled, one_against_one, rbf_from_products
+from headstock.heads.smo import one_against_one, rbf_from_products
 
 __all__ = ["KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
 

@@ -11,13 +11,15 @@ import pytest
 
 from headstock.heads import engine, make_folds, make_head
 from headstock.heads.engine import Answer, answer_all, cross_fit
+from headstock.heads.fastkernel import kernel_bytes, product_bytes
 from headstock.heads.folds import FoldPlan
+from headstock.heads.loops import compiled
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared
-from headstock.heads.smo import compiled
 from headstock.heads.tuning import Tuned
 
 ON = ("image", "audio", "image+audio")
+needs_numba = pytest.mark.skipif(not compiled(), reason="numba is not installed")
 HEADS: dict[str, dict[str, Any]] = {
     "logistic": {"tol": 1e-7},
     "linear-svm": {"tol": 1e-7},
@@ -144,6 +146,23 @@ def test_tuned_logistic_chooses_the_same_and_says_the_same(
         np.testing.assert_allclose(fast.test, slow.test, atol=5e-4)
 
 
+@needs_numba
+@pytest.mark.parametrize("name", ["knn", "rbf-svm"])
+def test_less_memory_gives_the_same_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One kernel in memory at a time, and no products of all rows kept for the neighbours."""
+    rows, test = wide_rows(240), wide_rows(50, seed=2)
+    plan = make_folds(rows.codes, 3)
+    first = answer_all(name, ON, rows, plan, [Shared(rows, plan, 0, test)], test=test)
+    shared = [Shared(rows, plan, 0, test)]
+    enough = product_bytes(shared[0], ON) + kernel_bytes(shared[0])
+    monkeypatch.setattr(engine, "MEMORY", enough if name == "rbf-svm" else 0)
+    second = answer_all(name, ON, rows, plan, shared, test=test)
+    for o in ON:
+        assert second[o].how == "all folds at once"
+        np.testing.assert_allclose(second[o].proba, first[o].proba, atol=1e-5)
+        np.testing.assert_allclose(second[o].test, first[o].test, atol=1e-5)  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("name", list(HEADS))
 def test_two_folds_leave_nothing_to_calibrate_on(name: str) -> None:
     if name == "rbf-svm" and not compiled():
@@ -170,11 +189,13 @@ def test_without_numba_or_memory_it_goes_fold_by_fold(monkeypatch: pytest.Monkey
     plan = make_folds(rows.codes, 2)
     shared = [Shared(rows, plan, 0, None)]
     monkeypatch.setattr(engine, "MEMORY", 1e3)
-    answer = answer_all("knn", ("audio",), rows, plan, shared)["audio"]
+    answer = answer_all("rbf-svm", ("audio",), rows, plan, shared)["audio"]
     assert "fold by fold: shared kernels would take" in answer.how
     monkeypatch.setattr(engine, "compiled", lambda: False)
-    monkeypatch.setattr("headstock.heads.svm.compiled", lambda: False)
-    answer = answer_all("rbf-svm", ("audio",), rows, plan, shared)["audio"]
-    assert answer.how == "fold by fold: numba is not installed"
+    for place in ("svm", "neighbours"):
+        monkeypatch.setattr(f"headstock.heads.{place}.compiled", lambda: False)
+    for name in ("rbf-svm", "knn"):
+        answer = answer_all(name, ("audio",), rows, plan, shared)["audio"]
+        assert answer.how == "fold by fold: numba is not installed"
     monkeypatch.setattr(engine, "WIDEST", 5)
     assert "too many" in answer_all("lda", ("audio",), rows, plan, shared)["audio"].how

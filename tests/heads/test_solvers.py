@@ -11,8 +11,9 @@ from sklearn.svm import SVC, LinearSVC
 from headstock.heads import make_head
 from headstock.heads.calibration import couple, platt, temperature
 from headstock.heads.discriminant import shrinkage_of
+from headstock.heads.loops import compiled, loops, runs_of
 from headstock.heads.scaling import Standard
-from headstock.heads.smo import compiled, one_against_one, rbf_from_products
+from headstock.heads.smo import one_against_one, rbf_from_products
 from headstock.heads.solvers import Problems, solve
 
 
@@ -145,16 +146,53 @@ def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
     np.testing.assert_allclose(said[1], said[3], atol=5e-3)
 
 
-def test_kernel_picks_rows_and_columns() -> None:
-    if not compiled():
-        pytest.skip("numba is not installed")
-    Z = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
-    squares = (Z**2).sum(axis=1)
-    rows, columns = np.array([3, 4, 30]), np.array([0, 1, 2, 7, 9, 10, 39])
-    out = np.empty((3, 7), dtype=np.float32)
-    rbf_from_products(Z @ Z.T, squares[rows], squares[columns], 0.7, out, rows, columns)
-    distance = ((Z[rows, None] - Z[columns]) ** 2).sum(axis=2)
-    np.testing.assert_allclose(out, np.exp(-0.7 * distance), atol=1e-6)
+needs_numba = pytest.mark.skipif(not compiled(), reason="numba is not installed")
+
+
+@needs_numba
+def test_affine_map_of_runs_of_columns() -> None:
+    rng = np.random.default_rng(0)
+    source = rng.normal(size=(9, 400)).astype(np.float32)
+    rows, columns = np.array([7, 0, 3]), np.array([0, 1, 2, 7, 9, *range(100, 300), 399])
+    side, shift = rng.normal(size=3), rng.normal(size=len(columns))
+    side, shift = side.astype(np.float32), shift.astype(np.float32)
+    expected = 0.7 * source[np.ix_(rows, columns)] + side[:, None] + shift
+    out = np.empty(expected.shape, dtype=np.float32)
+    for times, add in ((1, False), (2, True)):
+        loops().affine(source, rows, *runs_of(columns), np.float32(0.7), side, shift, out, add)
+        np.testing.assert_allclose(out, times * expected, atol=1e-5)
+
+
+@needs_numba
+def test_exponential_is_the_exponential() -> None:
+    x = -np.concatenate([np.geomspace(1e-9, 80, 5000), [0, 1e9, -3]]).astype(np.float32)[None]
+    out = np.empty_like(x)
+    loops().exponential(x, 1.0, out)
+    np.testing.assert_allclose(out[0, :-2], np.exp(x[0, :-2].astype(np.float64)), rtol=6e-6)
+    assert 0 <= out[0, -2] < 1e-37
+    assert out[0, -1] == 1
+    np.testing.assert_allclose(out[0, :3], 1, rtol=2e-7)
+
+
+@needs_numba
+@pytest.mark.parametrize(("columns", "count"), [(1000, 10), (129, 129), (3, 1), (300, 7)])
+def test_nearest_are_the_largest(columns: int, count: int) -> None:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(20, columns)).astype(np.float32)
+    x[:, ::7] = np.round(x[:, ::7])  # ties
+    weight = rng.uniform(0.5, 2, columns).astype(np.float32)
+    where, value = np.zeros((20, count), np.int64), np.zeros((20, count), np.float32)
+    loops().nearest(x, weight, where, value)
+    np.testing.assert_array_equal(value, -np.sort(-x * weight, axis=1)[:, :count])
+    np.testing.assert_array_equal(np.take_along_axis(x * weight, where, axis=1), value)
+    assert all(len(set(row)) == count for row in where)
+
+
+@needs_numba
+def test_a_kernel_without_numbers_still_ends() -> None:
+    K = np.full((6, 6), np.nan, dtype=np.float32)
+    _, bias = one_against_one(K, np.array([0, 3, 6]), 1.0)
+    assert bias.shape == (1,)
 
 
 def test_temperature_is_the_best_multiplier_and_keeps_the_order() -> None:
