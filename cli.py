@@ -11,6 +11,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -301,7 +302,12 @@ def demo(output: str) -> None:
 @cli.command()
 @click.argument("manifest", type=ANY)
 @click.option("-o", "--output", type=FILE, required=True, help="The store, made or extended.")
-@click.option("--image", multiple=True, metavar="[NAME=]BACKBONE", help="Backbone for images.")
+@click.option(
+    "--image",
+    multiple=True,
+    metavar="[NAME=]BACKBONE[,K=V]",
+    help="Backbone for images; layer=, pool=, flip= and flags of its own.",
+)
 @click.option("--audio", multiple=True, metavar="[NAME=]mfcc", help="Encoder for sounds.")
 @click.option("--columns", multiple=True, metavar="PATTERN", help="Numeric columns to take …")
 @click.option("--as", "column_sets", multiple=True, metavar="NAME", help="… as this feature set.")
@@ -321,6 +327,7 @@ def demo(output: str) -> None:
     show_default=True,
     help="fast: JPEGs at reduced scale, other recipe.",
 )
+@click.option("--runtime", default="auto", show_default=True, help="auto, torch or openvino (CPU).")
 @click.option("--compile", is_flag=True, help="Compile the network (pays on a GPU).")
 @click.option("--limit", type=int, help="Encode at most so many new rows.")
 @click.option("--shard", metavar="I/M", help="Encode this share of the rows: jobs on one store.")

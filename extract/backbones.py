@@ -75,6 +75,10 @@ def image_encoder(
     compile: bool = False,
     channels_last: bool = True,
     decode: str = "full",
+    runtime: str = "auto",
+    layer: str | None = None,
+    pool: str | None = None,
+    flip: str = "none",
 ) -> NetworkEncoder:
     """The Encoder of pictures called ``name``; see the module for names.
 
@@ -82,7 +86,9 @@ def image_encoder(
     ``architecture``, ``model_args``, ``input_size``, ``crop_pct``, ``crop_mode``, ``mean``, ``std``
     and ``interpolation``, and what is given here goes before it. Without a file they go before the
     weights' own configuration. ``untrained_seed``: random weights, marked in name and recipe.
-    ``decode="fast"``: JPEGs at a reduced scale, another recipe; see ``ImageLoader``.
+    ``decode="fast"``: JPEGs at a reduced scale, another recipe; see ``ImageLoader``. ``runtime``:
+    ``auto``, ``torch`` or ``openvino``; see ``Forward``. ``layer``, ``pool``, ``flip``: see
+    ``View``.
 
     Raises OptionError for names and options without meaning, WeightsError for weights that cannot
     be had or do not fit.
@@ -119,6 +125,7 @@ def image_encoder(
         seed=untrained_seed,
     )
     from headstock.extract.network import NetworkEncoder, untrained
+    from headstock.extract.views import View
 
     shown = untrained(f"{library}:{rest}", network.seed)
     network.seen = _seen(file)
@@ -132,6 +139,8 @@ def image_encoder(
         compile=compile,
         channels_last=channels_last,
         decode=decode,
+        runtime=runtime,
+        view=View(layer, pool, flip),
     )
 
 
@@ -186,6 +195,7 @@ def _network_again(
 ) -> NetworkEncoder:
     from headstock.extract.network import NetworkEncoder
     from headstock.extract.preprocess import Preprocess
+    from headstock.extract.views import View
 
     library, architecture = fields["encoder"], fields["architecture"]
     seed = fields["weights"].get("untrained_seed")
@@ -205,7 +215,8 @@ def _network_again(
     full = f"{library}:{name}" + ("" if seed is None else f"[untrained:{seed}]")
     network.seen = _seen(None if hint is None else Path(hint))
     decode = "fast" if "jpeg" in fields["decoder"] else "full"
-    return NetworkEncoder(full, network, device, fields["precision"], decode=decode)
+    view = View.from_recipe(fields)
+    return NetworkEncoder(full, network, device, fields["precision"], decode=decode, view=view)
 
 
 def _same_embedded(fields: Mapping[str, Any]) -> Path | None:

@@ -3,10 +3,12 @@ them. The rooms below know one encoder each; this file only joins them."""
 
 from __future__ import annotations
 
+import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,7 @@ from headstock.extract.backbones import (
 from headstock.extract.columns import ingest_columns
 from headstock.extract.distributed import extract_on_ray, share_of
 from headstock.extract.encoder import Encoder
+from headstock.extract.mfcc import MfccLoader
 from headstock.extract.run import extract
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
@@ -30,8 +33,10 @@ __all__ = ["columns_of", "extract_like", "extract_manifest"]
 
 _IMAGE_FLAGS = (
     "weights model_args input_size crop_pct mean std interpolation untrained_seed precision decode "
-    "compile"
+    "compile runtime"
 ).split()
+_OF_ONE_IMAGE = {*_IMAGE_FLAGS, "crop_mode", "layer", "pool", "flip"} - {"model_args"}
+_OF_ONE_SOUND = {f.name for f in fields(MfccLoader)}
 
 
 def extract_manifest(
@@ -50,12 +55,14 @@ def extract_manifest(
 ) -> Account:
     """Extract what the flags name from ``manifest`` into the store ``output``.
 
-    ``image`` and ``audio`` are ``[SET=]ENCODER`` words, the set named after its modality by
-    default; ``columns`` are patterns of numeric columns, each entering the set at the same position
-    of ``column_sets``. With none of the three, each modality of the manifest gets its default
-    encoder. Weights that ``adapt`` wrote name their own backbone, and with folds they fill a set
-    more for each (``image.fold0`` …). Further ``flags`` go to ``image_encoder`` or to ``extract``
-    by their names.
+    ``image`` and ``audio`` are ``[SET=]ENCODER[,OPTION=VALUE]...`` words, the set named after its
+    modality by default; options are those of ``image_encoder`` (``layer=layer3,pool=max``) or
+    ``audio_encoder`` for this set alone and go before ``flags``. Sets of one modality are filled in
+    one pass over the files. ``columns`` are patterns of numeric columns, each entering the set at
+    the same position of ``column_sets``. With none of the three, each modality of the manifest gets
+    its default encoder. Weights that ``adapt`` wrote name their own backbone, and with folds they
+    fill a set more for each (``image.fold0`` …). Further ``flags`` go to ``image_encoder`` or to
+    ``extract`` by their names.
 
     ``part`` ("3/8") takes this share of the manifest's rows alone, for a store that is one of
     several. ``shard`` ("3/8") registers every row and encodes this share of them: for job arrays
@@ -77,8 +84,9 @@ def extract_manifest(
         of_image["weights"] = os.path.abspath(of_image["weights"])  # an actor works elsewhere
     builders: dict[str, Callable[[], Encoder]] = {}
 
-    def claim(modality: str, word: str) -> tuple[str, str]:
-        name, equals, what = word.rpartition("=")
+    def claim(modality: str, word: str, known: set[str]) -> tuple[str, str, dict[str, Any]]:
+        head, *options = word.split(",")
+        name, equals, what = head.rpartition("=")
         name = name if equals else modality
         if name in builders or name in column_sets:
             raise OptionError(f"--{modality} {word}", f"set {name!r} twice", f"write NAME={what}")
@@ -87,23 +95,40 @@ def extract_manifest(
                 f"--{modality} {word}", f"{manifest.source} has no {modality} column",
                 f"name it with --{modality}-col",
             )  # fmt: skip
-        return name, what
+        return name, what, _options(f"--{modality} {word}", options, known)
 
     for word in image:
-        name, what = claim("image", word)
-        told = {"device": device, "offline": offline, **of_image}
+        name, what, own = claim("image", word, _OF_ONE_IMAGE)
+        told = {"device": device, "offline": offline, **of_image, **own}
+        if own.get("weights"):
+            told["weights"] = os.path.abspath(own["weights"])
         builders[name] = partial(image_encoder, what, **told)
         for fold, file in enumerate(fold_files):
             told = {**told, "weights": os.path.abspath(file)}
             builders[f"{name}.fold{fold}"] = partial(image_encoder, what, **told)
     for word in audio:
-        name, what = claim("audio", word)
-        builders[name] = partial(audio_encoder, what, **(audio_args or {}))
+        name, what, own = claim("audio", word, _OF_ONE_SOUND)
+        builders[name] = partial(audio_encoder, what, **{**(audio_args or {}), **own})
 
     wanted: dict[str, list[str]] = {}
     for pattern, name in zip(columns, column_sets):
         wanted.setdefault(name, []).append(pattern)
     return _run(manifest, output, builders, wanted, device, flags)
+
+
+def _options(where: str, words: Sequence[str], known: Collection[str]) -> dict[str, Any]:
+    """``key=value`` words by key; a value is JSON where it parses, text where it does not."""
+    out: dict[str, Any] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        key = {"untrained": "untrained_seed"}.get(key, key).replace("-", "_")
+        if not equals or key not in known:
+            raise OptionError(where, f"{word!r} is no option of a set", ", ".join(sorted(known)))
+        try:
+            out[key] = json.loads(text)
+        except ValueError:
+            out[key] = text
+    return out
 
 
 def _of_weights(weights: str | Path | None) -> tuple[str | None, list[Path]]:

@@ -77,6 +77,9 @@ def _backbone(
     if precision != "fp32":
         what = f"its vectors were made in {precision}, and the graph computes in fp32"
         raise BundleError(f"backbone of {name}", what, "export without the backbone")
+    if {"layer", "flip"} & recipe.fields.keys():
+        what = "is a view of a layer or of mirrored pictures, which the graph does not hold"
+        raise BundleError(f"backbone of {name}", what, "export without the backbone")
     encoder: Any = encoder_from_recipe(
         recipe, weights_hint=weights, provenance=provenance, device="cpu", offline=offline
     )
@@ -119,7 +122,7 @@ def _exported(name: str, encoder: Any, example: np.ndarray) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.network = encoder.network.module
-            self.mean, self.std = encoder._mean, encoder._std
+            self.mean, self.std = encoder.forward.whole.mean, encoder.forward.whole.std
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             batch = pixels.permute(0, 3, 1, 2).to(torch.float32)

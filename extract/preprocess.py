@@ -130,8 +130,8 @@ class Preprocess:
         return left, top, min(right, float(width)), min(bottom, float(height))
 
     def _resize_box(self, image: Image.Image, box: Box) -> Image.Image:
-        """``box`` of ``image`` brought to ``crop``: its columns, then its rows. Pillow holds corners
-        as 32-bit numbers; a value may be one grey level off, on pure noise a millionth of them two.
+        """``box`` of ``image`` brought to ``crop``: columns, then rows. Pillow holds corners
+        in 32 bits; a value may be one grey level off, on pure noise a few in a million two.
         """
         left, top, right, bottom = box
         (h, w), method = self.crop, INTERPOLATIONS[self.interpolation]

@@ -1,5 +1,6 @@
 """The network encoder: bits that do not depend on batches, memory that runs out, precisions."""
 
+import concurrent.futures
 import threading
 
 import numpy as np
@@ -9,10 +10,13 @@ from torch import nn
 
 from headstock.extract import extract, image_encoder
 from headstock.extract.network import Network, NetworkEncoder, pick_device
+from headstock.extract.openvino import present
 from headstock.extract.preprocess import Preprocess
+from headstock.extract.runtime import CudaRuntime
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import OptionError
 
+RUNTIMES = ["torch", *(["openvino"] if present() else [])]
 PLAIN = Preprocess.of_size((16, 16), 1.0, (0.5,), (0.25,))
 
 
@@ -33,6 +37,7 @@ class Small(nn.Module):
 
 def small(most=1000, error=torch.OutOfMemoryError, **options) -> tuple[NetworkEncoder, Small]:
     module = Small(most, error)
+    options = {"runtime": "torch", **options}
     encoder = NetworkEncoder("small", Network(module, "test", "small", PLAIN), "cpu", **options)
     module.sizes.clear()
     return encoder, module
@@ -60,9 +65,10 @@ def test_every_pass_on_the_cpu_has_one_size():
     assert module.sizes == [4, 4, 4]
 
 
+@pytest.mark.parametrize("runtime", RUNTIMES)
 @pytest.mark.parametrize("name", ["timm:test_resnet", "timm:test_vit", "torchvision:mnasnet0_5"])
-def test_bits_do_not_depend_on_the_batch_or_the_place_in_it(name):
-    encoder = image_encoder(name, untrained_seed=0, device="cpu")
+def test_bits_do_not_depend_on_the_batch_or_the_place_in_it(name, runtime):
+    encoder = image_encoder(name, untrained_seed=0, device="cpu", runtime=runtime)
     images = pictures(19, encoder.network.preprocess.crop[0])
     whole = encoder.encode(images)
     alone = np.concatenate([encoder.encode([image]) for image in images])
@@ -71,7 +77,8 @@ def test_bits_do_not_depend_on_the_batch_or_the_place_in_it(name):
     assert np.array_equal(whole, turned)
 
 
-def test_bits_do_not_depend_on_the_number_of_threads():
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_bits_do_not_depend_on_the_number_of_threads(runtime):
     made = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu")
     images = pictures(19, 160)
     seen = set()
@@ -82,7 +89,7 @@ def test_bits_do_not_depend_on_the_number_of_threads():
 
     made.network.module.register_forward_pre_hook(look)
     vectors = [
-        NetworkEncoder("n", made.network, "cpu", threads=threads).encode(images)
+        NetworkEncoder("n", made.network, "cpu", threads=threads, runtime=runtime).encode(images)
         for threads in (1, 2, 5)
     ]
     assert seen == {1}
@@ -95,7 +102,7 @@ def test_the_threads_of_one_encoder_do_not_slow_the_next():
     first, _ = small(threads=3)
     first.encode(pictures(40))
     assert torch.get_num_threads() == before
-    assert small()[0].threads == small()[0].threads
+    assert small()[0].forward.threads == small()[0].forward.threads
 
 
 class Event:
@@ -116,37 +123,87 @@ class Event:
         return 250.0
 
 
-def test_the_path_of_cuda_pins_flies_and_lands(monkeypatch):
-    """Everything that runs on CUDA, with the device's own parts stood in for."""
-    real = torch.empty
+class Stream:
+    """A CUDA stream: what waits for what."""
+
+    def __init__(self, device=None):
+        self.waited = []
+
+    def wait_event(self, event):
+        self.waited.append(event)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        return None
+
+
+@pytest.fixture
+def stood_in(monkeypatch):
+    """CUDA's own parts stood in for, so that its path runs on the CPU."""
+    real, computing = torch.empty, Stream()
     monkeypatch.setattr(torch.cuda, "Event", Event)
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: self)
-    monkeypatch.setattr(torch, "empty", lambda shape, dtype, pin_memory: real(shape, dtype=dtype))
+    monkeypatch.setattr(torch.cuda, "Stream", Stream)
+    monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+    monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
+    monkeypatch.setattr(
+        torch, "empty", lambda shape, dtype=None, pin_memory=False: real(shape, dtype=dtype)
+    )
     emptied = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
+    return computing, pinned, emptied
+
+
+def test_the_path_of_cuda_pins_flies_and_lands(stood_in):
+    """Everything that runs on CUDA: pinned input, copies on a stream of their own, several batches
+    under way before anything is waited for, halves when memory runs out."""
+    computing, pinned, _ = stood_in
     expected, _ = small()
-    encoder, _ = small(most=6, threads=1)
-    encoder._cuda, encoder.tile = True, None
+    encoder, module = small(most=6, threads=1)
+    forward = encoder.forward
+    forward._runtime = runtime = CudaRuntime(forward.whole, forward.device, "fp32")
+    forward.tile = None
     images = pictures(10)
     Event.order.clear()
     flights = [encoder.start(images), encoder.start(images[:3])]
     assert "synchronize" not in Event.order
+    assert len(pinned) == len(computing.waited) == 2
     assert np.allclose(encoder.finish(flights[0]), expected.encode(images), atol=1e-6)
     assert np.allclose(encoder.finish(flights[1]), expected.encode(images[:3]), atol=1e-6)
     assert Event.order.count("synchronize") == 2
-    assert encoder.model_seconds == 0.5
-    assert emptied == [1]
-    assert encoder.device_memory() == 7
+    assert (encoder.model_seconds, encoder.transfer_seconds) == (0.5, 1.0)
+    runtime.device = torch.device("cpu")
+    assert module.sizes[:3] == [10, 5, 5]
+    assert runtime.most == 5
     encoder.abandon(encoder.start(images[:2]))
 
 
-def test_a_real_network_gives_the_same_bytes_after_interruptions(tmp_path, shared_data):
+def test_cuda_counts_its_memory_and_gives_it_back(stood_in):
+    _, _, emptied = stood_in
+    encoder, _ = small(most=3)
+    encoder.forward.torch.device = encoder.forward.device = torch.device("cuda")
+    assert encoder.device_memory() == 7
+    runtime = encoder.forward.torch
+    runtime._pass = lambda pixels: encoder.forward.whole(pixels)
+    with torch.inference_mode():
+        runtime.run(torch.from_numpy(np.stack(pictures(4))))
+    assert emptied == [1]
+
+
+@pytest.mark.parametrize("runtime", RUNTIMES)
+def test_a_real_network_gives_the_same_bytes_after_interruptions(tmp_path, shared_data, runtime):
     """Interrupted anywhere, with other batch sizes in between: byte for byte the same set."""
     root = shared_data / "animals8_av"
     names = [f"images/{path.name}" for path in sorted((root / "images").iterdir())[:45]]
     items = Items.of(names, paths={"image": names}, root=str(root))
-    encoder = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu", input_size=64)
+    encoder = image_encoder(
+        "timm:test_resnet", untrained_seed=0, device="cpu", input_size=64, runtime=runtime
+    )
 
     def run(path, batch_size, stop=None):
         calls = []
@@ -199,14 +256,13 @@ def test_other_errors_and_a_single_picture_that_does_not_fit_are_raised():
 
 
 def test_batches_fly_and_abandoned_ones_are_not_begun():
-    encoder, module = small(tile=1)
-    encoder.threads = 1
+    encoder, module = small(tile=1, threads=2)
     gate = threading.Event()
     module.register_forward_pre_hook(lambda *_: gate.wait(5))
     flights = encoder.start(pictures(64))
     encoder.abandon(flights)
     gate.set()
-    encoder._pool.shutdown()
+    concurrent.futures.wait(flights[1:])
     assert len(module.sizes) <= 4
 
 
@@ -246,7 +302,7 @@ def test_a_compiled_network_has_one_batch_shape(monkeypatch):
 
     monkeypatch.setattr(torch, "compile", compiled)
     encoder, module = small(compile=True)
-    assert seen == [module]
+    assert seen == [encoder.forward.whole]
     assert encoder.tile
     encoder.encode(pictures(3))
     encoder.encode(pictures(9))
