@@ -23,6 +23,8 @@ import below
 import calls
 import crowd
 import cuts
+import decoders
+import extracts
 import faults
 import flips
 import fuzz
@@ -65,6 +67,13 @@ PARTS: dict[str, Part] = {
         folder, some(20000, share, 900), seed, 512 if share else 4096
     ),
     "fuzz": lambda folder, seed, share: fuzz.run(folder, some(2000, share, 15), seed),
+    "images": lambda folder, seed, share: decoders.run(
+        folder, "images", some(10000, share, 100), seed
+    ),
+    "sounds": lambda folder, seed, share: decoders.run(
+        folder, "sounds", some(10000, share, 60), seed
+    ),
+    "extracts": lambda folder, seed, share: extracts.run(folder, some(12, share, 2), seed),
     "mutants": lambda folder, seed, share: mutants.run(folder, seed, None if share else QUICK),
 }
 QUICK = [
@@ -97,7 +106,11 @@ def table(report: dict[str, Any], seed: int, share: float) -> str:
     """The counts as Markdown."""
     lines = ["| part | counts | wrong | seconds |", "|---|---|---|---|"]
     for name, told in report.items():
-        counts = ", ".join(f"{v:,} {k}" for k, v in told.items() if isinstance(v, int))
+        counts = ", ".join(
+            f"{v:,} {k}" if isinstance(v, int) else f"{k} {v}"
+            for k, v in told.items()
+            if isinstance(v, int | str) and k != "left out"
+        )
         counts = counts.replace(f", {told['seconds']:,} seconds", "")
         lines.append(f"| {name} | {counts} | {len(told['wrong'])} | {told['seconds']} |")
     how = "full" if share == 1 else f"{share:.0%} of a full run" if share else "quick share"

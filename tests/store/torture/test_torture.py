@@ -26,6 +26,8 @@ PARTS = [
     "machine",
     "flips",
     "fuzz",
+    "images",
+    "sounds",
     "mutants",
 ]
 
