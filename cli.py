@@ -606,13 +606,14 @@ def fit(
 @click.option("--only", metavar="SPLIT", help="Predict the rows of this split only.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--store", "keep", type=FILE, help="Keep the extracted features in this store.")
+@click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
 @QUIET
 @JSON
 def predict(
     model: str, rows: str, output: str | None, header: str | None, keep: str | None,
-    only: str | None, quiet: bool, as_json: bool, **flags: Any,
+    only: str | None, own: tuple, quiet: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Predict the rows of a MANIFEST of raw files, or of a STORE, with a saved MODEL.
 
@@ -623,7 +624,7 @@ def predict(
     from headstock.heads.complete import predict_complete
     from headstock.store import FeatureStore, is_store
 
-    bundle = Bundle.load(model)
+    bundle = Bundle.load(model, own)
     if is_store(rows):
         with FeatureStore.open(rows) as features:
             predictions, left_out = predict_complete(bundle, features, split=only)
@@ -637,6 +638,7 @@ def predict(
         table = read_manifest(rows, wanted, **names)
         note(*table.account(), quiet=quiet)
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": watched}
+        flags |= {"some": bool(bundle.patterns)}
         with extract_like(table, bundle.recipes, **flags) as (features, _):
             predictions, left_out = predict_complete(bundle, features, table.items.id, only)
     if as_json and not output:

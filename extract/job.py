@@ -160,16 +160,21 @@ def extract_like(
     weights: str | Path | None = None,
     device: str = "auto",
     offline: bool = False,
+    some: bool = False,
     **flags: Any,
 ) -> Iterator[tuple[FeatureStore, Account]]:
     """Extract ``manifest`` with the very recipes a model was fitted on; gives the open store.
 
     ``keep`` names the store to fill; without it a temporary one is used and removed. Weights are
-    looked for at ``weights``, else where ``provenance`` says that extraction found them.
+    looked for at ``weights``, else where ``provenance`` says that extraction found them. ``some``:
+    the model answers rows by what they have, so a modality that the manifest lacks is left out.
 
     Raises BundleError when the manifest lacks a modality that a recipe needs, and WeightsError when
     the weights here do not make the same recipe.
     """
+    there = {n: r for n, r in recipes.items() if r.modality in ("columns", *manifest.items.paths)}
+    if some and there:
+        recipes = there
     for name, recipe in recipes.items():
         have = manifest.columns if recipe.modality == "columns" else manifest.items.paths
         if recipe.modality != "columns" and recipe.modality not in have:

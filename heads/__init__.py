@@ -17,6 +17,7 @@ _HOMES = {
     "HEADS": "head",
     "Head": "head",
     "Predictions": "predictions",
+    "check_head": "contract",
     "evaluate": "leaderboard",
     "fit": "fitting",
     "load_head": "head",

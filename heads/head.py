@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import importlib.util
 import inspect
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from headstock.heads.ownfile import function_of, is_own
 from headstock.heads.tuning import Tuned, grid_points
 from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
     "HEADS",
+    "HEAD_KINDS",
     "Head",
     "encode_labels",
     "head_options",
     "load_head",
     "make_head",
     "seeded_codes",
+    "value_of",
 ]
 
 
@@ -40,7 +41,8 @@ class Head(Protocol):
     ``spans``: {set name: slice of columns}, where X is several feature sets side by side.
 
     A head that a bundle can save has ``kind``, ``state() -> (meta, arrays)`` and a class method
-    ``from_state(meta, arrays, k)``.
+    ``from_state(meta, arrays, k)``: meta is plain data for JSON, arrays are NumPy's. A head of your
+    own needs the last two alone. ``contract.check_head`` tests a head against all of this.
     """
 
     classes_: np.ndarray
@@ -70,6 +72,16 @@ HEADS: Mapping[str, str] = {
     "extra-trees": "headstock.heads.trees:extra_trees",
     "mlp": "headstock.heads.neural:mlp",
 }
+HEAD_KINDS: Mapping[str, str] = {
+    "linear": "headstock.heads.linear:Linear",
+    "kernel-svm": "headstock.heads.svm:KernelSVM",
+    "neighbours": "headstock.heads.neighbours:Neighbours",
+    "lightgbm": "headstock.heads.boosted:LightGBM",
+    "xgboost": "headstock.heads.boosted:XGBoost",
+    "trees": "headstock.heads.trees:Trees",
+    "network": "headstock.heads.neural:Network",
+}
+"""What a model file may ask to be built: these classes and nothing else."""
 FUSED = {"learned": "headstock.heads.neural:learned"}
 """Heads that are a fusion: they read several sets and keep them apart inside."""
 
@@ -82,35 +94,15 @@ def load_head(name: str) -> Callable[..., Head]:
     if name in HEADS or name in FUSED:
         module, _, attribute = (HEADS.get(name) or FUSED[name]).partition(":")
         return getattr(importlib.import_module(module), attribute)
-    path, colon, attribute = name.rpartition(":")
-    if not (colon and path.endswith(".py")):
-        close = difflib.get_close_matches(name, HEADS, 1)
-        hint = f"did you mean {close[0]}? " if close else ""
-        raise OptionError(
-            f"head {name}",
-            "not in the table",
-            f"{hint}one of {', '.join(HEADS)}, or ./file.py:function",
-        )
-    file = Path(path)
-    if not file.is_file():
-        raise OptionError(f"head {name}", f"there is no file {path}", "give a path from here")
-    spec = importlib.util.spec_from_file_location(f"headstock_user_{file.stem}", file)
-    if spec is None or spec.loader is None:
-        raise HeadError(f"head {name}", "this file cannot be imported", "give a Python file")
-    module_object = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module_object)
-    except Exception as error:
-        raise HeadError(
-            f"head {name}", f"importing it raised {type(error).__name__}: {error}", "mend the file"
-        ) from error
-    function = getattr(module_object, attribute, None)
-    if not callable(function):
-        has = [k for k, v in vars(module_object).items() if inspect.isfunction(v)]
-        raise OptionError(
-            f"head {name}", f"no function {attribute} there", f"it has {', '.join(has)}"
-        )
-    return function
+    if is_own(name):
+        return function_of(name)
+    close = difflib.get_close_matches(name, HEADS, 1)
+    hint = f"did you mean {close[0]}? " if close else ""
+    raise OptionError(
+        f"head {name}",
+        "not in the table",
+        f"{hint}one of {', '.join(HEADS)}, or ./file.py:function",
+    )
 
 
 def head_options(name: str) -> dict[str, Any]:
@@ -130,7 +122,7 @@ def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None
     Raises OptionError that names the options that exist.
     """
     function = load_head(name)
-    options = {k: _value(v) for k, v in (options or {}).items()}
+    options = {k: value_of(v) for k, v in (options or {}).items()}
     parameters = inspect.signature(function).parameters.values()
     known = head_options(name)
     unknown = [k for k in options if k not in known]
@@ -159,7 +151,7 @@ def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None
     return head
 
 
-def _value(value: Any) -> Any:
+def value_of(value: Any) -> Any:
     """Text that reads as JSON (``10``, ``0.5``, ``true``, ``[1, 2]``) becomes that value."""
     if not isinstance(value, str):
         return value

@@ -52,9 +52,10 @@ class Predictions:
         return write_csv(path, header, rows)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A dict a row: id, prediction, confidence and ``p``, the probability of each class."""
+        """A dict a row: id, prediction, confidence, ``p``, the probability of each class, and
+        answered_by where there is one."""
         names = [str(c) for c in self.classes]
-        return [
+        out: list[dict[str, Any]] = [
             {
                 "id": str(i),
                 "prediction": str(label),
@@ -63,6 +64,10 @@ class Predictions:
             }
             for i, label, c, p in zip(self.ids, self.labels, self.confidence, self.proba)
         ]
+        if self.answered_by is not None:
+            for line, sets in zip(out, self.answered_by):
+                line["answered_by"] = str(sets)
+        return out
 
     def submission(self, path: str | Path | None = None, header: str = "Id,CLASS") -> str:
         """Write two columns, the id and the class, under ``header``; without a path, return them as

@@ -8,21 +8,13 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["FLOOR", "META_KINDS", "Stacked"]
+from headstock.heads.head import HEAD_KINDS, make_head, value_of
+from headstock.store.errors import BundleError
+
+__all__ = ["FLOOR", "Stacked"]
 
 FLOOR = 1e-6
 """Logarithms are taken of probabilities no smaller: a head's certainty is bounded evidence."""
-
-META_KINDS: Mapping[str, str] = {
-    "linear": "headstock.heads.linear:Linear",
-    "lightgbm": "headstock.heads.boosted:LightGBM",
-    "xgboost": "headstock.heads.boosted:XGBoost",
-    "trees": "headstock.heads.trees:Trees",
-    "kernel-svm": "headstock.heads.svm:KernelSVM",
-    "neighbours": "headstock.heads.neighbours:Neighbours",
-    "network": "headstock.heads.neural:Network",
-}
-"""Heads that a saved stack may hold: these classes and nothing else."""
 
 
 class Stacked:
@@ -37,11 +29,9 @@ class Stacked:
     def __init__(
         self, seed: int = 0, meta: str = "logistic", features: bool = False, **options: Any
     ) -> None:
-        from headstock.heads.head import _value, make_head
-
         if meta == "logistic":
             options = {"C": 0.1, **options}
-        self.wants_features = bool(_value(features))
+        self.wants_features = bool(value_of(features))
         self.reads: tuple[str, ...] = ()
         """The sets whose columns it was fitted on, for whoever saves it."""
         self.head_: Any = make_head(meta, seed, options)
@@ -80,9 +70,15 @@ class Stacked:
     @property
     def plain(self) -> bool:
         """Whether the first version of the model file can hold it."""
-        return self.head_.kind == "linear" and not self.wants_features
+        return getattr(self.head_, "kind", "") == "linear" and not self.wants_features
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        if getattr(self.head_, "kind", None) not in HEAD_KINDS:
+            raise BundleError(
+                "fusion stacked",
+                "its head is a file's own and cannot be saved",
+                "name one of the table",
+            )
         meta, arrays = self.head_.state()
         if not self.plain:
             meta = {**meta, "meta_kind": self.head_.kind, "features": self.wants_features}
@@ -97,7 +93,7 @@ class Stacked:
         fusion.k_, fusion.columns_ = k, arrays["columns"]
         fusion.wants_features = bool(meta.get("features", False))
         fusion.reads = tuple(str(name) for name in meta.get("reads", ()))
-        module, _, attribute = META_KINDS[meta.get("meta_kind", "linear")].partition(":")
+        module, _, attribute = HEAD_KINDS[meta.get("meta_kind", "linear")].partition(":")
         head = getattr(import_module(module), attribute)
         own = {name: value for name, value in arrays.items() if name != "columns"}
         fusion.head_ = head.from_state(meta, own, len(fusion.columns_))

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 
-from headstock.heads import HEADS, Bundle, load_head, make_head
+from headstock.heads import HEADS, Bundle, check_head, load_head, make_head
 from headstock.heads.bundle import HEAD_KINDS
 from headstock.store.errors import HeadError, OptionError
 
@@ -35,6 +35,10 @@ def name(request: pytest.FixtureRequest) -> str:
     if request.param == "xgboost":
         pytest.importorskip("xgboost", reason="the extra xgboost is not installed")
     return request.param
+
+
+def test_the_contract_that_heads_of_ones_own_are_held_to(name: str) -> None:
+    assert "it learns" in check_head(name, FAST.get(name))
 
 
 def test_contract(name: str) -> None:

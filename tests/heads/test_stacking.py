@@ -11,8 +11,9 @@ import pytest
 from headstock.heads import Bundle, evaluate, fit, make_folds
 from headstock.heads.answers import answer_systems
 from headstock.heads.fusion import KINDS, listing, make_fusion
+from headstock.heads.head import HEAD_KINDS
 from headstock.heads.rows import Rows
-from headstock.heads.stacking import META_KINDS, Stacked
+from headstock.heads.stacking import Stacked
 from headstock.heads.systems import System
 from headstock.store.errors import BundleError, OptionError
 
@@ -58,7 +59,7 @@ def test_any_head_may_be_the_meta_learner_and_comes_back(meta: str) -> None:
     P, codes, X = odd_ones(150)
     stack = Stacked(0, meta, features=True, **({"trees": 5} if meta == "forest" else {}))
     stack.fit(P, codes, np.arange(150) % 5, X)
-    assert stack.head_.kind in META_KINDS
+    assert stack.head_.kind in HEAD_KINDS
     stack.reads = ("image",)
     said, state = stack.predict(P, X), stack.state()
     back = KINDS["stacked"].from_state("stacked", *state, 3)
