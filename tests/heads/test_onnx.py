@@ -14,7 +14,6 @@ from headstock.heads.fusion import KINDS as FUSION_KINDS
 from headstock.heads.onnx import export as exporting
 from headstock.heads.onnx import export_model, kinds
 from headstock.heads.onnx.probe import on_edge, random_rows
-from headstock.heads.stacking import META_KINDS
 from headstock.store import FeatureStore
 from headstock.store.errors import BundleError, OptionError
 
@@ -139,7 +138,6 @@ def test_a_gate_that_hands_over_is_a_choice_by_row(small, tmp_path: Path) -> Non
 
 def test_every_kind_that_a_bundle_holds_has_a_graph() -> None:
     assert set(HEAD_KINDS) <= set(kinds.KINDS)
-    assert set(META_KINDS) <= set(kinds.KINDS)
     assert set(FUSION_KINDS) <= set(exporting.FUSIONS)
 
 
