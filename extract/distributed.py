@@ -34,7 +34,6 @@ from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
 __all__ = ["Actor", "Resources", "extract_on_ray", "resources", "share_of"]
 
 Builder = Callable[[], Encoder]
-RETRIES = 3  # deaths of an actor in the hands of one block before the block is to blame
 CORES = 4  # of a node for an actor that computes on the CPU
 
 
@@ -61,21 +60,34 @@ class Resources:
 
 
 def resources(
-    cluster: Mapping[str, float], device: str, actors: int | None, workers: int | None
+    nodes: Sequence[Mapping[str, float]], device: str, actors: int | None, workers: int | None
 ) -> Resources:
     """One actor a GPU where the cluster has any and ``device`` allows it, else one for every four
-    cores; the cores are divided among them. Raises OptionError when the cluster has no such device.
+    cores, or for a node that has fewer; ``nodes``: what each has (``CPU``, ``GPU``). The cores of a
+    node are divided among its actors. Raises OptionError when the cluster has no such device.
     """
-    cpus, gpus = max(1, int(cluster.get("CPU", 1))), int(cluster.get("GPU", 0))
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     if device.startswith("cuda") and not gpus:
         raise OptionError(f"--device {device}", "the cluster has no GPU", "--device cpu")
     on_gpu = gpus > 0 and device in ("auto", "cuda")
-    most = gpus if on_gpu else cpus
-    count = actors or (gpus if on_gpu else max(1, cpus // CORES))
+    key = "GPU" if on_gpu else "CPU"
+    fit = [node for node in nodes if node.get(key, 0) >= 1 and node.get("CPU", 0) >= 1]
+    if not fit:
+        raise OptionError("--engine ray", "no node of the cluster has a free core", "add nodes")
+    cores = [int(node["CPU"]) for node in fit]
+    most = sum(int(node[key]) for node in fit)
+    if on_gpu:
+        usual = most
+        each = max(1, min(int(node["CPU"]) // int(node["GPU"]) for node in fit))
+    else:
+        usual = sum(max(1, c // CORES) for c in cores)
+        each = min(CORES, *cores)
+    count = actors or usual
     if not 1 <= count <= most:
         what = f"the cluster has {most} {'GPUs' if on_gpu else 'cores'}"
         raise OptionError(f"--actors {count}", what, f"1 to {most}")
-    each = max(1, cpus // count)
+    if not on_gpu:  # few actors get more cores, as many as the smallest node has; many get fewer
+        each = min(min(cores), max(1, sum(cores) // count))
     return Resources(
         actors=count,
         cpus=each,
@@ -162,7 +174,8 @@ def extract_on_ray(
     tables = list(_tables(items, rows, store.rows(items.id[rows].tolist()), 32 * largest))
     begin = time.perf_counter()
     with _ray() as ray, terminable():
-        asked = resources(ray.cluster_resources(), device, actors, workers)
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        asked = resources(nodes, device, actors, workers)
         told = _answers(ray, tables, asked, str(store.path), items.root, builders, options)
         bar = tqdm(
             total=len(rows), desc="+".join(encoders), unit="row", disable=not progress,
@@ -280,8 +293,6 @@ def _answers(
         ),
         num_cpus=asked.cpus,
         num_gpus=asked.gpus,
-        max_restarts=-1,
-        max_task_retries=RETRIES,
     )
     try:
         for row in said.iter_rows():
@@ -318,7 +329,7 @@ def _merge(account: Account, part: Account) -> int:
 
 def _on_the_clock(one: SetAccount, actors: int, wall: float) -> None:
     """Seconds that are said on the clock are the actors' mean; the total is what passed here."""
-    beside = ("read", "decode")
+    beside = ("read", "decode", "transform")
     one.seconds = {k: v if k in beside else v / actors for k, v in one.seconds.items()}
     one.seconds["total"] = wall
     one.workers *= actors

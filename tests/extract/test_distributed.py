@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from counting import CountingEncoder, vector_of
+from counting import CountingEncoder, MarkingEncoder, vector_of
 
 from headstock.extract import distributed, extract
 from headstock.extract.account import Account
@@ -42,15 +42,22 @@ def test_what_is_no_share(word):
 
 
 def test_what_an_actor_asks_for():
-    node = {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}
-    assert resources(node, "auto", None, None) == distributed.Resources(8, 8, 1, 8)
-    assert resources(node, "cuda", 4, 3) == distributed.Resources(4, 16, 1, 3)
-    assert resources(node, "cpu", None, None) == distributed.Resources(16, 4, 0, 2)
-    assert resources({"CPU": 2.0}, "auto", None, None) == distributed.Resources(1, 2, 0, 1)
+    node, small = {"CPU": 64.0, "GPU": 8.0, "memory": 1e12}, {"CPU": 2.0}
+    want = distributed.Resources
+    assert resources([node], "auto", None, None) == want(8, 8, 1, 8)
+    assert resources([node, node, {"CPU": 4.0}], "cuda", None, 3) == want(16, 8, 1, 3)
+    assert resources([node], "cpu", None, None) == want(16, 4, 0, 2)
+    assert resources([node, small], "cpu", None, None) == want(17, 2, 0, 1)
+    assert resources([small], "auto", None, None) == want(1, 2, 0, 1)
+    assert resources([{"CPU": 0.0}, {"CPU": 1.0}, {"CPU": 1.0}], "auto", None, 0) == want(
+        2, 1, 0, 0
+    )
     with pytest.raises(OptionError, match="no GPU"):
-        resources({"CPU": 2.0}, "cuda:0", None, None)
+        resources([small], "cuda:0", None, None)
     with pytest.raises(OptionError, match="the cluster has 8 GPUs"):
-        resources(node, "auto", 9, None)
+        resources([node], "auto", 9, None)
+    with pytest.raises(OptionError, match="no node"):
+        resources([{"CPU": 0.0}], "auto", None, None)
 
 
 # --- one store, several jobs; a store of several parts
@@ -188,21 +195,6 @@ def test_nothing_to_do_starts_no_cluster(tmp_path, folder, monkeypatch):
 FILES, BATCH, NODES = 6144, 32, 2
 
 
-class Marking(CountingEncoder):
-    """Leaves a line with its process and each item, before the batch can be committed."""
-
-    def __init__(self, marks: str) -> None:
-        super().__init__()
-        self.marks = marks
-
-    def encode(self, items):
-        out = super().encode(items)
-        with open(self.marks, "a") as file:
-            file.write("".join(f"{os.getpid()} {row[0]!r}\n" for row in out))
-        time.sleep(0.05)
-        return out
-
-
 def marked(marks: Path) -> list[tuple[int, str]]:
     lines = marks.read_text().splitlines() if marks.exists() else []
     return [(int(pid), value) for pid, value in (line.split(" ", 1) for line in lines)]
@@ -214,7 +206,8 @@ def cluster():
     ray = pytest.importorskip("ray")
     from ray.cluster_utils import Cluster
 
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+    before = dict(os.environ)
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(HERE)}
     store = {"object_store_memory": 80 << 20, "include_dashboard": False}
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **store})
     nodes = [made.add_node(num_cpus=1, object_store_memory=80 << 20) for _ in range(NODES)]
@@ -222,6 +215,8 @@ def cluster():
     yield made, nodes
     ray.shutdown()
     made.shutdown()
+    os.environ.clear()
+    os.environ.update(before)
 
 
 @pytest.fixture
@@ -245,7 +240,7 @@ def wait_for(test, seconds=120):
 def test_actors_and_a_node_die_and_nothing_committed_is_lost(tmp_path, many, cluster):
     made, nodes = cluster
     marks = tmp_path / "marks"
-    build = partial(Marking, str(marks))
+    build = partial(MarkingEncoder, str(marks))
     deaths = []
 
     def kill():
@@ -306,20 +301,19 @@ def test_too_many_failures_stop_the_cluster_too(tmp_path, many, cluster):
 
 PROGRAM = """
 import sys
-sys.path.insert(0, {here!r})
 from functools import partial
 from itertools import chain
 from headstock.extract.distributed import extract_on_ray
 from headstock.store import FeatureStore, Items
-from test_distributed import Marking
+from counting import MarkingEncoder
 import os
 if __name__ == "__main__":
     root, path, marks = sys.argv[1:]
     names = sorted(os.listdir(root))
-    build = partial(Marking, marks)
+    build = partial(MarkingEncoder, marks)
     with FeatureStore.open(path, "a") as store:
-        items = Items.of(names, paths={{"image": names}}, root=root)
-        account = extract_on_ray(store, items, {{"image": build}}, {{"image": build()}}, workers=1)
+        items = Items.of(names, paths={"image": names}, root=root)
+        account = extract_on_ray(store, items, {"image": build}, {"image": build()}, workers=1)
         store.compact()
         print(account.text())
 """
@@ -330,9 +324,9 @@ if __name__ == "__main__":
 def test_a_signal_ends_the_cluster_it_started_and_keeps_what_was_done(tmp_path, many, number):
     pytest.importorskip("ray")
     marks, program = tmp_path / "marks", tmp_path / "program.py"
-    program.write_text(PROGRAM.format(here=str(HERE)))
+    program.write_text(PROGRAM)
     words = [sys.executable, str(program), many.root, str(tmp_path / "f.h5"), str(marks)]
-    env = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", "OMP_NUM_THREADS": "1"}
+    env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     env.pop("RAY_ADDRESS", None)
     process = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
     wait_for(lambda: len(marked(marks)) > 100)
