@@ -135,8 +135,9 @@ class Depot:
                 "put the file that belongs there back, or move one of the two away",
             )  # fmt: skip
 
-    def found(self) -> str:
-        """Make the directory and the store's identity if they are missing; the uuid.
+    def found(self, fresh: str | None = None) -> str:
+        """Make the directory and the store's identity if they are missing; the uuid, ``fresh`` or
+        that of ``features.h5`` where there was none.
 
         Raises OptionError for a list of parts, which cannot be extended.
         """
@@ -146,8 +147,9 @@ class Depot:
         if known is not None:
             return known
         try:
-            with StoreFile(self.path, "generation") as main:  # before anything is made beside it
-                fresh = main.uuid
+            if fresh is None:
+                with StoreFile(self.path, "generation") as main:  # before anything is beside it
+                    fresh = main.uuid
         except FileNotFoundError:
             fresh = str(uuids.uuid4())
         with commit.storage(self.directory):

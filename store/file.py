@@ -11,6 +11,7 @@ import json
 import os
 import stat
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +86,7 @@ class StoreFile:
             self.close()
             raise
 
-    def _parse(self, kind: str | None) -> None:
+    def _measure(self) -> None:
         about = os.fstat(self.file.fileno())
         if not stat.S_ISREG(about.st_mode):
             raise UnsafeInput(self.path, "is not a regular file", "name the store's own file")
@@ -93,13 +94,20 @@ class StoreFile:
         if self.size > HUGE and 0 < about.st_blocks * 512 * 1000 < self.size:
             what = f"claims {self.size:,} bytes and holds almost none of them"
             raise UnsafeInput(self.path, what, "do not open this file")
+
+    def _root(self) -> dict[str, Any]:
+        """The root attributes, read through HDF5."""
         try:
             with h5py.File(self.file, "r") as file:
-                root = {k: _attribute(file, k, self.path) for k in (*ROOT, "root_crc")}
+                return {k: _attribute(file, k, self.path) for k in (*ROOT, "root_crc")}
         except (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError) as error:
             raise StoreDamaged(
                 self.path, f"not a whole headstock file ({error})", REPAIR
             ) from error
+
+    def _parse(self, kind: str | None) -> None:
+        self._measure()
+        root = self._root()
         if root["min_reader_version"] > VERSION and root["format"] == FORMAT.encode():
             raise VersionError(
                 self.path,
@@ -116,14 +124,17 @@ class StoreFile:
             raise StoreDamaged(self.path, "its numbers make no sense", REPAIR)
         if kind is not None and self.kind != kind:
             raise StoreDamaged(self.path, f"is a {self.kind}, not a {kind}", REPAIR)
+        self._read_schema(lambda: json.loads(root["schema"]))
+        self._check_form()
+
+    def _read_schema(self, load: Callable[[], Any]) -> None:
         try:
-            body = json.loads(root["schema"])
+            body = load()
             self.meta: dict[str, Any] = dict(body["meta"])
             self.length = int(body["length"])
             self.regions = {p: self._region(p, *spec) for p, spec in body["datasets"].items()}
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise StoreDamaged(self.path, f"its schema does not read ({error})", REPAIR) from error
-        self._check_form()
 
     def _region(self, path: str, dtype: str, shape: list, offset: int, crc: int | None) -> Region:
         if dtype not in TYPES and not (dtype[:2] == "|S" and dtype[2:].isdecimal()):
@@ -133,7 +144,7 @@ class StoreFile:
             raise UnsafeInput(self.path, f"{path} has the shape {shape} at {offset}")
         return Region(np.dtype(dtype), tuple(shape), offset, crc)
 
-    def _check_form(self) -> None:
+    def _check_places(self) -> None:
         if self.length != self.size:
             raise StoreDamaged(self.path, f"{self.size} bytes long, not {self.length}", REPAIR)
         end = 0
@@ -141,6 +152,9 @@ class StoreFile:
             if region.nbytes and (region.offset < end or region.end > self.size):
                 raise UnsafeInput(self.path, f"{path} claims bytes that are not its own")
             end = max(end, region.end if region.nbytes else 0)
+
+    def _check_form(self) -> None:
+        self._check_places()
         crc = 0
         for start, stop in gaps(self.regions, self.length):
             crc = zlib.crc32(self.bytes_at(start, stop - start), crc)

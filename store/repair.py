@@ -3,78 +3,92 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
-from functools import cached_property
+import re
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from headstock.store import commit
-from headstock.store.checksum import row_crcs
-from headstock.store.compact import check_file, compact
-from headstock.store.declared import ABSENT, FAILED, OK
+from headstock.store.compact import check_file, compact, write_generation
 from headstock.store.depot import Depot, is_parts
 from headstock.store.errors import HeadstockError, OptionError, StoreDamaged, VersionError
 from headstock.store.file import StoreFile
-from headstock.store.items import text_column
 from headstock.store.patch import Patch
-from headstock.store.state import BLOCK, Column, State
+from headstock.store.salvage import RawFile, Repaired, Salvage, uuid_of
 from headstock.store.verify import check_shard
 
 __all__ = ["Repaired", "repair"]
 
 
-@dataclass
-class Repaired:
-    """What was lost: ``rows`` by set, that the next ``extract`` computes again; text ``columns``
-    that are empty now; ``files`` set aside in ``features.h5.d`` under the name ``damaged-...``."""
-
-    path: Path
-    rows: dict[str, list[str]] = field(default_factory=dict)
-    columns: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.rows or self.columns or self.files)
-
-    def text(self) -> str:
-        lines = [f"{name}: damaged, set aside" for name in self.files]
-        lines += [
-            f"column {name}: damaged, now empty; `headstock store label`" for name in self.columns
-        ]
-        for name, ids in self.rows.items():
-            shown = ", ".join(ids[:10]) + (", …" if len(ids) > 10 else "")
-            lines.append(f"set {name}: {len(ids)} rows to extract again: {shown}")
-        done = "repaired; run `headstock extract` again" if self.changed else "nothing to repair"
-        return "\n".join([*lines, f"{self.path}: {done}"])
-
-
 def repair(path: str | os.PathLike[str]) -> Repaired:
     """Repair the store at ``path``.
 
-    Whole files whose form is damaged are set aside, the newest readable generation is taken, and
-    each of its rows is kept that still matches its own checksum. Raises StoreDamaged when no
-    generation can be read, VersionError, OptionError, StorageError.
+    Files whose form is damaged are set aside, the newest generation that can be read is taken, if
+    need be by its schema alone, and each of its rows is kept that still matches its own checksum.
+    Raises StoreDamaged when no generation can be read, and then changes nothing; VersionError,
+    OptionError, StorageError.
     """
     if is_parts(path):
         raise OptionError(path, "is a list of stores", "repair the part that verify names")
     depot, told = Depot(path), Repaired(Depot(path).path)
     if not depot.path.exists() and not depot.generations():
         raise OptionError(depot.path, "there is no store here", "make one with `headstock extract`")
-    _set_aside(depot, told)
-    depot.found()
-    depot.roll_forward()
-    with StoreFile(depot.path, "generation") as file:
-        spoilt = _spoilt(file.path)
-    if spoilt or told.files:
-        compact(depot, lambda: Salvage(depot, told), force=True)
-        for number in depot.generations()[:-1]:
-            if _spoilt(depot.generation_path(number)):
-                _away(depot, depot.generation_path(number), told)
-        for name in list(told.rows):
-            told.rows[name] = sorted(set(told.rows[name]))
+    raw = _set_aside(depot, told)
+    if raw is not None:
+        _rebuild(depot, told, raw)
+    else:
+        depot.found()
+        depot.roll_forward()
+        if _spoilt(depot.path) or told.files:
+            compact(depot, lambda: Salvage(depot, told), force=True)
+            for number in depot.generations()[:-1]:
+                if _spoilt(depot.generation_path(number)):
+                    _away(depot, depot.generation_path(number), told)
+    for name in list(told.rows):
+        told.rows[name] = sorted(set(told.rows[name]))
     return told
+
+
+def _rebuild(depot: Depot, told: Repaired, raw: RawFile) -> None:
+    """Make the next generation of what a file with damaged metadata still holds.
+
+    At every moment ``features.h5`` is the damaged file or the new one.
+    """
+    with raw:
+        depot.found(raw.uuid)
+        broken = [p for p in map(depot.generation_path, depot.generations()) if _spoilt(p)]
+        number = max((raw.generation, *depot.generations())) + 1
+        target = depot.generation_path(number)
+        state = Salvage(depot, told, raw)
+        try:
+            commit.publish(
+                target, partial(write_generation, state=state, number=number), check_file
+            )
+        finally:
+            state.close()
+    if depot.path.exists():
+        with commit.storage(depot.path):
+            aside = depot.directory / f"damaged-{depot.path.name}"
+            with suppress(FileNotFoundError):
+                aside.unlink()
+            os.link(depot.path, aside) if _links(depot) else os.replace(depot.path, aside)
+        told.files.append(depot.path.name)
+    commit.replace(target, depot.path)
+    for path in broken:
+        _away(depot, path, told)
+    depot.clear(state.listing)
+
+
+def _links(depot: Depot) -> bool:
+    """Whether names can be linked here."""
+    probe = commit.temp_name(depot.directory)
+    try:
+        os.link(depot.directory / "STORE.json", probe)
+        probe.unlink()
+    except OSError:
+        return False
+    return True
 
 
 def _spoilt(path: Path) -> bool:
@@ -85,34 +99,66 @@ def _spoilt(path: Path) -> bool:
     return False
 
 
-def _set_aside(depot: Depot, told: Repaired) -> None:
-    """Rename files that cannot be read at all, and shards that hold damaged or unknown rows."""
+def _set_aside(depot: Depot, told: Repaired) -> RawFile | None:
+    """Rename files that cannot be read at all, and shards that hold damaged or unknown rows.
+
+    The newest generation, when only its metadata is damaged, is left in its place and returned
+    open.
+    """
     uuids, identity = set(), depot.directory / "STORE.json"
-    listing, generations = depot.listing(), depot.generations()
-    whole = 0
-    for target in [depot.path, *map(depot.generation_path, generations)]:
+    listing, broken, newest = depot.listing(), [], 0
+    for target in [depot.path, *map(depot.generation_path, depot.generations())]:
         if target.exists():
             try:
                 with StoreFile(target, "generation") as file:
-                    file.column("/items/id")
+                    if not file.meta["sets"]:  # then no row has a checksum of its own
+                        file.column("/items/id")
                     uuids.add(file.uuid)
-                    whole += 1
+                    newest = max(newest, file.generation, 1)
             except VersionError:
                 raise
             except HeadstockError:
-                _away(depot, target, told)
-    if not whole:
-        raise StoreDamaged(
-            depot.path, "no generation of it can be read", "extract into a new store"
-        )
+                broken.append(target)
     try:
         depot.uuid()
     except StoreDamaged:
         _away(depot, identity, told)
+    raw = _raw(broken, newest)
+    if raw is not None:
+        raw.uuid = uuid_of(depot, raw)
+        uuids.add(raw.uuid)
+    elif not newest:
+        raise StoreDamaged(
+            depot.path, "no generation of it can be read", "extract into a new store"
+        )
+    else:
+        for target in broken:
+            _away(depot, target, told)
     for number in listing.patches:
         _try(depot, depot.patch_path(number), "patch", uuids, told)
     for name in listing.shards:
         _try(depot, depot.directory / name, "shard", uuids, told)
+    return raw
+
+
+def _raw(broken: Sequence[Path], newest: int) -> RawFile | None:
+    """Of generations whose metadata is damaged the last that can be read all the same, if it is
+    newer than the newest whole one."""
+    best: RawFile | None = None
+    for path in broken:
+        try:
+            file = RawFile(path, "generation")
+        except HeadstockError:
+            continue
+        named = re.fullmatch(r"gen-(\d+)\.h5", path.name)
+        file.generation = file.generation or (int(named[1]) if named else 0)
+        if (newest and file.generation <= newest) or (best and file.generation <= best.generation):
+            file.close()
+            continue
+        if best is not None:
+            best.close()
+        best = file
+    return best
 
 
 def _try(depot: Depot, target: Path, kind: str, uuids: set[str], told: Repaired) -> None:
@@ -132,79 +178,3 @@ def _away(depot: Depot, target: Path, told: Repaired) -> None:
     with commit.storage(target):
         os.replace(target, depot.directory / f"damaged-{target.name}")
     told.files.append(target.name)
-
-
-class Salvage(State):
-    """A state read leniently: what fails its checksum is left out, and told."""
-
-    def __init__(self, depot: Depot, told: Repaired) -> None:
-        self.told = told
-        super().__init__(depot)
-
-    def _cells(self, column: str) -> np.ndarray:
-        try:
-            return super()._cells(column)
-        except StoreDamaged:
-            if column not in self.told.columns:
-                self.told.columns.append(column)
-            return text_column([""] * self.file.n)
-
-    def _stored(self, column: Column, base: str) -> None:
-        """A row of the generation stays when its own checksum holds."""
-        m = self.file.n
-        raw = {
-            k: self.file.column(f"{base}/{k}", check=False) for k in ("status", "content_sha256")
-        }
-        good = self._good(base, raw["content_sha256"])
-        status = raw["status"]
-        if not self._holds(f"{base}/status"):
-            # then a row counts as done when it has content and its checksum holds
-            status = np.where(raw["content_sha256"].any(axis=1), OK, ABSENT).astype(np.uint8)
-        column.status[:m] = np.where(good | (status == FAILED), status, ABSENT)
-        column.digest[:m] = np.where(
-            (column.status[:m] == ABSENT)[:, None], 0, raw["content_sha256"]
-        )
-        if self._holds(f"{base}/stat"):
-            column.stat[:m] = self.file.column(f"{base}/stat")
-        # without its own number a row counts as newer than any shard that a crash left behind
-        column.seq[:m] = self.clock
-        if self._holds(f"{base}/seq"):
-            column.seq[:m] = self.file.column(f"{base}/seq")
-        try:
-            column.errors = self._errors(column.declared.name)
-        except StoreDamaged:
-            column.errors = {}
-        lost = np.flatnonzero((status != ABSENT) & (column.status[:m] == ABSENT))
-        if lost.size:
-            ids = [self.ids[row] for row in lost.tolist()]
-            self.told.rows.setdefault(column.declared.name, []).extend(ids)
-
-    def _holds(self, path: str) -> bool:
-        try:
-            self.file.column(path)
-        except StoreDamaged:
-            return False
-        return True
-
-    def _good(self, base: str, digests: np.ndarray) -> np.ndarray:
-        """(m,) bool: rows of the generation that match their CRC32 and hold a vector."""
-        region, crcs = (
-            self.file.regions[f"{base}/x"],
-            self.file.column(f"{base}/crc32", check=False),
-        )
-        good = np.zeros(self.file.n, dtype=bool)
-        step = max(1, BLOCK // (region.shape[1] * region.dtype.itemsize))
-        for start in range(0, self.file.n, step):
-            rows = np.arange(start, min(start + step, self.file.n))
-            x = self.file.rows(f"{base}/x", rows)
-            whole = row_crcs(self.stored_ids[rows], digests[rows], x) == crcs[rows]
-            good[rows] = whole & np.isfinite(x).all(axis=1)  # a row without a vector is NaN
-        return good
-
-    def _crcs(self, file: StoreFile, base: str) -> np.ndarray:
-        # a damaged checksum has cost its own row already
-        return file.column(f"{base}/crc32", check=file is not self.file)
-
-    @cached_property
-    def stored_ids(self) -> np.ndarray:
-        return self.file.column("/items/id")

@@ -92,12 +92,12 @@ class State:
     """A consistent view. Raises FileNotFoundError when a newer generation came while it was taken:
     take it again. ``close`` it to release the generation's file."""
 
-    def __init__(self, depot: Depot) -> None:
+    def __init__(self, depot: Depot, file: StoreFile | None = None) -> None:
         self.depot = depot
         # what is pending first, the generation after it: a file that vanishes in between has been
         # absorbed by the generation we then read
         self.listing = depot.listing()
-        self.file = depot.newest()
+        self.file = file or depot.newest()
         self.loaded: dict[str, Column] = {}
         self._open: OrderedDict[str, StoreFile] = OrderedDict()
         try:
@@ -134,7 +134,7 @@ class State:
 
     @cached_property
     def _rows(self) -> tuple[list[str], dict[str, int] | None, dict[str, np.ndarray]]:
-        ids = self.file.texts("/items/id")
+        ids = self._stored_ids()
         columns = {c: self._cells(c) for c in self._names}
         index = None
         if self.patches:
@@ -142,6 +142,9 @@ class State:
             for patch in self.patches:
                 columns = patch.apply(ids, index, columns)
         return ids, index, columns
+
+    def _stored_ids(self) -> list[str]:
+        return self.file.texts("/items/id")
 
     def _cells(self, column: str) -> np.ndarray:
         return text_column(self.file.texts(dataset(column)))
@@ -152,7 +155,7 @@ class State:
 
     @cached_property
     def ids(self) -> list[str]:
-        return self._rows[0] if self.patches else self.file.texts("/items/id")
+        return self._rows[0] if self.patches else self._stored_ids()
 
     @cached_property
     def id_bytes(self) -> np.ndarray:

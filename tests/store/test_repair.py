@@ -1,3 +1,5 @@
+import json
+import random
 import shutil
 
 import h5py
@@ -5,7 +7,9 @@ import numpy as np
 import pytest
 
 from headstock.store import ABSENT, OK, FeatureStore
-from headstock.store.errors import OptionError, StoreDamaged
+from headstock.store.errors import OptionError, StoreDamaged, VersionError
+from headstock.store.file import StoreFile
+from headstock.store.layout import gaps
 from headstock.store.repair import repair
 from headstock.store.verify import verify
 
@@ -139,3 +143,93 @@ def test_when_nothing_can_be_read_nothing_is_pretended(tmp_path, toy):
     path.write_bytes(path.read_bytes()[:3000])
     with pytest.raises(StoreDamaged, match="extract into a new store"):
         repair(path)
+    assert [p.name for p in tmp_path.iterdir()] == ["f.h5"]
+    assert path.stat().st_size == 3000
+
+
+def metadata(path):
+    """Positions of bytes that are neither zero, nor data, nor the schema's text."""
+    raw = path.read_bytes()
+    with StoreFile(path, "generation") as file:
+        places = list(gaps(file.regions, file.length))
+    start = raw.index(b'{"datasets"')
+    end = start + json.JSONDecoder().raw_decode(raw[start:].decode("latin-1"))[1]
+    return [
+        at for low, high in places for at in range(low, high) if raw[at] and not start <= at < end
+    ]
+
+
+def test_a_lone_file_with_damaged_metadata_keeps_all_its_rows(tmp_path, toy):
+    whole = alone(made(tmp_path / "whole.h5", toy))
+    with FeatureStore.open(whole) as store:
+        uuid = store.uuid
+    busy = metadata(whole)
+    for at in random.Random(0).sample(busy, 25):
+        path = tmp_path / f"at-{at}" / "f.h5"
+        path.parent.mkdir()
+        raw = bytearray(whole.read_bytes())
+        raw[at] ^= 16
+        path.write_bytes(raw)
+        assert verify(path).exit_code in (4, 7, 8)
+        try:
+            told = repair(path)
+        except VersionError:  # the flipped bit made it a newer format
+            continue
+        assert told.files == ["f.h5"]
+        assert told.rows == {}
+        assert (path.parent / "f.h5.d" / "damaged-f.h5").read_bytes() == raw
+        assert not verify(path).findings
+        with FeatureStore.open(path) as store:
+            assert store.items.label.tolist() == ["dog", "cat"] * 4
+            assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(8)))
+            again = store.uuid
+        assert (again == uuid) == (uuid.encode() in raw)
+
+
+def test_damaged_metadata_of_the_newest_generation_does_not_send_the_store_back(tmp_path, toy):
+    path = made(tmp_path / "f.h5", toy)
+    with FeatureStore.open(path, "a") as store:
+        store.register(toy.items(10))
+        store.commit("image", toy.batch(["r8", "r9"]))
+        store.compact()
+        store.register(toy.items(11))
+        store.commit("image", toy.batch(["r10"]))
+    at = metadata(path)[100]
+    with open(path, "r+b") as file:  # both names of the newest generation share these bytes
+        file.seek(at)
+        byte = file.read(1)[0]
+        file.seek(at)
+        file.write(bytes([byte ^ 1]))
+    assert verify(path).exit_code == 4
+    assert sorted(repair(path).files) == ["f.h5", "gen-00000003.h5"]
+    assert not verify(path).findings
+    with FeatureStore.open(path) as store:
+        assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(11)))
+        assert store.pending == 0
+
+
+def test_a_damaged_schema_is_refused_and_the_file_left(tmp_path, toy):
+    path = alone(made(tmp_path / "f.h5", toy))
+    raw = path.read_bytes().replace(b'{"datasets"', b'{"datasetz"')
+    path.write_bytes(raw)
+    with pytest.raises(StoreDamaged, match="no generation of it can be read"):
+        repair(path)
+    assert path.read_bytes() == raw
+
+
+def test_a_damaged_id_costs_its_own_row(tmp_path, toy):
+    path = alone(made(tmp_path / "f.h5", toy))
+    flip(path, offset(path, "items/id") + 2 * 2 + 1)
+    told = repair(path)
+    assert told.nameless == 1
+    assert told.rows == {}
+    assert "1 rows with a damaged id" in told.text()
+    with FeatureStore.open(path, "a") as store:
+        kept = [i for i in toy.ids(8) if i != "r2"]
+        assert store.items.id.tolist() == kept
+        assert np.array_equal(store.matrix("image")[0], toy.matrix(kept))
+        assert store.items.label.tolist() == [["dog", "cat"][int(i[1]) % 2] for i in kept]
+        toy.fill(store, 8)
+        store.compact()
+        assert store.complete("image").sum() == 8
+    assert not verify(path).findings
