@@ -10,13 +10,14 @@ import numpy as np
 from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows
 from headstock.heads.scaling import Standard
-from headstock.store.errors import HeadError, OptionError
+from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
     "DEDUPE",
     "Duplicates",
     "clean",
     "find_duplicates",
+    "group_report",
     "hygiene_lines",
     "hygiene_report",
     "label_doubts",
@@ -80,6 +81,9 @@ def find_duplicates(rows: Rows, test: Rows | None = None, near: float = NEAR) ->
             names = whole.view(f"V{whole.shape[1]}").ravel()
             keys = np.unique(names, return_inverse=True)[1]
             exact[name] = [there[c] for c in _clusters(keys.ravel())]
+        if name in rows.adapted:
+            skipped.append(f"{name}: near duplicates are not searched in vectors that know labels")
+            continue
         total = len(there)
         if total > LARGEST:
             skipped.append(f"{name}: near duplicates are not searched above {LARGEST} rows")
@@ -184,11 +188,41 @@ def hygiene_report(
                 "across_splits": sum(bool((c < n).any() and (c >= n).any()) for c in clusters),
                 "first": [[str(i) for i in ids[c[:4]]] for c in [*conflict, *clusters][:5]],
             }
-    if rows.groups is not None and test is not None and test.groups is not None:
-        shared = sorted(set(map(str, rows.groups)) & set(map(str, test.groups)))
-        out["groups_on_both_sides"] = {"groups": len(shared), "first": shared[:5]}
     if found.skipped:
         out["skipped"] = found.skipped
+    return out
+
+
+def group_report(
+    items: Any, rows: Rows, test: Rows | None, plan: FoldPlan, group: str | None
+) -> dict[str, Any] | None:
+    """Of the groups in the column that folds were asked to respect, or else in the manifest's own
+    column ``group``: how many have rows in several folds, how many on both sides of the test split,
+    and how many of them duplicates tie to others, so that they share a fold. None where there is
+    no such column.
+    """
+    column = group or "group"
+    values = items.column(column)
+    if not any(values):
+        return None
+    of = dict(zip(map(str, items.id), map(str, values)))
+    mine = np.array([of[str(i)] for i in plan.ids])
+    groups = sorted({g for g in mine if g})
+    many = [
+        g for g in groups if any(len(set(codes[mine == g].tolist())) > 1 for codes in plan.codes)
+    ]
+    other = set() if test is None else {of[str(i)] for i in test.ids}
+    both = [g for g in groups if g in other]
+    out: dict[str, Any] = {"column": column, "asked": group is not None, "groups": len(groups)}
+    out |= {"across_folds": len(many), "across_splits": len(both)}
+    out |= {"first": many[:5], "first_splits": both[:5]}
+    if group is not None and rows.groups is not None:
+        own = np.array([of[str(i)] for i in rows.ids])
+        ties: dict[str, set[str]] = {}
+        for name, key in zip(own, map(str, rows.groups)):
+            if name:
+                ties.setdefault(key, set()).add(name)
+        out["tied"] = sum(len(names) for names in ties.values() if len(names) > 1)
     return out
 
 
@@ -216,12 +250,23 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
                 if count:
                     line += f"; {count} {what}"
             lines.append(line)
-    both = report.get("groups_on_both_sides", {})
-    if both.get("groups"):
+    told = report.get("groups") or {}
+    first, both = (
+        ", ".join(one_line(g, 40) for g in told.get(key, [])) for key in ("first", "first_splits")
+    )
+    if told.get("across_folds"):
         lines.append(
-            f"{both['groups']} groups have rows on both sides of the test split "
-            f"(first: {', '.join(both['first'])}): its score is not one of new groups"
+            f"{told['across_folds']} of {told['groups']} groups in column {told['column']} have "
+            f"rows in several folds (first: {first}): the scores are not those of new groups"
+            + ("" if told["asked"] else f"; keep them together with --group {told['column']}")
         )
+    if told.get("across_splits"):
+        lines.append(
+            f"{told['across_splits']} groups have rows on both sides of the test split "
+            f"(first: {both}): its score is not one of new groups"
+        )
+    if told.get("tied"):
+        lines.append(f"duplicates tie {told['tied']} groups to others, which share their fold")
     return lines + list(report.get("skipped", []))
 
 

@@ -15,7 +15,13 @@ from headstock.heads.evaluation import Evaluation
 from headstock.heads.folds import FoldPlan, make_folds
 from headstock.heads.fusion import FUSIONS, make_fusion
 from headstock.heads.head import make_head
-from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
+from headstock.heads.hygiene import (
+    clean,
+    find_duplicates,
+    group_report,
+    hygiene_report,
+    label_doubts,
+)
 from headstock.heads.reuse import Reuse
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.heads.scores import score_lines
@@ -91,6 +97,9 @@ def evaluate(
             seed=seed, options=options, progress=progress,
         )  # fmt: skip
     result.hygiene = hygiene_report(found_rows, test, found, plan, dedupe, dropped)
+    told = group_report(store.items, rows, test, plan, group)
+    if told is not None:
+        result.hygiene["groups"] = told
     mark_seen(result.leaderboard, saw)
     result.hygiene["seen"] = saw
     if doubts:

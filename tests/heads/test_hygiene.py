@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+import csv
+import hashlib
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headstock.extract import audio_encoder, extract
 from headstock.heads import evaluate, make_folds
 from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
-from headstock.heads.rows import Rows
+from headstock.heads.rows import Rows, read_rows
+from headstock.store import OK, Batch, FeatureStore, Items, Manifest, Recipe
 from headstock.store.errors import HeadError, OptionError
 
 
@@ -132,8 +136,71 @@ def test_a_group_on_both_sides_of_the_split_is_named(tmp_path: Path, two_sets, m
     take = {"take": ["x"] * 40 + ["y"] * 40}
     with make_store(tmp_path / "s.h5", rows, split=split, group=take) as s:
         result = evaluate(s, ("knn",), on=("image",), fusions=(), folds="given:take", group="take")
-    assert result.hygiene["groups_on_both_sides"] == {"groups": 2, "first": ["x", "y"]}
+    told = result.hygiene["groups"]
+    assert (told["groups"], told["across_splits"], told["first_splits"]) == (2, 2, ["x", "y"])
+    assert told["across_folds"] == 0
     assert "2 groups have rows on both sides" in result.text()
+
+
+def test_groups_that_nobody_asked_to_respect_are_named(tmp_path: Path, two_sets) -> None:
+    rows = two_sets(80)
+    labels = [str(c) for c in rows.classes[rows.codes]]
+    items = Items.of(list(rows.ids), label=labels, group=[f"s{i % 8}" for i in range(80)])
+    with FeatureStore.open(tmp_path / "s.h5", "a") as store:
+        store.register(items)
+        store.declare("image", Recipe("image", {"width": 20}), 20)
+        digest = np.arange(80 * 32, dtype=np.uint64).astype(np.uint8).reshape(80, 32)
+        digest[:, :8] = np.arange(80, dtype="<u8").view(np.uint8).reshape(80, 8)
+        stat, status = np.full((80, 2), -1, dtype=np.int64), np.full(80, OK, dtype=np.uint8)
+        store.commit("image", Batch(list(rows.ids), digest, stat, rows.X["image"], status, []))
+        unasked = evaluate(store, ("knn",), fusions=())
+        asked = evaluate(store, ("knn",), fusions=(), group="group", folds=4)
+    assert unasked.hygiene["groups"]["across_folds"] == 8
+    assert "8 of 8 groups in column group have rows in several folds" in unasked.text()
+    assert "keep them together with --group group" in unasked.text()
+    assert asked.hygiene["groups"]["across_folds"] == 0
+    assert "several folds" not in asked.text()
+
+
+def test_duplicates_that_tie_groups_are_counted(tmp_path: Path, planted: Rows, make_store) -> None:
+    speaker = {"speaker": [f"s{i // 6}" for i in range(120)]}  # rows 0 and 5 are s0, 9 is s1
+    with make_store(tmp_path / "s.h5", planted, group=speaker) as store:
+        result = evaluate(store, ("knn",), fusions=(), group="speaker", folds=3)
+    assert result.hygiene["groups"]["tied"] == 2
+    assert "duplicates tie 2 groups to others" in result.text()
+
+
+def test_the_duplicates_planted_in_real_data_are_found(
+    tmp_path: Path, shared_data: Path, make_store
+) -> None:
+    """The sounds of animals8_av hold byte-identical files: hashing them here finds the same
+    clusters as an evaluation does, and none of them lies in two folds."""
+    folder = shared_data / "animals8_av"
+    with (folder / "index.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    by: dict[bytes, set[str]] = {}
+    for line in table:
+        digest = hashlib.sha256((folder / line["audio"]).read_bytes()).digest()
+        by.setdefault(digest, set()).add(line["id"])
+    expected = {frozenset(ids) for ids in by.values() if len(ids) > 1}
+    assert len(expected) == 22
+    assert sum(map(len, expected)) == 45
+    manifest = Manifest.read(folder / "index.csv")
+    with FeatureStore.open(tmp_path / "animals.h5", "a") as store:
+        extract(store, manifest.items, {"audio": audio_encoder("mfcc")}, workers=1)
+        store.compact()
+        one = evaluate(store, ("lda",), fusions=())
+        kept = evaluate(store, ("lda",), fusions=(), dedupe="keep")
+        rows, test, _ = read_rows(store, ["audio"])
+    found = find_duplicates(rows, test)
+    assert {frozenset(map(str, rows.ids[c])) for c in found.exact["audio"]} == expected
+    told = one.hygiene["exact"]["audio"]
+    assert (told["clusters"], told["rows"], told["across_folds"]) == (22, 45, 0)
+    assert kept.hygiene["exact"]["audio"]["across_folds"] > 10
+    assert "45 rows in 22 clusters have the same bytes (kept in one fold)" in one.text()
+    # near duplicates hold the exact ones, whose vectors are the same
+    near = [set(map(str, rows.ids[c])) for c in found.near["audio"]]
+    assert all(any(ids <= cluster for cluster in near) for ids in expected)
 
 
 def test_label_doubts_by_cleanlab() -> None:
