@@ -131,13 +131,14 @@ def test_another_request_computes_anew(change: str, tmp_path: Path, rows, make_s
 
 def test_another_label_computes_anew(store, fitted) -> None:
     before = evaluate(store, HEADS, fusions=FUSIONS, reuse=True)
+    plan = before.folds  # a stratified plan would move with the label
     _relabel(store)
     fitted.clear()
-    after = evaluate(store, HEADS, fusions=FUSIONS, reuse=True)
+    after = evaluate(store, HEADS, fusions=FUSIONS, folds=plan, reuse=True)
     assert len(fitted) == 6
     assert not any(row.get("reused") for row in after.leaderboard)
     assert (before.codes != after.codes).sum() == 1
-    same(after, evaluate(store, HEADS, fusions=FUSIONS))
+    same(after, evaluate(store, HEADS, fusions=FUSIONS, folds=plan))
 
 
 def _shifted(rows: Rows, name: str, row: int) -> Rows:
@@ -149,24 +150,29 @@ def _shifted(rows: Rows, name: str, row: int) -> Rows:
 def test_another_vector_recipe_or_row_computes_anew(tmp_path: Path, rows, make_store, fitted):
     """The kept answers are carried to stores that differ in one thing each."""
     split = ["test" if i % 8 == 0 else "train" for i in range(len(rows))]
-    with make_store(tmp_path / "a.h5", rows, split=split) as store:
-        evaluate(store, ("lda",), fusions=(), reuse=True)
+    for name, part in (("a", split), ("b", None)):
+        with make_store(tmp_path / f"{name}.h5", rows, split=part) as store:
+            evaluate(store, ("lda",), fusions=("mean",), reuse=True)
 
     def after(name: str, other: Rows, split=split) -> set[str]:
         with make_store(tmp_path / f"{name}.h5", other, split=split) as store:
-            shutil.copytree(tmp_path / "a.h5.oof", tmp_path / f"{name}.h5.oof")
+            known = tmp_path / ("a.h5.oof" if split else "b.h5.oof")
+            shutil.copytree(known, tmp_path / f"{name}.h5.oof")
             fitted.clear()
-            evaluate(store, ("lda",), fusions=(), reuse=True)
+            result = evaluate(store, ("lda",), fusions=("mean",), reuse=True)
+            fused = next(row for row in result.leaderboard if row["fusion"] == "mean")
+            assert ("reused" in fused) == (not fitted)
             return {on for _, on in fitted}
 
     assert after("copy", rows) == set()
+    assert after("copy without test", rows, None) == set()
     assert after("row", _shifted(rows, "image", 1)) == {"image", "image+audio"}
     assert after("test row", _shifted(rows, "audio", 8)) == {"audio", "image+audio"}
     every = {"image", "audio", "image+audio"}
     moved = [s if i else "train" for i, s in enumerate(split)]
     assert after("split", rows, moved) == every
     renamed = replace(rows, ids=np.array([f"x{i}" for i in rows.ids], dtype=object))
-    assert after("ids", renamed) == every
+    assert after("ids", renamed, None) == every
 
     with FeatureStore.open(tmp_path / "copy.h5") as store:
         real = reuse.Reuse.beside(store)._recipes
