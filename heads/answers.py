@@ -92,7 +92,9 @@ def base_answers(
                 }  # fmt: skip
                 plain = [on for on in ons if not mine.viewed(on)]
                 named = partial(_named, step, function)
-                found = answer(function, plain, mine, cut, shared, step=named, **given)
+                found: dict[str, Answer] = {}
+                if plain:
+                    found = answer(function, plain, mine, cut, shared, step=named, **given)
                 for on in [on for on in ons if mine.viewed(on)]:
                     told = partial(named, on)
                     found[on] = answer_views(function, on, mine, cut, step=told, **given)
