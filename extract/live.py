@@ -64,8 +64,8 @@ class Live:
                 device=device,
                 offline=offline,
             )
-            if getattr(encoder, "tile", None):
-                encoder.tile = 1  # extraction fills its tiles with rows; here comes one picture
+            if hasattr(encoder, "forward"):
+                encoder.forward.tile = 1  # extraction fills tiles with rows; here comes one picture
             self._encoders[name] = encoder
         self.modalities = tuple(dict.fromkeys(r.modality for r in recipes.values()))
         self._made = ExitStack()
@@ -85,12 +85,15 @@ class Live:
         return Workers(self._reader, encoder.loader, 1, window=1, **self._bounds)
 
     def start(self) -> None:
-        """Start every worker process, so that the first call need not wait for them."""
+        """Start the worker processes and the networks, so that the first call need not wait."""
         for name, lanes in self._lanes.items():
             waiting = [lanes.get() for _ in range(lanes.qsize())]
             for workers in waiting:
                 list(workers.run([Task(next(self._number), "nothing-here")]))
                 self._lanes[name].put(workers)
+        for encoder in self._encoders.values():
+            if hasattr(encoder, "forward"):
+                encoder.encode([np.zeros((*encoder.network.preprocess.crop, 3), dtype=np.uint8)])
 
     def __call__(self, files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
         """{set: (1, d) float32} of the sets whose modality is among ``files``.

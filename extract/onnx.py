@@ -77,9 +77,6 @@ def _backbone(
     if precision != "fp32":
         what = f"its vectors were made in {precision}, and the graph computes in fp32"
         raise BundleError(f"backbone of {name}", what, "export without the backbone")
-    if {"layer", "flip"} & recipe.fields.keys():
-        what = "is a view of a layer or of mirrored pictures, which the graph does not hold"
-        raise BundleError(f"backbone of {name}", what, "export without the backbone")
     encoder: Any = encoder_from_recipe(
         recipe, weights_hint=weights, provenance=provenance, device="cpu", offline=offline
     )
@@ -116,24 +113,26 @@ def _exported(name: str, encoder: Any, example: np.ndarray) -> Any:
     except ImportError as error:
         raise OptionError("--backbone", "needs onnx", "pip install 'headstock[onnx]'") from error
 
-    class Pixels(torch.nn.Module):
-        """The network with its normalisation before it."""
+    class Vectors(torch.nn.Module):
+        """The normalised passes, and what the encoder's view makes of them."""
 
         def __init__(self) -> None:
             super().__init__()
-            self.network = encoder.network.module
-            self.mean, self.std = encoder.forward.whole.mean, encoder.forward.whole.std
+            self.whole = encoder.forward.whole
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            batch = pixels.permute(0, 3, 1, 2).to(torch.float32)
-            return self.network(batch.div(255).sub(self.mean).div(self.std))
+            raw = self.whole(pixels)
+            if encoder.view.flip != "mean":
+                return raw
+            plain, mirrored = raw.chunk(2, dim=1)
+            return (plain + mirrored) / 2
 
     out: Any = io.BytesIO()
     try:
         with warnings.catch_warnings(), torch.inference_mode():
             warnings.simplefilter("ignore")  # the newer exporter needs a further dependency
             torch.onnx.export(
-                Pixels().eval(),
+                Vectors().eval(),
                 (torch.from_numpy(example),),
                 out,
                 dynamo=False,

@@ -22,7 +22,7 @@
       if (file) files[field] = file; else delete files[field];
       zone.classList.toggle("full", Boolean(file));
       clear.hidden = preview.hidden = !file;
-      told.textContent = file ? `${file.name}, ${size(file.size)}` : "";
+      told.textContent = file ? size(file.size) : "";
       if (file) {
         preview.src = address;
         if (field === "image") preview.alt = `The chosen picture, ${file.name}`;
@@ -32,10 +32,15 @@
         input.value = "";
       }
     };
+    const say = (more) => { if (files[field]) told.textContent = `${more}, ${size(files[field].size)}`; };
+    preview.addEventListener("load", () => say(`${preview.naturalWidth} × ${preview.naturalHeight} pixels`));
+    preview.addEventListener("loadedmetadata", () => {
+      if (isFinite(preview.duration)) say(`${preview.duration.toFixed(1)} s`);
+    });
     preview.addEventListener("error", () => {
       if (!files[field]) return;
       preview.hidden = true;
-      told.textContent = `${files[field].name}, ${size(files[field].size)}: no preview in this browser`;
+      say("no preview in this browser");
     });
     input.addEventListener("change", () => { if (input.files.length) put(input.files[0]); });
     clear.addEventListener("click", () => { put(null); input.focus(); });
@@ -43,7 +48,13 @@
     zone.addEventListener("dragleave", (event) => {
       if (!zone.contains(event.relatedTarget)) zone.classList.remove("over");
     });
-    return { field, zone, put };
+    const drop = (file) => {
+      const one = new DataTransfer(); // so that the input names the dropped file too
+      one.items.add(file);
+      input.files = one.files;
+      put(file);
+    };
+    return { field, zone, drop };
   });
 
   // Whatever is dropped anywhere goes to the zone of its kind; a file of no known kind to the zone
@@ -55,7 +66,7 @@
     for (const file of event.dataTransfer.files) {
       const target = zones.find((one) => file.type.startsWith(kinds[one.field]))
         || zones.find((one) => one.zone.contains(event.target));
-      if (target) target.put(file); else fail(`${file.name} is no kind of file that this model takes`);
+      if (target) target.drop(file); else fail(`${file.name} is no kind of file that this model takes`);
     }
   });
 

@@ -29,7 +29,10 @@ def page_of(about: Mapping[str, Any]) -> tuple[str, str]:
         "form-action 'none'; frame-ancestors 'none'"
     )
     words = [" and ".join(WORDS[name][2] for name in one) for one in about["enough"]]
-    lead = f"Choose {', or '.join(words)}: the model says which of {len(about['classes']):,} it is."
+    lead = (
+        f"Choose {', or '.join(words)}, and the model says which of its "
+        f"{len(about['classes']):,} classes it is."
+    )
     head = h(
         "head",
         h("meta", charset="utf-8"),
@@ -88,8 +91,10 @@ def _zone(name: str) -> Safe:
         h("p", f"Drop {WORDS[name][2]} here, or choose one:", class_="says"),
         h("label", h("span", f"{title} file ", class_="hidden"),
           h("input", type="file", accept=accept, name=name, id=f"file-{name}")),
-        h("div", preview, h("p", class_="told says"), class_="shown"),
-        h("button", f"Remove the {title.lower()}", type="button", class_="clear", hidden=True),
+        h("div", preview, class_="shown"),
+        h("div", h("p", class_="told says"),
+          h("button", f"Remove the {title.lower()}", type="button", class_="clear", hidden=True),
+          class_="about"),
         data_field=name,
         class_="zone",
     )  # fmt: skip
@@ -103,6 +108,7 @@ def _answer() -> Safe:
         h(
             "table",
             h("caption", "Probability of each class, the most likely first", class_="hidden"),
+            h("colgroup", h("col", class_="name"), h("col"), h("col", class_="share")),
             h("thead", h("tr", h("th", "Class", scope="col"), h("th", "", aria_hidden="true"),
               h("th", "Probability", scope="col")), class_="hidden"),
             h("tbody", id="bars"),

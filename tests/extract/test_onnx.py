@@ -49,6 +49,20 @@ def test_the_graph_makes_the_encoders_vectors(nano, tmp_path: Path) -> None:
     onnx.checker.check_model(one.model)
 
 
+@pytest.mark.parametrize(
+    "flip", ["mean", *(pytest.param(f, marks=pytest.mark.slow) for f in ("both", "only"))]
+)
+def test_a_layers_map_and_mirrored_pictures(flip: str, nano) -> None:
+    layer = next(n for n, _ in nano.network.module.named_modules() if n.endswith("3"))
+    encoder = image_encoder(NANO, device="cpu", layer=layer, pool="max", flip=flip)
+    one = backbones({"image": encoder.recipe()})["image"]
+    session = onnxruntime.InferenceSession(one.model.SerializeToString())
+    (vectors,) = session.run(None, {"pixels": one.inputs})
+    assert vectors.shape == (4, encoder.dim)
+    lengths = np.linalg.norm(one.vectors, axis=1)
+    assert (np.linalg.norm(vectors - one.vectors, axis=1) < 1e-5 * lengths).all()
+
+
 def test_what_the_graph_cannot_hold_is_refused(nano) -> None:
     with pytest.raises(OptionError, match="reads no network's vectors"):
         backbones({"audio": audio_encoder("mfcc").recipe()})

@@ -96,7 +96,8 @@ def test_chosen_files_are_shown_heard_and_answered(browser, address, files) -> N
     browser.choose("#file-audio", files["audio"])
     browser.wait("document.querySelector('img.preview').naturalWidth === 90")
     browser.wait("document.querySelector('audio').duration === 1.5")
-    assert "a picture.png, " in text(browser, "[data-field=image] .told")
+    assert text(browser, "[data-field=image] .told").startswith("90 × 60 pixels, ")
+    assert text(browser, "[data-field=audio] .told") == "1.5 s, 25 kB"
     browser.run("document.querySelector('audio').play()")
     browser.wait("document.querySelector('audio').currentTime > 0.05")
     browser.run("document.getElementById('ask').focus()")
@@ -152,8 +153,9 @@ def test_files_are_dropped_anywhere_and_find_their_place(browser, address, files
         "for (const kind of ['dragenter', 'dragover', 'drop']) zone.dispatchEvent("
         "new DragEvent(kind, {dataTransfer: drop, bubbles: true, cancelable: true}))"
     )
-    assert text(browser, "[data-field=audio] .told").startswith("s.wav")
-    assert text(browser, "[data-field=image] .told").startswith("p.png")
+    named = "return [...document.querySelectorAll('input')].map(i => i.files[0].name)"
+    assert browser.run(named) == ["p.png", "s.wav"]
+    browser.wait("document.querySelector('[data-field=image] .told').textContent.startsWith('90')")
     assert browser.run("return document.querySelectorAll('.zone.over').length") == 0
     ask(browser)
     assert browser.run("return document.querySelectorAll('#bars tr').length") == 4
