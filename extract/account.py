@@ -36,10 +36,13 @@ class Failure:
 class SetAccount:
     """One feature set. Rows: ``done`` computed now, ``reused`` taken over (already in the store, or
     same bytes elsewhere), ``failed``, ``missing`` without a path, ``left`` beyond a limit or a
-    stop. ``encoded`` items went through the encoder in ``calls`` batches. Seconds: ``read`` and
-    ``decode`` summed over workers; ``model``, ``wait`` (for workers) and ``total`` on the clock;
-    ``commit`` beside them in the writer. ``memory``: peak bytes so far of this process
-    (``host``), of its largest worker (``worker``) and of the accelerator (``device``)."""
+    stop. ``encoded`` items went through the encoder in ``calls`` batches, computed by ``runtime``
+    at ``precision``, from pictures decoded as ``decode`` says; ``beside``: sets filled in the same
+    pass, whose read, decode, transform and wait are the same seconds; ``notes``: what should be
+    known. Seconds: ``read``, ``decode`` and ``transform`` (resize, crop; MFCC) summed over workers;
+    ``transfer`` to and from a device, ``model``, ``wait`` (for workers) and ``total`` on the clock;
+    ``commit`` beside them in the writer. ``memory``: peak bytes so far of this process (``host``),
+    of its largest worker (``worker``) and of the accelerator (``device``)."""
 
     name: str
     encoder: str = ""
@@ -51,9 +54,14 @@ class SetAccount:
     encoded: int = 0
     calls: int = 0
     workers: int = 0
+    runtime: str = ""
+    precision: str = ""
+    decode: str = ""
+    beside: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
-            ("read", "decode", "model", "wait", "commit", "total"), 0.0
+            ("read", "decode", "transform", "transfer", "model", "wait", "commit", "total"), 0.0
         )
     )
     memory: dict[str, int] = field(default_factory=dict)
@@ -71,10 +79,24 @@ class SetAccount:
 
     def advice(self) -> str:
         """What would make the next run faster; empty when the model is the limit."""
-        waited, total = self.seconds["wait"], self.seconds["total"]
-        if total < 5 or waited < 0.25 * total or self.workers >= (os.cpu_count() or 1):
+        s, cores = self.seconds, os.cpu_count() or 1
+        total, waited = s["total"], s["wait"]
+        if total < 5:
             return ""
-        return f"the model waited {waited:.0f} of {total:.0f} s for decoding: try more workers (-j)"
+        if waited >= 0.25 * total:
+            lost = f"the model waited {waited:.0f} of {total:.0f} s for files"
+            if s["read"] > s["decode"] + s["transform"]:
+                return f"{lost}, most of it for reading: copy them to a nearer disk, or more -j"
+            if self.workers < cores:
+                return f"{lost}: try more workers (-j {cores})"
+            if self.decode == "full":
+                return f"{lost} on all {cores} cores: try --decode fast, or more cores"
+            return f"{lost} on all {cores} cores: more of them would help" if self.decode else ""
+        if s["commit"] > 0.5 * total:
+            return f"writing took {s['commit']:.0f} of {total:.0f} s: a bigger batch (-b), or disk"
+        if s["transfer"] > 0.25 * max(s["model"], 1e-9) and self.calls > 4:
+            return f"{s['transfer']:.0f} s went into transfers: try a bigger batch (-b)"
+        return ""
 
     def text(self) -> str:
         """Some lines for people."""
@@ -87,12 +109,19 @@ class SetAccount:
             + (f"  [{self.encoder}]" if self.encoder else "")
         ]
         if self.encoder:
+            how = " ".join(word for word in (self.runtime, self.precision) if word)
             lines.append(
-                f"  {s['total']:.1f} s{rate}; model {s['model']:.1f} s ({self.busy:.0%} busy), "
-                f"reading {s['read']:.1f} s and decoding {s['decode']:.1f} s in "
-                f"{self.workers} workers, writing {s['commit']:.1f} s"
+                f"  {s['total']:.1f} s{rate}; model {s['model']:.1f} s ({self.busy:.0%} busy"
+                + (f", {how}" if how else "")
+                + f"), reading {s['read']:.1f} s, decoding {s['decode']:.1f} s and transforming "
+                f"{s['transform']:.1f} s in {self.workers} workers, "
+                + (f"transfers {s['transfer']:.1f} s, " if s["transfer"] >= 0.1 else "")
+                + f"writing {s['commit']:.1f} s"
                 + "".join(f", {k} {v / 2**20:,.0f} MiB" for k, v in self.memory.items() if v)
             )
+            if self.beside and self.encoded:
+                lines.append(f"  in one pass with {', '.join(dict.fromkeys(self.beside))}")
+            lines += [f"  {note}" for note in dict.fromkeys(self.notes)]
         if self.failures:
             counts = ", ".join(f"{n} {code}" for code, n in self.codes.items())
             lines.append(f"  failed: {counts}")

@@ -15,7 +15,11 @@ __all__ = ["Encoder", "Loader"]
 @runtime_checkable
 class Loader(Protocol):
     """Decodes and preprocesses one file. Runs in worker processes, so it must pickle, start fast
-    (no torch) and be the same function of the bytes everywhere."""
+    (no torch), be hashable and be the same function of the bytes everywhere.
+
+    It may work in two steps, so that loaders share the first: ``decode(data)``, then
+    ``transform(decoded)``, which leaves its argument as it is. Loaders decode alike when their
+    ``decoding`` (hashable) is equal. What ``decode`` gives may be an iterator of blocks."""
 
     def __call__(self, data: bytes) -> Any:
         """The decoded item (an array). Raises ItemError with a code when ``data`` is not one.

@@ -1,219 +1,194 @@
-"""Filling one feature set: results of workers in, batches through the encoder, commits out."""
+"""One pass over the files fills one feature set or several: each file is read and decoded once."""
 
 from __future__ import annotations
 
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import closing
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
 
-import numpy as np
-
-from headstock.extract.account import Failure, SetAccount
-from headstock.extract.batch import Assembly, Rows
-from headstock.extract.encoder import Encoder
-from headstock.extract.pending import Group, Pending
-from headstock.extract.reading import Done, Reader, Task, peak_memory, perform
+from headstock.extract.lane import JUDGED, Lane
+from headstock.extract.reading import SKIP, Done, Reader, Several, Task, peak_memory
 from headstock.extract.workers import Workers
 from headstock.extract.writer import Writer
-from headstock.store import OK, FeatureStore, Items
+from headstock.store import FeatureStore, Items
 from headstock.store.errors import TooManyFailures
 
-__all__ = ["SetRun"]
+__all__ = ["BLOCK", "JUDGED", "Pass"]
 
-JUDGED = 20  # rows before a share of failures means anything
 BLOCK = 1024  # rows that one of several extractors claims at a time, at least
-RIDERS = 8  # rows a batch may hold for each item that it encodes
+STARVED = 0.25  # share of the time that the model waited, from which on a worker more is started
 
 
-class SetRun:
-    """One set of one ``extract``: ``todo`` is what is pending, ``tally`` its account."""
+@dataclass(frozen=True)
+class _File:
+    """A file and its rows (indices into the items) for each lane; ``known`` as in Task."""
+
+    path: str
+    rows: tuple[list[int], ...]
+    known: tuple[bytes | None, ...]
+
+
+class Pass:
+    """One pass of one ``extract`` over the files of one modality, for the sets in ``lanes``."""
 
     def __init__(
-        self,
-        store: FeatureStore,
-        items: Items,
-        name: str,
-        encoder: Encoder,
-        todo: Pending,
-        tally: SetAccount,
-        fail_threshold: float | None,
-        progress: bool,
+        self, store: FeatureStore, items: Items, lanes: Sequence[Lane], progress: bool
     ) -> None:
-        self._store, self._items, self._name = store, items, name
-        self._encoder, self._todo, self._tally = encoder, todo, tally
-        self._threshold, self._progress = fail_threshold, progress
-        self._tried = self._tried_failed = 0
-        self._groups: list[Group] = []
-        self._flights: deque[tuple[Rows, Any]] = deque()
+        self._store, self._items, self._progress = store, items, progress
+        self._lanes = list(lanes)
+        self._paths = items.paths[lanes[0].encoder.modality]
 
-    def go(self, reader: Reader, batch_size: int, workers: int | None, seconds: float) -> None:
-        """Do the set's pending rows and close its account."""
-        tally, todo = self._tally, self._todo
+    def go(self, reader: Reader, workers: int | None, seconds: float) -> None:
+        """Do the pending rows of all sets and close their accounts."""
         begin = time.perf_counter()
-        tally.reused, tally.failed = len(todo.reused), len(todo.failed)
-        tally.missing, tally.left = len(todo.missing), todo.left
-        self._known_failures()
+        active = [lane for lane in self._lanes if lane.rows]
+        for lane in active:
+            lane.tally.beside = [other.name for other in active if other is not lane]
         try:
-            if len(todo.rows):
-                tally.workers = _count(workers, self._encoder, len(todo.rows))
-                self._fill(reader, batch_size, seconds)
+            if active:
+                self._fill(active, [lane.rows for lane in active], reader, workers, seconds)
+            for lane in active[1:]:  # blocks are claimed by the first set's name
+                rest = self._unsaid(lane)
+                if rest:
+                    self._fill([lane], [rest], reader, workers, seconds)
         finally:
-            tally.seconds["total"] = time.perf_counter() - begin
-            of_device = getattr(self._encoder, "device_memory", int)
-            tally.memory |= {"host": peak_memory(), "device": of_device()}
-        self._judge(tally.failed, tally.done + tally.reused + tally.failed, 1)
+            for lane in self._lanes:
+                self._close(lane, time.perf_counter() - begin)
+        for lane in self._lanes:
+            tally = lane.tally
+            lane.judge(tally.failed, tally.done + tally.reused + tally.failed, 1)
 
-    def _known_failures(self) -> None:
-        if not len(self._todo.failed):
-            return
-        ids = {self._items.id[row] for row in self._todo.failed}
-        for error in self._store.errors(self._name):
-            if error.id in ids:
-                self._tally.failures.append(Failure(error.id, error.code, error.line, known=True))
+    def _close(self, lane: Lane, seconds: float) -> None:
+        tally, encoder = lane.tally, lane.encoder
+        tally.seconds["total"] = seconds
+        of_device = getattr(encoder, "device_memory", int)
+        tally.memory |= {"host": peak_memory(), "device": of_device()}
+        tally.runtime = str(getattr(encoder, "runtime", ""))
+        tally.precision = str(getattr(encoder, "precision", ""))
+        tally.decode = str(getattr(encoder.loader, "way", ""))
+        if (note := getattr(encoder, "note", "")) and note not in tally.notes:
+            tally.notes.append(note)
 
-    def _fill(self, reader: Reader, batch_size: int, seconds: float) -> None:
-        """All pending rows, in blocks that several extractors on one store share among them."""
-        ids, todo, tally = self._items.id, self._todo, self._tally
-        row_of = dict(zip(ids[todo.rows].tolist(), todo.rows.tolist()))
-        status = self._store.progress(self._name)
-        made = {d.tobytes() for d in status.digest[status.status == OK]}
-        assembly = Assembly(self._items, made)
-        blocks = self._store.share(self._name, list(row_of), max(BLOCK, 32 * batch_size))
-        taken = 0
-        with (
-            Writer(self._store, self._name, tally, len(row_of), self._progress) as out,
-            Workers(
-                reader, self._encoder.loader, tally.workers, 2 * batch_size + 64, seconds=seconds
-            ) as pool,
-            closing(blocks),
-        ):
-            for block in blocks:
-                self._groups = todo.groups([row_of[identity] for identity in block])
-                taken += len(block)
-                self._block(pool, assembly, reader, batch_size, out)
-        tally.reused += len(row_of) - taken  # another extractor was faster
+    def _unsaid(self, lane: Lane) -> set[int]:
+        """Rows of ``lane`` that another extractor took, and then did not do for this set."""
+        rows = sorted(lane.rows - lane.taken)
+        if not rows:
+            return set()
+        if self._store.behind():
+            self._store.refresh()
+        now = self._store.said(lane.name, self._items.id[rows].tolist())
+        return {row for row, seq in zip(rows, now.tolist()) if seq == lane.before[row]}
 
-    def _block(
-        self, pool: Workers, assembly: Assembly, reader: Reader, batch_size: int, out: Writer
+    def _fill(
+        self,
+        lanes: list[Lane],
+        wanted: list[set[int]],
+        reader: Reader,
+        workers: int | None,
+        seconds: float,
     ) -> None:
-        """The rows of ``self._groups``, committed when it returns."""
-        tasks = (Task(i, group.path, group.known) for i, group in enumerate(self._groups))
+        """The rows ``wanted`` of each lane, in blocks that several extractors share among them."""
+        ids = self._items.id
+        rows = sorted(set().union(*wanted))
+        row_of = {ids[row]: row for row in rows}
+        largest = max(lane.batch_size for lane in lanes)
+        for lane, own in zip(lanes, wanted):
+            listed = sorted(own)
+            said = self._store.said(lane.name, ids[listed].tolist())
+            lane.before = dict(zip(listed, said.tolist()))
+        blocks = self._store.share(lanes[0].name, list(row_of), max(BLOCK, 32 * largest))
+        count, most = _count(workers, lanes, len(rows))
+        loaders = Several(tuple(lane.encoder.loader for lane in lanes))
+        with ExitStack() as stack:
+            lock = None
+            for lane, own in zip(lanes, wanted):
+                shown = self._progress and lane is lanes[0]
+                out = Writer(self._store, lane.name, lane.tally, len(own), shown, lock)
+                lock = out.lock
+                lane.begin(stack.enter_context(out))
+            pool = stack.enter_context(
+                Workers(reader, loaders, count, 2 * largest + 64, seconds=seconds, most=most)
+            )
+            stack.enter_context(closing(blocks))
+            for block in blocks:
+                files = self._files(lanes, wanted, [row_of[identity] for identity in block])
+                self._block(lanes, pool, files, reader)
+            for lane in lanes:
+                lane.tally.workers = max(lane.tally.workers, pool.count)
+        for lane, own in zip(lanes, wanted):
+            if lane is lanes[0] or len(lanes) == 1:  # another extractor was faster
+                lane.tally.reused += len(own - lane.taken)
+            else:
+                lane.tally.reused += len(own - lane.taken - self._unsaid(lane))
+
+    def _files(self, lanes: list[Lane], wanted: list[set[int]], rows: Sequence[int]) -> list[_File]:
+        """``rows`` by file, in order of the first row of each."""
+        by_path: dict[str, list[int]] = {}
+        for row in rows:
+            by_path.setdefault(self._paths[row], []).append(row)
+        files = []
+        for path, same in by_path.items():
+            own = tuple([row for row in same if row in mine] for mine in wanted)
+            known = tuple(lane.known(mine[0]) if mine else SKIP for lane, mine in zip(lanes, own))
+            files.append(_File(path, own, known))
+        return files
+
+    def _block(self, lanes: list[Lane], pool: Workers, files: list[_File], reader: Reader) -> None:
+        """The rows of ``files``, committed when it returns."""
+        tasks = (Task(i, file.path, file.known) for i, file in enumerate(files))
+        hunger = _Hunger(pool)
         try:
             with closing(pool.run(tasks)) as results:
-                while (done := self._waited(results)) is not None:
-                    self._take(assembly, done, reader, out)
-                    if assembly.items >= batch_size or assembly.size >= RIDERS * batch_size:
-                        self._launch(assembly, out)
-            self._settle(assembly, out)
+                while (done := self._waited(lanes, results, hunger)) is not None:
+                    file = files[done.number]
+                    for i, lane in enumerate(lanes):
+                        if file.rows[i]:
+                            lane.take(file.path, file.rows[i], done.of(i), reader)
+            for lane in lanes:
+                lane.settle()
         except TooManyFailures:
-            self._settle(assembly, out)  # what is known so far stays known
+            for lane in lanes:
+                lane.settle()  # what is known so far stays known
             raise
         finally:
-            self._abandon()
+            for lane in lanes:
+                lane.abandon()
 
-    def _settle(self, assembly: Assembly, out: Writer) -> None:
-        """Encode and commit what has been collected."""
-        if assembly.size:
-            self._launch(assembly, out)
-        self._land(out, 0)
-        out.flush()
-
-    def _waited(self, results: Iterator[Done]) -> Done | None:
+    def _waited(self, lanes: list[Lane], results: Iterator[Done], hunger: _Hunger) -> Done | None:
         begin = time.perf_counter()
         done = next(results, None)
-        self._tally.seconds["wait"] += time.perf_counter() - begin
+        waited = time.perf_counter() - begin
+        for lane in lanes:
+            lane.tally.seconds["wait"] += waited
+        hunger.ate(waited)
         return done
 
-    def _take(self, assembly: Assembly, done: Done, reader: Reader, out: Writer) -> None:
-        """Put one task's rows into the batch that is being assembled."""
-        rows = self._groups[done.number].rows
-        self._tally.seconds["read"] += done.read
-        self._tally.seconds["decode"] += done.decode
-        self._tally.memory["worker"] = max(self._tally.memory.get("worker", 0), done.peak)
-        self._tried += len(rows)
-        if done.error is not None:
-            assembly.fail(rows, done)
-            self._tried_failed += len(rows)
-            self._judge(self._tried_failed, self._tried, JUDGED)
-            return
-        if done.digest in assembly.made:
-            vector = self._vector(done.digest, assembly, out)
-            if vector is not None:
-                assembly.reuse(rows, done, vector)
-                return
-            if done.item is None:  # the store lost what it had: decode after all
-                again = Task(done.number, self._groups[done.number].path)
-                assembly.made.discard(done.digest)
-                self._take(assembly, perform(again, reader, self._encoder.loader), reader, out)
-                return
-        assembly.add(rows, done)
 
-    def _vector(self, digest: bytes, assembly: Assembly, out: Writer) -> np.ndarray | None:
-        """The vector of bytes that were encoded before, here or in an earlier run."""
-        for pending_rows, _ in self._flights:
-            if digest in pending_rows.slots:
-                self._land(out, 0)
-                break
-        return out.find(digest)
+class _Hunger:
+    """Starts a worker more whenever the model waited for a good share of two seconds."""
 
-    def _launch(self, assembly: Assembly, out: Writer) -> None:
-        """Send the assembled batch through the encoder."""
-        rows = assembly.take()
-        flight = None
-        if rows.pixels:
-            flight = self._model(getattr(self._encoder, "start", self._encoder.encode), rows.pixels)
-            self._tally.calls += 1
-            self._tally.encoded += len(rows.pixels)
-        self._flights.append((rows, flight))
-        self._land(out, getattr(self._encoder, "in_flight", 1) - 1)
+    SPELL = 2.0
 
-    def _land(self, out: Writer, leave: int) -> None:
-        """Finish batches under way, oldest first, until ``leave`` are left, and commit them."""
-        while len(self._flights) > leave:
-            rows, flight = self._flights.popleft()
-            vectors = np.empty((0, self._encoder.dim), dtype=np.float32)
-            if flight is not None:
-                finish = getattr(self._encoder, "finish", np.asarray)
-                vectors = np.asarray(self._model(finish, flight), dtype=np.float32)
-            batch = rows.batch(vectors, self._encoder.dim)
-            out.put(batch, rows.fresh)
+    def __init__(self, pool: Workers) -> None:
+        self._pool, self._since, self._waited = pool, time.perf_counter(), 0.0
 
-    def _abandon(self) -> None:
-        """After an exception: do not let the encoder work on what nobody will take."""
-        if abandon := getattr(self._encoder, "abandon", None):
-            for _, flight in self._flights:
-                if flight is not None:
-                    abandon(flight)
-        self._flights.clear()
-
-    def _model(self, step: Callable[[Any], Any], given: Any) -> Any:
-        """``step(given)``; its time counts as the model's, by the encoder's clock if it has one:
-        an encoder that works while we wait for files knows better."""
-        begin, before = time.perf_counter(), getattr(self._encoder, "model_seconds", None)
-        result = step(given)
-        if before is None:
-            self._tally.seconds["model"] += time.perf_counter() - begin
-        else:
-            self._tally.seconds["model"] += self._encoder.model_seconds - before  # type: ignore[attr-defined]
-        return result
-
-    def _judge(self, failed: int, tried: int, least: int) -> None:
-        if self._threshold is None or tried < least or failed <= self._threshold * tried:
-            return
-        raise TooManyFailures(
-            f"set {self._name}",
-            f"{failed} of {tried} rows failed, more than {self._threshold:.0%}",
-            "what was done is kept; look at the errors, or raise --fail-threshold",
-        )
+    def ate(self, waited: float) -> None:
+        self._waited += waited
+        now = time.perf_counter()
+        if now - self._since >= self.SPELL:
+            if self._waited >= STARVED * (now - self._since):
+                self._pool.more()
+            self._since, self._waited = now, 0.0
 
 
-def _count(workers: int | None, encoder: Encoder, tasks: int) -> int:
-    """Worker processes: half the cores beside a model on the CPU, all of them otherwise."""
+def _count(workers: int | None, lanes: Sequence[Lane], tasks: int) -> tuple[int, int]:
+    """Worker processes to begin with and at most: half the cores beside a model on the CPU, all of
+    them otherwise and when the model starves."""
     if workers is not None:
-        return min(workers, tasks)
+        return min(workers, tasks), 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    shares = getattr(getattr(encoder, "device", None), "type", "") == "cpu"
-    return max(1, min((cores or 1) // (2 if shares else 1), tasks))
+    devices = [getattr(getattr(lane.encoder, "device", None), "type", "") for lane in lanes]
+    half = (cores or 1) // (2 if "cpu" in devices else 1)
+    return max(1, min(half, tasks)), min(cores or 1, tasks)

@@ -94,7 +94,21 @@ class MfccLoader:
 
     def __call__(self, data: bytes) -> np.ndarray:
         """Raises ItemError when ``data`` is not a sound that can be read."""
-        coefficients = mfcc(mono_blocks(data, self.rate, self.duration), self)
+        return self.transform(self.decode(data))
+
+    @property
+    def decoding(self) -> tuple[str, int, float | None]:
+        """Loaders that agree in this decode alike: one reading of the sound then serves them all,
+        held whole (an hour in 320 MB at 22,050 Hz)."""
+        return "sound", self.rate, self.duration
+
+    def decode(self, data: bytes) -> Iterator[np.ndarray]:
+        """The sound in ``data`` as blocks (t,) float32."""
+        return mono_blocks(data, self.rate, self.duration)
+
+    def transform(self, blocks: Iterable[np.ndarray]) -> np.ndarray:
+        """(d,) float32 of a sound in blocks. Raises what reading them raises."""
+        coefficients = mfcc(blocks, self)
         vector = windows(coefficients, self.windows, self.stats)
         if not np.isfinite(vector).all():
             raise ItemError("audio", "the coefficients overflow", "scale it", code="not-finite")

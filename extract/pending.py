@@ -11,38 +11,21 @@ import numpy as np
 from headstock.extract.reading import Reader
 from headstock.store import FAILED, OK, Items
 
-__all__ = ["Group", "Pending", "pending"]
-
-
-@dataclass(frozen=True)
-class Group:
-    """Rows (indices into the items) that share one path, in order. ``known``: the digest that they
-    were made from, for rows whose file may have changed."""
-
-    rows: list[int]
-    path: str
-    known: bytes | None
+__all__ = ["Pending", "pending"]
 
 
 @dataclass
 class Pending:
     """``rows`` (indices into the items) have to be looked at; ``reused`` and ``failed`` stand as
-    they are; ``missing`` have no path; ``left``: how many rows are beyond the limit."""
+    they are; ``missing`` have no path; ``left``: how many rows are beyond the limit; ``made``: the
+    digest that a row was made from, for those whose file may have changed."""
 
     rows: np.ndarray
     reused: np.ndarray
     failed: np.ndarray
     missing: np.ndarray
     left: int
-    _paths: np.ndarray
-    _made: dict[int, bytes]
-
-    def groups(self, rows: Sequence[int]) -> list[Group]:
-        """``rows`` as groups of one path each, in order of their first row."""
-        by_path: dict[str, list[int]] = {}
-        for row in rows:
-            by_path.setdefault(self._paths[row], []).append(row)
-        return [Group(same, path, self._made.get(same[0])) for path, same in by_path.items()]
+    made: dict[int, bytes]
 
 
 def pending(
@@ -75,8 +58,7 @@ def pending(
         failed=np.flatnonzero(stands & (status == FAILED)),
         missing=np.flatnonzero(missing),
         left=len(todo) - len(kept),
-        _paths=paths,
-        _made={row: digest[row].tobytes() for row in kept[status[kept] == OK].tolist()},
+        made={row: digest[row].tobytes() for row in kept[status[kept] == OK].tolist()},
     )
 
 

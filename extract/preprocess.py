@@ -195,6 +195,11 @@ class ImageLoader:
         return self.transform(self.decode(data))
 
     @property
+    def way(self) -> str:
+        """``full`` or ``fast``, for an account."""
+        return "fast" if self.fast else "full"
+
+    @property
     def decoding(self) -> tuple[str, int | None]:
         """Loaders that agree in this decode alike: one picture then serves them all."""
         return "image", FAST * max(self.preprocess.resize) if self.fast else None

@@ -17,7 +17,9 @@ from typing import Any
 
 from headstock.extract.account import Account, SetAccount
 from headstock.extract.encoder import Encoder
-from headstock.extract.fill import SetRun
+from headstock.extract.fill import Pass
+from headstock.extract.joint import joined
+from headstock.extract.lane import Lane
 from headstock.extract.pending import pending
 from headstock.extract.reading import Reader
 from headstock.store import FeatureStore, Items
@@ -48,6 +50,9 @@ def extract(
 ) -> Account:
     """Fill each set of ``encoders`` (set name -> Encoder) for ``items``; do only what is missing.
 
+    Sets of one modality are filled in one pass: each file is read and hashed once, decoded once for
+    all that decode alike, and sets that are views of one network share its passes.
+
     A row whose path, and whose file's size and times, are those of last time is not opened; the
     same bytes are encoded once, under however many ids and paths; a row that failed is recorded and
     not tried again until its file changes or ``retry_failed``. ``limit``: at most so many rows a
@@ -70,15 +75,25 @@ def extract(
     with terminable():
         for name, encoder in encoders.items():
             declare(store, name, encoder, overwrite)
-            tally = account.sets[name] = SetAccount(name, encoder.name)
-            known = store.progress(name, items.id)
-            todo = pending(
-                items, encoder.modality, known.status, known.digest, known.stat,
-                reader, retry_failed, limit,
-            )  # fmt: skip
-            SetRun(store, items, name, encoder, todo, tally, fail_threshold, progress).go(
-                reader, batch_size or int(getattr(encoder, "batch_size", 32)), workers, item_seconds
-            )
+            account.sets[name] = SetAccount(name, encoder.name)
+        for modality in dict.fromkeys(encoder.modality for encoder in encoders.values()):
+            mine = {n: e for n, e in encoders.items() if e.modality == modality}
+            todo = {}
+            for name in mine:
+                known = store.progress(name, items.id)
+                todo[name] = pending(
+                    items, modality, known.status, known.digest, known.stat,
+                    reader, retry_failed, limit,
+                )  # fmt: skip
+            shared = joined(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
+            lanes = [
+                Lane(
+                    store, items, name, encoder, todo[name], account.sets[name],
+                    batch_size or int(getattr(encoder, "batch_size", 32)), fail_threshold,
+                )
+                for name, encoder in shared.items()
+            ]  # fmt: skip
+            Pass(store, items, lanes, progress).go(reader, workers, item_seconds)
     return account
 
 

@@ -117,9 +117,10 @@ class Whole(nn.Module):
     def _vectors(self, batch: Tensor) -> list[Tensor]:
         """(b, d) of each tap."""
         own = self.module(batch)
+        maps = self._caught.__dict__.pop("maps", {})
         parts = []
         for layer, pool in self.taps:
-            out = own if layer is None else self._pooled(layer, pool, self._caught.maps.pop(layer))
+            out = own if layer is None else self._pooled(layer, pool, maps[layer])
             if not isinstance(out, Tensor) or out.ndim != 2:
                 raise TypeError("gives no (b, d) features")
             parts.append(out.float())

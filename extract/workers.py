@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any
 
@@ -56,22 +56,24 @@ class Workers:
     ``seconds``: what one item may take. ``memory``: bytes one worker may add to its own. A worker
     that dies or exceeds either is replaced and its item tried once more; the second time the item
     has failed, with code ``worker-died`` or ``timeout``. ``window``: results held at most.
+    ``most``: how many processes ``more`` may make of them.
     """
 
     def __init__(
         self,
         reader: Reader,
-        loader: Callable[[bytes], Any],
+        loader: Any,
         count: int,
         window: int = 256,
         seconds: float = 120.0,
         memory: int = 4 << 30,
+        most: int = 0,
     ) -> None:
         self._reader, self._loader = reader, loader
         self._seconds = seconds
-        self._window = max(window, count * DEPTH, 1)
+        self.count, self._most = count, max(most, count)
+        self._window = max(window, self._most * DEPTH, 1)
         self._workers: list[_Worker] = []
-        self._count = count
         if count:
             try:
                 self._setup = pickle.dumps((reader, loader, seconds, memory))
@@ -92,7 +94,7 @@ class Workers:
     def run(self, tasks: Iterable[Task]) -> Generator[Done, None, None]:
         """The results of ``tasks``, in their order. It may be called again when it has ended; one
         that is left early closes the pool."""
-        if not self._count:
+        if not self.count:
             for task in tasks:
                 yield perform(task, self._reader, self._loader)
             return
@@ -142,6 +144,12 @@ class Workers:
             worker.end()
         self._workers = []
 
+    def more(self) -> None:
+        """One process more, while there are fewer than ``most``."""
+        if 0 < self.count < self._most:
+            self.count += 1
+            self._poke()
+
     def _poke(self) -> None:
         if not self._wake.closed and not self._woken.poll():
             self._wake.send_bytes(b".")
@@ -150,9 +158,11 @@ class Workers:
 
     def _pump(self, tasks: Iterator[Task], order: deque[int]) -> None:
         try:
-            while len(self._workers) < self._count:
-                self._workers.append(_Worker(self._setup))
-            while not self._stopped and self._feed(tasks, order):
+            while not self._stopped:
+                while len(self._workers) < self.count:
+                    self._workers.append(_Worker(self._setup))
+                if not self._feed(tasks, order):
+                    break
                 pipes: list[Connection] = [w.pipe for w in self._workers]
                 for pipe in wait([*pipes, self._woken]):
                     if pipe is self._woken:

@@ -27,12 +27,18 @@ class Writer:
     """
 
     def __init__(
-        self, store: FeatureStore, name: str, tally: SetAccount, total: int, progress: bool
+        self,
+        store: FeatureStore,
+        name: str,
+        tally: SetAccount,
+        total: int,
+        progress: bool,
+        lock: threading.Lock | None = None,
     ) -> None:
         self._store, self._name, self._tally = store, name, tally
         self._queue: queue.Queue[tuple[Batch, set[str]] | None] = queue.Queue(AHEAD)
         self._waiting: dict[bytes, np.ndarray] = {}  # vectors put and not yet in the store
-        self._lock = threading.Lock()  # around the store: reading and committing take turns
+        self.lock = lock or threading.Lock()  # around the store: readers and writers take turns
         self._error: BaseException | None = None
         self._bar = tqdm(
             total=total, desc=name, unit="row", disable=not progress, file=sys.stderr, smoothing=0.1
@@ -71,7 +77,7 @@ class Writer:
         vector = self._waiting.get(digest)
         if vector is not None:
             return vector
-        with self._lock:
+        with self.lock:
             key = np.frombuffer(digest, dtype=np.uint8)[None]
             return self._store.by_digest(self._name, key).get(digest)
 
@@ -86,7 +92,7 @@ class Writer:
 
     def _commit(self, batch: Batch, fresh: set[str]) -> None:
         begin = time.perf_counter()
-        with self._lock:
+        with self.lock:
             self._store.commit(self._name, batch)
         self._tally.seconds["commit"] += time.perf_counter() - begin
         self._count(batch, fresh)

@@ -85,7 +85,7 @@ def test_a_runtime_made_wrong_on_purpose_is_found_on_the_first_batch(monkeypatch
     assert np.array_equal(auto.encode(images), encoder(runtime="torch").encode(images))
     assert auto.runtime == "torch"
     assert "from torch on the first pictures" in auto.note
-    with pytest.raises(OptionError, match="more than 1.0e-04"):
+    with pytest.raises(OptionError, match=r"more than 1\.0e-04"):
         encoder(runtime="openvino").encode(images)
 
 
