@@ -73,9 +73,8 @@ def extract_manifest(
     if part:
         manifest = manifest.take(share_of(part, len(manifest.items), "--part"))
     items = manifest.items
-    backbone, fold_files = _of_weights(flags.get("weights"))
-    if backbone and not image:
-        image = [backbone]
+    if not image and _of_weights(flags.get("weights"))[0]:
+        image = [""]
     if not (image or audio or columns):
         image = [DEFAULT_IMAGE] if "image" in items.paths else []
         audio = [DEFAULT_AUDIO] if "audio" in items.paths else []
@@ -102,6 +101,8 @@ def extract_manifest(
         told = {"device": device, "offline": offline, **of_image, **own}
         if own.get("weights"):
             told["weights"] = os.path.abspath(own["weights"])
+        backbone, fold_files = _of_weights(told.get("weights"))
+        what = what or backbone or DEFAULT_IMAGE
         builders[name] = partial(image_encoder, what, **told)
         for fold, file in enumerate(fold_files):
             told = {**told, "weights": os.path.abspath(file)}
