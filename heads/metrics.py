@@ -56,8 +56,8 @@ def score(proba: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
     for name in ("balanced_accuracy", "log_loss", "brier", "calibration_error", "macro_f1"):
         out[name] = float(np.mean([e[name] for e in each]))
     out["per_class"] = each[0]["per_class"]
-    if errors == 0:  # the rule of three: with none in n, at most 3 / n at 95 %
-        out["error_rate_below"] = 1 - low
+    if errors == 0:  # the exact one-sided 95 % bound, which the rule of three rounds to 3 / n
+        out["error_rate_below"] = 1 - 0.05 ** (1 / n)
     if repeats > 1:
         values = [e["accuracy"] for e in each]
         out["repeats"] = {"accuracy": values, "sd": float(np.std(values, ddof=1))}

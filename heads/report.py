@@ -27,6 +27,9 @@ DROPPED = (
 )  # fmt: skip
 """The order in which a leaderboard that is too wide loses columns; then long names are cut."""
 NARROWEST = 40
+FEW = 20
+"""Groups below which a bootstrap of groups is told to be too narrow: its spread is that of so few
+draws."""
 Line = Callable[[str], str]
 
 
@@ -46,7 +49,12 @@ def leaderboard_text(
         lines.append(f"test split, {max(tested)} rows: scored once, by the refit on all others")
     lines += hygiene_lines(metrics.get("hygiene") or {})
     same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
-    header, rows = _cells(board)
+    grouped = (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
+    header, rows = _cells(board, grouped)
+    units = [r["accuracy"]["by_group"]["groups"] for r in board if r["accuracy"].get("by_group")]
+    if grouped and units:
+        few = "; so few groups make them too narrow" if max(units) < FEW else ""
+        lines.append(f"95 %: intervals with whole groups resampled, {max(units)} groups{few}")
     some = len(same) < len(board)  # where all are alike none stands out
     marked = [strong if some and r["name"] in same else str for r in board]
     table = text_table(header, rows, width, DROPPED, marked)
@@ -85,8 +93,8 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _cells(board: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the whole table."""
+def _cells(board: Sequence[Mapping[str, Any]], grouped: bool) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the whole table; ``grouped``: with intervals of resampled groups."""
     tested = any(r.get("test") for r in board)
     header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]
     header += ["test", "test 95 %", "test errors"] if tested else []
@@ -94,7 +102,7 @@ def _cells(board: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
     rows = []
     for row in board:
         cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
-        cells += _scored(row)
+        cells += _scored(row, grouped)
         cells += _scored(row.get("test") or {}) if tested else []
         cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
         cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
@@ -102,13 +110,16 @@ def _cells(board: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
     return header, rows
 
 
-def _scored(scores: Mapping[str, Any]) -> list[str]:
+def _scored(scores: Mapping[str, Any], grouped: bool = False) -> list[str]:
     accuracy = scores.get("accuracy")
     if not accuracy:
         return ["-", "-", "-"]
+    # without an error every resample is perfect: only the exact interval says something
+    by_group = accuracy.get("by_group") if grouped and scores.get("errors") else None
+    interval = by_group or accuracy
     return [
         _number(accuracy["value"]),
-        f"{accuracy['low']:.4f}-{accuracy['high']:.4f}",
+        f"{interval['low']:.4f}-{interval['high']:.4f}",
         f"{scores.get('errors', 0):g}/{scores.get('n', '?')}",
     ]
 

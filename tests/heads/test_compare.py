@@ -72,3 +72,19 @@ def test_the_leaderboard_says_it(store) -> None:
     assert len(result.comparisons) == len(result.leaderboard) - 1
     assert result.comparisons[0]["a"] == result.leaderboard[0]["name"]
     assert "not distinguishable from it on these rows" in result.text()
+
+
+def test_the_table_has_intervals_of_groups_where_folds_keep_them(
+    tmp_path, make_store, two_sets
+) -> None:
+    rows = two_sets(160, strength=0.5)
+    speaker = {"speaker": [f"s{i % 8}" for i in range(160)]}
+    with make_store(tmp_path / "s.h5", rows, group=speaker) as store:
+        asked = evaluate(store, ("knn",), on=("image",), fusions=(), group="speaker", folds=4)
+        plain = evaluate(store, ("knn",), on=("image",), fusions=())
+    line, other = asked.leaderboard[0], plain.leaderboard[0]
+    group = line["accuracy"]["by_group"]
+    assert f"{group['low']:.4f}-{group['high']:.4f}" in asked.text()
+    assert "95 %: intervals with whole groups resampled, 8 groups; so few" in asked.text()
+    assert f"{other['accuracy']['low']:.4f}-{other['accuracy']['high']:.4f}" in plain.text()
+    assert "resampled" not in plain.text().split("\n\n")[0]

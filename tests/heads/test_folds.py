@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstock.heads import FoldPlan, make_folds
+from headstock.heads import FoldPlan, evaluate, fit, load_head, make_folds
 from headstock.store.errors import HeadError, OptionError, VersionError
 
 Y = np.array(list("aaaaaaaaaabbbbbbbbbbccccccc"))
@@ -105,3 +105,61 @@ def test_a_newer_plan_is_refused(tmp_path) -> None:
     (tmp_path / "f.json").write_text(json.dumps({**make_folds(Y, 2).to_json(), "version": 9}))
     with pytest.raises(VersionError, match="newer headstock"):
         FoldPlan.load(tmp_path / "f.json")
+
+
+WATCHFUL = """
+import numpy as np
+from headstock.heads import make_head
+
+CALLS = []
+
+
+class Watchful:
+    wants = frozenset({"inner"})
+
+    def __init__(self, sharpness):
+        self.head = make_head("knn", 0, {"sharpness": sharpness})
+
+    def fit(self, X, y, inner):
+        (column,) = np.flatnonzero((X > 999).all(axis=0))
+        for group in np.unique(X[:, column]):
+            assert len(np.unique(inner[X[:, column] == group])) == 1, "a group is parted"
+        self.head.fit(X, y)
+        self.classes_ = self.head.classes_
+        CALLS.append(len(X))
+
+    def predict_proba(self, X):
+        return self.head.predict_proba(X)
+
+
+def watchful(seed, sharpness=10.0):
+    return Watchful(sharpness)
+"""
+
+
+@pytest.mark.parametrize("folds", [4, "group-out"])
+def test_whatever_is_held_out_inside_is_held_out_by_the_same_groups(
+    folds: int | str, tmp_path, two_sets, make_store
+) -> None:
+    """A head that sees which group each of its rows is of: in a search, in a stack's members, as
+    the stack's own learner with the features before it, in members fitted again without a fold and
+    in the final fit, the folds it is handed never part a group."""
+    rows = two_sets(120)
+    speaker = np.random.default_rng(5).permutation(np.arange(120) % 6)
+    rows.X["image"][:, 0] = 1000 + speaker
+    file = tmp_path / "watchful.py"
+    file.write_text(WATCHFUL)
+    name = f"{file}:watchful"
+    options = {
+        name: {"sharpness": [1.0, 10.0]},
+        "stacked": {"meta": name, "features": True},
+    }
+    wanted = {"group": "speaker", "options": options, "dedupe": "keep", "folds": folds}
+    column = {"speaker": [f"s{s}" for s in speaker]}
+    with make_store(tmp_path / "s.h5", rows, group=column) as store:
+        evaluate(store, (name, "knn"), ("image",), ("stacked",), **wanted)
+        fit(store, name, "image", "stacked", [name, "knn"], **wanted)
+    calls = load_head(name).__globals__["CALLS"]
+    assert len(calls) > 100
+    assert min(calls) <= 60
+    assert max(calls) == 120

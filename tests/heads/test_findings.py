@@ -1,0 +1,52 @@
+"""What stands below the table, in words."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from headstock.heads import evaluate, make_folds
+from headstock.heads.findings import findings, pattern_words
+from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.rows import Rows
+
+
+def test_figures_of_the_first_system_and_the_errors_it_shares(store) -> None:
+    result = evaluate(store, ("logistic", "knn"), fusions=("mean",))
+    text = "\n".join(findings(result.to_json()))
+    row, first = result.leaderboard[0], result.comparisons[0]
+    assert f"macro F1 {row['macro_f1']:.4f}, Brier score {row['brier']:.4f}" in text
+    assert f"calibration error {row['calibration_error']:.4f}" in text
+    worst = min(row["per_class"], key=lambda c: c["recall"])
+    name = result.classes[row["per_class"].index(worst)]
+    assert f"its lowest recall: {name} {worst['recall']:.3f} ({worst['errors']}/" in text
+    assert f"{first['shared_errors']} errors of both" in text
+    assert f"right alone on {first['only_a_right']} and {first['only_b_right']} rows" in text
+
+
+def test_no_error_is_told_by_the_rule_of_three(two_sets) -> None:
+    rows: Rows = two_sets(160, strength=12.0)
+    result = evaluate_rows(rows, ["knn"], ["image"], [], make_folds(rows.codes, 5))
+    assert result.leaderboard[0]["errors"] == 0
+    (line,) = [line for line in findings(result.to_json()) if "no error" in line]
+    # exact: 1 - 0.05 ** (1 / 160), about 3 / 160
+    assert line == ("no error in 160 rows: its error rate is below 1.9 % (95 %, the rule of three)")
+
+
+def test_repeats_and_choices_are_told(store) -> None:
+    result = evaluate(
+        store, ("knn",), on=("audio",), fusions=(), repeats=3,
+        options={"knn": {"neighbours": [1, 15]}},
+    )  # fmt: skip
+    text = result.text()
+    spread = result.leaderboard[0]["repeats"]
+    assert f"standard deviation {spread['sd']:.4f}" in text
+    assert np.std(spread["accuracy"], ddof=1) == spread["sd"]
+    assert "knn@audio chose inside the folds: neighbours=15 (1" in text
+
+
+def test_a_run_of_an_older_version_has_no_findings() -> None:
+    old = {"leaderboard": [{"head": "knn", "on": "a", "accuracy": {"value": 1.0}, "n": 3}]}
+    assert findings(old) == []
+    assert findings({}) == []
+    assert pattern_words("a") == "a alone"
+    assert pattern_words("a+b+c") == "a, b and c"
