@@ -51,8 +51,8 @@ def predict_complete(
 
 
 def _left_out(bundle: Bundle, store: Any, rows: np.ndarray) -> list[str]:
-    lines = []
-    for name in bundle.recipes:
+    lines: list[str] = []
+    for name in bundle.recipes if len(rows) else ():
         if name not in store.sets:
             lines.append(f"no row has a vector in {name}: the store has no such set")
             continue

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import wave
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from headstock.cli import cli
 from headstock.heads import Bundle, evaluate, fit, make_folds
 from headstock.heads.complete import predict_complete
 from headstock.heads.engine import cross_fit
@@ -188,7 +191,13 @@ def test_a_store_without_one_of_the_sets(lacking_store, tmp_path: Path, make_sto
     with make_store(tmp_path / "image.h5", only) as store:
         said, lines = predict_complete(bundle, store)
         assert set(said.answered_by) == {"image"}
-        assert lines == ["no row has a vector in audio: the store has no such set"]
+        assert lines == []
+        store.register(Items.of(["late"]))
+        _, lines = predict_complete(bundle, store)
+        assert lines == [
+            "not predicted: late: no image vector (no file is named for it)",
+            "no row has a vector in audio: the store has no such set",
+        ]
         whole = fit(store, "logistic", missing="patterns")
         assert not whole.patterns
 
@@ -198,3 +207,68 @@ def test_too_few_rows_of_a_pattern_are_named(rows: Rows) -> None:
     plan = make_folds(lacking.codes, "given", given=lacking.having(["audio"]).astype(str))
     with pytest.raises(HeadError, match="lie in 1 of 2 folds"):
         evaluate_rows(lacking, ["knn"], ["audio"], [], plan)
+
+
+def _tone(path: Path, hertz: float, seed: int) -> None:
+    t = np.arange(4000) / 8000
+    noise = np.random.default_rng(seed).normal(size=4000)
+    samples = (8000 * np.sin(2 * np.pi * hertz * t) + 900 * noise).astype("<i2")
+    with wave.open(str(path), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(8000)
+        file.writeframes(samples.tobytes())
+
+
+def test_from_broken_files_to_predictions_on_the_command_line(
+    tmp_path: Path, capsys, monkeypatch
+) -> None:
+    """Sounds that are broken or not there, and a table that has no sounds at all."""
+    monkeypatch.chdir(tmp_path)
+    rng = np.random.default_rng(0)
+    lines = ["id,audio,label,m_1,m_2,m_3"]
+    for i in range(60):
+        label = i % 3
+        audio = "" if i % 10 == 4 else f"{i}.wav"
+        if audio and i % 10 == 7:
+            Path(audio).write_bytes(b"RIFF nothing of the kind")
+        elif audio:
+            _tone(Path(audio), 300 * (label + 1), i)
+        cells = ",".join(f"{v:.3f}" for v in rng.normal(size=3) + label)
+        lines.append(f"r{i:02d},{audio},{'abc'[label]},{cells}")
+    Path("index.csv").write_text("\n".join(lines) + "\n")
+
+    def run(*words: str) -> tuple[str, int]:
+        code = 0
+        try:
+            cli.main(list(words), prog_name="headstock", standalone_mode=False)
+        except SystemExit as end:
+            code = int(end.code or 0)
+        return capsys.readouterr().out, code
+
+    _, code = run("extract", "index.csv", "-o", "f.h5", "--audio", "mfcc", "--columns", "m_*",
+                  "--as", "table", "-j", "1", "-q")  # fmt: skip
+    assert code == 3  # six sounds failed
+    words = "evaluate f.h5 --head lda --head knn --missing patterns --folds 3 -o run"
+    out, code = run(*words.split(), "--fusion", "weighted", "--fusion", "gated")
+    assert code == 0
+    assert "rows with table alone, 12:" in " ".join(out.split())
+    run("fit", "f.h5", "--head", "lda", "--fusion", "weighted", "--missing", "patterns",
+        "-o", "m.headstock", "-q")  # fmt: skip
+    out, code = run("predict", "m.headstock", "f.h5")
+    assert code == 0  # every row has something
+    table = list(csv.DictReader(out.splitlines()))
+    assert {r["id"] for r in table if r["answered_by"] == "table"} == {
+        f"r{i:02d}" for i in range(60) if i % 10 in (4, 7)
+    }
+    right = sum(r["prediction"] == "abc"[int(r["id"][1:]) % 3] for r in table)
+    assert right > 40
+
+    plain = [",".join(np.delete(line.split(","), 1)) for line in lines]
+    Path("plain.csv").write_text("\n".join(plain) + "\n")
+    out, code = run("predict", "m.headstock", "plain.csv", "-q")
+    assert code == 0
+    said = list(csv.DictReader(out.splitlines()))
+    assert {r["answered_by"] for r in said} == {"table"}
+    by_id = {r["id"]: r for r in table}
+    assert said[4]["p_a"] == by_id["r04"]["p_a"]
