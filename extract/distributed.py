@@ -312,8 +312,10 @@ def _merge(account: Account, part: Account) -> int:
             mine, more = getattr(ours, field.name), getattr(theirs, field.name)
             if field.name == "workers":
                 ours.workers = max(mine, more)
-            elif isinstance(mine, int | list):
+            elif field.name == "failures" or isinstance(mine, int):
                 setattr(ours, field.name, mine + more)
+            elif isinstance(mine, list):
+                setattr(ours, field.name, list(dict.fromkeys([*mine, *more])))
             elif field.name == "memory":
                 ours.memory = {k: max(mine.get(k, 0), more.get(k, 0)) for k in {**mine, **more}}
             elif isinstance(mine, dict):

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.adapted import seen_by
 from headstock.heads.rows import parts_of
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
 
@@ -97,7 +98,9 @@ def read_streamed(
         raise OptionError("missing", f"{missing!r} is no setting here", "use refuse or exclude")
     sets = list(dict.fromkeys(parts_of(on)))
     for name in sets:
-        store.feature_set(name)
+        if seen_by(store.feature_set(name)) is not None:
+            what = "its network saw labels, and blocks do not keep its folds apart"
+            raise OptionError(f"set {name}", what, "read it at once, without --stream")
     n = store.n
     codes, fold = np.full(n, -1, np.int32), np.full(n, UNUSED, np.int16)
     mark = np.empty(n, np.uint64)

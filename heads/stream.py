@@ -157,10 +157,6 @@ def evaluate_streamed(
     settings of ``evaluate`` that have no meaning here.
     """
     _refuse(others)
-    for name in {part for one in on or store.sets for part in parts_of(one)}:
-        if "adapted" in store.declared(name).recipe.fields.get("weights", {}):
-            what = "its network saw labels, and blocks do not keep its folds apart"
-            raise OptionError(f"set {name}", what, "evaluate it without --stream")
     settings = {head: _options(head, (options or {}).get(head)) for head in heads}
     names = list(on or ["+".join(store.sets)])
     board, rows = [], None
