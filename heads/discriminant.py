@@ -13,24 +13,30 @@ __all__ = ["discriminant", "intensity", "lda", "shrinkage_of"]
 def shrinkage_of(centred: np.ndarray, scatter: np.ndarray, counts: np.ndarray) -> float:
     """``intensity`` for rows ``centred`` (n, d) by their classes' means."""
     squares = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
-    return intensity(float((squares**2).sum()), scatter, counts)
+    return intensity(
+        float((squares**2).sum()),
+        float(np.trace(scatter)),
+        float(np.einsum("ij,ij->", scatter, scatter)),
+        len(scatter),
+        counts,
+    )
 
 
-def intensity(fourth: float, scatter: np.ndarray, counts: np.ndarray) -> float:
+def intensity(fourth: float, trace: float, norm: float, d: int, counts: np.ndarray) -> float:
     """How far to go towards a multiple of the identity, 0 to 1: the mean over the classes of Ledoit
     and Wolf's (2004) intensity for the rows of one class.
 
-    fourth: sum of |z|^4 over all n rows, centred by class; scatter (d, d): their covariance;
-    counts (k,): rows a class. That each class asks for its own rows is what scikit-learn does; for
-    the pooled rows alone the formula shrinks too little, since it takes the classes' shapes for the
-    same. The squared norm of one class's covariance is not computed but estimated: from the pooled
-    one's, less what n rows of noise add, plus what the class's rows add. With one class it is
-    Ledoit and Wolf's formula itself.
+    fourth: sum of |z|^4 over all n rows, centred by class; trace and squared Frobenius norm of
+    their covariance (d, d); counts (k,): rows a class. That each class asks for its own rows is
+    what scikit-learn does; for the pooled rows alone the formula shrinks too little, since it takes
+    the classes' shapes for the same. The squared norm of one class's covariance is not computed but
+    estimated: from the pooled one's, less what n rows of noise add, plus what the class's rows add.
+    With one class it is Ledoit and Wolf's formula itself.
     """
-    n, d = counts.sum(), len(scatter)
-    mu = np.trace(scatter) / d
+    n = counts.sum()
+    mu = trace / d
     mean = fourth / n
-    noiseless = (float(np.einsum("ij,ij->", scatter, scatter)) - mean / n) / (1 - 1 / n)
+    noiseless = (norm - mean / n) / (1 - 1 / n)
     square = noiseless + (mean - noiseless) / counts
     distance = square - d * mu**2
     each = np.where(distance > 0, (mean - square) / counts / np.where(distance > 0, distance, 1), 1)

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from headstock.heads.calibration import softmax, temperature
-from headstock.heads.discriminant import discriminant, intensity
+from headstock.heads.discriminant import intensity
 from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Part, Shared, parts_left_out
@@ -99,46 +99,60 @@ def tuned_answer(
     """
     Z, fresh = shared.matrix(on)
     asked = parts_left_out(shared.folds, False, shared.test is not None)
-    loss = _held_out_losses(shared, on, asked, strengths, tol)
-    chosen = [strengths[int(np.argmin(loss[part]))] for part in asked]
+    loss, ended = _path(shared, on, asked, strengths, tol)
+    best = [int(np.argmin(loss[part])) for part in asked]
+    chosen = [strengths[number] for number in best]
+    start = np.stack([_inside(ended, part)[number] for part, number in zip(asked, best)])
     mean, scale = shared.scaling(on, asked)
     masks = np.stack([shared.mask(p) for p in asked])
     problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, np.array(chosen))
-    out = _scores(problems, solve(problems, tol), asked, fresh)
+    out = _scores(problems, solve(problems, tol, start), asked, fresh)
     proba, test = linear_answer(shared, lambda _: out, False)
     return proba, test, chosen
 
 
 def best_strength(
     X: np.ndarray, codes: np.ndarray, inner: np.ndarray, strengths: list[float], tol: float
-) -> float:
-    """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest."""
+) -> tuple[float, np.ndarray]:
+    """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest; and theta
+    (d + 1, k) of one of these folds' models at that C, to start from."""
     ids = tuple(map(str, range(len(X))))
     fold = np.unique(inner, return_inverse=True)[1]
     rows = Rows(np.array(ids, dtype=object), {"all": X}, codes, np.unique(codes).astype(object))
     shared = Shared(rows, FoldPlan(ids, fold[None]), 0, None)
-    loss = _held_out_losses(shared, "all", [()], strengths, tol)[()]
-    return strengths[int(np.argmin(loss))]
+    loss, ended = _path(shared, "all", [()], strengths, tol)
+    number = int(np.argmin(loss[()]))
+    return strengths[number], _inside(ended, ())[number]
 
 
-def _held_out_losses(
+def _inside(ended: Mapping[Part, np.ndarray], part: Part) -> np.ndarray:
+    """Where a part that leaves out one fold more ended; zeros where there is none."""
+    found = next((q for q in sorted(ended) if set(q) > set(part)), None)
+    return np.zeros_like(next(iter(ended.values()))) if found is None else ended[found]
+
+
+def _path(
     shared: Shared, on: str, asked: list[Part], strengths: list[float], tol: float
-) -> dict[Part, np.ndarray]:
+) -> tuple[dict[Part, np.ndarray], dict[Part, np.ndarray]]:
     """For each part of ``asked``, the summed log-loss of every C on its folds, each answered by the
-    part that leaves it out as well."""
+    part that leaves it out as well; and for each of those parts theta (s, d + 1, k) at every C."""
     Z, _ = shared.matrix(on)
     inner = {tuple(sorted((*p, int(g)))) for p in asked for g in shared.left(p)}
     parts = [p for p in sorted(inner) if len(shared.left(p))]
     loss = {part: np.zeros(len(strengths)) for part in asked}
+    ended = {part: np.zeros((len(strengths), Z.shape[1] + 1, shared.k)) for part in parts or asked}
     step = max(1, COLUMNS // shared.k)
     for some in (parts[i : i + step] for i in range(0, len(parts), step)):
         mean, scale = shared.scaling(on, some)
         masks = np.stack([shared.mask(p) for p in some])
-        theta = None
+        path: list[tuple[float, np.ndarray]] = []
         for number in np.argsort(strengths):
             C = np.full(len(some), strengths[number])
             problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, C)
-            theta = solve(problems, tol, theta)
+            theta = solve(problems, tol, _onward(path, strengths[number]))
+            path = [*path[-1:], (strengths[number], theta)]
+            for part, own in zip(some, theta):
+                ended[part][number] = own
             scores = problems.forward(theta)
             for b, part in enumerate(some):
                 there = shared.present(part)
@@ -151,7 +165,17 @@ def _held_out_losses(
                     proba[:, there] = softmax(scores[rows, b][:, there].astype(np.float64), axis=1)
                     own = proba[np.arange(len(proba)), shared.codes[rows]]
                     loss[outer][number] -= np.log(np.clip(own, 1e-7, 1.0)).sum()
-    return loss
+    return loss, ended
+
+
+def _onward(path: list[tuple[float, np.ndarray]], C: float) -> np.ndarray | None:
+    """Where to start at C: from the solution at the value before, half as far on again as the last
+    step of log C led."""
+    if len(path) < 2 or path[-1][0] == path[-2][0]:
+        return path[-1][1] if path else None
+    (first, before), (second, last) = path
+    share = np.log(C / second) / np.log(second / first)
+    return last + 0.5 * min(1.0, share) * (last - before)
 
 
 def _scores(
@@ -203,7 +227,7 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
         Z, fresh = shared.matrix(on)
         mean, scale = shared.scaling(on, parts)
         grams = shared.gram(on)
-        total = grams.sum(axis=0, dtype=np.float64)
+        total = grams.sum(axis=0)
         _, _, own = shared.sums(on)
         fourth = _fourth_moments(shared, on, Z, parts, mean, scale) if kind == "lda" else {}
         out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
@@ -213,29 +237,16 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
             left = shared.left(part)
             there = np.flatnonzero(shared.present(part))
             counts = shared.counts[left].sum(axis=0)[there]
-            n, inverse = counts.sum(), 1.0 / scale[p]
+            sums = own[left].sum(axis=0)[there]
             gram = total.copy()
             for f in part:
                 gram -= grams[f]
-            sums = own[left].sum(axis=0)[there]
-            means = sums / counts[:, None]
             if kind == "lda":
-                gram -= (means.T * counts) @ means
-                gram *= inverse[:, None]
-                gram *= inverse / n
-                means = (means - mean[p]) * inverse
-                share = (
-                    intensity(fourth[part], gram, counts) if setting == "auto" else float(setting)
+                W, b = _discriminant(
+                    gram, sums, counts, mean[p], scale[p], setting, fourth.get(part, 0.0)
                 )
-                W, b = discriminant(gram, means, counts / n, share)
             else:
-                gram -= n * np.outer(mean[p], mean[p])
-                gram *= inverse[:, None]
-                gram *= inverse
-                gram[np.diag_indices(len(gram))] += float(setting) * n / 10.0
-                target = (sums - counts[:, None] * mean[p]) * inverse
-                W, b = solve_positive(gram, target.T), counts / n
-            W = W * inverse[:, None]
+                W, b = _least_squares(gram, sums, counts, mean[p], scale[p], float(setting))
             b = b - mean[p] @ W
             W32 = W.astype(np.float32)
             scores = np.full((len(Z), shared.k), -np.inf)
@@ -253,6 +264,64 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
     return scores_of
 
 
+def _without(gram: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> None:
+    """gram -= rows.T diag(weights) rows, in place; (d, d) float32, rows (c, d)."""
+    from scipy.linalg.blas import sgemm
+
+    weighed = (rows * np.sqrt(weights)[:, None]).astype(np.float32)
+    done = sgemm(-1.0, weighed, weighed, 1.0, gram.T, trans_a=True, overwrite_c=True)
+    assert np.shares_memory(done, gram)
+
+
+def _discriminant(
+    gram: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    setting: float | str,
+    fourth: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``discriminant`` of standardised rows from the Gram matrix (d, d) of rows as they are, which
+    is overwritten: W (d, k) for them, b (k,) for them less their mean.
+
+    With D = diag(1 / scale) the shrunk system (1 - s) D S D + s mu I is that of (1 - s) S +
+    s mu D^-2 for the weights of the rows as they are: the scaling touches the diagonal alone.
+    """
+    n, d, means = counts.sum(), len(gram), sums / counts[:, None]
+    _without(gram, means, counts)
+    gram *= np.float32(1.0 / n)
+    diagonal = np.diag_indices(d)
+    trace = float((gram[diagonal] / scale**2).sum())
+    if setting == "auto":
+        inverse = (1.0 / scale**2).astype(np.float32)
+        norm = float(np.einsum("ij,ij,j->i", gram, gram, inverse).astype(np.float64) @ inverse)
+        share = intensity(fourth, trace, norm, d, counts)
+    else:
+        share = float(setting)
+    gram *= np.float32(1.0 - share)
+    gram[diagonal] += (max(share * trace / d, 1e-6) * scale**2).astype(np.float32)
+    means -= mean
+    W = solve_positive(gram, means.T)
+    return W, np.log(counts / n) - 0.5 * np.einsum("kd,dk->k", means, W)
+
+
+def _least_squares(
+    gram: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    alpha: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge onto the classes' indicators, as in ``linear.ridge``, by the same rearrangement."""
+    n = counts.sum()
+    _without(gram, mean[None], np.array([n]))
+    gram[np.diag_indices(len(gram))] += (alpha * n / 10.0 * scale**2).astype(np.float32)
+    target = sums - counts[:, None] * mean
+    return solve_positive(gram, target.T), counts / n
+
+
 def _fourth_moments(
     shared: Shared,
     on: str,
@@ -264,7 +333,8 @@ def _fourth_moments(
     """Sum over a part's rows of |(z - its class's mean) / scale|^4, from |z|^2, z.m and |m|^2."""
     _, _, own = shared.sums(on)
     rows = np.arange(len(Z))
-    squared = (Z**2) @ (1.0 / scale**2).T.astype(np.float32)
+    inverse = (1.0 / scale**2).T.astype(np.float32)
+    squared = np.concatenate([Z[s : s + 512] ** 2 @ inverse for s in range(0, len(Z), 512)])
     out = {}
     for p, part in enumerate(parts):
         left = shared.left(part)

@@ -29,10 +29,12 @@ class Linear:
     wants = frozenset({"inner"})
     fast: Mapping[str, Any] | None = None
     """How the engine computes all training parts at once, if it can."""
+    start: np.ndarray | None = None
+    """theta (d + 1, k) from which an iterative ``solve`` starts."""
 
     def __init__(
         self,
-        solve: Callable[[np.ndarray, np.ndarray, int], Weights] | None,
+        solve: Callable[..., Weights] | None,
         calibrate: bool,
         seed: int,
     ) -> None:
@@ -61,7 +63,8 @@ class Linear:
     def _learn(self, X: np.ndarray, codes: np.ndarray, k: int) -> None:
         assert self._solve is not None
         self.scaler_ = Standard.of(X)
-        weights, self.bias_ = self._solve(self.scaler_(X), codes, k)
+        given = {} if self.start is None else {"start": self.start}
+        weights, self.bias_ = self._solve(self.scaler_(X), codes, k, **given)
         self.weights_ = np.ascontiguousarray(weights)  # one layout, one sum, whether fitted or read
 
     def decision_function(self, X: np.ndarray) -> np.ndarray:
@@ -114,17 +117,19 @@ def logistic(seed: int, C: float = 0.1, tol: float = 1e-4) -> Linear:
     return head
 
 
-def _descent(loss: str, C: float, tol: float) -> Callable[[np.ndarray, np.ndarray, int], Weights]:
+def _descent(loss: str, C: float, tol: float) -> Callable[..., Weights]:
     if not C > 0 or not tol > 0:
         raise ValueError(f"C={C} and tol={tol} must be positive")
 
-    def solve_one(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
+    def solve_one(
+        Z: np.ndarray, codes: np.ndarray, k: int, start: np.ndarray | None = None
+    ) -> Weights:
         n, d = Z.shape
         everything = np.ones((1, n), dtype=bool)
         problem = Problems(
             Z, codes, k, everything, np.zeros((1, d)), np.ones((1, d)), np.array([C]), loss
         )
-        theta = solve(problem, tol)[0]
+        theta = solve(problem, tol, None if start is None else start[None])[0]
         return theta[:-1], theta[-1]
 
     return solve_one

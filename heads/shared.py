@@ -17,7 +17,7 @@ import numpy as np
 
 from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows, parts_of
-from headstock.heads.scaling import moments
+from headstock.heads.scaling import moments, standardise
 
 __all__ = ["Part", "Shared", "parts_left_out"]
 
@@ -75,21 +75,19 @@ class Shared:
         if name not in self._scaled:
             X = self.rows.X[name]
             mean, scale = moments(X)
-            inverse = 1.0 / scale
-            Z = ((X - mean) * inverse).astype(np.float32)
             fresh = None
             if self.test is not None:
-                fresh = ((self.test.X[name] - mean) * inverse).astype(np.float32)
-            self._scaled[name] = Z, fresh
+                fresh = standardise(self.test.X[name], mean, scale)
+            self._scaled[name] = standardise(X, mean, scale), fresh
         return self._scaled[name]
 
     def matrix(self, on: str) -> tuple[np.ndarray, np.ndarray | None]:
         """``scaled`` of the sets in ``on`` side by side."""
-        both = [self.scaled(p) for p in parts_of(on)]
-        if len(both) == 1:
-            return both[0]
-        fresh = [t for _, t in both if t is not None]
-        return np.hstack([z for z, _ in both]), np.hstack(fresh) if fresh else None
+        if on not in self._scaled:
+            both = [self.scaled(p) for p in parts_of(on)]
+            fresh = [t for _, t in both if t is not None]
+            self._scaled[on] = np.hstack([z for z, _ in both]), np.hstack(fresh) if fresh else None
+        return self._scaled[on]
 
     def sums(self, on: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """By fold: sums of the columns (f, d), of their squares (f, d), of each class's rows

@@ -146,7 +146,7 @@ def rbf_from_products(
 ) -> None:
     """Fill ``out`` (n, m) float32 with the RBF kernel, given x.z (n, m), |x|^2 (n,) and |z|^2
     (m,); ``out`` may be the products."""
-    affine, exponential, _ = loops()
+    affine, exponential = loops().affine, loops().exponential
     left, right = (np.asarray(-gamma * a, dtype=np.float32) for a in (own, theirs))
     every, begins, ends = np.arange(len(out)), np.array([0]), np.array([out.shape[1]])
     cuts = np.linspace(0, len(out), len(out) // 64 + 2).astype(int)  # blocks that stay in cache

@@ -7,9 +7,13 @@ that all folds, and the predictions of the rows they hold out, cost little more 
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
+
+from headstock.heads.loops import compiled, loops
+from headstock.heads.threads import threads
 
 __all__ = ["Problems", "solve", "solve_positive"]
 
@@ -69,6 +73,8 @@ class Problems:
         """(B,) mean training loss, and its (n, B, k) float32 derivative by the scores."""
         weight = (self.masks.T / self.count).astype(np.float32)  # (n, B)
         rows = np.arange(len(self.codes))
+        if self.loss == "softmax" and compiled():
+            return _softmax(scores, self.codes, weight, self.present, want_residual)
         if self.loss == "softmax":
             z = np.where(self.present, scores, np.float32(-1e30))
             z -= z.max(axis=2, keepdims=True)
@@ -87,6 +93,31 @@ class Problems:
         slack *= self.present
         value = np.einsum("nbk,nbk,nb->b", slack, slack, weight, dtype=np.float64)
         return value, 2 * sign * slack * weight[:, :, None]
+
+
+def _softmax(
+    scores: np.ndarray,
+    codes: np.ndarray,
+    weight: np.ndarray,
+    present: np.ndarray,
+    want_residual: bool,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``Problems.losses`` compiled, a share of the rows a thread."""
+    n, B, k = scores.shape
+    residual = np.empty((n if want_residual else 0, B, k), dtype=np.float32)
+    cuts = np.linspace(0, n, (threads() if n * B * k > 100_000 else 1) + 1).astype(int)
+    values = np.zeros((len(cuts) - 1, B))
+
+    def work(i: int) -> None:
+        s = slice(cuts[i], cuts[i + 1])
+        loops().softmax(scores[s], codes[s], weight[s], present, values[i], residual[s])
+
+    if len(values) == 1:
+        work(0)
+    else:
+        with ThreadPoolExecutor(len(values)) as pool:
+            list(pool.map(work, range(len(values))))
+    return values.sum(axis=0), residual
 
 
 def solve(
@@ -206,19 +237,21 @@ def _dot(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def solve_positive(A: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """A^-1 right for a positive definite A (d, d) float64 and right (d, k): factorised in float32,
-    which is twice as fast, then refined to float64's accuracy; in float64 where that fails."""
+    """A^-1 right for a positive definite A (d, d), float32 or float64, and right (d, k): factorised
+    in float32, which is twice as fast, then refined to float64's accuracy; in float64 where that
+    fails."""
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
+    exact = A.astype(np.float64)
     try:
         factor = cho_factor(A.astype(np.float32), overwrite_a=True, check_finite=False)
         x = cho_solve(factor, right.astype(np.float32), check_finite=False).astype(np.float64)
         size = np.abs(right).max() or 1.0
         for _ in range(20):
-            rest = right - A @ x
-            if np.abs(rest).max() <= 1e-9 * size:
+            rest = right - exact @ x
+            if np.abs(rest).max() <= 1e-8 * size:
                 return x
             x += cho_solve(factor, rest.astype(np.float32), check_finite=False)
     except LinAlgError:
         pass
-    return cho_solve(cho_factor(A, check_finite=False), right)
+    return cho_solve(cho_factor(exact, overwrite_a=True, check_finite=False), right)

@@ -91,8 +91,12 @@ class Tuned:
         if fast is not None:
             from headstock.heads.fastlinear import best_strength
 
-            C = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
+            C, start = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
             self.chosen_ = {**fast["fixed"], "C": C}
+            self.head_ = self._make(self.chosen_)
+            self.head_.start = start
+            self.head_.fit(X, y)
+            return self
         else:
             losses = [self._loss(point, X, codes, inner, spans) for point in self.points]
             self.chosen_ = self.points[int(np.argmin(losses))]
