@@ -129,7 +129,10 @@ def _closed_form(
             gram -= (means.T * counts) @ means
             gram *= np.outer(inverse, inverse) / n
             means = (means - mean) * inverse
-            share = intensity(fourth[part], gram, counts) if auto else float(setting)
+            share = 0.0 if auto else float(setting)
+            if auto:
+                trace, norm = float(np.trace(gram)), float(np.einsum("ij,ij->", gram, gram))
+                share = intensity(fourth[part], trace, norm, len(gram), counts)
             W, b = discriminant(gram, means, counts / n, share)
         else:
             gram -= n * np.outer(mean, mean)
