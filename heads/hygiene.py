@@ -77,10 +77,11 @@ def find_duplicates(rows: Rows, test: Rows | None = None, near: float = NEAR) ->
         there = np.flatnonzero(np.concatenate([r.having([name]) for r in both]))
         digests = [r.digests[name] for r in both if name in r.digests]
         if len(digests) == len(both):
-            whole = np.ascontiguousarray(np.concatenate(digests)[there])
-            names = whole.view(f"V{whole.shape[1]}").ravel()
+            whole = np.concatenate(digests)
+            known = there[whole[there].any(axis=1)]  # imported rows have none: no two are the same
+            names = np.ascontiguousarray(whole[known]).view(f"V{whole.shape[1]}").ravel()
             keys = np.unique(names, return_inverse=True)[1]
-            exact[name] = [there[c] for c in _clusters(keys.ravel())]
+            exact[name] = [known[c] for c in _clusters(keys.ravel())]
         if name in rows.adapted:
             skipped.append(f"{name}: near duplicates are not searched in vectors that know labels")
             continue

@@ -89,6 +89,6 @@ class MarkingEncoder(CountingEncoder):
     def encode(self, items) -> np.ndarray:
         out = super().encode(items)
         with open(self.lines, "a") as file:
-            file.write("".join(f"{os.getpid()} {row[0]!r}\n" for row in out))
+            file.write("".join(f"{os.getpid()} {row.tobytes().hex()}\n" for row in out))
         time.sleep(0.05)
         return out

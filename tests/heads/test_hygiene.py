@@ -51,6 +51,16 @@ def test_planted_duplicates_are_found(planted: Rows) -> None:
     assert report["exact"]["image"]["first"][0] == ["r0000", "r0005", "r0009"]
 
 
+def test_rows_without_a_digest_are_not_taken_for_one_file(planted: Rows) -> None:
+    """Imported vectors come without the bytes they were made from."""
+    blank = {name: digest.copy() for name, digest in planted.digests.items()}
+    blank["image"][10:] = 0
+    blank["audio"][:] = 0
+    found = find_duplicates(replace(planted, digests=blank))
+    assert [list(c) for c in found.exact["image"]] == [[0, 5, 9]]
+    assert found.exact["audio"] == []
+
+
 def test_group_keeps_them_together_also_with_a_column(planted: Rows) -> None:
     found = find_duplicates(planted)
     grouped, dropped = clean(planted, None, found, "group")
