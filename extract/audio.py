@@ -24,6 +24,7 @@ MAX_CHANNELS = 256
 RATES = (1_000, 768_000)
 BROKEN = (soundfile.LibsndfileError, RuntimeError, ValueError, TypeError, OSError)
 BLOCK = 1 << 18  # values a read: 1 MB of float32, over all channels
+LEAST = 1 << 12  # samples a read
 
 RULES: dict[str, Any] = {
     "library": "libsndfile",
@@ -98,7 +99,9 @@ def _judge(sound: soundfile.SoundFile) -> None:
 
 def _samples(sound: soundfile.SoundFile, duration: float | None) -> Iterator[np.ndarray]:
     """Mono blocks at the file's own rate."""
-    buffer = np.empty((max(BLOCK // sound.channels, 1), sound.channels), dtype=np.float32)
+    hint = max(sound.frames, LEAST)  # of what the header claims: a short clip needs a short buffer
+    size = max(min(BLOCK // sound.channels, hint), 1)
+    buffer = np.empty((size, sound.channels), dtype=np.float32)
     left = None if duration is None else round(duration * sound.samplerate)
     seen = 0
     while left is None or left > 0:
