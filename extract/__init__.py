@@ -11,6 +11,7 @@ from typing import Any
 _HOMES = {
     "Account": "account",
     "Encoder": "encoder",
+    "FeatureDataset": "dataset",
     "Loader": "encoder",
     "audio_encoder": "backbones",
     "encoder_from_recipe": "backbones",

@@ -16,6 +16,7 @@ _HOMES = {
     "FoldPlan": "folds",
     "HEADS": "head",
     "Head": "head",
+    "HeadClassifier": "estimator",
     "Predictions": "predictions",
     "check_head": "contract",
     "evaluate": "leaderboard",

@@ -21,6 +21,9 @@ _HOMES = {
     "Progress": "reader",
     "Recipe": "recipe",
     "RowError": "reader",
+    "as_arrays": "views",
+    "as_dataset": "views",
+    "as_frame": "views",
     "errors": "errors",
     "is_store": "depot",
 }

@@ -20,6 +20,7 @@ from headstock.store.features import FeatureStore
 from headstock.store.layout import text_bytes
 from headstock.store.progress import Report, unheard
 from headstock.store.table import safe_cell
+from headstock.store.views import feature_columns
 
 __all__ = ["Exported", "export"]
 
@@ -144,16 +145,6 @@ def _h5(
                 at += len(block)
 
 
-def _columns(store: FeatureStore, names: Sequence[str]) -> list[str]:
-    """A column's name for each feature of each set."""
-    out: list[str] = []
-    for name in names:
-        declared = store.declared(name)
-        out += declared.feature_names or [f"{name}_{k}" for k in range(declared.dim)]
-    taken = {"id", "label", "split", "group"}
-    return [c if out.count(c) == 1 and c not in taken else f"{c}_{k}" for k, c in enumerate(out)]
-
-
 def _table(
     store: FeatureStore, names: Sequence[str], rows: np.ndarray, progress: Report
 ) -> Iterator[tuple[dict[str, np.ndarray], np.ndarray]]:
@@ -170,7 +161,7 @@ def _csv(
 ) -> None:
     with open(temp, "x", newline="", encoding="utf-8") as file:
         out = csv.writer(file, lineterminator="\n")
-        features = [safe_cell(c) for c in _columns(store, names)]
+        features = [safe_cell(c) for c in feature_columns(store, names)]
         out.writerow(["id", "label", "split", "group", *features])
         for texts, x in _table(store, names, rows, progress):
             cells = zip(
@@ -189,7 +180,7 @@ def _parquet(
         import pyarrow.parquet as pq
     except ImportError as error:
         raise OptionError("--format parquet", "needs pyarrow", "pip install pyarrow") from error
-    columns = _columns(store, names)
+    columns = feature_columns(store, names)
     fields = [(key, pa.string()) for key in ("id", "label", "split", "group")]
     form = pa.schema([*fields, *((column, pa.float32()) for column in columns)])
     out: Any = pq.ParquetWriter(temp, form)
