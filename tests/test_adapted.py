@@ -27,7 +27,7 @@ def filled(folder: Path, items, settings: Settings, **more) -> Path:
     weights, store = folder / "w.safetensors", folder / "f.h5"
     more = {**TINY, **more}
     adapt(items, weights, "headstock:cnn4", divide=make_folds, settings=settings, **more)
-    extract_manifest(Manifest("rows", items), store, weights=weights, workers=0)
+    extract_manifest(Manifest("rows", items), store, weights=weights, workers=0, runtime="torch")
     with FeatureStore.open(store, "a") as features:
         features.declare("other", Recipe("columns", {"columns": ["a"] * 12}), 12)
         rng = np.random.default_rng(5)
@@ -195,7 +195,7 @@ def test_rows_that_came_later_are_not_taken_for_seen(whole, tmp_path):
     items = draw(folder, 40, seed=9)
     store = tmp_path / "new.h5"
     weights = whole.with_name("w.safetensors")
-    extract_manifest(Manifest("rows", items), store, weights=weights, workers=0)
+    extract_manifest(Manifest("rows", items), store, weights=weights, workers=0, runtime="torch")
     with FeatureStore.open(store) as features:
         result = evaluate(features, ["logistic"], ["image"], ())
     assert result.leaderboard[0]["accuracy"]["value"] > 0.9
@@ -208,7 +208,11 @@ def test_a_test_row_that_the_network_saw_is_refused(whole, tmp_path):
     items.split[24:] = "test"
     other = tmp_path / "f.h5"
     extract_manifest(
-        Manifest("rows", items), other, weights=whole.with_name("w.safetensors"), workers=0
+        Manifest("rows", items),
+        other,
+        weights=whole.with_name("w.safetensors"),
+        workers=0,
+        runtime="torch",
     )
     with FeatureStore.open(other) as store, pytest.raises(HeadError, match="24 of these 24"):
         evaluate(store, ["knn"], ["image"], ())
@@ -241,7 +245,11 @@ def test_rows_that_no_network_knows_are_named(leak, tmp_path):
     store = tmp_path / "f.h5"
     store.write_bytes(leak.read_bytes())
     extract_manifest(
-        Manifest("rows", items), store, weights=leak.with_name("w.safetensors"), workers=0
+        Manifest("rows", items),
+        store,
+        weights=leak.with_name("w.safetensors"),
+        workers=0,
+        runtime="torch",
     )
     with FeatureStore.open(store) as features, pytest.raises(HeadError, match="6 rows were not"):
         evaluate(features, ["knn"], ["image"], (), missing="exclude")

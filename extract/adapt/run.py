@@ -79,9 +79,8 @@ def adapt(
     if "image" not in items.paths:
         raise OptionError("adapt", "the rows have no image column", "name it with --image-col")
     seed = s.seed if s.from_scratch else None
-    encoder = image_encoder(
-        backbone, weights, device=device, offline=offline, untrained_seed=seed, **of_image
-    )
+    of_image |= {"untrained_seed": seed, "runtime": "torch"}
+    encoder = image_encoder(backbone, weights, device=device, offline=offline, **of_image)
     if encoder.network.seen is not None:
         what = "was adapted already, and to which rows must stay one list"
         raise OptionError(f"{weights}", what, "begin from the weights before that")
@@ -220,7 +219,7 @@ class _Job:
         model = fresh_model(
             network.module, self.encoder.dim, len(self.told.classes), self.s.seed + 7919 * number
         )
-        return model.to(self.encoder.device)
+        return model.to(self.encoder.device, memory_format=torch.channels_last)
 
     def _training(self, number: int, part: Part, state: dict[str, Any] | None) -> Training:
         def keep(body: dict[str, Any]) -> None:

@@ -26,8 +26,8 @@ from headstock.extract.adapt.augment import centred, mixed, views
 from headstock.extract.adapt.pictures import Pictures
 from headstock.extract.adapt.settings import Settings
 from headstock.extract.checkpoint import CLASSIFIER
-from headstock.extract.network import PRECISIONS
 from headstock.extract.preprocess import Preprocess
+from headstock.extract.runtime import PRECISIONS
 from headstock.store.errors import OptionError, StorageError
 
 __all__ = [
