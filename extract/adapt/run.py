@@ -219,7 +219,8 @@ class _Job:
         model = fresh_model(
             network.module, self.encoder.dim, len(self.told.classes), self.s.seed + 7919 * number
         )
-        return model.to(self.encoder.device, memory_format=torch.channels_last)
+        layout: Any = {"memory_format": torch.channels_last}
+        return model.to(self.encoder.device, **layout)
 
     def _training(self, number: int, part: Part, state: dict[str, Any] | None) -> Training:
         def keep(body: dict[str, Any]) -> None:
