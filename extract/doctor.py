@@ -9,9 +9,11 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import soundfile
@@ -21,7 +23,9 @@ import headstock
 from headstock.extract.backbones import DEFAULT_IMAGE, image_encoder
 from headstock.extract.mfcc import MfccLoader
 from headstock.extract.network import NetworkEncoder
+from headstock.extract.openvino import present
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
+from headstock.store.errors import OptionError
 from headstock.store.progress import Report, unheard
 
 __all__ = ["Checkup", "measure", "sample_jpeg", "sample_wav"]
@@ -32,9 +36,11 @@ ROWS = 32
 
 @dataclass
 class Checkup:
-    """Rates a second. ``decode``: pictures, one core, by size; ``model``: pictures, the whole
-    device, by precision; ``sounds``: five-second clips, one core; ``commit``: rows of d values,
-    durable, in batches of 32."""
+    """Rates a second. ``decode`` and ``fast``: pictures, one core, by size, in full and at reduced
+    scale; ``model``: pictures, the whole device, by runtime and precision (``openvino bf16``);
+    ``sounds``: five-second clips, one core; ``commit``: rows of d values, durable, in batches of
+    32. ``abilities``: what this processor has for low precision. ``notes``: what could not be
+    measured, and why."""
 
     versions: dict[str, str]
     cores: int
@@ -42,25 +48,39 @@ class Checkup:
     backbone: str
     dim: int
     decode: dict[str, float] = field(default_factory=dict)
+    fast: dict[str, float] = field(default_factory=dict)
     model: dict[str, float] = field(default_factory=dict)
     sounds: float = 0.0
     commit: float = 0.0
+    abilities: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def best(self) -> tuple[str, str]:
+        """(runtime, precision): the fastest; full precision unless another one is worth a tenth."""
+        full = max((k for k in self.model if k.endswith(" fp32")), key=lambda k: self.model[k])
+        best = max(self.model, key=lambda k: self.model[k])
+        runtime, precision = (best if self.model[best] > 1.1 * self.model[full] else full).split()
+        return runtime, precision
 
     @property
     def precision(self) -> str:
-        """The fastest; full precision unless another one is worth a tenth."""
-        best = max(self.model, key=lambda p: self.model[p])
-        return best if self.model[best] > 1.1 * self.model["fp32"] else "fp32"
+        return self.best[1]
+
+    @property
+    def _model(self) -> float:
+        """Pictures a second of the model with the settings advised."""
+        return self.model[" ".join(self.best)]
 
     @property
     def workers(self) -> int:
         """Decode processes that keep the model fed with 500 x 375 pictures."""
-        needed = self.model[self.precision] / self.decode["500x375"]
+        needed = self._model / self.decode["500x375"]
         return int(min(max(np.ceil(1.2 * needed), 1), self.cores))
 
-    def rate(self, size: str = "500x375") -> float:
+    def rate(self, size: str = "500x375", fast: bool = False) -> float:
         """Pictures a second end to end. On the CPU decoding and the model share the cores."""
-        model, decode = self.model[self.precision], self.decode[size] * self.cores
+        model, decode = self._model, (self.fast if fast else self.decode)[size] * self.cores
         if self.device == "cpu":
             return 1 / (1 / model + 1 / decode)
         return min(model, decode)
@@ -69,28 +89,51 @@ class Checkup:
         """What ``n`` pictures take."""
         return n / self.rate(size) / 3600
 
+    def limit(self, size: str) -> str:
+        """What the time of a run goes to, in words; empty when it is the model."""
+        model, decode = self._model, self.decode[size] * self.cores
+        if decode >= model:
+            return ""
+        faster = self.rate(size, fast=True) / self.rate(size)
+        return f"{size}: decoding is the limit" + (
+            f"; --decode fast makes it {faster:.1f} times faster" if faster > 1.2 else ""
+        )
+
     def text(self, items: int = 1_000_000) -> str:
         """Some lines for people; ``items``: how many pictures the estimate is for."""
         sizes = ", ".join(f"{size} {rate:.0f}" for size, rate in self.decode.items())
+        quick = ", ".join(f"{size} {rate:.0f}" for size, rate in self.fast.items())
         models = ", ".join(f"{p} {rate:.1f}" for p, rate in self.model.items())
+        able = ", ".join(self.abilities) or "nothing for low precision"
+        runtime, precision = self.best
         said = ", ".join(f"{k} {v}" for k, v in self.versions.items())
         hours = ", ".join(f"{size} {self.hours(items, size):.1f}" for size in self.decode)
         return "\n".join(
             [
                 said,
-                f"{self.cores} cores, device {self.device}",
+                f"{self.cores} cores ({able}), device {self.device}",
                 f"decoding, pictures a second a core: {sizes}",
+                f"with --decode fast: {quick}",
                 f"{self.backbone}, pictures a second: {models}",
                 f"mfcc, five-second clips a second a core: {self.sounds:.0f}",
                 f"commit, rows of {self.dim} values a second: {self.commit:.0f}",
-                f"settings: --device {self.device} --precision {self.precision} -j {self.workers}",
+                f"settings: --device {self.device} --runtime {runtime} --precision {precision} "
+                f"-j {self.workers}",
                 f"hours for {items:,} pictures: {hours}",
+                *(said for size in self.decode if (said := self.limit(size))),
+                *self.notes,
             ]
         )
 
     def to_json(self) -> str:
         """Everything measured and what follows from it."""
-        follows = {"precision": self.precision, "workers": self.workers, "rate": self.rate()}
+        runtime, precision = self.best
+        follows = {
+            "runtime": runtime,
+            "precision": precision,
+            "workers": self.workers,
+            "rate": self.rate(),
+        }
         return json.dumps({**asdict(self), "settings": follows}, indent=2, allow_nan=False)
 
 
@@ -107,9 +150,9 @@ def measure(
     Raises OptionError, StorageError.
     """
     seed = None if backbone.startswith("headstock:") else 0
-    steps = len(SIZES) + 5
-    progress(0, steps, "the model")
-    encoder = image_encoder(backbone, untrained_seed=seed, device=device)
+    told: dict[str, Any] = {"untrained_seed": seed, "device": device}
+    encoder = image_encoder(backbone, runtime="torch", **told)
+    cpu = encoder.device.type == "cpu"
     found = Checkup(
         versions={
             "headstock": headstock.__version__,
@@ -120,23 +163,51 @@ def measure(
         device=encoder.device.type,
         backbone=backbone,
         dim=encoder.dim,
+        abilities=abilities(),
     )
-    for step, (width, height) in enumerate(SIZES, 1):
+    kinds = [(r, p) for r in _runtimes(found, cpu) for p in ("fp32", "bf16" if cpu else "fp16")]
+    kinds += [] if cpu else [("torch", "bf16")]
+    steps = len(SIZES) + 2 + len(kinds)
+    quick = replace(encoder.loader, fast=True)
+    for step, (width, height) in enumerate(SIZES):
         progress(step, steps, f"decoding {width}x{height}")
-        data = sample_jpeg(width, height)
-        found.decode[f"{width}x{height}"] = _rate(partial(encoder.loader, data), seconds / 12)
+        data, size = sample_jpeg(width, height), f"{width}x{height}"
+        found.decode[size] = _rate(partial(encoder.loader, data), seconds / 20)
+        found.fast[size] = _rate(partial(quick, data), seconds / 20)
+    progress(len(SIZES), steps, "sounds")
     wav, loader = sample_wav(5.0), MfccLoader()
-    progress(len(SIZES) + 1, steps, "sounds")
-    found.sounds = _rate(partial(loader, wav), seconds / 12)
-    progress(len(SIZES) + 2, steps, "commits")
-    found.commit = ROWS * _commits(Path(folder), encoder.dim, seconds / 12)
-    progress(len(SIZES) + 3, steps, "the model, fp32")
-    found.model["fp32"] = _model(encoder, seconds / 4)
-    for precision in ("bf16",) if encoder.device.type == "cpu" else ("bf16", "fp16"):
-        progress(len(SIZES) + 4, steps, f"the model, {precision}")
-        low = image_encoder(backbone, untrained_seed=seed, device=device, precision=precision)
-        found.model[precision] = _model(low, seconds / 4)
+    found.sounds = _rate(partial(loader, wav), seconds / 20)
+    progress(len(SIZES) + 1, steps, "commits")
+    found.commit = ROWS * _commits(Path(folder), encoder.dim, seconds / 20)
+    for step, (runtime, precision) in enumerate(kinds, len(SIZES) + 2):
+        progress(step, steps, f"the model, {runtime} {precision}")
+        try:
+            one = image_encoder(backbone, runtime=runtime, precision=precision, **told)
+            found.model[f"{runtime} {precision}"] = _model(one, seconds / 2 / len(kinds))
+        except OptionError as error:  # the network is not for this runtime
+            found.notes.append(str(error))
     return found
+
+
+def _runtimes(found: Checkup, cpu: bool) -> list[str]:
+    if not cpu:
+        return ["torch"]
+    if not present():
+        found.notes.append("OpenVINO is not installed: pip install 'headstock[cpu]' may be faster")
+        return ["torch"]
+    found.versions["openvino"] = version("openvino")
+    return ["torch", "openvino"]
+
+
+def abilities() -> list[str]:
+    """What the processor has for low precision, as Linux names it; empty where nobody says."""
+    try:
+        text = Path("/proc/cpuinfo").read_text("ascii", "replace")
+    except OSError:
+        return []
+    flags = next((line for line in text.splitlines() if line.startswith(("flags", "Features"))), "")
+    known = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_bf16", "bf16")
+    return [word for word in known if word in flags.split()]
 
 
 def _rate(step: Callable[[], object], seconds: float) -> float:
@@ -151,7 +222,8 @@ def _rate(step: Callable[[], object], seconds: float) -> float:
 
 def _model(encoder: NetworkEncoder, seconds: float) -> float:
     count = encoder.batch_size
-    batch = list(np.zeros((count, *encoder.network.preprocess.crop, 3), dtype=np.uint8))
+    shape = (count, *encoder.network.preprocess.crop, 3)
+    batch = list(np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8))
     return count * _rate(partial(encoder.encode, batch), seconds)
 
 

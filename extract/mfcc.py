@@ -1,8 +1,8 @@
 """Mel-frequency cepstral coefficients, librosa's definition, summarised to one fixed vector.
 
 Frames are transformed in batches: one real FFT a block, then a few small matrix products, for the
-filters of neighbouring mels share a short range of frequencies. NumPy and SciPy only. Letters: t frames, f frequencies, m mels,
-c coefficients, w windows in time.
+filters of neighbouring mels share a short range of frequencies. NumPy and SciPy only.
+Letters: t frames, f frequencies, m mels, c coefficients, w windows in time.
 
 Definition: librosa 0.10 and 0.11, ``librosa.feature.mfcc`` with ``center=True`` and
 ``pad_mode="constant"``; Slaney's and HTK's mel scales as in ``librosa.filters.mel``.

@@ -83,8 +83,8 @@ def _one(
         return told
     done = np.flatnonzero(np.asarray(column.status) == OK)
     chosen = np.random.default_rng(seed).permutation(done)[:rows]
-    for done, row in enumerate(np.sort(chosen)):
-        progress(done, len(chosen), name)
+    for count, row in enumerate(np.sort(chosen)):
+        progress(count, len(chosen), name)
         path = os.path.join(items.root, items.paths[recipe.modality][row])
         try:
             with open(path, "rb") as file:

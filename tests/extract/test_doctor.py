@@ -6,13 +6,15 @@ import pytest
 
 from headstock.extract.doctor import Checkup, measure, sample_jpeg
 from headstock.extract.images import decode_image
+from headstock.extract.openvino import present
 
 
 def checkup(**changed) -> Checkup:
     measured = {
         "versions": {"headstock": "0"}, "cores": 8, "device": "cpu", "backbone": "b", "dim": 4,
         "decode": {"500x375": 100.0, "1280x960": 30.0, "4000x3000": 4.0},
-        "model": {"fp32": 80.0, "bf16": 60.0}, "sounds": 300.0, "commit": 5000.0,
+        "fast": {"500x375": 110.0, "1280x960": 80.0, "4000x3000": 40.0},
+        "model": {"torch fp32": 80.0, "torch bf16": 60.0}, "sounds": 300.0, "commit": 5000.0,
     }  # fmt: skip
     return Checkup(**{**measured, **changed})
 
@@ -24,8 +26,11 @@ def test_a_short_measurement(tmp_path):
     assert found.sounds > 0
     assert found.commit > 0
     assert list(tmp_path.iterdir()) == []
-    body = json.loads(found.to_json())
-    assert body["settings"]["precision"] in found.model
+    assert {"torch fp32", "torch bf16"} <= set(found.model)
+    assert ("openvino bf16" in found.model) == present()
+    settings = json.loads(found.to_json())["settings"]
+    assert f"{settings['runtime']} {settings['precision']}" in found.model
+    assert f"--runtime {settings['runtime']} --precision" in found.text()
     assert "hours for 1,000,000 pictures" in found.text()
 
 
@@ -36,15 +41,24 @@ def test_on_the_cpu_decoding_and_model_share_the_cores():
 
 
 def test_on_a_gpu_the_slower_of_the_two_decides():
-    gpu = checkup(device="cuda", model={"fp32": 500.0, "bf16": 2000.0, "fp16": 1900.0})
-    assert gpu.precision == "bf16"
+    gpu = checkup(device="cuda", model={"torch fp32": 500.0, "torch bf16": 2000.0})
+    assert gpu.best == ("torch", "bf16")
     assert gpu.rate() == 800
     assert gpu.workers == 8
     assert gpu.rate("4000x3000") == 32
 
 
 def test_a_small_gain_is_not_worth_a_lower_precision():
-    assert checkup(model={"fp32": 100.0, "bf16": 105.0}).precision == "fp32"
+    assert checkup(model={"torch fp32": 100.0, "torch bf16": 105.0}).precision == "fp32"
+    model = {"torch fp32": 50.0, "openvino fp32": 60.0, "openvino bf16": 61.0}
+    assert checkup(model=model).best == ("openvino", "fp32")
+
+
+def test_where_decoding_is_the_limit_it_is_said():
+    fast = checkup(model={"torch fp32": 600.0})
+    assert fast.limit("500x375") == ""
+    assert fast.limit("4000x3000").endswith("--decode fast makes it 6.9 times faster")
+    assert "4000x3000: decoding is the limit" in fast.text()
 
 
 def test_samples_are_photograph_like():
