@@ -1100,6 +1100,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
+    except MemoryError:
+        what = "not enough for this; give it more, or do it in parts"
+        click.echo(f"headstock: memory: {what}", err=True)
+        sys.exit(5)
     except OSError as err:
         place = err.filename or "system"
         click.echo(f"headstock: {one_line(place)}: {one_line(err.strerror or err)}", err=True)
