@@ -51,11 +51,11 @@ def iris():
 
 def test_a_pipeline_is_searched_and_cross_validated(iris) -> None:
     X, y = iris
-    pipe = make_pipeline(PCA(3, random_state=0), HeadClassifier("logistic"))
-    assert cross_val_score(pipe, X, y, cv=3).mean() > 0.9
-    search = GridSearchCV(pipe, {"headclassifier__options__C": [1e-4, 1.0]}, cv=3)
+    pipe = make_pipeline(PCA(3, random_state=0), HeadClassifier("lda"))
+    assert cross_val_score(pipe, X, y, cv=3).mean() > 0.95
+    search = GridSearchCV(pipe, {"headclassifier__options__shrinkage": [0.01, 1.0]}, cv=3)
     search.fit(X, y)
-    assert search.best_params_ == {"headclassifier__options__C": 1.0}
+    assert search.best_params_ == {"headclassifier__options__shrinkage": 0.01}
     assert set(search.predict(X)) == set(y)
     heads = GridSearchCV(HeadClassifier(), {"head": ["tree", "lda"]}, cv=3).fit(X, y)
     assert heads.best_params_["head"] == "lda"
@@ -67,9 +67,9 @@ def test_the_answer_is_the_heads_own(iris) -> None:
     mine = HeadClassifier("knn", {"neighbours": 3}).fit(X, y)
     theirs = make_head("knn", 0, {"neighbours": 3})
     theirs.fit(X.astype(np.float32), y)
-    np.testing.assert_array_equal(mine.predict_proba(X), theirs.predict_proba(X.astype("f4")))
+    np.testing.assert_allclose(mine.predict_proba(X), theirs.predict_proba(X.astype("f4")), 1e-12)
     assert mine.classes_.tolist() == ["setosa", "versicolor", "virginica"]
-    assert mine.score(X, y) > 0.95
+    assert mine.score(X, y) > 0.9
 
 
 def test_parameters() -> None:
@@ -103,5 +103,10 @@ def test_fitted_heads_travel(iris) -> None:
         fitted = HeadClassifier(head).fit(X, y)
         again = pickle.loads(pickle.dumps(fitted))  # noqa: S301  made here
         np.testing.assert_allclose(again.predict_proba(X), fitted.predict_proba(X), rtol=1e-6)
+
+
+@pytest.mark.slow
+def test_fitted_heads_travel_between_processes(iris) -> None:
+    X, y = iris
     kept = cross_validate(HeadClassifier("lda"), X, y, cv=2, n_jobs=2, return_estimator=True)
     assert all(one.predict(X).shape == (150,) for one in kept["estimator"])
