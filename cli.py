@@ -518,12 +518,13 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @click.option("--nested", is_flag=True, help="Fit a fusion's members again for each fold.")
 @click.option("--learning-curve", is_flag=True, help="Score heads on parts of the training rows.")
 @click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
+@click.option("--mlflow", metavar="URI|FOLDER", help="Log it to MLflow (needs headstock[mlflow]).")
 @SEED
 @QUIET
 @JSON
 def evaluate(
     store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str,
-    output: str | None, stream: bool, as_json: bool, quiet: bool, **flags: Any,
+    output: str | None, mlflow: str | None, stream: bool, as_json: bool, quiet: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Score heads and fusions on STORE, out of fold, and print the leaderboard.
 
@@ -533,6 +534,7 @@ def evaluate(
     from headstock.heads.report import fit_words
     from headstock.heads.stream import evaluate_streamed
     from headstock.heads.tables import write_text
+    from headstock.heads.tracking import log_evaluation
     from headstock.store import FeatureStore
 
     flags = {k: v for k, v in {"heads": heads, "on": on, "fusions": fusions, **flags}.items() if v}
@@ -548,6 +550,9 @@ def evaluate(
         text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
         write_text(Path(output, "run.toml"), text)
     click.echo(json.dumps(result.to_json(), indent=1) if as_json else result.text(width(), strong))
+    if mlflow:
+        run_id = log_evaluation(result.to_json(), mlflow, folder=output)
+        note(f"logged: {mlflow}, run {run_id}", quiet=quiet)
     if output:
         note(f"written: {output}", quiet=quiet)
         hint(["report", output, "-o", "report.html"], quiet=quiet or as_json)

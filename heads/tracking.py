@@ -1,0 +1,115 @@
+"""An evaluation logged to MLflow: one run, and a child of it for each system."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from headstock.store.errors import HeadError, OptionError, one_line
+
+__all__ = ["log_evaluation"]
+
+SCORES = ("balanced_accuracy", "macro_f1", "log_loss", "brier", "calibration_error", "errors")
+LONGEST = 500
+"""Letters of a parameter: servers refuse more, at lengths that differ."""
+
+
+def log_evaluation(
+    metrics: Mapping[str, Any],
+    where: str,
+    *,
+    folder: str | Path | None = None,
+    experiment: str = "headstock",
+) -> str:
+    """Log what metrics.json holds; the id of the MLflow run.
+
+    where: a tracking URI, or a folder, which is made. The run has the settings, folds and
+    fingerprints of recipes as parameters and the first system's scores; each of its children has
+    one system's head, sets, fusion and scores. ``folder``, the run folder, goes along as artifacts.
+    Nothing is told to anybody but the tracking server: MLflow's own usage reports are off.
+
+    Raises OptionError where MLflow is not installed, HeadError for whatever it raises.
+    """
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    uri = where
+    if "://" not in where:
+        os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")
+        uri = Path(where).resolve().as_uri()
+    try:
+        from mlflow.entities import Metric, Param, RunTag
+        from mlflow.tracking import MlflowClient
+    except ImportError as error:
+        raise OptionError(
+            "mlflow", f"is not installed ({error})", "pip install 'headstock[mlflow]'"
+        ) from error
+    board = metrics["leaderboard"]
+    now = int(time.time() * 1000)
+
+    def start(name: str, params: Mapping[str, Any], row: Mapping[str, Any], parent: str) -> str:
+        tags = {"mlflow.runName": name, "headstock.version": _version()}
+        tags |= {"mlflow.parentRunId": parent} if parent else {}
+        run = client.create_run(number, tags=tags, run_name=name).info.run_id
+        client.log_batch(
+            run,
+            metrics=[Metric(key, value, now, 0) for key, value in _scores(row)],
+            params=[Param(key, one_line(value, LONGEST)) for key, value in params.items()],
+            tags=[RunTag("headstock.system", str(row["name"]))],
+        )
+        return run
+
+    try:
+        client = MlflowClient(tracking_uri=uri)
+        known = client.get_experiment_by_name(experiment)
+        number = client.create_experiment(experiment) if known is None else known.experiment_id
+        name = "evaluation" if folder is None else Path(folder).resolve().name
+        parent = start(name, dict(_params(metrics)), board[0], "")
+        for row in board:
+            told = {"head": row["head"], "on": row["on"], "fusion": row.get("fusion") or "none"}
+            child = start(str(row["name"]), told, row, parent)
+            client.set_terminated(child)
+        if folder is not None:
+            client.log_artifacts(parent, str(folder))
+        client.set_terminated(parent)
+    except Exception as error:
+        raise HeadError(
+            f"mlflow {where}", f"{type(error).__name__}: {one_line(error, 300)}",
+            "the evaluation itself is done; check the address and what the server asks for",
+        ) from error  # fmt: skip
+    return parent
+
+
+def _scores(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
+    for lead, scores in (("", row), ("test_", row.get("test") or {})):
+        accuracy = scores.get("accuracy") or {}
+        names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
+        for key, name in names.items():
+            if key in accuracy:
+                yield lead + name, float(accuracy[key])
+        for name in SCORES:
+            if isinstance(scores.get(name), int | float):
+                yield lead + name, float(scores[name])
+    if isinstance(row.get("seconds"), int | float):
+        yield "seconds", float(row["seconds"])
+
+
+def _params(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    told = {
+        **{k: v for k, v in (metrics.get("settings") or {}).items() if k != "classes"},
+        **{f"folds.{k}": v for k, v in (metrics.get("folds") or {}).items()},
+        **{
+            f"recipe.{name}": recipe["fingerprint"]
+            for name, recipe in (metrics.get("recipes") or {}).items()
+        },
+    }
+    for key, value in told.items():
+        yield key, value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _version() -> str:
+    from headstock import __version__
+
+    return __version__
