@@ -82,7 +82,8 @@ def gate_report(
     held-out rows P (n, s, k). Its best point is ``apparent_accuracy`` and flatters itself, for k
     was chosen to make it. ``nested_accuracy`` is of ``nested`` (n, k), where each fold's rows were
     gated by a choice made on the others: the figure to believe. ``verdict`` says in words whether,
-    by it, the gate beats its first system alone.
+    by it, the gate beats the best of its systems alone, ``best``: which was chosen on these rows
+    too, so that the comparison rather spares the system than the gate.
     """
     gate = Gated().fit(P, codes, codes)
     right = P.argmax(axis=2) == codes[:, None]
@@ -95,15 +96,19 @@ def gate_report(
     gain = np.cumsum(right[order, second].astype(int) - right[order, gate.first_])
     points = sorted({0, gate.handed_, n, *np.unique(np.geomspace(1, n, 60).astype(int)).tolist()})
     curve = [[int(k), (first + (int(gain[k - 1]) if k else 0)) / n] for k in points]
-    against = compare(nested, P[:, gate.first_], codes, groups, seed)
+    best = int(right.sum(axis=0).argmax())
+    against = compare(nested, P[:, best], codes, groups, seed)
     gained = against["accuracy_difference"]["value"]
     clear = against["mcnemar_p"] < 0.05
+    apparent = (first + (int(gain[gate.handed_ - 1]) if gate.handed_ else 0)) / n
     if gained > 0 and clear:
         verdict = "the gate helps"
     elif gained > 0:
-        verdict = "the gate may help: not distinguishable from its first system alone"
-    else:
+        verdict = f"the gate may help: not distinguishable from {members[best]} alone"
+    elif apparent > right[:, best].mean():
         verdict = "the gate does not help: what it gained was gained by choosing k"
+    else:
+        verdict = "the gate does not help"
     return {
         "first": members[gate.first_],
         "second": members[second],
@@ -111,9 +116,11 @@ def gate_report(
         "share": gate.handed_ / n,
         "threshold": gate.threshold_,
         "first_accuracy": first / n,
-        "apparent_accuracy": (first + (int(gain[gate.handed_ - 1]) if gate.handed_ else 0)) / n,
+        "best": members[best],
+        "best_accuracy": float(right[:, best].mean()),
+        "apparent_accuracy": apparent,
         "nested_accuracy": float((nested.argmax(axis=1) == codes).mean()),
-        "against_first": against,
+        "against_best": against,
         "verdict": verdict,
         "curve": curve,
     }

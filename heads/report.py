@@ -164,10 +164,16 @@ def _gate_line(row: Mapping[str, Any]) -> str:
     gate = row["gate"]
     return (
         f"{row['name']}: {gate['first']} hands its {gate['k']} least sure rows to "
-        f"{gate['second']}; "
-        f"{gate['first_accuracy']:.4f} alone, {gate['apparent_accuracy']:.4f} apparent, "
+        f"{gate['second']}; {_best_alone(gate)}, {gate['apparent_accuracy']:.4f} apparent, "
         f"{gate['nested_accuracy']:.4f} nested: {gate['verdict']}"
     )
+
+
+def _best_alone(gate: Mapping[str, Any]) -> str:
+    best = gate.get("best", gate["first"])  # runs of older versions tell of the first alone
+    if best == gate["first"]:
+        return f"{gate['first_accuracy']:.4f} alone"
+    return f"{gate['first_accuracy']:.4f} alone (best alone: {best} {gate['best_accuracy']:.4f})"
 
 
 def saved_metrics(run: str | Path) -> dict[str, Any]:

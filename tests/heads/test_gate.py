@@ -52,6 +52,23 @@ def test_where_only_the_choice_of_k_gained() -> None:
     assert np.mean(honest) < 0.005  # and the honest estimate says that there is nothing
 
 
+def test_a_gate_must_beat_the_best_system_not_its_first() -> None:
+    """Handing a weak system's rows to a strong one beats the weak one, and helps nobody who could
+    ask the strong one."""
+    rng = np.random.default_rng(0)
+    codes = rng.integers(0, 3, 400)
+    strong = 0.1 + 0.7 * np.eye(3)[np.where(rng.random(400) < 0.95, codes, (codes + 1) % 3)]
+    weak = rng.dirichlet([2, 2, 2], 400) + 0.35 * np.eye(3)[codes]
+    weak /= weak.sum(axis=1, keepdims=True)
+    P = np.stack([weak, strong], axis=1)
+    nested = strong.copy()
+    nested[:5] = weak[:5]
+    report = gate_report(P, nested, codes, ["weak", "strong"])
+    assert report["best"] == "strong"
+    assert report["nested_accuracy"] > (weak.argmax(axis=1) == codes).mean() + 0.1
+    assert report["verdict"] != "the gate helps"
+
+
 def test_never_and_always_are_choices() -> None:
     P, codes = two(200, expert=True)
     never = Gated().fit(np.stack([P[:, 0], 1 - P[:, 0] / 1], axis=1), codes, codes)
