@@ -1,0 +1,60 @@
+"""Logging to MLflow, against a store of its own files on disk."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from headstock.heads import evaluate
+from headstock.heads.tracking import log_evaluation
+from headstock.store.errors import HeadError, OptionError
+
+pytest.importorskip("mlflow")
+
+
+def test_a_run_and_a_child_for_each_system(tmp_path, rows, make_store, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow.tracking import MlflowClient
+
+    split = ["test" if i % 4 == 0 else "train" for i in range(len(rows))]
+    with make_store(tmp_path / "s.h5", rows, split=split) as store:
+        result = evaluate(store, ("lda", "knn"), fusions=("mean",), folds=3)
+    result.save(tmp_path / "first")
+    metrics = result.to_json()
+    place = tmp_path / "tracked"
+    number = log_evaluation(metrics, str(place), folder=tmp_path / "first")
+
+    client = MlflowClient(tracking_uri=place.as_uri())
+    (experiment,) = client.search_experiments(filter_string="name = 'headstock'")
+    runs = {run.info.run_id: run for run in client.search_runs([experiment.experiment_id])}
+    parent = runs.pop(number)
+    assert parent.info.status == "FINISHED"
+    assert parent.data.tags["mlflow.runName"] == "first"
+    assert parent.data.params["seed"] == "0"
+    assert parent.data.params["folds.folds"] == "3"
+    assert parent.data.params["recipe.image"] == metrics["recipes"]["image"]["fingerprint"]
+    assert {f.path for f in client.list_artifacts(number)} >= {"metrics.json", "folds.json"}
+    assert len(runs) == len(metrics["leaderboard"])
+    by_name = {run.data.tags["headstock.system"]: run for run in runs.values()}
+    for row in metrics["leaderboard"]:
+        run = by_name[row["name"]]
+        assert run.data.tags["mlflow.parentRunId"] == number
+        assert run.data.params["head"] == row["head"]
+        assert run.data.metrics["accuracy"] == row["accuracy"]["value"]
+        assert run.data.metrics["log_loss"] == row["log_loss"]
+        assert run.data.metrics["test_accuracy"] == row["test"]["accuracy"]["value"]
+    best = metrics["leaderboard"][0]["accuracy"]["value"]
+    assert parent.data.metrics["accuracy"] == best
+
+    log_evaluation(metrics, str(place))  # the experiment is there already
+    assert len(client.search_experiments(filter_string="name = 'headstock'")) == 1
+
+
+def test_errors_are_ours(store, tmp_path, monkeypatch) -> None:
+    metrics = evaluate(store, ("lda",), on=("audio",), fusions=(), folds=2).to_json()
+    with pytest.raises(HeadError, match="the evaluation itself is done"):
+        log_evaluation(metrics, "nonsense://nowhere")
+    monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
+    with pytest.raises(OptionError, match=r"headstock\[mlflow\]"):
+        log_evaluation(metrics, str(tmp_path / "tracked"))
