@@ -28,13 +28,12 @@ from headstock.heads.head import Head, make_head
 from headstock.heads.loops import compiled
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared, widths
+from headstock.heads.svm import LANDMARKS
 from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import HeadError, HeadstockError
 
-__all__ = ["MEMORY", "Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow"]
+__all__ = ["Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow"]
 
-MEMORY = 8e9
-"""Bytes that shared kernels may take; above, the heads that want them go fold by fold."""
 SMALL = 1000
 """Rows below which kernels are not shared: the fold-by-fold way takes no time there."""
 
@@ -140,12 +139,15 @@ def cross_fit(
     jobs: list[tuple[int, int]] = [] if fresh is None else [(0, -1)]
     jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
 
+    hows: list[str] = []
+
     def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any, Any]:
         repeat, fold = job
         codes_of = plan.codes[repeat]
         train = np.flatnonzero(codes_of != fold)
         head = make_head(name, seed, options)
         fit_head(head, name, X[train], codes[train], codes_of[train], spans)
+        hows.append(getattr(head, "how_", ""))
         asked = X[codes_of == fold] if fold >= 0 else fresh
         assert asked is not None
         weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
@@ -168,7 +170,9 @@ def cross_fit(
     chosen = [picked[job] for job in sorted(jobs, key=lambda j: (j[1] < 0, j)) if picked[job]]
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
     seconds = time.perf_counter() - start
-    return Answer(proba, test, seconds, "fold by fold", notes, chosen, weights)
+    how = "; ".join(["fold by fold", *filter(None, hows[-1:])])
+    notes += hows[-1:] if hows[-1] else []
+    return Answer(proba, test, seconds, how, notes, chosen, weights)
 
 
 def answer_all(
@@ -195,6 +199,7 @@ def answer_all(
         why = _why_not(fast, shared[0], among or on)
     if fast is None or why:
         out = {}
+        options = _within(name, options or {}, plan, shared[0], fast)
         for o in on:
             X, spans = rows.matrix(o)
             fresh = None if test is None else test.matrix(o)[0]
@@ -253,12 +258,34 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
             return ": few rows"
         if not compiled():
             return ": numba is not installed"
-        need = product_bytes(shared, on) + kernel_bytes(shared)
-        if fast["how"] == "rbf" and need > MEMORY:
-            return (
-                f": shared kernels would take {need / 1e9:.0f} GB of the {MEMORY / 1e9:.0f} allowed"
-            )
+        need, most = product_bytes(shared, on) + kernel_bytes(shared), shared.memory
+        if fast["how"] == "rbf" and need > most:
+            return f"; kernels would take {need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
     return ""
+
+
+def _within(
+    name: str,
+    options: Mapping[str, Any],
+    plan: FoldPlan,
+    shared: Shared,
+    fast: Mapping[str, Any] | None,
+) -> Mapping[str, Any]:
+    """The options with which a kernel machine, fitted by itself, stays within the memory."""
+    if fast is None or fast["how"] != "rbf" or not compiled():
+        return options
+    n = len(shared.codes)
+    rows = n if shared.test is not None else n - int(shared.counts.sum(axis=1).min())
+    if "landmarks" in options or 5 * rows**2 <= shared.memory:  # a kernel and its rows
+        return options
+    count = int(min(LANDMARKS, rows, shared.memory / (8 * rows)))
+    if count < 16:
+        raise HeadError(
+            f"head {name}",
+            f"{shared.memory / 1e9:.2g} GB are too little for {rows} rows",
+            f"allow {128 * rows / 1e9:.1g} GB or more",
+        )
+    return {**options, "landmarks": count}
 
 
 def _tuned(
@@ -284,8 +311,8 @@ def _kernel_answers(
 ) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     whole = product_bytes(shared, on)
     if fast["how"] == "rbf":
-        at_once = max(1, int((MEMORY - whole) // kernel_bytes(shared)))
+        at_once = max(1, int((shared.memory - whole) // kernel_bytes(shared)))
         return rbf_answers(shared.products, on, fast["C"], fast["gamma"], at_once)
     return neighbour_answers(
-        shared.products, on, fast["neighbours"], fast["sharpness"], whole <= MEMORY
+        shared.products, on, fast["neighbours"], fast["sharpness"], whole <= shared.memory
     )

@@ -19,9 +19,13 @@ from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows, parts_of
 from headstock.heads.scaling import moments, standardise
 
-__all__ = ["Part", "Shared", "parts_left_out"]
+__all__ = ["MEMORY", "Part", "Shared", "parts_left_out"]
 
 Part = tuple[int, ...]
+
+MEMORY = 8e9
+"""Bytes that kernels and products may take where nobody says; beyond, products are computed tile by
+tile, and a kernel machine stands on landmarks."""
 
 
 def parts_left_out(folds: int, calibrate: bool, full: bool) -> list[Part]:
@@ -45,6 +49,7 @@ class Shared:
     plan: FoldPlan
     repeat: int
     test: Rows | None
+    memory: float = MEMORY
 
     def __post_init__(self) -> None:
         self.fold = self.plan.codes[self.repeat]

@@ -17,6 +17,7 @@ from headstock.heads.loops import compiled
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared
 from headstock.heads.tuning import Tuned
+from headstock.store.errors import HeadError
 
 ON = ("image", "audio", "image+audio")
 needs_numba = pytest.mark.skipif(not compiled(), reason="numba is not installed")
@@ -149,14 +150,14 @@ def test_tuned_logistic_chooses_the_same_and_says_the_same(
 
 @needs_numba
 @pytest.mark.parametrize("name", ["knn", "rbf-svm"])
-def test_less_memory_gives_the_same_numbers(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_less_memory_gives_the_same_numbers(name: str) -> None:
     """One kernel in memory at a time, and no products of all rows kept for the neighbours."""
     rows, test = wide_rows(240), wide_rows(50, seed=2)
     plan = make_folds(rows.codes, 3)
     first = answer_all(name, ON, rows, plan, [Shared(rows, plan, 0, test)], test=test)
     shared = [Shared(rows, plan, 0, test)]
     enough = product_bytes(shared[0], ON) + kernel_bytes(shared[0])
-    monkeypatch.setattr(engine, "MEMORY", enough if name == "rbf-svm" else 0)
+    shared[0].memory = enough if name == "rbf-svm" else 0
     second = answer_all(name, ON, rows, plan, shared, test=test)
     for o in ON:
         assert second[o].how == "all folds at once"
@@ -185,13 +186,27 @@ def test_a_constant_column_and_a_zero_row() -> None:
             np.testing.assert_allclose(fast.proba, slow.proba, atol=3e-4)
 
 
-def test_without_numba_or_memory_it_goes_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+@needs_numba
+def test_little_memory_means_landmarks_and_says_so() -> None:
+    rows, test = wide_rows(500), wide_rows(200, seed=6)
+    plan = make_folds(rows.codes, 4)
+    whole = answer_all("rbf-svm", ON, rows, plan, [Shared(rows, plan, 0, test)], test=test)
+    shared = [Shared(rows, plan, 0, test, memory=8.0 * 500 * 60)]
+    some = answer_all("rbf-svm", ON, rows, plan, shared, test=test)
+    for o in ON:
+        assert some[o].how.startswith("fold by fold; landmarks: 60 of 375 rows; kernels would take")
+        assert some[o].notes == ["landmarks: 60 of 375 rows"]
+        right = [(a.proba[0].argmax(axis=1) == rows.codes).mean() for a in (whole[o], some[o])]
+        assert right[1] > right[0] - 0.15
+    shared = [Shared(rows, plan, 0, test, memory=1e3)]
+    with pytest.raises(HeadError, match="GB are too little for 500 rows; allow"):
+        answer_all("rbf-svm", ON, rows, plan, shared, test=test)
+
+
+def test_without_numba_it_goes_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = wide_rows(80, k=2)
     plan = make_folds(rows.codes, 2)
     shared = [Shared(rows, plan, 0, None)]
-    monkeypatch.setattr(engine, "MEMORY", 1e3)
-    answer = answer_all("rbf-svm", ("audio",), rows, plan, shared)["audio"]
-    assert "fold by fold: shared kernels would take" in answer.how
     monkeypatch.setattr(engine, "compiled", lambda: False)
     for place in ("svm", "neighbours"):
         monkeypatch.setattr(f"headstock.heads.{place}.compiled", lambda: False)

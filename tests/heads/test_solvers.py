@@ -189,6 +189,28 @@ def test_nearest_are_the_largest(columns: int, count: int) -> None:
 
 
 @needs_numba
+@pytest.mark.parametrize("name", ["rbf-svm", "poly-svm"])
+def test_landmarks_are_the_machine_where_all_rows_are_one(easy, name: str) -> None:
+    """With every row a landmark only the tolerance and the shrunk intercept differ."""
+    Z, codes = easy
+    rng = np.random.default_rng(5)
+    fresh = Z[rng.permutation(300)[:150]] + 0.3 * rng.normal(size=(150, 30)).astype(np.float32)
+    whole = make_head(name, 0, {"C": 1.0}).fit(Z, codes)
+    every = make_head(name, 0, {"C": 1.0, "landmarks": 300}).fit(Z, codes)
+    a, b = whole.decisions(fresh), every.decisions(fresh)
+    assert np.corrcoef(a.ravel(), b.ravel())[0, 1] > 0.99
+    assert (
+        whole.predict_proba(fresh).argmax(1) == every.predict_proba(fresh).argmax(1)
+    ).mean() > 0.9
+    few = make_head(name, 0, {"C": 1.0, "landmarks": 40}).fit(Z, codes)
+    assert few.vectors_.shape == (40, 30)
+    assert few.how_ == "landmarks: 40 of 300 rows"
+    meta, arrays = few.state()
+    again = type(few).from_state(meta, arrays, 4)
+    np.testing.assert_array_equal(again.predict_proba(fresh), few.predict_proba(fresh))
+
+
+@needs_numba
 def test_a_kernel_without_numbers_still_ends() -> None:
     K = np.full((6, 6), np.nan, dtype=np.float32)
     _, bias = one_against_one(K, np.array([0, 3, 6]), 1.0)
