@@ -137,15 +137,22 @@ class Scope:
         self._matrices: dict[str, list[str]] = {}
 
     def of_head(
-        self, function: str, on: str, options: Mapping[str, Any] | None, seed: int, slow: bool
+        self,
+        function: str,
+        on: str,
+        options: Mapping[str, Any] | None,
+        seed: int,
+        slow: bool,
+        memory: float,
     ) -> str | None:
         """The fingerprint of one head on the sets of ``on``; None for an answer that nothing can
-        vouch for. ``slow``: whether it is computed fold by fold."""
+        vouch for. ``slow``: whether it is computed fold by fold; ``memory``: bytes that kernels
+        may take, which decide on how many rows they stand."""
         code = _code_of(function)
         if code is None:
             return None
         sets = {part: self._set(part) for part in parts_of(on)}
-        return self._name("head", code, on, sets, dict(options or {}), seed, slow)
+        return self._name("head", code, on, sets, dict(options or {}), seed, slow, memory)
 
     def answer_all(
         self,
@@ -164,7 +171,8 @@ class Scope:
         if not on:
             return {}
         slow = goes_slow(name, options, seed, shared[0], on)
-        keys = {o: self.of_head(name, o, options, seed, slow) for o in on}
+        memory = shared[0].memory
+        keys = {o: self.of_head(name, o, options, seed, slow, memory) for o in on}
         out: dict[str, Answer] = {}
         for o, key in keys.items():
             known = None if key is None else self._reuse.get(key)

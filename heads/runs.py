@@ -126,10 +126,10 @@ class Listing:
 
 
 def _letters(values: Sequence[str]) -> dict[str, str]:
-    """A, B, C ... for each value that differs."""
-    out: dict[str, str] = {}
+    """A, B, C ... for each value that differs; a question mark for what is not known."""
+    out = {"": "?"}
     for value in values:
-        number = len(out)
+        number = len(out) - 1
         letter = chr(ord("A") + number % 26) + (str(number // 26) if number >= 26 else "")
         out.setdefault(value, letter)
     return out
@@ -151,7 +151,7 @@ def list_runs(places: Sequence[str | Path], progress: Report = unheard) -> Listi
         groups.setdefault(line.rows, []).append(line.folder)
     alike = []
     for same in groups.values():
-        if len(same) > 1:
+        if len(same) > 1 and all((folder / "oof.npz").is_file() for folder in same):
             try:
                 alike.append(standing(same))
             except HeadstockError as error:
@@ -160,8 +160,9 @@ def list_runs(places: Sequence[str | Path], progress: Report = unheard) -> Listi
 
 
 def _digest(folder: Path) -> str:
-    """sha256 of a run's ids and labels, in the order of the ids."""
-    return _rows_of(read_runs([folder])[0])
+    """sha256 of a run's ids and labels, in the order of the ids; "" where the run kept none, as one
+    that was read by blocks."""
+    return _rows_of(read_runs([folder])[0]) if (folder / "oof.npz").is_file() else ""
 
 
 def _rows_of(run: Run) -> str:
