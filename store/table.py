@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
+import stat
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstock.store.errors import ManifestError, StorageError
+from headstock.store.errors import ManifestError, StorageError, UnsafeInput
 
-__all__ = ["Table", "read_table", "safe_cell"]
+__all__ = ["Table", "plain_bytes", "read_table", "safe_cell"]
 
 _DELIMITERS = ",;\t|"
 _CELL_LIMIT = 1 << 20
@@ -44,13 +46,10 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     UTF-8 with or without a byte order mark, any line ending, quoted line breaks. Cells stay text.
     Raises ManifestError for text that is not UTF-8, NUL, an unclosed quote, a repeated or empty
     column name, a row with another number of cells, or no rows; StorageError when it cannot be
-    opened.
+    opened; UnsafeInput when it is no plain file.
     """
     name = str(path)
-    try:
-        raw = Path(path).read_bytes()
-    except OSError as err:
-        raise StorageError(name, err.strerror or err, "give a readable CSV file") from err
+    raw = plain_bytes(path, "give a readable CSV file")
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as err:
@@ -91,6 +90,21 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     if not rows:
         raise ManifestError(f"{name}:1", "no rows below the header", "list one item a line")
     return Table(name, header, rows, lines)
+
+
+def plain_bytes(path: str | Path, fix: str) -> bytes:
+    """The bytes of a plain file: a FIFO would block for ever, a device never end.
+
+    Raises StorageError, UnsafeInput.
+    """
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        with open(fd, "rb", buffering=0) as file:
+            if not stat.S_ISREG(os.fstat(fd).st_mode):
+                raise UnsafeInput(path, "is not a plain file", fix)
+            return file.readall()
+    except (OSError, ValueError) as err:
+        raise StorageError(path, getattr(err, "strerror", None) or err, fix) from err
 
 
 def _header(name: str, cells: Sequence[str]) -> list[str]:

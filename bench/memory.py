@@ -1,0 +1,250 @@
+"""What every operation on a store takes of memory, each in a process of its own.
+
+``python bench/memory.py --rows 1000000 --dim 16`` prints a Markdown table: the peak of the
+process's own memory (anonymous pages, sampled; pages of mapped files belong to the system) beyond
+what the libraries take, and that by row. ``extract`` is the real one, with a trivial encoder over
+500 files that the rows share.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+FILES = 500
+
+
+def anonymous() -> int:
+    """Bytes of this process's own memory now."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("RssAnon"))
+
+
+class Peak:
+    """The most anonymous memory while the context lasts, beyond what was there before."""
+
+    def __enter__(self) -> Peak:
+        self.before = self.most = anonymous()
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._end.wait(0.01):
+            self.most = max(self.most, anonymous())
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        self._thread.join()
+        self.most = max(self.most, anonymous())
+
+    @property
+    def bytes(self) -> int:
+        return self.most - self.before
+
+
+class Small:
+    """An encoder that costs nothing: the file's bytes are its vector."""
+
+    name, modality, batch_size = "small", "image", 4096
+
+    def __init__(self, dim: int) -> None:
+        self.dim = dim
+
+    def recipe(self) -> Any:
+        from headstock.store import Recipe
+
+        return Recipe("image", {"bench": "memory", "dim": self.dim})
+
+    @staticmethod
+    def loader(data: bytes) -> np.ndarray:
+        return np.frombuffer(data, dtype="<f4")
+
+    def encode(self, items: list[np.ndarray]) -> np.ndarray:
+        return np.stack(items)
+
+
+def extract(folder: Path, rows: int, dim: int) -> None:
+    from headstock.extract import extract as run
+    from headstock.store import FeatureStore, Manifest
+
+    manifest = Manifest.read(folder / "m.csv")
+    with FeatureStore.open(folder / "f.h5", "a") as store:
+        run(store, manifest.items, {"image": Small(dim)}, workers=0)
+
+
+def compact(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store import FeatureStore
+
+    with FeatureStore.open(folder / "f.h5", "a") as store:
+        store.compact(force=True)
+
+
+def verify(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store.verify import verify as run
+
+    if run(folder / "f.h5").findings:
+        raise SystemExit("the store does not verify")
+
+
+def exported(suffix: str) -> Callable[[Path, int, int], None]:
+    def do(folder: Path, rows: int, dim: int) -> None:
+        from headstock.store.export import export
+
+        if export(folder / "f.h5", folder / f"out{suffix}").rows != rows:
+            raise SystemExit("not all rows were exported")
+        (folder / f"out{suffix}").unlink()
+
+    return do
+
+
+def merge(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store.merge import merge as run
+
+    run(folder / "merged.h5", [folder / "f.h5"])
+
+
+def label(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store.label import relabel
+
+    if relabel(folder / "f.h5", folder / "labels.csv").changed != rows:
+        raise SystemExit("not all rows were relabelled")
+
+
+def opened(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store import FeatureStore
+
+    with FeatureStore.open(folder / "f.h5") as store:
+        if store.feature_set("image").x().shape != (rows, dim):
+            raise SystemExit("not all rows are there")
+
+
+def listed(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store import FeatureStore
+
+    with FeatureStore.open(folder / "f.h5") as store:
+        _ = (store.items, store.complete("image").sum())
+
+
+def read(folder: Path, rows: int, dim: int) -> None:
+    from headstock.heads.rows import read_rows
+    from headstock.store import FeatureStore
+
+    with FeatureStore.open(folder / "f.h5") as store:
+        read_rows(store, ["image"])
+
+
+def repair(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store.repair import repair as run
+
+    with open(folder / "f.h5", "r+b") as file:
+        from headstock.store.file import StoreFile
+
+        with StoreFile(folder / "f.h5") as opened:
+            file.seek(opened.regions["/features/image/x"].offset)
+        file.write(b"\x7f")
+    if len(run(folder / "f.h5").rows["image"]) != 1:
+        raise SystemExit("not one row was lost")
+
+
+STEPS: dict[str, Callable[[Path, int, int], None]] = {
+    "extract, all of it": extract,
+    "compact": compact,
+    "verify": verify,
+    "open, map a set, check it": opened,
+    "open, list the rows": listed,
+    "evaluate's reading": read,
+    "export npz": exported(".npz"),
+    "export h5": exported(".h5"),
+    "export csv": exported(".csv"),
+    "export parquet": exported(".parquet"),
+    "label, all rows": label,
+    "merge into a new store": merge,
+    "repair": repair,
+}
+
+
+def prepare(folder: Path, rows: int, dim: int) -> None:
+    """The files, the table and the labels."""
+    rng = np.random.default_rng(0)
+    (folder / "files").mkdir()
+    for i in range(FILES):
+        (folder / "files" / f"{i:03d}").write_bytes(rng.normal(size=dim).astype("<f4").tobytes())
+    with (
+        open(folder / "m.csv", "w", newline="") as table,
+        open(folder / "labels.csv", "w", newline="") as labels,
+    ):
+        out, new = csv.writer(table), csv.writer(labels)
+        out.writerow(["id", "image", "label", "group"])
+        new.writerow(["id", "label"])
+        for i in range(rows):
+            out.writerow([f"row{i:08d}", f"files/{i % FILES:03d}", f"class{i % 9}", f"g{i % 99}"])
+            new.writerow([f"row{i:08d}", f"other{i % 7}"])
+
+
+def one(step: str, folder: Path, rows: int, dim: int) -> None:
+    """Run a step and print its figures as JSON."""
+    import headstock.extract
+    import headstock.heads.rows
+    import headstock.store.features  # noqa: F401  libraries count before
+
+    np.zeros(1 << 20).sum()
+    with Peak() as peak:
+        begin = time.process_time()
+        STEPS[step](folder, rows, dim)
+        spent = time.process_time() - begin
+    print(json.dumps({"bytes": peak.bytes, "seconds": spent}))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--dim", type=int, default=16)
+    parser.add_argument("--folder", type=Path, help="where to write")
+    parser.add_argument("--step", choices=list(STEPS))
+    options = parser.parse_args()
+    if options.step:
+        one(options.step, options.folder, options.rows, options.dim)
+        return
+    with tempfile.TemporaryDirectory(prefix="bench-memory-", dir=options.folder) as name:
+        folder = Path(name)
+        prepare(folder, options.rows, options.dim)
+        size = 4 * options.rows * options.dim
+        print(
+            f"{time.strftime('%Y-%m-%d %H:%M', time.gmtime())} UTC, {os.cpu_count()} cores "
+            f"({platform.machine()}), {options.rows:,} rows of {options.dim} float32 "
+            f"({size / 1e6:.0f} MB of vectors), one set, four text columns.\n"
+        )
+        print("| operation | peak, MB | bytes a row | processor seconds |\n|---|---|---|---|")
+        for step in STEPS:
+            words = ["--step", step, "--folder", name, "--rows", options.rows, "--dim", options.dim]
+            told = subprocess.run(
+                [sys.executable, __file__, *map(str, words)], capture_output=True, text=True
+            )
+            if told.returncode:
+                print(f"| {step} | failed: {told.stderr.strip().splitlines()[-1][:120]} | | |")
+                continue
+            figures = json.loads(told.stdout)
+            print(
+                f"| {step} | {figures['bytes'] / 1e6:.0f} | {figures['bytes'] / options.rows:.0f} "
+                f"| {figures['seconds']:.1f} |",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
