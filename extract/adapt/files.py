@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 from torch import Tensor
 
 from headstock.extract.checkpoint import NOTE, read_note
 from headstock.extract.preprocess import Preprocess
 from headstock.store.errors import StorageError, WeightsError
 
-__all__ = ["beside", "fold_files", "settings_of", "write_bytes", "write_weights"]
+__all__ = [
+    "beside",
+    "fold_files",
+    "load_checkpoint",
+    "save_checkpoint",
+    "settings_of",
+    "write_bytes",
+    "write_weights",
+]
 
 
 def beside(output: Path, tail: str) -> Path:
@@ -72,3 +82,17 @@ def write_bytes(path: Path, content: bytes) -> None:
     except OSError as error:
         what = f"cannot be written ({error.strerror})"
         raise StorageError(path, what, "check folder and disk") from error
+
+
+def save_checkpoint(path: Path, body: dict[str, Any]) -> None:
+    """One file, replaced whole: a kill leaves the old one or the new one. Raises StorageError."""
+    whole = io.BytesIO()
+    torch.save(body, whole)
+    write_bytes(path, whole.getvalue())
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    """What ``save_checkpoint`` wrote; None without one. Nothing in the file is run."""
+    if not path.is_file():
+        return None
+    return torch.load(path, map_location="cpu", weights_only=True)

@@ -8,13 +8,9 @@ Letters: b batch, k classes, d features.
 
 from __future__ import annotations
 
-import copy
 import math
-import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,23 +18,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from headstock.extract.adapt.augment import centred, mixed, views
+from headstock.extract.adapt.augment import mixed, views
+from headstock.extract.adapt.classified import Classified, answers, cast, moved
 from headstock.extract.adapt.pictures import Pictures
 from headstock.extract.adapt.settings import Settings
-from headstock.extract.checkpoint import CLASSIFIER
 from headstock.extract.preprocess import Preprocess
-from headstock.extract.runtime import PRECISIONS
-from headstock.store.errors import OptionError, StorageError
+from headstock.store.errors import OptionError
 
-__all__ = [
-    "Classified",
-    "Training",
-    "answers",
-    "fresh_model",
-    "load_checkpoint",
-    "one_cycle",
-    "save_checkpoint",
-]
+__all__ = ["Training", "one_cycle"]
 
 SAVED = 30.0  # seconds between two checkpoints
 START, END = 1 / 25, 1e-4  # of the peak rate, at the beginning and the end of a phase
@@ -54,71 +41,6 @@ def one_cycle(at: float, warmup: float) -> float:
     if at < warmup:
         return between(START, 1.0, at / warmup)
     return between(1.0, END, (at - warmup) / max(1 - warmup, 1e-9))
-
-
-class Classified(nn.Module):
-    """``backbone`` (b, 3, h, w) -> (b, d), and a linear classifier of its features."""
-
-    def __init__(self, backbone: nn.Module, d: int, k: int) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.add_module(CLASSIFIER, nn.Linear(d, k))
-
-    @property
-    def classifier(self) -> nn.Linear:
-        return getattr(self, CLASSIFIER)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.classifier(self.backbone(x))
-
-    def weights(self) -> dict[str, Tensor]:
-        """A copy on the CPU of all of them, named as the backbone names its own."""
-        state = {**self.backbone.state_dict()}
-        state |= {f"{CLASSIFIER}.{n}": v for n, v in self.classifier.state_dict().items()}
-        return {n: v.detach().cpu().clone().contiguous() for n, v in state.items()}
-
-    def take(self, weights: dict[str, Tensor]) -> None:
-        """The inverse of ``weights``."""
-        own = {n.removeprefix(f"{CLASSIFIER}."): v for n, v in weights.items() if _top(n)}
-        self.classifier.load_state_dict(own)
-        self.backbone.load_state_dict({n: v for n, v in weights.items() if not _top(n)})
-
-
-def _top(name: str) -> bool:
-    return name.startswith(f"{CLASSIFIER}.")
-
-
-def answers(
-    model: Classified,
-    pictures: Pictures,
-    rows: np.ndarray,
-    preprocess: Preprocess,
-    device: torch.device,
-    precision: str,
-    batch: int,
-) -> np.ndarray:
-    """(n, k) float64 log-probabilities of ``rows``, cropped as the network's evaluation does."""
-    model.eval()
-    cuts = [rows[i : i + batch] for i in range(0, len(rows), batch)]
-    out = [np.empty((0, model.classifier.out_features))]
-    for pixels in pictures.batches(cuts):
-        with torch.inference_mode(), _cast(device, precision):
-            logits = model(centred(_moved(pixels, device), preprocess))
-        out.append(logits.double().log_softmax(1).cpu().numpy())
-    return np.concatenate(out)
-
-
-def _cast(device: torch.device, precision: str) -> Any:
-    low = PRECISIONS[precision]
-    return nullcontext() if low is None else torch.autocast(device.type, low)
-
-
-def _moved(pixels: np.ndarray, device: torch.device) -> Tensor:
-    """(b, h, w, 3) uint8 -> (b, 3, h, w) on the device, through pinned memory if CUDA."""
-    batch = torch.from_numpy(pixels).permute(0, 3, 1, 2)
-    if device.type == "cuda":
-        return batch.pin_memory().to(device, non_blocking=True)
-    return batch.to(device)
 
 
 class Training:
@@ -276,12 +198,12 @@ class Training:
         drawn = int(chance.generate_state(1, np.uint64)[0] >> np.uint64(1))
         torch.manual_seed(drawn)
         g = torch.Generator().manual_seed(drawn)
-        x = views(_moved(pixels, self.device), self.preprocess, s, g)
+        x = views(moved(pixels, self.device), self.preprocess, s, g)
         x = x.contiguous(memory_format=torch.channels_last)
         y = torch.from_numpy(self.codes[rows]).to(self.device)
         x, target = mixed(x, F.one_hot(y, self.k).to(x.dtype), s, g)
         self.optimizer.zero_grad(set_to_none=True)
-        with _cast(self.device, s.precision):
+        with cast(self.device, s.precision):
             logits = self.model(x)
         loss = F.cross_entropy(logits.float(), target, label_smoothing=s.smoothing)
         self.scaler.scale(loss).backward()
@@ -305,31 +227,3 @@ def _groups(model: Classified, s: Settings) -> list[dict[str, Any]]:
 
 def _cards(device: torch.device) -> Sequence[Any]:
     return [device] if device.type == "cuda" else []
-
-
-def save_checkpoint(path: Path, body: dict[str, Any]) -> None:
-    """One file, replaced whole: a kill leaves the old one or the new one. Raises StorageError."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        with fresh.open("wb") as file:
-            torch.save(body, file)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise StorageError(path, what, "check the disk") from error
-
-
-def load_checkpoint(path: Path) -> dict[str, Any] | None:
-    """What ``save_checkpoint`` wrote; None without one. Nothing in the file is run."""
-    if not path.is_file():
-        return None
-    return torch.load(path, map_location="cpu", weights_only=True)
-
-
-def fresh_model(backbone: nn.Module, d: int, k: int, seed: int) -> Classified:
-    """A copy of ``backbone`` with a classifier whose first weights ``seed`` alone determines."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return Classified(copy.deepcopy(backbone), d, k)

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import nn
 
-from headstock.extract.adapt import Settings, augment, train
+from headstock.extract.adapt import Settings, augment, files, train
 from headstock.extract.adapt.augment import centred, mixed, normalised, views
+from headstock.extract.adapt.classified import answers, cast, fresh_model, moved
 from headstock.extract.adapt.pictures import Pictures
-from headstock.extract.adapt.train import Training, answers, fresh_model, one_cycle
+from headstock.extract.adapt.train import Training, one_cycle
 from headstock.extract.cnn4 import CNN4
 from headstock.extract.preprocess import Preprocess
 from headstock.extract.reading import Reader
@@ -103,7 +104,7 @@ def test_killed_at_any_step_and_gone_on_with_it_ends_the_same_to_the_bit(
     whole.run()
     monkeypatch.setattr(train, "SAVED", 0.0)
     file = tmp_path / "checkpoint"
-    first = training(pictures, s, keep=lambda body: train.save_checkpoint(file, body))
+    first = training(pictures, s, keep=lambda body: files.save_checkpoint(file, body))
     steps = iter(range(100))
 
     def kill(one: Training) -> None:
@@ -112,7 +113,7 @@ def test_killed_at_any_step_and_gone_on_with_it_ends_the_same_to_the_bit(
 
     with pytest.raises(RuntimeError, match="killed"):
         first.run(kill)
-    second = training(pictures, s, state=train.load_checkpoint(file))
+    second = training(pictures, s, state=files.load_checkpoint(file))
     assert (len(second.history), second.step) != (0, 0)
     second.run()
     assert second.history == whole.history
@@ -186,10 +187,10 @@ def test_batches_reach_a_cuda_device_through_pinned_memory(monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "to", to)
     pixels = np.zeros((2, 4, 5, 3), np.uint8)
-    assert train._moved(pixels, torch.device("cuda")).shape == (2, 3, 4, 5)
+    assert moved(pixels, torch.device("cuda")).shape == (2, 3, 4, 5)
     assert calls == ["pin", "to cuda"]
     assert train._cards(torch.device("cuda", 1)) == [torch.device("cuda", 1)]
-    assert train._cast(torch.device("cpu"), "fp32").__class__.__name__ == "nullcontext"
+    assert cast(torch.device("cpu"), "fp32").__class__.__name__ == "nullcontext"
 
 
 def test_centred_is_the_evaluation_of_the_network():
