@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from headstock.heads.findings import findings
 from headstock.heads.hygiene import hygiene_lines
 from headstock.heads.page.contest import LEVEL, Contest
 from headstock.heads.page.markup import Safe, h, joined, table
 from headstock.heads.page.runs import Run, System
 
-__all__ = ["differences", "leaderboard", "number", "overlap", "percent"]
+__all__ = ["differences", "leaderboard", "number", "overlap", "patterns", "percent"]
 
 MOST = 16
 
@@ -54,6 +55,17 @@ def leaderboard(contest: Contest) -> Safe:
     ]
     rows = [_line(system, contest, floor, tested) for system in lines]
     filtered = h("label", "Filter the leaderboard ", h("input", type="search", data_rows="board"))
+    words = [(run, _in_words(run)) for run in runs]
+    by_sets = [(run, patterns(run)) for run in runs]
+
+    def named(parts: list[tuple[Run, Safe | None]], title: str) -> list[Safe]:
+        of = len(runs) > 1
+        return [
+            joined(h("h3", f"{title}{f', {run.name}' if of else ''}"), part)
+            for run, part in parts
+            if part is not None
+        ]
+
     return joined(
         *(h("p", line, class_="hygiene") for run in runs for line in _hygiene(run, runs)),
         h("p", filtered, h("output", data_count="board"), class_="tools"),
@@ -67,7 +79,51 @@ def leaderboard(contest: Contest) -> Safe:
             "interval of the difference (in brackets) leaves out 0.",
             class_="says",
         ),
+        *named(by_sets, "Rows that lack a set"),
+        *named(words, "In words"),
     )
+
+
+def patterns(run: Run) -> Safe | None:
+    """For rows that have these sets and no others: how many, and the systems that answer them best;
+    None for a run whose rows all have every set."""
+    rows: list[list[Any]] = []
+    seen: dict[str, list[tuple[dict[str, Any], System]]] = {}
+    for system in run.systems:
+        told = system.row.get("patterns")
+        for name, scores in told.items() if isinstance(told, dict) else ():
+            if isinstance(scores, dict) and _is_interval(scores.get("accuracy")):
+                seen.setdefault(str(name), []).append((scores, system))
+    for name, scored in seen.items():
+        scored.sort(key=lambda one: -one[0]["accuracy"]["value"])
+        for scores, system in scored[:3]:
+            accuracy = scores["accuracy"]
+            n, errors = scores.get("n"), scores.get("errors")
+            interval = f"{number(accuracy['low'])} to {number(accuracy['high'])}"
+            rows.append([
+                name.replace("+", " and "), system.name, _value(number(n, 0), n),
+                _value(number(errors, 0), errors), _value(number(accuracy["value"], 4), None),
+                h("td", interval, class_="number"),
+            ])  # fmt: skip
+    if not rows:
+        return None
+    header = ["Rows that have", "System", "Rows", "Errors", "Accuracy", "95 % interval"]
+    return table("Rows by the sets they have, and the three best systems of each", header, rows)
+
+
+def _is_interval(value: object) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(value.get(key), int | float) for key in ("value", "low", "high")
+    )
+
+
+def _in_words(run: Run) -> Safe | None:
+    """What the run found out beside its table: choosing, curves, weights."""
+    try:
+        lines = findings(run.metrics)
+    except (KeyError, TypeError, ValueError, AttributeError):  # written by another version
+        return None
+    return h("ul", *(h("li", line) for line in lines), class_="findings") if lines else None
 
 
 def _hygiene(run: Run, runs: list[Run]) -> list[str]:

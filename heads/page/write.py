@@ -17,6 +17,7 @@ from headstock.heads.page.media import Shelf
 from headstock.heads.page.runs import Run, System, read_runs
 from headstock.heads.page.settings import provenance
 from headstock.heads.page.source import Source, sources_of
+from headstock.heads.page.weights import weights
 from headstock.heads.tables import write_text
 from headstock.store.errors import OptionError, one_line
 from headstock.store.progress import Report, unheard
@@ -135,9 +136,11 @@ def _run_sections(
         ),
         *(_closer(s, cards, f"{name}s{i}", size, opened=i == 0) for i, s in enumerate(chosen)),
     )
+    weighed = weights(run)
     return [
         (f"{name}-curves", f"Curves{of}", h("div", curves, class_="figures")),
         (f"{name}-systems", f"Systems closely{of}", close),
+        *([(f"{name}-weights", f"What weighs{of}", weighed)] if weighed is not None else []),
         (f"{name}-duplicates", f"Duplicates{of}", gallery.duplicates(cards, size)),
         (f"{name}-failed", f"Failed rows{of}", gallery.failures(cards, 4 * size)),
     ]

@@ -182,6 +182,58 @@ def test_optional_parts_are_drawn_when_the_run_has_them(tmp_path):
         assert part in words, part
 
 
+def test_weights_patterns_and_findings_are_shown(tmp_path):
+    run = make_run(tmp_path / "a", ["cat", "dog"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    row = metrics["leaderboard"][0]
+    row["importances"] = {
+        "image": {"share": 0.3, "width": 6, "sd": 0.01, "columns": [[4, 0.2, 0.05], [0, 0.1, 0.0]]},
+        HOSTILE[0]: {
+            "share": 0.7,
+            "width": 18,
+            "columns": [[HOSTILE[1], 0.5], ["w1_mfcc2", 0.004]],
+        },
+    }
+    row["patterns"] = {
+        "image+audio": {"n": 30, "errors": 3, "accuracy": {"value": 0.9, "low": 0.7, "high": 0.98}},
+        "image": {"n": 10, "errors": 5, "accuracy": {"value": 0.5, "low": 0.2, "high": 0.8}},
+    }
+    metrics["selection"] = {
+        "leader": "0", "systems": 2, "apparent": 0.9, "optimism": 0.0123, "resampled": "rows",
+        "nested": {"value": 0.8877, "low": 0.8, "high": 0.95}, "wins": [["0", 0.75]],
+    }  # fmt: skip
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    write_report([run], tmp_path / "page.html")
+    source = (tmp_path / "page.html").read_text()
+    words = " ".join(Page(source).said)
+    for part in (
+        "What weighs", "Weights of 0", "6, 25.0 %", "30.0 % ± 1.0 %", "70.0 %", "column 4",
+        "20.0 % ± 5.0 %", "w1_mfcc2", "0.40 %", "Rows that lack a set", "image and audio",
+        "0.200 to 0.800", "In words", "0.8877", "flatters the first line by +0.0123",
+    ):  # fmt: skip
+        assert part in words, part
+    assert "<script>alert" not in source
+    assert "onerror=alert" not in "".join(f"{t}{a}" for t, a in Page(source).tags if t != "p")
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        [], {"image": 1}, {"image": {"share": "x", "columns": []}}, {"image": {"share": 2}},
+        {"image": {"share": 0.5, "columns": [[1], "x", [2, -1], [3, None]], "width": 0}},
+        {"image": {"share": 0.0, "columns": [[1, 0.0]]}, "audio": {"share": 0, "columns": []}},
+    ],
+)  # fmt: skip
+def test_weights_of_another_version_cost_themselves(tmp_path, told):
+    run = make_run(tmp_path / "a", ["cat", "dog"])
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["leaderboard"][0] |= {"importances": told, "patterns": told}
+    metrics["selection"] = told
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    write_report([run], tmp_path / "page.html")
+    assert "Leaderboard" in (tmp_path / "page.html").read_text()
+
+
 def test_several_runs_are_compared_on_the_rows_they_share(tmp_path):
     runs = [make_run(tmp_path / "a", ["cat", "dog"]), make_run(tmp_path / "b", ["cat", "dog"], 30)]
     write_report(runs, tmp_path / "page.html")

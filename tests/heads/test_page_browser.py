@@ -139,6 +139,8 @@ def test_themes_have_contrast_and_a_phone_needs_no_sideways_scroll(browser, page
     )
     browser.open(page)
     assert browser.run("return document.documentElement.scrollWidth") <= 390
+    heights = "return [...document.querySelectorAll('.wide')].filter(w => w.checkVisibility())"
+    assert min(browser.run(f"{heights}.map(w => w.offsetHeight)")) > 40
     light = browser.run(
         "return ['--ink', '--soft', '--accent', '--paper'].map(v => {"
         "const e = document.body.appendChild(document.createElement('i'));"
