@@ -1,13 +1,18 @@
-"""Heads side by side: headstock's engine against plain scikit-learn and LightGBM, in one run.
+"""Heads side by side: headstock's engine against other libraries, each in a process of its own.
 
-    python bench/heads.py [--train 13802] [--heads logistic,lda,...] [--plain-folds 1] [--out FILE]
+    python bench/heads.py [--sizes 3000,13802] [--heads logistic,lda,...] [--peers ...]
+                          [--plain-folds 1] [--limit 600] [--out FILE]
 
-Both do the same job on the same rows and folds: out-of-fold probabilities of five folds, and the
-refit's of the test rows, for each head on image, audio and both. Each way runs in a process of its
-own, so that peak memory is its own. The plain way is what a careful user writes: a Pipeline with
-StandardScaler and the library's estimator, calibrated by CalibratedClassifierCV where it has no
-probabilities. ``--plain-folds N`` runs only N of the folds and no refit the plain way and
-multiplies its seconds up (said in the output); scores are then compared on those folds' rows.
+Everybody does the same job on the same rows and folds: out-of-fold probabilities of five folds and
+the refit's of the test rows, for each head on image, audio and both. Peers: ``scikit-learn`` (a
+Pipeline, looped as cross_val_predict does), ``intelex`` (the same after patch_sklearn),
+``stacking`` (StackingClassifier on the concatenation, no folds outside), ``tuned``
+(LogisticRegressionCV, one fit), ``autogluon`` (with --autogluon-python, time limit --limit).
+
+``--plain-folds N`` runs only N of the folds and no refit the plain way and multiplies its seconds
+up (said in the output); scores are then compared on those folds' rows. A process that does not end
+within ``--limit`` seconds is stopped, and its row says so. ``--out FILE`` keeps what was measured;
+a later run with the same file adds to it, so that the whole can be run in slices.
 """
 
 from __future__ import annotations
@@ -19,6 +24,7 @@ import platform
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -26,183 +32,149 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
+from heads_peers import FOLDS, ON, Clock, figures, run_plain, run_stacking, run_tuned
 from heads_workload import workload
 
 from headstock.heads.engine import answer_all
 from headstock.heads.folds import make_folds
 from headstock.heads.fusion import cross_fuse
-from headstock.heads.metrics import log_loss
 from headstock.heads.shared import Shared
 
-HEADS = ("logistic", "lda", "rbf-svm", "knn", "lightgbm")
-ON = ("image", "audio", "image+audio")
-FOLDS = 5
+HEADS = "logistic,lda,rbf-svm,knn,lightgbm"
+PEERS = "scikit-learn,intelex,stacking,tuned"
 
 
-def plain(name: str) -> Any:
-    """What a careful user writes, with the library's defaults where headstock has no other say."""
-    from sklearn.calibration import CalibratedClassifierCV
-    from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import Normalizer, StandardScaler
-
-    if name == "logistic":
-        from sklearn.linear_model import LogisticRegression
-
-        return make_pipeline(StandardScaler(), LogisticRegression(C=0.1, max_iter=1000))
-    if name == "lda":
-        from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-        return make_pipeline(
-            StandardScaler(), LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto")
-        )
-    if name == "linear-svm":
-        from sklearn.svm import LinearSVC
-
-        machine = LinearSVC(C=0.003, dual="auto", max_iter=2000)
-        return make_pipeline(StandardScaler(), CalibratedClassifierCV(machine))
-    if name == "rbf-svm":
-        from sklearn.svm import SVC
-
-        return make_pipeline(
-            StandardScaler(), CalibratedClassifierCV(SVC(C=10, cache_size=1000), ensemble=False)
-        )
-    if name == "knn":
-        from sklearn.neighbors import KNeighborsClassifier
-
-        return make_pipeline(
-            StandardScaler(), Normalizer(), KNeighborsClassifier(10, weights="distance")
-        )
-    if name == "lightgbm":
-        from lightgbm import LGBMClassifier
-
-        return LGBMClassifier(verbosity=-1)
-    raise SystemExit(f"no plain form of {name}")
-
-
-def figures(proba: np.ndarray, codes: np.ndarray) -> dict[str, float]:
-    return {
-        "accuracy": float((proba.argmax(axis=1) == codes).mean()),
-        "log_loss": log_loss(proba, codes),
-    }
-
-
-def run_plain(heads: list[str], train: int, test: int, folds: int) -> dict[str, Any]:
-    rows, fresh = workload(train, test)
-    plan = make_folds(rows.codes, FOLDS, ids=rows.ids)
-    out: dict[str, Any] = {}
-    for name in heads:
-        for on in ON:
-            X, _ = rows.matrix(on)
-            T, _ = fresh.matrix(on)
-            proba = np.full((len(rows), len(rows.classes)), np.nan)
-            start, cpu = time.perf_counter(), time.process_time()
-            for fit_rows, held_out in plan.split()[:folds]:
-                model = plain(name).fit(X[fit_rows], rows.codes[fit_rows])
-                proba[held_out] = model.predict_proba(X[held_out])
-            done = folds
-            line: dict[str, Any] = {}
-            if folds == FOLDS:
-                model = plain(name).fit(X, rows.codes)
-                line["test"] = figures(model.predict_proba(T), fresh.codes)
-                done += 1
-            up = (FOLDS + 1) / done
-            line["seconds"] = (time.perf_counter() - start) * up
-            line["cpu"] = (time.process_time() - cpu) * up
-            line["fits_run"] = done
-            ran = ~np.isnan(proba[:, 0])
-            line["folds"] = figures(proba[ran], rows.codes[ran])
-            out[f"{name}@{on}"] = line
-            print(json.dumps({f"{name}@{on}": line}), file=sys.stderr, flush=True)
-    return out
-
-
-def run_engine(heads: list[str], train: int, test: int, folds: int) -> dict[str, Any]:
-    rows, fresh = workload(train, test)
+def run_engine(heads: list[str], train: int, folds: int) -> dict[str, Any]:
+    """Headstock: all heads on all sets from shared work, then the stack of them."""
+    rows, fresh = workload(train, train // 4)
     plan = make_folds(rows.codes, FOLDS, ids=rows.ids)
     compared = plan.codes[0] < folds
+    whole = Clock()
     shared = [Shared(rows, plan, 0, fresh)]
     out: dict[str, Any] = {}
     answers = {}
     for name in heads:
-        start, cpu = time.perf_counter(), time.process_time()
+        clock = Clock()
         found = answer_all(name, ON, rows, plan, shared, test=fresh)
-        seconds, spent = time.perf_counter() - start, time.process_time() - cpu
+        spent = clock.read()
         total = sum(a.seconds for a in found.values())
         for on, answer in found.items():
             answers[f"{name}@{on}"] = answer
             assert answer.test is not None
             out[f"{name}@{on}"] = {
-                "seconds": seconds * answer.seconds / total,
-                "cpu": spent * answer.seconds / total,
+                **{key: value * answer.seconds / total for key, value in spent.items()},
                 "how": answer.how,
                 "folds": figures(answer.proba[0], rows.codes),
                 "compared": figures(answer.proba[0, compared], rows.codes[compared]),
                 "test": figures(answer.test, fresh.codes),
             }
             print(json.dumps({f"{name}@{on}": out[f"{name}@{on}"]}), file=sys.stderr, flush=True)
-    start, cpu = time.perf_counter(), time.process_time()
     members = [answers[f"{h}@{o}"].proba for h in heads for o in ON[:2]]
+    clock = Clock()
     stacked = cross_fuse("stacked", np.stack(members, axis=2), rows.codes, plan.codes)[0]
-    out["stacked"] = {
-        "seconds": time.perf_counter() - start,
-        "cpu": time.process_time() - cpu,
-        "how": "from held-out probabilities",
-        "folds": figures(stacked, rows.codes),
-    }
+    out["stacked"] = {**clock.read(), "folds": figures(stacked, rows.codes)}
+    out["all of it"] = whole.read()
     return out
+
+
+def child(given: argparse.Namespace) -> None:
+    """One contender in this process; a line of JSON."""
+    who, _, head = given.child.partition(":")
+    heads, train = given.heads.split(","), int(given.sizes)
+    if who == "headstock":
+        found = run_engine(heads, train, given.plain_folds)
+    elif who == "stacking":
+        found = run_stacking(heads, train)
+    elif who in ("tuned", "headstock-tuned"):
+        found = run_tuned(train, who != "tuned")
+    else:
+        found = run_plain(head, train, given.plain_folds, who == "intelex")
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+    print(json.dumps({"systems": found, "peak_gb": peak}))
+
+
+def autogluon(python: str, train: int, limit: float) -> dict[str, Any]:
+    rows, fresh = workload(train, train // 4)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "rows.npz"
+        np.savez(
+            file, X=rows.matrix(ON[2])[0], T=fresh.matrix(ON[2])[0], y=rows.codes, t=fresh.codes
+        )
+        command = [python, str(Path(__file__).with_name("heads_autogluon.py")), str(file)]
+        done = subprocess.run(
+            [*command, str(limit)], stdout=subprocess.PIPE, text=True, timeout=3 * limit, check=True
+        )
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def contender(who: str, given: argparse.Namespace, size: int) -> dict[str, Any]:
+    """Run one in its own process; what it said, or why it said nothing."""
+    start = time.perf_counter()
+    command = [
+        sys.executable, __file__, "--child", who, "--sizes", str(size), "--heads", given.heads,
+        "--plain-folds", str(given.plain_folds),
+    ]  # fmt: skip
+    try:
+        if who == "autogluon":
+            found = autogluon(given.autogluon_python, size, given.limit)
+        else:
+            done = subprocess.run(
+                command, stdout=subprocess.PIPE, check=True, text=True, timeout=given.limit
+            )
+            found = json.loads(done.stdout)
+    except subprocess.TimeoutExpired:
+        return {"failed": f"did not end within {given.limit:.0f} s"}
+    except subprocess.CalledProcessError as error:
+        return {"failed": f"ended with {error.returncode}"}
+    return {**found, "wall": time.perf_counter() - start, "load": os.getloadavg()}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--train", type=int, default=13_802)
-    parser.add_argument("--heads", default=",".join(HEADS))
-    parser.add_argument(
-        "--plain-heads", default=None, help="heads to run the plain way; default all"
-    )
+    parser.add_argument("--sizes", default="3000,13802")
+    parser.add_argument("--heads", default=HEADS)
+    parser.add_argument("--peers", default=PEERS)
     parser.add_argument("--plain-folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1))
+    parser.add_argument("--limit", type=float, default=600)
+    parser.add_argument("--autogluon-python")
     parser.add_argument("--out", type=Path)
-    parser.add_argument("--way", choices=["engine", "plain"], help=argparse.SUPPRESS)
+    parser.add_argument("--child", help=argparse.SUPPRESS)
     given = parser.parse_args()
-    heads, test = given.heads.split(","), given.train // 4
-    if given.way:
-        found = (
-            run_engine(heads, given.train, test, given.plain_folds)
-            if given.way == "engine"
-            else run_plain(heads, given.train, test, given.plain_folds)
-        )
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        print(json.dumps({"systems": found, "peak_gb": peak}))
+    if given.child:
+        child(given)
         return
-    plain_heads = given.heads if given.plain_heads is None else given.plain_heads
-    result: dict[str, Any] = {
-        "conditions": conditions(given.train, test),
-        "plain_folds": given.plain_folds,
-    }
-    for way, some in (("engine", given.heads), ("plain", plain_heads)):
-        if not some:
-            continue
-        command = [
-            sys.executable, __file__, "--way", way, "--train", str(given.train), "--heads", some,
-            "--plain-folds", str(given.plain_folds),
-        ]  # fmt: skip
-        start = time.perf_counter()
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True)
-        result[way] = {**json.loads(done.stdout), "wall": time.perf_counter() - start}
-    print(table(result))
-    if given.out:
-        given.out.write_text(json.dumps(result, indent=1))
+    result: dict[str, Any] = {}
+    if given.out and given.out.exists():
+        result = json.loads(given.out.read_text())
+    for size in map(int, given.sizes.split(",")):
+        told = result.setdefault(str(size), {"plain_folds": given.plain_folds})
+        contenders = ["headstock"]
+        for peer in filter(None, given.peers.split(",")):
+            if peer in ("scikit-learn", "intelex"):
+                contenders += [f"{peer}:{head}" for head in given.heads.split(",")]
+            else:
+                contenders += (["headstock-tuned"] if peer == "tuned" else []) + [peer]
+        for who in contenders:
+            if "systems" in told.get(who, {}):
+                continue
+            told[who] = contender(who, given, size)
+            print(size, who, told[who].get("failed", "done"), file=sys.stderr, flush=True)
+            result["conditions"] = conditions()
+            if given.out:
+                given.out.write_text(json.dumps(result, indent=1))
+    print(report(result))
 
 
-def conditions(train: int, test: int) -> dict[str, Any]:
+def conditions() -> dict[str, Any]:
     import lightgbm
     import sklearn
 
     return {
-        "rows": [train, test],
         "cpus": len(os.sched_getaffinity(0)),
-        "load_before": os.getloadavg(),
+        "load": os.getloadavg(),
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "numpy": np.__version__,
@@ -211,35 +183,66 @@ def conditions(train: int, test: int) -> dict[str, Any]:
     }
 
 
-def table(result: dict[str, Any]) -> str:
-    """Markdown: seconds of CPU and wall, their ratio, and the scores of both ways."""
-    ours, theirs = result["engine"]["systems"], result.get("plain", {}).get("systems", {})
-    lines = [
-        "| system | engine CPU s | wall s | plain CPU s | CPU ratio "
-        "| accuracy engine / plain | log-loss |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    for name, a in ours.items():
-        b = theirs.get(name)
-        cells = [name, f"{a['cpu']:.1f}", f"{a['seconds']:.1f}"]
-        cells += [f"{b['cpu']:.0f}", f"{b['cpu'] / max(a['cpu'], 1e-9):.0f}x"] if b else ["", ""]
-        for key, form in (("accuracy", ".4f"), ("log_loss", ".4f")):
-            mine = format(a["compared" if b else "folds"][key], form)
-            cells.append(f"{mine} / {format(b['folds'][key], form)}" if b else mine)
-        lines.append("| " + " | ".join(cells) + " |")
-    both = [n for n in ours if n in theirs]
-    if both:
-        mine, other = (sum(s[n]["cpu"] for n in both) for s in (ours, theirs))
-        lines.append(f"| **all of these** | {mine:.0f} | | {other:.0f} | {other / mine:.0f}x | | |")
-    peaks = f"peak memory: engine {result['engine']['peak_gb']:.1f} GB"
-    if theirs:
-        peaks += f", plain {result['plain']['peak_gb']:.1f} GB"
-        if result["plain_folds"] < FOLDS:
-            peaks += (
-                f"; the plain way ran {result['plain_folds']} of {FOLDS + 1} fits, "
-                "its seconds are multiplied up"
+def report(result: dict[str, Any]) -> str:
+    """Markdown, a table a size: seconds of CPU, their ratio, and the scores of both."""
+    lines = []
+    for size, told in result.items():
+        if size == "conditions":
+            continue
+        ours = told["headstock"].get("systems", {})
+        peers = {w: t for w, t in told.items() if w not in ("headstock", "plain_folds")}
+        lines += [
+            f"\n### {int(size):,} + {int(size) // 4:,} rows\n",
+            "| system | who | CPU s | wall s | CPU ratio | accuracy, headstock / who | log-loss |",
+            "|---|---|---|---|---|---|---|",
+        ]
+        for name, a in ours.items():
+            scores = a.get("folds")
+            cells = [name, "headstock", f"{a['cpu']:.1f}", f"{a['seconds']:.1f}", ""]
+            cells += (
+                [f"{scores['accuracy']:.4f}", f"{scores['log_loss']:.4f}"] if scores else [""] * 2
             )
-    return "\n".join([*lines, "", peaks, json.dumps(result["conditions"])])
+            lines.append("| " + " | ".join(cells) + " |")
+        ours = {**ours, **told.get("headstock-tuned", {}).get("systems", {})}
+        ours.setdefault("StackingClassifier", ours.get("all of it", {}))
+        for who, one in peers.items():
+            for name, b in one.get("systems", {}).items():
+                lines.append("| " + " | ".join(compared(name, who, b, ours.get(name))) + " |")
+            if "failed" in one:
+                lines.append(f"| | {who} | {one['failed']} | | | | |")
+        for who in ("scikit-learn", "intelex"):
+            lines += sums(who, told)
+        peaks = [
+            f"{w} {t['peak_gb']:.1f}"
+            for w, t in told.items()
+            if w != "plain_folds" and "peak_gb" in t
+        ]
+        folds = told["plain_folds"]
+        lines += ["", f"Peak memory, GB: {', '.join(peaks)}. Plain folds run: {folds} of {FOLDS}."]
+    return "\n".join([*lines, "", json.dumps(result.get("conditions", {}))])
+
+
+def compared(name: str, who: str, b: dict[str, Any], a: dict[str, Any] | None) -> list[str]:
+    cells = [name, who, f"{b['cpu']:.1f}", f"{b['seconds']:.1f}"]
+    cells.append(f"{b['cpu'] / a['cpu']:.1f}x" if a else "")
+    key = "folds" if "folds" in b else "test"
+    mine = (a or {}).get("compared" if key == "folds" else "test")
+    for score in ("accuracy", "log_loss"):
+        own = f"{mine[score]:.4f} / " if mine else ""
+        cells.append(f"{own}{b[key][score]:.4f}")
+    return cells
+
+
+def sums(who: str, told: dict[str, Any]) -> list[str]:
+    """The ratio over all heads that ``who`` ended with."""
+    ours = told["headstock"].get("systems", {})
+    theirs = {n: s for w, t in told.items() if w.startswith(f"{who}:")
+              for n, s in t.get("systems", {}).items() if n in ours}  # fmt: skip
+    if not theirs:
+        return []
+    mine, other = (sum(s[n]["cpu"] for n in theirs) for s in (ours, theirs))
+    heads = ", ".join(dict.fromkeys(n.split("@")[0] for n in theirs))
+    return [f"| **{heads}** | {who} | {other:.0f} | | {other / mine:.0f}x | | |"]
 
 
 if __name__ == "__main__":

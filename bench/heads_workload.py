@@ -34,8 +34,12 @@ def _embedding(rng: np.random.Generator, codes: np.ndarray) -> np.ndarray:
     latent = rng.normal(size=(len(codes), rank)) * np.linspace(1.6, 0.3, rank)
     latent += 0.40 * rng.normal(size=(CLASSES, rank))[codes]
     mix = rng.normal(size=(rank, WIDE)) / np.sqrt(rank) * rng.gamma(2.0, 0.5, WIDE)
-    noise = 0.5 * rng.normal(size=(len(codes), WIDE)).astype(np.float32)
-    return np.maximum(latent @ mix + noise, 0).astype(np.float32)
+    out = np.empty((len(codes), WIDE), dtype=np.float32)
+    for start in range(0, len(codes), 4096):  # the same numbers as at once, in less memory
+        part = slice(start, start + 4096)
+        noise = 0.5 * rng.normal(size=(len(out[part]), WIDE)).astype(np.float32)
+        out[part] = np.maximum(latent[part] @ mix + noise, 0)
+    return out
 
 
 def _sound(rng: np.random.Generator, codes: np.ndarray) -> np.ndarray:
