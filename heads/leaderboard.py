@@ -28,7 +28,7 @@ from headstock.heads.scores import score_lines
 from headstock.heads.selection import selection
 from headstock.heads.systems import System, fused_systems
 from headstock.heads.tuning import with_grids
-from headstock.store.errors import OptionError
+from headstock.store.errors import OptionError, near
 
 __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "plan_for"]
 
@@ -156,7 +156,9 @@ def plan_for(
             values = dict(zip(store.items.id, store.items.column(column)))
         except KeyError as error:
             raise OptionError(
-                "folds", f"there is no column {column}", f"one of {error.args[0]}"
+                "folds",
+                f"there is no column {column}",
+                f"{near(column, error.args[0].split(', '))}one of {error.args[0]}",
             ) from error
         given, folds, group = [values[i] for i in rows.ids], "given", column
     if folds == "group-out" and group is None:
@@ -200,9 +202,8 @@ def evaluate_rows(
         raise OptionError("options", f"{', '.join(unused)} is not among the heads", "add --head")
     for name in fusions:
         if name not in FUSIONS:
-            raise OptionError(
-                f"fusion {name}", "is not in the table", f"one of {', '.join(FUSIONS)}"
-            )
+            fix = f"{near(name, FUSIONS)}one of {', '.join(FUSIONS)}"
+            raise OptionError(f"fusion {name}", "is not in the table", fix)
         if FUSIONS[name] is not None:
             stack = make_fusion(name, seed, options.get(name))
             if (nested or getattr(stack, "wants_features", False)) and plan.folds < 3:

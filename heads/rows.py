@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.store.errors import HeadError, IncompleteSet, OptionError
+from headstock.store.errors import HeadError, IncompleteSet, OptionError, near
 
 __all__ = ["ALL", "MISSING", "Rows", "Views", "columns_of", "parts_of", "read_rows"]
 
@@ -187,7 +187,9 @@ def read_rows(
             groups = items.column(group)
         except KeyError as error:
             raise OptionError(
-                "group", f"there is no column {group}", f"one of {error.args[0]}"
+                "group",
+                f"there is no column {group}",
+                f"{near(group, error.args[0].split(', '))}one of {error.args[0]}",
             ) from error
     account: dict[str, Any] = {
         "rows": len(items),

@@ -23,7 +23,9 @@ exits with ``exit_code``; nothing else in the package maps errors to codes.
 
 from __future__ import annotations
 
+import difflib
 import unicodedata
+from collections.abc import Iterable
 
 __all__ = [
     "BundleError",
@@ -42,6 +44,7 @@ __all__ = [
     "UnsafeInput",
     "VersionError",
     "WeightsError",
+    "near",
     "one_line",
 ]
 
@@ -62,6 +65,12 @@ def one_line(text: object, limit: int = 2000) -> str:
             out.append(char)
     flat = " ".join("".join(out).split())
     return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def near(word: str, known: Iterable[str]) -> str:
+    """``did you mean X? `` where the word X of ``known`` is close to ``word``, else nothing."""
+    close = difflib.get_close_matches(str(word), [str(k) for k in known], 1, 0.6)
+    return f"did you mean {close[0]}? " if close else ""
 
 
 class HeadstockError(Exception):

@@ -12,7 +12,7 @@ import numpy as np
 
 from headstock.store.declared import ABSENT, OK, Declared
 from headstock.store.depot import Depot
-from headstock.store.errors import IncompleteSet, MissingSet, StoreBusy
+from headstock.store.errors import IncompleteSet, MissingSet, StoreBusy, near
 from headstock.store.feature_set import FeatureSet
 from headstock.store.items import Items
 from headstock.store.state import Column, State
@@ -116,7 +116,8 @@ class StoreReader:
         """Raises MissingSet with the names that exist."""
         if name not in self._state.declared:
             have = ", ".join(self.sets) or "none yet"
-            raise MissingSet(self.path, f"has no feature set {name!r}", f"it has: {have}")
+            fix = f"{near(name, self.sets)}it has: {have}"
+            raise MissingSet(self.path, f"has no feature set {name!r}", fix)
         return self._state.declared[name]
 
     def _column(self, name: str) -> Column:

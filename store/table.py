@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstock.store.errors import ManifestError, StorageError, UnsafeInput
+from headstock.store.errors import ManifestError, StorageError, near, UnsafeInput
 
 __all__ = ["Table", "plain_bytes", "read_table", "safe_cell"]
 
@@ -31,7 +31,8 @@ class Table:
         """The position of a column. Raises ManifestError with the names that exist."""
         if name not in self.header:
             have = ", ".join(self.header[:20]) + (", …" if len(self.header) > 20 else "")
-            raise ManifestError(f"{self.path}:1", f"no column {name!r}", f"columns are: {have}")
+            fix = f"{near(name, self.header)}columns are: {have}"
+            raise ManifestError(f"{self.path}:1", f"no column {name!r}", fix)
         return self.header.index(name)
 
 
