@@ -3,6 +3,7 @@
 import csv
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -226,3 +227,28 @@ def test_noise_is_not_learned(tmp_path, quick):
     told = run(draw(folder, 60, noise=True), tmp_path, replace(quick, epochs=4), folds=3)
     accuracy = told.scores["out-of-fold"]["accuracy"]
     assert accuracy["low"] < 0.5 < accuracy["high"]
+
+
+def test_the_command_says_what_it_did_and_ends_with_3_when_pictures_failed(
+    items, tmp_path, monkeypatch, capsys
+):
+    from headstock.cli import cli
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures" / "005.png").write_bytes(b"")
+    with (tmp_path / "pictures" / "index.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([["image", "label"], *zip(items.id, items.label)])
+    words = (
+        "adapt pictures/index.csv --backbone headstock:cnn4 --from-scratch --epochs 1 --no-flip "
+        "--input-size 16 --model-arg widths=[8,8,16,16] --set colour=0 -j 0 -o out/w.safetensors "
+        "--json"
+    ).split()
+    with pytest.raises(SystemExit) as end:
+        cli.main(words, standalone_mode=False)
+    assert end.value.code == 3
+    told = json.loads(capsys.readouterr().out)
+    assert told["recipe"]["settings"]["colour"] == 0.0
+    assert told["failures"][0]["code"] == "empty"
+    assert Path(told["output"]).is_file()
+    with pytest.raises(OptionError, match="no sharpness"):
+        cli.main([*words, "--set", "sharpness=1"], standalone_mode=False)
