@@ -75,6 +75,12 @@ def test_every_head_gives_the_same(name: str, small, tmp_path: Path) -> None:
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
 
 
+def test_kernels_on_landmarks(small, tmp_path: Path) -> None:
+    bundle = fit(small, "rbf-svm", "image+audio", options={"rbf-svm": {"landmarks": 40}})
+    assert "landmarks" in bundle.members[0].fitted.how_
+    assert export_model(bundle, tmp_path / "m.onnx", store=small).difference < 1e-5
+
+
 @pytest.mark.parametrize("fusion", list(FUSIONS))
 def test_every_fusion_gives_the_same(fusion: str, small, tmp_path: Path) -> None:
     head = "learned" if fusion == "learned" else "logistic"
