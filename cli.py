@@ -994,14 +994,15 @@ def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
 @click.option("-o", "--output", type=FILE, required=True, help="The ONNX file to write.")
 @click.option("--backbone", is_flag=True, help="Put the image network before the heads.")
 @click.option("--on", metavar="SETS", help="Sets that its rows have  [default: all]")
+@click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")
 @click.option("--store", "rows", type=FILE, help="Compare on the rows of this store too.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @QUIET
 @JSON
 def export_model(
-    model: str, output: str, backbone: bool, on: str | None, rows: str | None, quiet: bool,
-    as_json: bool, **flags: Any,
+    model: str, output: str, backbone: bool, on: str | None, own: tuple, rows: str | None,
+    quiet: bool, as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Write MODEL as ONNX: vectors in, or pixels with --backbone; probabilities and labels out.
 
@@ -1015,7 +1016,7 @@ def export_model(
     from headstock.heads.onnx import export_model as run
     from headstock.store import FeatureStore
 
-    bundle = Bundle.load(model)
+    bundle = Bundle.load(model, own)
     with FeatureStore.open(rows) if rows else nullcontext() as features:
         flags |= {"provenance": bundle.provenance, "store": features}
         fronts = backbones(bundle.recipes, **flags) if backbone else {}
@@ -1033,11 +1034,14 @@ def export_model(
 @click.option("--seconds", default=30.0, show_default=True, help="Seconds for its answer.")
 @click.option("--at-once", default=2, show_default=True, help="Requests computed side by side.")
 @click.option("--waiting", default=8, show_default=True, help="Further ones that may wait.")
+@click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @QUIET
-def serve(model: str, host: str, port: int, hosts: tuple, quiet: bool, **flags: Any) -> None:
+def serve(
+    model: str, host: str, port: int, hosts: tuple, own: tuple, quiet: bool, **flags: Any
+) -> None:  # fmt: skip
     """Answer HTTP requests with MODEL: a picture and a sound in, probabilities out, and a page.
 
     Example: headstock serve model.headstock --port 8000
@@ -1049,7 +1053,7 @@ def serve(model: str, host: str, port: int, hosts: tuple, quiet: bool, **flags: 
 
     names = ("megabytes", "upload", "seconds", "at_once", "waiting")
     limits = Limits(**{name: flags.pop(name) for name in names})
-    bundle = Bundle.load(model)
+    bundle = Bundle.load(model, own)
     told = {"provenance": bundle.provenance, "seconds": limits.seconds / 2, "lanes": limits.at_once}
     with Live(bundle.recipes, max_bytes=limits.bytes, **told, **flags) as encode:
         encode.start()
