@@ -325,7 +325,7 @@ def demo(output: str) -> None:
     "--decode",
     default="full",
     show_default=True,
-    help="fast: JPEGs at reduced scale, other recipe.",
+    help="fast: JPEGs at reduced scale; device: by the GPU. Each is a recipe.",
 )
 @click.option("--runtime", default="auto", show_default=True, help="auto, torch or openvino (CPU).")
 @click.option("--compile", is_flag=True, help="Compile the network (pays on a GPU).")
@@ -443,9 +443,47 @@ def _plan(folds: str | None) -> Any:
     return FoldPlan.load(folds)
 
 
+def _complete(names: Callable[[click.Context], Sequence[str]]) -> Callable[..., list[str]]:
+    """What the tab key offers for a value; ``image+a`` is completed after its last plus."""
+
+    def offer(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+        before, plus, last = incomplete.rpartition("+")
+        try:
+            return [before + plus + name for name in names(ctx) if name.startswith(last)]
+        except (HeadstockError, OSError):
+            return []
+
+    return offer
+
+
+def _heads(_: click.Context) -> Sequence[str]:
+    from headstock.heads.head import HEADS
+
+    return list(HEADS)
+
+
+def _fusions(_: click.Context) -> Sequence[str]:
+    from headstock.heads.fusion import FUSIONS
+
+    return list(FUSIONS)
+
+
+def _sets(ctx: click.Context) -> Sequence[str]:
+    from headstock.store import FeatureStore, is_store
+
+    # an option that still lacks its value hides the arguments from click
+    words = [ctx.params.get("store"), *os.environ.get("COMP_WORDS", "").split()]
+    for word in words:
+        if word and is_store(word):
+            with FeatureStore.open(word) as features:
+                return features.sets
+    return []
+
+
 HEADS = click.option(
-    "--head", "heads", multiple=True, metavar="NAME", help="A head of the table, or ./file.py:name."
-)
+    "--head", "heads", multiple=True, metavar="NAME", shell_complete=_complete(_heads),
+    help="A head of the table, or ./file.py:name.",
+)  # fmt: skip
 SETS = click.option(
     "--set",
     "sets",
@@ -492,8 +530,14 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @HEADS
 @SETS
 @TUNE
-@click.option("--on", multiple=True, metavar="SETS", help="Feature sets: image, image+audio.")
-@click.option("--fusion", "fusions", multiple=True, metavar="NAME", help="mean, weighted, stacked.")
+@click.option(
+    "--on", multiple=True, metavar="SETS", shell_complete=_complete(_sets),
+    help="Feature sets: image, image+audio.",
+)  # fmt: skip
+@click.option(
+    "--fusion", "fusions", multiple=True, metavar="NAME", shell_complete=_complete(_fusions),
+    help="mean, weighted, stacked.",
+)  # fmt: skip
 @click.option(
     "--folds", default="5", show_default=True,
     help="A number, group-out, given:COLUMN, or a saved folds.json.",
@@ -564,8 +608,14 @@ def evaluate(
 @HEADS
 @SETS
 @TUNE
-@click.option("--on", metavar="SETS", help="Feature sets  [default: all, side by side]")
-@click.option("--fusion", metavar="NAME", help="How to join several systems.")
+@click.option(
+    "--on", metavar="SETS", shell_complete=_complete(_sets),
+    help="Feature sets  [default: all, side by side]",
+)  # fmt: skip
+@click.option(
+    "--fusion", metavar="NAME", shell_complete=_complete(_fusions),
+    help="How to join several systems.",
+)  # fmt: skip
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
