@@ -23,6 +23,7 @@ from headstock.heads.tables import write_bytes
 from headstock.heads.tuning import Tuned
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
 from headstock.store.recipe import Recipe
+from headstock.store.table import refuse_odd
 
 __all__ = ["read_model", "write_model"]
 
@@ -190,6 +191,7 @@ def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarra
 def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     from safetensors import SafetensorError, safe_open
 
+    refuse_odd(path, "give a file that fit wrote")
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("headstock")

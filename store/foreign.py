@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 
 from headstock.store.errors import OptionError, StorageError, UnsafeInput
-from headstock.store.table import read_table
+from headstock.store.table import read_table, refuse_odd
 
 __all__ = ["Source", "open_source"]
 
@@ -48,8 +48,7 @@ def open_source(path: Path, pool: str | None = None) -> Source:
     pickles and links, StorageError when it cannot be read."""
     if pool is not None and pool not in POOLS:
         raise OptionError("--pool", f"{pool} is no pooling", f"use {' or '.join(POOLS)}")
-    if path.exists() and not (path.is_dir() or path.is_file()):
-        raise UnsafeInput(path, "is not a plain file", "give a file or a folder")
+    refuse_odd(path, "give a file or a folder")
     try:
         if path.is_dir():
             return _folder(path, pool)

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstock.store.errors import ManifestError, StorageError, near, UnsafeInput
+from headstock.store.errors import ManifestError, StorageError, UnsafeInput, near
 
-__all__ = ["Table", "plain_bytes", "read_table", "safe_cell"]
+__all__ = ["Table", "plain_bytes", "read_table", "refuse_odd", "safe_cell"]
 
 _DELIMITERS = ",;\t|"
 _CELL_LIMIT = 1 << 20
@@ -91,6 +91,16 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     if not rows:
         raise ManifestError(f"{name}:1", "no rows below the header", "list one item a line")
     return Table(name, header, rows, lines)
+
+
+def refuse_odd(path: str | Path, fix: str) -> None:
+    """Raises UnsafeInput for a FIFO, which would block for ever, a device or a socket."""
+    try:
+        mode = os.stat(path).st_mode
+    except (OSError, ValueError):
+        return  # whoever opens it says it better
+    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+        raise UnsafeInput(path, "is not a plain file", fix)
 
 
 def plain_bytes(path: str | Path, fix: str) -> bytes:

@@ -165,7 +165,7 @@ def test_missing_labels_are_kept_and_one_class_is_nothing_to_learn(run, data):
     refused(run("evaluate", data / "f.h5", "--head", "lda", "-o", data / "run"), 1, "class")
 
 
-@pytest.mark.parametrize("command", ["extract", "label", "import"])
+@pytest.mark.parametrize("command", ["extract", "label", "import", "predict", "config"])
 def test_a_table_that_is_a_pipe_or_a_device_is_refused_at_once(run, data, command):
     assert extract(run, data)[0] == 0
     os.mkfifo(data / "pipe.csv")
@@ -174,6 +174,8 @@ def test_a_table_that_is_a_pipe_or_a_device_is_refused_at_once(run, data, comman
             "extract": ("extract", table, "-o", data / "g.h5", "--audio", "mfcc"),
             "label": ("store", "label", data / "f.h5", table),
             "import": ("store", "import", table, data / "h.h5"),
+            "predict": ("predict", table, data / "f.h5"),
+            "config": ("store", "info", data / "f.h5", "--config", table),
         }[command]
         refused(run(*words), 8, "not a plain file")
 
