@@ -1,0 +1,179 @@
+"""Runs what the documents show: ``python documents.py FOLDER PAGE...``.
+
+Every ``console`` line that begins with ``$ `` and every ``python`` block of a page is run in order,
+in this process, in a folder of the page's own that holds what the pages take for granted: a
+reader's table, pictures, weights file and filled cache. A command whose line ends in ``# exit N``
+must end with that code, any other with 0. What a ``console`` block shows below a command must be in
+what the command prints, ``…`` standing for anything. One JSON line a page tells how it went, and
+the processor seconds that it took.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import traceback
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.M | re.S)
+# what installs, builds or starts the tests themselves: a fresh clone and .ci/run try those
+OUTSIDE = ("make ", "pip install", "git ")
+SLOW = "<!-- test: slow -->"
+
+
+def pages() -> list[str]:
+    """README and every page of docs/ that shows something to run, as paths from the root."""
+    found = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    return [p.relative_to(ROOT).as_posix() for p in found if steps(p.read_text("utf-8"))]
+
+
+def is_slow(page: str) -> bool:
+    return SLOW in (ROOT / page).read_text("utf-8")
+
+
+def steps(text: str) -> list[tuple[str, str, list[str]]]:
+    """(``python`` or ``shell``, what to run, lines that it must print) in order."""
+    found: list[tuple[str, str, list[str]]] = []
+    for kind, body in BLOCK.findall(text):
+        if kind == "python":
+            found.append((kind, body, []))
+            continue
+        shown = False
+        for line in body.replace("\\\n", " ").splitlines():
+            if line[:2] == "$ ":
+                shown = not line[2:].startswith(OUTSIDE)
+                if shown:
+                    found.append(("shell", line[2:].strip(), []))
+            elif shown and line.strip():
+                found[-1][2].append(line)
+    return found
+
+
+def lacks(said: str, wanted: list[str]) -> str:
+    """The first of the ``wanted`` lines that was not said; spaces count as one."""
+    flat = " ".join(said.split())
+    for line in wanted:
+        parts = [re.escape(part) for part in " ".join(line.split()).split("…")]
+        if not re.search(".*".join(parts), flat):
+            return line
+    return ""
+
+
+def user(folder: Path) -> None:
+    """What the pages take for granted. Weights are random: what is tested is that the commands
+    work, not what they score."""
+    import numpy as np
+    import timm
+    import torch
+    from PIL import Image
+    from safetensors.torch import save_file
+
+    from headstock.extract.demo import write_demo
+
+    folder.mkdir()
+    torch.manual_seed(0)
+    weights = timm.create_model("resnext50_32x4d", pretrained=False).state_dict()
+    save_file(weights, folder / "resnext50.safetensors")
+    cache = folder / "cache/hub/models--timm--resnext50_32x4d.a1h_in1k"
+    (cache / "refs").mkdir(parents=True)
+    (cache / "refs/main").write_text("0" * 40)
+    (cache / "snapshots" / ("0" * 40)).mkdir(parents=True)
+    os.link(folder / "resnext50.safetensors", cache / f"snapshots/{'0' * 40}/model.safetensors")
+
+    table = write_demo(folder / "demo")
+    rows = list(csv.DictReader(table.open()))
+    os.link(folder / "resnext50.safetensors", folder / "resnext.safetensors")
+    (folder / "pictures").mkdir()
+    shutil.copy(table.parent / rows[0]["image"], folder / "pictures/b.png")
+    with Image.open(folder / "pictures/b.png") as picture:
+        picture.convert("RGB").save(folder / "pictures/a.jpg")
+    for row in rows[:120]:
+        shutil.copy(table.parent / row["image"], folder / "pictures" / f"{row['id']}.png")
+    for i, row in enumerate(rows[:300]):
+        place = folder / "photos" / f"digit {row['label']}"
+        place.mkdir(parents=True, exist_ok=True)
+        shutil.copy(table.parent / row["image"], place / f"{i:03d}.png")
+    centres = np.random.default_rng(0).normal(size=(10, 104)) * 2
+    noise = np.random.default_rng(1).normal(size=(120, 104))
+    for name, part in (("train", range(100)), ("test", range(100, 120))):
+        with (folder / f"{name}.csv").open("w", newline="") as file:
+            out = csv.writer(file)
+            head = ["IMAGE", *(f"mfcc_{i}" for i in range(1, 105))]
+            out.writerow([*head, "CLASS"] if name == "train" else head)
+            for i in part:
+                label = rows[i]["label"]
+                line = [f"{rows[i]['id']}.png", *np.round(centres[int(label)] + noise[i], 4)]
+                out.writerow([*line, label] if name == "train" else line)
+
+
+MADE = (
+    "extract demo/index.csv -o features.h5 --image headstock:resnext_nano --audio mfcc",
+    "evaluate features.h5 --head logistic --head lda -o runs/first",
+    "fit features.h5 --head logistic --on image+audio --fusion weighted -o model.headstock",
+)
+
+
+def run(kind: str, text: str, names: dict) -> tuple[int, str]:
+    """(exit code, what it printed) of one step."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        try:
+            if kind == "python":
+                exec(compile(text, "<page>", "exec"), names)
+                return 0, out.getvalue()
+            from headstock.cli import main
+
+            main(shlex.split(text, comments=True)[1:])
+        except SystemExit as end:
+            return end.code if isinstance(end.code, int) else 0, out.getvalue()
+        except BaseException:  # noqa: BLE001  told to the test
+            return 1, out.getvalue() + traceback.format_exc()
+    return 0, out.getvalue()
+
+
+def tell(page: str, home: Path, folder: Path) -> dict:
+    """Run a page in a copy of ``home``; its answer, ready for JSON."""
+    shutil.copytree(home, folder, copy_function=_link_or_copy)
+    os.chdir(folder)
+    begin, names = sum(os.times()[:4]), {"__name__": "__page__"}
+    for kind, text, shown in steps((ROOT / page).read_text("utf-8")):
+        wanted = re.search(r"# exit (\d+)$", text) if kind == "shell" else None
+        if kind == "shell" and not text.startswith("headstock "):
+            return {"page": page, "step": text, "said": "no test can run this command"}
+        code, said = run(kind, text, names)
+        if code != (int(wanted[1]) if wanted else 0) or "Traceback" in said:
+            return {"page": page, "step": text, "code": code, "said": said[-3000:]}
+        if line := lacks(said, shown):
+            return {"page": page, "step": text, "not said": line, "said": said[-3000:]}
+    return {"page": page, "step": None, "seconds": round(sum(os.times()[:4]) - begin, 1)}
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """Large files are linked: nothing that runs here changes one in place."""
+    if source.endswith((".png", ".wav", ".safetensors")):
+        os.link(source, target)
+    else:
+        shutil.copy2(source, target)
+
+
+def main() -> None:
+    base = Path(sys.argv[1])
+    home = base / "user"
+    os.environ |= {"HF_HOME": str(base / "user/cache"), "HF_HUB_OFFLINE": "1"}
+    user(home)
+    os.chdir(home)
+    for words in MADE:
+        code, said = run("shell", f"headstock {words}", {})
+        assert code == 0, said
+    for number, page in enumerate(sys.argv[2:]):
+        print(json.dumps(tell(page, home, base / f"{number}")), flush=True)
+
+
+if __name__ == "__main__":
+    main()
