@@ -34,7 +34,6 @@ class Loops(NamedTuple):
     affine: Any
     exponential: Any
     nearest: Any
-    softmax: Any
 
 
 @cache
@@ -123,41 +122,4 @@ def loops() -> Loops:
                             at -= 1
                         best[at], place[at] = block[j], s + j
 
-    @compile_
-    def softmax(scores, codes, weight, present, value, residual):
-        """value[i] = the row's weighted cross-entropies summed in their problem; residual = their
-        derivatives by scores (n, B, k), for weights (n, B) of rows of class codes (n,).
-
-        value (B,) float64; residual (n, B, k), or with no rows where it is not wanted.
-        """
-        n, B, k = scores.shape
-        z, whole = np.empty(B * k, np.float32), np.empty(B * k, np.int32)
-        wanted = len(residual) > 0
-        for i in range(n):
-            own = codes[i]
-            for b in range(B):
-                top = np.float32(-1e30)
-                for c in range(k):
-                    if present[b, c] and scores[i, b, c] > top:
-                        top = scores[i, b, c]
-                for c in range(k):
-                    z[b * k + c] = scores[i, b, c] - top if present[b, c] else np.float32(-1e30)
-                if weight[i, b]:
-                    value[b] -= weight[i, b] * z[b * k + own]
-            powers(z, np.float32(1.4426950408889634), z, whole)
-            for b in range(B):
-                if not weight[i, b]:
-                    if wanted:
-                        residual[i, b] = 0
-                    continue
-                total = np.float32(0)
-                for c in range(k):
-                    total += z[b * k + c]
-                value[b] += weight[i, b] * np.log(total)
-                if wanted:
-                    share = weight[i, b] / total
-                    for c in range(k):
-                        residual[i, b, c] = z[b * k + c] * share
-                    residual[i, b, own] -= weight[i, b]
-
-    return Loops(affine, exponential, nearest, softmax)
+    return Loops(affine, exponential, nearest)

@@ -7,13 +7,9 @@ that all folds, and the predictions of the rows they hold out, cost little more 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
-
-from headstock.heads.loops import compiled, loops
-from headstock.heads.threads import threads
 
 __all__ = ["Problems", "solve", "solve_positive"]
 
@@ -54,70 +50,52 @@ class Problems:
 
     def forward(self, theta: np.ndarray) -> np.ndarray:
         """(n, B, k) float32 scores of all rows; theta (B, d + 1, k), its last row intercepts."""
+        return self.scores(theta).transpose(2, 0, 1)
+
+    def scores(self, theta: np.ndarray) -> np.ndarray:
+        """(B, k, n) float32 scores. Rows come last everywhere here, so that what is done over the
+        few classes runs along many rows."""
         W = theta[:, :-1] / self.scale[:, :, None]
         shift = theta[:, -1] - np.einsum("bd,bdk->bk", self.mean, W)
         B, d, k = W.shape
-        flat = np.ascontiguousarray(W.transpose(1, 0, 2).reshape(d, B * k), dtype=np.float32)
-        return (self.Z @ flat).reshape(-1, B, k) + shift.astype(np.float32)
+        flat = np.ascontiguousarray(W.transpose(0, 2, 1).reshape(B * k, d), dtype=np.float32)
+        out = (flat @ self.Z.T).reshape(B, k, -1)
+        out += shift.astype(np.float32)[:, :, None]
+        return out
 
     def backward(self, residual: np.ndarray) -> np.ndarray:
-        """(B, d + 1, k) gradient of the losses from residuals (n, B, k)."""
-        n, B, k = residual.shape
-        total = residual.sum(axis=0, dtype=np.float64)
-        G = (self.Z.T @ residual.reshape(n, B * k)).astype(np.float64)
-        G = G.reshape(-1, B, k).transpose(1, 0, 2)
+        """(B, d + 1, k) gradient of the losses from residuals (B, k, n)."""
+        B, k, n = residual.shape
+        total = residual.sum(axis=2, dtype=np.float64)
+        G = (residual.reshape(B * k, n) @ self.Z).astype(np.float64)
+        G = G.reshape(B, k, -1).transpose(0, 2, 1)
         G = (G - self.mean[:, :, None] * total[:, None, :]) / self.scale[:, :, None]
         return np.concatenate([G, total[:, None, :]], axis=1)
 
     def losses(self, scores: np.ndarray, want_residual: bool) -> tuple[np.ndarray, np.ndarray]:
-        """(B,) mean training loss, and its (n, B, k) float32 derivative by the scores."""
-        weight = (self.masks.T / self.count).astype(np.float32)  # (n, B)
+        """(B,) mean training loss, and its (B, k, n) float32 derivative by the scores."""
+        weight = (self.masks / self.count[:, None]).astype(np.float32)  # (B, n)
         rows = np.arange(len(self.codes))
-        if self.loss == "softmax" and compiled():
-            return _softmax(scores, self.codes, weight, self.present, want_residual)
         if self.loss == "softmax":
-            z = np.where(self.present, scores, np.float32(-1e30))
-            z -= z.max(axis=2, keepdims=True)
-            own = z[rows, :, self.codes]
+            z = scores
+            if not self.present.all():
+                z = np.where(self.present[:, :, None], z, np.float32(-1e30))
+            z = z - z.max(axis=1, keepdims=True)
+            own = z[:, self.codes, rows]
             np.exp(z, out=z)
-            total = z.sum(axis=2)
-            value = ((np.log(total) - own) * weight).sum(axis=0, dtype=np.float64)
+            total = z.sum(axis=1)
+            value = ((np.log(total) - own) * weight).sum(axis=1, dtype=np.float64)
             if not want_residual:
                 return value, z
-            z *= (weight / total)[:, :, None]
-            z[rows, :, self.codes] -= weight
+            z *= (weight / total)[:, None, :]
+            z[:, self.codes, rows] -= weight
             return value, z
-        sign = np.full((len(self.codes), 1, self.k), 1, dtype=np.float32)
-        sign[rows, :, self.codes] = -1
+        sign = np.ones((1, self.k, len(rows)), dtype=np.float32)
+        sign[:, self.codes, rows] = -1
         slack = np.maximum(1 + sign * scores, 0)  # 1 - y * score
-        slack *= self.present
-        value = np.einsum("nbk,nbk,nb->b", slack, slack, weight, dtype=np.float64)
-        return value, 2 * sign * slack * weight[:, :, None]
-
-
-def _softmax(
-    scores: np.ndarray,
-    codes: np.ndarray,
-    weight: np.ndarray,
-    present: np.ndarray,
-    want_residual: bool,
-) -> tuple[np.ndarray, np.ndarray]:
-    """``Problems.losses`` compiled, a share of the rows a thread."""
-    n, B, k = scores.shape
-    residual = np.empty((n if want_residual else 0, B, k), dtype=np.float32)
-    cuts = np.linspace(0, n, (threads() if n * B * k > 100_000 else 1) + 1).astype(int)
-    values = np.zeros((len(cuts) - 1, B))
-
-    def work(i: int) -> None:
-        s = slice(cuts[i], cuts[i + 1])
-        loops().softmax(scores[s], codes[s], weight[s], present, values[i], residual[s])
-
-    if len(values) == 1:
-        work(0)
-    else:
-        with ThreadPoolExecutor(len(values)) as pool:
-            list(pool.map(work, range(len(values))))
-    return values.sum(axis=0), residual
+        slack *= self.present[:, :, None]
+        value = np.einsum("bkn,bkn,bn->b", slack, slack, weight, dtype=np.float64)
+        return value, 2 * sign * slack * weight[:, None, :]
 
 
 def solve(
@@ -154,7 +132,7 @@ class _State:
         self.changes: list[np.ndarray] = []
         self.products: list[np.ndarray] = []
         self.stalled = np.zeros(len(theta), dtype=bool)
-        self.scores = problems.forward(self.theta)
+        self.scores = problems.scores(self.theta)
         self._measure()
 
     def _penalty(self) -> np.ndarray:
@@ -175,7 +153,7 @@ class _State:
     def keep(self, which: np.ndarray) -> None:
         self.problems = self.problems.take(which)
         self.theta, self.gradient = self.theta[which], self.gradient[which]
-        self.value, self.scores = self.value[which], self.scores[:, which]
+        self.value, self.scores = self.value[which], self.scores[which]
         self.stalled = self.stalled[which]
         self.steps = [s[which] for s in self.steps]
         self.changes = [c[which] for c in self.changes]
@@ -204,12 +182,12 @@ class _State:
         has met the rounding of float32 before its tolerance, and is ``stalled``."""
         D = self._direction()
         slope = _dot(self.gradient, D)
-        moved = self.problems.forward(D)
+        moved = self.problems.scores(D)
         W, DW, penalty = self.theta[:, :-1], D[:, :-1], self._penalty()
         ww, wd, dd = (np.einsum("bdk,bdk->b", a, b) for a, b in ((W, W), (W, DW), (DW, DW)))
         size = np.ones(len(self.theta))
         for _ in range(30):
-            trial = self.scores + size[:, None].astype(np.float32) * moved
+            trial = self.scores + size[:, None, None].astype(np.float32) * moved
             loss, _ = self.problems.losses(trial, False)
             value = loss + 0.5 * penalty * (ww + 2 * size * wd + size**2 * dd)
             bad = value > self.value + 1e-4 * size * slope + 1e-7 * np.abs(self.value)
@@ -218,7 +196,7 @@ class _State:
             size = np.where(bad, size * 0.5, size)
         self.stalled = bad
         size = np.where(bad, 0.0, size)
-        self.scores = self.scores + size[:, None].astype(np.float32) * moved
+        self.scores = self.scores + size[:, None, None].astype(np.float32) * moved
         step = size[:, None, None] * D
         before = self.gradient
         self.theta = self.theta + step
