@@ -842,6 +842,7 @@ def verify(
         hint(["store", "repair", path], quiet=quiet or as_json or not verdict.findings)
         sys.exit(verdict.exit_code)
     if not recompute:
+        hint(["store", "info", path], quiet=quiet or as_json)
         return
     from headstock.extract.recompute import recompute as again
 
