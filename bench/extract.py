@@ -1,11 +1,13 @@
 """Extraction side by side with the loops people write, on the same files, in one run.
 
     python bench/extract.py [--mix 500x375:48,1280x960:8] [--real FOLDER] [--rounds 2] [--json FILE]
+                            [--peers PYTHON] [--only WORD]... [--sounds] [--start FOLDER]
 
 Each contender is a process of its own: it imports, builds ResNeXt-50 32x4d with the same random
 weights, warms up, and is then timed from the first file to the last vector. Rounds alternate, so
 that a busy neighbour hits all alike; CPU seconds include workers. A contender whose library is not
-installed is left out by name.
+installed is left out by name; ``--peers`` names a Python that has thingsvision and embetter, whose
+requirements exclude ours. "busy" is the share of the time in which the model computed.
 """
 
 from __future__ import annotations
@@ -86,11 +88,68 @@ def notebook() -> Loop:
             return prepare(Image.open(self.paths[i]).convert("RGB"))
 
     def run(paths: list[str]) -> np.ndarray:
-        out = []
+        out, clock = [], Clock()
         with torch.no_grad():
             for batch in DataLoader(Files(paths), batch_size=32, num_workers=WORKERS):
-                out.append(model(batch).numpy())
+                with clock:
+                    out.append(model(batch).numpy())
+        run.busy = clock.share()  # type: ignore[attr-defined]
         return np.concatenate(out)
+
+    return run
+
+
+class Clock:
+    """The share of its life that was spent within it."""
+
+    def __init__(self) -> None:
+        self.begun, self.within = time.perf_counter(), 0.0
+
+    def __enter__(self) -> None:
+        self.entered = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        self.within += time.perf_counter() - self.entered
+
+    def share(self) -> float:
+        return self.within / (time.perf_counter() - self.begun)
+
+
+def thingsvision() -> Loop:
+    """thingsvision's extractor on a timm model: its dataset, loader and hooks."""
+    import shutil
+
+    from thingsvision import get_extractor_from_model
+    from thingsvision.utils.data import DataLoader, ImageDataset
+
+    prepare = transform()
+    extractor = get_extractor_from_model(
+        model=network(), device="cpu", transforms=prepare, backend="pt"
+    )
+
+    def run(paths: list[str]) -> np.ndarray:
+        with tempfile.TemporaryDirectory() as place:
+            for i, path in enumerate(paths):  # it reads folders, in order of names
+                shutil.copy(path, Path(place, f"{i:06d}.jpg"))
+            data = ImageDataset(root=place, out_path=place, backend="pt", transforms=prepare)
+            loader = DataLoader(dataset=data, batch_size=32, backend="pt")
+            return extractor.extract_features(
+                batches=loader, module_name="global_pool", flatten_acts=True, output_type="ndarray"
+            )
+
+    return run
+
+
+def embetter() -> Loop:
+    """embetter's image loader and timm encoder, a scikit-learn pipeline."""
+    from embetter.vision import ImageLoader, TimmEncoder
+
+    encoder = TimmEncoder.__new__(TimmEncoder)
+    encoder.name, encoder.encode_predictions = BACKBONE, False
+    encoder.model, encoder.transform_img = network(), transform()
+
+    def run(paths: list[str]) -> np.ndarray:
+        return np.asarray(encoder.transform(ImageLoader(convert="RGB").transform(paths)))
 
     return run
 
@@ -119,29 +178,21 @@ def timm_loop() -> Loop:
             Files(paths), (3, SIZE, SIZE), 32, use_prefetcher=False, interpolation="bicubic",
             crop_pct=CROP_PCT, num_workers=WORKERS, device=torch.device("cpu"),
         )  # fmt: skip
-        out = []
+        out, clock = [], Clock()
         with torch.inference_mode():
             for batch, _ in loader:
-                out.append(model(batch.contiguous(memory_format=torch.channels_last)).numpy())
+                with clock:
+                    out.append(model(batch.contiguous(memory_format=torch.channels_last)).numpy())
+        run.busy = clock.share()  # type: ignore[attr-defined]
         return np.concatenate(out)
 
     return run
 
 
-def model_alone(ours: bool) -> Loop:
-    """The floor: the model on ready tensors; torch's own threads, or our tiles."""
+def model_alone() -> Loop:
+    """The floor of the plain loops: the model on ready tensors, torch's own threads."""
     import torch
 
-    if ours:
-        from headstock.extract import image_encoder
-
-        encoder = image_encoder(f"timm:{BACKBONE}", untrained_seed=SEED)
-
-        def tiles(paths: list[str]) -> np.ndarray:
-            picture = np.zeros((SIZE, SIZE, 3), dtype=np.uint8)
-            return encoder.encode([picture] * len(paths))
-
-        return tiles
     model = network()
 
     def eager(paths: list[str]) -> np.ndarray:
@@ -153,15 +204,35 @@ def model_alone(ours: bool) -> Loop:
     return eager
 
 
+def floor(**options) -> Loop:
+    """The floor of ours: its runtime on ready pictures."""
+    from headstock.extract import image_encoder
+
+    encoder = image_encoder(f"timm:{BACKBONE}", untrained_seed=SEED, **options)
+    rng = np.random.default_rng(0)
+    picture = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+
+    def tiles(paths: list[str]) -> np.ndarray:
+        return encoder.encode([picture] * len(paths))
+
+    return tiles
+
+
 CONTENDERS: dict[str, Callable[[], Loop]] = {
     "headstock": headstock,
-    "headstock, fast decode": lambda: headstock(decode="fast"),
+    "headstock, torch": lambda: headstock(runtime="torch"),
+    "headstock, bf16": lambda: headstock(precision="bf16"),
     "headstock, bf16, fast decode": lambda: headstock(precision="bf16", decode="fast"),
     "notebook's DataLoader loop": notebook,
     "timm's inference loop": timm_loop,
-    "model alone, torch threads": lambda: model_alone(ours=False),
-    "model alone, our tiles": lambda: model_alone(ours=True),
+    "thingsvision": thingsvision,
+    "embetter": embetter,
+    "alone: model, torch threads": model_alone,
+    "alone: torch, our tiles": lambda: floor(runtime="torch"),
+    "alone: OpenVINO": lambda: floor(runtime="openvino"),
+    "alone: OpenVINO, bf16": lambda: floor(runtime="openvino", precision="bf16"),
 }
+PEERS = ("thingsvision", "embetter")
 
 
 def cpu_seconds() -> float:
@@ -186,6 +257,7 @@ def one(name: str, listing: str) -> None:
         "wall": wall,
         "cpu": cpu,
         "peak_mb": peak_memory() / 2**20,
+        "worker_mb": resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**10,
         "busy": busy,
     }
     print(json.dumps(figures))
@@ -213,10 +285,15 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="contenders whose name holds this")
     parser.add_argument("--json", help="write the figures here")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--peers", default=sys.executable, help="Python of thingsvision, embetter")
+    parser.add_argument("--start", help="time the first commit of the pictures in this folder")
     parser.add_argument("--sounds", action="store_true", help="MFCC beside librosa instead")
     asked = parser.parse_args()
     if asked.sounds:
         sounds()
+        return
+    if asked.start:
+        start(asked.start)
         return
     if asked.one:
         one(*asked.one)
@@ -233,7 +310,10 @@ def main() -> None:
         for _ in range(asked.rounds):
             for name in names:
                 done = subprocess.run(
-                    [sys.executable, __file__, "--one", name, str(listing)],
+                    [
+                        asked.peers if name in PEERS else sys.executable,
+                        __file__, "--one", name, str(listing),
+                    ],
                     stdout=subprocess.PIPE, text=True, check=False,
                 )  # fmt: skip
                 if done.returncode:
@@ -247,39 +327,87 @@ def main() -> None:
         Path(asked.json).write_text(json.dumps(figures, indent=2))
 
 
+def start(folder: str) -> None:
+    """Seconds from a bare process to the first committed vector, by step."""
+    begun = time.perf_counter()
+    from headstock.extract import extract, image_encoder
+
+    encoder = image_encoder(f"timm:{BACKBONE}", untrained_seed=SEED)
+    from headstock.store import FeatureStore, Items
+
+    built = time.perf_counter()
+    first: list[float] = []
+    paths = sorted(str(p) for p in Path(folder).rglob("*.[Jj][Pp]*[Gg]"))
+    real = FeatureStore.commit
+
+    def commit(self, *args):
+        real(self, *args)
+        first.append(time.perf_counter())
+
+    FeatureStore.commit = commit  # type: ignore[method-assign]
+    items = Items.of(paths, paths={"image": paths})
+    with (
+        tempfile.TemporaryDirectory() as place,
+        FeatureStore.open(Path(place, "f.h5"), "a") as store,
+    ):
+        extract(store, items, {"image": encoder}, workers=WORKERS)
+    print(
+        f"imports and the network {built - begun:.1f} s, first commit {first[0] - built:.1f} s on"
+    )
+
+
 def sounds() -> None:
-    """Clips a CPU second, one thread, file to 104 values: ours and librosa's own calls."""
+    """Clips a CPU second, one thread: ours and librosa's own calls; reading apart from MFCC."""
     import io
 
     import librosa
 
+    from headstock.extract.audio import mono_blocks
     from headstock.extract.doctor import sample_wav
-    from headstock.extract.mfcc import MfccLoader, windows
+    from headstock.extract.mfcc import MfccLoader, mfcc, windows
 
     loader = MfccLoader()
 
-    def theirs(wav: bytes) -> np.ndarray:
-        y, rate = librosa.load(io.BytesIO(wav), sr=22050)
-        return windows(librosa.feature.mfcc(y=y, sr=rate, n_mfcc=13).T, 8)
+    def load(wav: bytes) -> np.ndarray:
+        return librosa.load(io.BytesIO(wav), sr=22050)[0]
 
-    print(f"{'five-second clips':29} {'headstock':>10} {'librosa':>10}  largest difference")
-    for rate in (22050, 44100, 8000):
-        wav = sample_wav(5.0, rate)
-        apart = np.abs(loader(wav) - theirs(wav)).max()
-        rates = []
-        for step in (loader, theirs):
-            begin, calls = time.process_time(), 0
-            while time.process_time() - begin < 2:
-                step(wav)
-                calls += 1
-            rates.append(calls / (time.process_time() - begin))
-        print(f"{rate:>6} Hz{'':20} {rates[0]:10.0f} {rates[1]:10.0f}  {apart:.1e}")
+    def theirs(y: np.ndarray) -> np.ndarray:
+        return windows(librosa.feature.mfcc(y=y, sr=22050, n_mfcc=13).T, 8)
+
+    def ours(y: np.ndarray) -> np.ndarray:
+        return windows(mfcc([y], loader), 8)
+
+    def rate(step: Callable, given: object) -> float:
+        step(given)
+        begin, calls = time.process_time(), 0
+        while time.process_time() - begin < 1.5:
+            step(given)
+            calls += 1
+        return calls / (time.process_time() - begin)
+
+    print("clip            reading and resampling     MFCC alone                file to 104 values")
+    print("                ours    librosa  ratio     ours    librosa  ratio    ratio  difference")
+    for seconds in (1, 3, 5, 30):
+        for hz in (22050, 44100, 8000):
+            wav = sample_wav(seconds, hz)
+            y = load(wav)
+            apart = np.abs(loader(wav) - theirs(y)).max()
+            read, read_too = rate(lambda w: list(mono_blocks(w, 22050, None)), wav), rate(load, wav)
+            own, other = rate(ours, y), rate(theirs, y)
+            whole = (1 / read_too + 1 / other) / (1 / read + 1 / own)
+            print(
+                f"{seconds:3} s {hz:6} Hz  {read:7.0f} {read_too:7.0f} {read / read_too:6.1f}"
+                f"    {own:7.0f} {other:7.0f} {own / other:6.1f}   {whole:5.1f}  {apart:.1e}"
+            )
 
 
 def report(figures: dict[str, list[dict]], vectors: dict[str, np.ndarray]) -> None:
     """A table of the best round of each contender; cosine to the notebook's vectors."""
     reference = vectors.get("notebook's DataLoader loop")
-    print(f"{'contender':29} {'images/s':>9} {'CPU s/image':>12} {'peak MB':>8}  busy   cosine")
+    print(
+        f"{'contender':29} {'images/s':>9} {'CPU s/image':>12} {'busy':>5} {'peak MB':>8} "
+        f"{'worker MB':>9}  smallest cosine"
+    )
     for name, rounds in figures.items():
         if not rounds:
             continue
@@ -287,12 +415,15 @@ def report(figures: dict[str, list[dict]], vectors: dict[str, np.ndarray]) -> No
         least = min(r["cpu"] / r["n"] for r in rounds)
         busy = f"{best['busy']:5.0%}" if best["busy"] is not None else "     "
         near = ""
-        if reference is not None and "alone" not in name:
+        if reference is not None and "alone" not in name and vectors[name].shape == reference.shape:
             a, b = vectors[name].astype(float), reference.astype(float)
             cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
             near = f"{cosine.min():.7f}"
         rate = best["n"] / best["wall"]
-        print(f"{name:29} {rate:9.2f} {least:12.4f} {best['peak_mb']:8.0f}  {busy}  {near}")
+        print(
+            f"{name:29} {rate:9.2f} {least:12.4f} {busy} {best['peak_mb']:8.0f} "
+            f"{best['worker_mb']:9.0f}  {near}"
+        )
 
 
 if __name__ == "__main__":

@@ -86,9 +86,10 @@ def image_encoder(
     ``architecture``, ``model_args``, ``input_size``, ``crop_pct``, ``crop_mode``, ``mean``, ``std``
     and ``interpolation``, and what is given here goes before it. Without a file they go before the
     weights' own configuration. ``untrained_seed``: random weights, marked in name and recipe.
-    ``decode="fast"``: JPEGs at a reduced scale, another recipe; see ``ImageLoader``. ``runtime``:
-    ``auto``, ``torch`` or ``openvino``; see ``Forward``. ``layer``, ``pool``, ``flip``: see
-    ``View``.
+    ``decode="fast"``: JPEGs at a reduced scale, another recipe; see ``ImageLoader``;
+    ``decode="device"``: by the CUDA device, another recipe again; see ``DeviceLoader``.
+    ``runtime``: ``auto``, ``torch`` or ``openvino``; see ``Forward``. ``layer``, ``pool``,
+    ``flip``: see ``View``.
 
     Raises OptionError for names and options without meaning, WeightsError for weights that cannot
     be had or do not fit.
@@ -214,7 +215,8 @@ def _network_again(
     network.preprocess = Preprocess.from_recipe(fields["preprocess"])
     full = f"{library}:{name}" + ("" if seed is None else f"[untrained:{seed}]")
     network.seen = _seen(None if hint is None else Path(hint))
-    decode = "fast" if "jpeg" in fields["decoder"] else "full"
+    said = str(fields["decoder"].get("jpeg", ""))
+    decode = "device" if said == "by the device" else "fast" if said else "full"
     view = View.from_recipe(fields)
     return NetworkEncoder(full, network, device, fields["precision"], decode=decode, view=view)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -26,9 +27,12 @@ class Rows:
     rows: list[tuple[str, bytes, tuple[int, int], Any]] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
 
-    def batch(self, vectors: np.ndarray, dim: int) -> Batch:
-        """The store's Batch, given the (b, d) vectors of ``pixels``. A vector that is not finite
-        is a failure of its row, with code ``not-finite``.
+    def batch(
+        self, vectors: np.ndarray, dim: int, refused: Mapping[int, ItemError] | None = None
+    ) -> Batch:
+        """The store's Batch, given the (b, d) vectors of ``pixels``; ``refused``: what the encoder
+        could not decode, by position. A vector that is not finite is a failure of its row, with
+        code ``not-finite``.
 
         Raises ValueError when the encoder broke its contract on shape.
         """
@@ -41,6 +45,11 @@ class Rows:
         for i, (identity, _, _, source) in enumerate(self.rows):
             if isinstance(source, tuple):
                 errors.append((identity, *source))
+                continue
+            if isinstance(source, int) and refused and source in refused:
+                odd = refused[source]
+                said = ItemError(identity, odd.what, odd.fix, odd.code)
+                errors.append((identity, odd.code, str(said)))
                 continue
             vector = vectors[source] if isinstance(source, int) else source
             if np.isfinite(vector).all():

@@ -9,7 +9,7 @@ import platform
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +24,7 @@ from headstock.extract.backbones import DEFAULT_IMAGE, image_encoder
 from headstock.extract.mfcc import MfccLoader
 from headstock.extract.network import NetworkEncoder
 from headstock.extract.openvino import present
+from headstock.extract.preprocess import ImageLoader
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.errors import OptionError
 from headstock.store.progress import Report, unheard
@@ -168,7 +169,7 @@ def measure(
     kinds = [(r, p) for r in _runtimes(found, cpu) for p in ("fp32", "bf16" if cpu else "fp16")]
     kinds += [] if cpu else [("torch", "bf16")]
     steps = len(SIZES) + 2 + len(kinds)
-    quick = replace(encoder.loader, fast=True)
+    quick = ImageLoader(encoder.network.preprocess, fast=True)
     for step, (width, height) in enumerate(SIZES):
         progress(step, steps, f"decoding {width}x{height}")
         data, size = sample_jpeg(width, height), f"{width}x{height}"

@@ -19,7 +19,7 @@ from PIL import Image, ImageCms, ImageOps
 
 from headstock.store.errors import ItemError, one_line
 
-__all__ = ["FAST", "RULES", "decode_image"]
+__all__ = ["FAST", "RULES", "decode_image", "plain_jpeg"]
 
 FORMATS = ("JPEG", "MPO", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")
 TINY = float(np.finfo(np.float32).tiny)
@@ -64,6 +64,7 @@ BROKEN = (
     ImageCms.PyCMSError,
 )
 BITS_PER_SAMPLE, SAMPLE_FORMAT, SIGNED = 258, 339, 2  # two TIFF tags and a value of the second
+ORIENTATION = 274  # an EXIF tag
 
 
 def decode_image(data: bytes, enough: int | None = None) -> Image.Image:
@@ -89,6 +90,25 @@ def decode_image(data: bytes, enough: int | None = None) -> Image.Image:
         raise _refusal(error) from error
 
 
+def plain_jpeg(data: bytes) -> bool:
+    """Whether ``data`` is a whole JPEG of grey or YCbCr, upright and within bounds, as its header
+    and its end say: one that another decoder may be trusted with.
+
+    Raises ItemError for what is refused by its header alone.
+    """
+    if data[:3] != b"\xff\xd8\xff" or b"\xff\xd9" not in data[-64:]:
+        return False
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image: Image.Image = Image.open(io.BytesIO(data), formats=("JPEG",))
+            _judge(image)
+            upright = image.getexif().get(ORIENTATION, 1) not in range(2, 9)
+            return upright and image.format == "JPEG" and image.mode in ("RGB", "L")
+    except BROKEN:
+        return False
+
+
 def _refusal(error: BaseException) -> ItemError:
     """The ItemError for what Pillow raised."""
     text = one_line(error, 160)
@@ -111,6 +131,15 @@ def _formats() -> tuple[str, ...]:
 
 def _decode(data: bytes, enough: int | None) -> Image.Image:
     image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    _judge(image)
+    if enough is not None and image.format in ("JPEG", "MPO"):
+        image.draft("RGB", (enough, enough))
+    bits = _declared_bits(image)
+    image.load()
+    return _to_rgb(_upright(image), bits)
+
+
+def _judge(image: Image.Image) -> None:
     width, height = image.size
     if width * height > MAX_PIXELS:
         what = f"{width} x {height} pixels, more than {MAX_PIXELS:,}"
@@ -118,11 +147,6 @@ def _decode(data: bytes, enough: int | None) -> Image.Image:
     if max(width, height) > MAX_ASPECT * max(min(width, height), 1):
         what = f"{width} x {height} is longer than {MAX_ASPECT} times its width"
         raise ItemError("image", what, "crop it first", code="aspect")
-    if enough is not None and image.format in ("JPEG", "MPO"):
-        image.draft("RGB", (enough, enough))
-    bits = _declared_bits(image)
-    image.load()
-    return _to_rgb(_upright(image), bits)
 
 
 def _declared_bits(image: Image.Image) -> int | None:

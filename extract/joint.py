@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -37,13 +38,14 @@ class _Passes:
     def __init__(self, encoders: Sequence[Any]) -> None:
         self.views = len(encoders)
         self.forward = encoders[0].forward_of([encoder.view for encoder in encoders])
+        self.begin = partial(encoders[0].start_on, self.forward)
         self._batches: OrderedDict[tuple[int, ...], _Batch] = OrderedDict()
 
     def start(self, items: Sequence[np.ndarray]) -> _Batch:
         key = tuple(map(id, items))
         batch = self._batches.get(key)
         if batch is None:
-            batch = self._batches[key] = _Batch(list(items), self.forward.start(items))
+            batch = self._batches[key] = _Batch(list(items), self.begin(items))
             while len(self._batches) > HELD:
                 self._batches.popitem(last=False)
         batch.users += 1
@@ -67,6 +69,7 @@ class _Batch:
 
     def __init__(self, items: list[np.ndarray], flights: list[Any]) -> None:
         self.items, self.flights, self.users = items, flights, 0
+        self.errors = getattr(flights, "errors", {})
         self.raw: np.ndarray | None = None
         self.model = self.transfer = 0.0
 

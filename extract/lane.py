@@ -153,7 +153,8 @@ class Lane:
             if flight is not None:
                 finish = getattr(self.encoder, "finish", np.asarray)
                 vectors = np.asarray(self._model(finish, flight), dtype=np.float32)
-            self._out.put(rows.batch(vectors, self.encoder.dim), rows.fresh)
+            refused = getattr(flight, "errors", None)
+            self._out.put(rows.batch(vectors, self.encoder.dim, refused), rows.fresh)
 
     def _model(self, step: Callable[[Any], Any], given: Any) -> Any:
         """``step(given)`` with its time, by the encoder's clocks if it has them: an encoder that

@@ -13,15 +13,18 @@ from torch import nn
 
 import headstock
 from headstock.extract.checkpoint import digest
+from headstock.extract.devicejpeg import DEVICES, DeviceLoader, pixels_on
 from headstock.extract.forward import Forward
 from headstock.extract.preprocess import ImageLoader, Preprocess
 from headstock.extract.runtime import PRECISIONS
 from headstock.extract.views import View, Whole
-from headstock.store.errors import OptionError, WeightsError
+from headstock.store.errors import ItemError, OptionError, WeightsError
 from headstock.store.recipe import Recipe
 from headstock.store.seen import Seen
 
 __all__ = ["Network", "NetworkEncoder", "pick_device"]
+
+DECODES = ("full", "fast", "device")
 
 
 @dataclass
@@ -70,7 +73,8 @@ class NetworkEncoder:
 
     ``runtime``: ``auto``, ``torch`` or ``openvino``. It is in the provenance and not in the recipe,
     for it changes a vector by no more than the class of its precision allows (``TOLERANCE``).
-    ``decode``: ``full``, or ``fast`` (another recipe). ``threads``: how many compute on a CPU.
+    ``decode``: ``full``, ``fast`` or, on CUDA, ``device``; each is a recipe. ``threads``: how many
+    compute on a CPU.
     """
 
     modality = "image"
@@ -90,14 +94,18 @@ class NetworkEncoder:
         runtime: str = "auto",
         view: View | None = None,
     ) -> None:
-        if decode not in ("full", "fast"):
-            raise OptionError("decode", f"{decode!r} is not known", "full or fast")
+        if decode not in DECODES:
+            raise OptionError("decode", f"{decode!r} is not known", ", ".join(DECODES))
         if precision not in PRECISIONS:
             raise OptionError("precision", f"{precision!r} is not known", ", ".join(PRECISIONS))
         self.name, self.network, self.precision = name, network, precision
         self.device = pick_device(device)
         self.view = view or View()
-        self.loader = ImageLoader(network.preprocess, decode == "fast")
+        self.loader: ImageLoader | DeviceLoader = ImageLoader(network.preprocess, decode == "fast")
+        if decode == "device":
+            if self.device.type not in DEVICES:
+                raise OptionError("--decode device", "needs a CUDA device", "--decode full or fast")
+            self.loader = DeviceLoader(network.preprocess)
         self._digest = digest(network.module)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if self.device.type == "cuda":  # fp32 is to mean fp32; TF32 changes the fourth digit
@@ -219,7 +227,14 @@ class NetworkEncoder:
 
     def start(self, items: Sequence[np.ndarray]) -> list[Any]:
         """Begin a batch and return; ``finish`` takes what it gives."""
-        return self.forward.start(items)
+        return self.start_on(self.forward, items)
+
+    def start_on(self, forward: Forward, items: Sequence[np.ndarray]) -> list[Any]:
+        """``start`` on passes that several sets share."""
+        if isinstance(self.loader, DeviceLoader):
+            pixels, errors = pixels_on(self.device, items, self.network.preprocess)
+            return Flights(forward.start_pixels(pixels), errors)
+        return forward.start(items)
 
     def finish(self, flights: list[Any]) -> np.ndarray:
         """(b, d) float32 of a batch that ``start`` began."""
@@ -228,6 +243,14 @@ class NetworkEncoder:
     def abandon(self, flights: list[Any]) -> None:
         """Drop a batch that ``start`` began: what has not begun will not."""
         self.forward.abandon(flights)
+
+
+class Flights(list[Any]):
+    """A batch under way of which some items could not be decoded: ``errors`` by position."""
+
+    def __init__(self, flights: list[Any], errors: dict[int, ItemError]) -> None:
+        super().__init__(flights)
+        self.errors = errors
 
 
 def _versions(runtime: str) -> dict[str, str]:
