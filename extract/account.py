@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+import platform
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
+import headstock
+from headstock.store.commit import write_whole
 from headstock.store.errors import one_line
 
 __all__ = ["Account", "Failure", "SetAccount"]
@@ -173,8 +178,31 @@ class Account:
 
     def to_json(self) -> str:
         """The account for scripts: ``{"sets": {name: {...}}}``."""
+        return json.dumps({"sets": self._body()}, indent=2, allow_nan=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the account with date, version and machine to ``path``, durably; nothing when no
+        set computed anything, so that the last run that did stays on record. Raises StorageError.
+        """
+        if not any(one.calls for one in self.sets.values()):
+            return
+        about = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "headstock": headstock.__version__,
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+        }
+        body = json.dumps({**about, "sets": self._body()}, indent=2, allow_nan=False)
+        write_whole(Path(path), body.encode())
+
+    def _body(self) -> dict[str, Any]:
         body: dict[str, Any] = {}
         for name, account in self.sets.items():
-            extra = {"codes": account.codes, "busy": account.busy, "advice": account.advice()}
+            s = account.seconds
+            extra = {
+                "codes": account.codes,
+                "busy": account.busy,
+                "items_a_second": account.encoded / s["total"] if s["total"] else 0.0,
+                "advice": account.advice(),
+            }
             body[name] = asdict(account) | extra
-        return json.dumps({"sets": body}, indent=2, allow_nan=False)
+        return body

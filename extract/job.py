@@ -68,6 +68,8 @@ def extract_manifest(
     several. ``shard`` ("3/8") registers every row and encodes this share of them: for job arrays
     that fill one store. ``engine`` "ray" encodes on a cluster, with so many ``actors``.
 
+    The account is kept beside the store, as ``features.run.json`` for ``features.h5``.
+
     Raises OptionError when two encoders claim one set or the manifest lacks a modality.
     """
     if part:
@@ -224,6 +226,8 @@ def _run(
         else:
             account = extract(store, items, encoders, **flags)
         account.add_columns(counts)
+        part = f"-{shard.replace('/', '-of-')}" if shard else ""
+        account.save(Path(output).with_suffix(f".run{part}.json"))
         # gathering is for the last of several jobs: each time it writes the whole store
         if not shard or _settled(store, encoders):
             store.compact()

@@ -1,5 +1,6 @@
 """Several sets in one pass: each file read and decoded once, each set as if it were alone."""
 
+import json
 import os
 from dataclasses import dataclass
 
@@ -213,6 +214,12 @@ def test_two_backbones_on_the_command_line(shared_data, tmp_path, monkeypatch):
     )  # fmt: skip
     assert all(account.sets[n].done == 6 for n in ("image", "third", "other", "audio", "few"))
     assert len(read) == 6 + 6
+    kept = json.loads((tmp_path / "f.run.json").read_text())
+    assert kept["sets"]["third"]["encoded"] == 6
+    assert kept["sets"]["third"]["runtime"] in ("torch", "openvino")
+    assert {"busy", "advice", "items_a_second", "memory", "seconds"} <= set(kept["sets"]["image"])
+    extract_manifest(manifest, tmp_path / "f.h5", image=words[:1], device="cpu", workers=0)
+    assert json.loads((tmp_path / "f.run.json").read_text()) == kept  # nothing was computed
     with FeatureStore.open(tmp_path / "f.h5") as store:
         assert store.feature_set("few").dim == 10
         assert store.feature_set("third").recipe.fields["layer"] == "layer3"
