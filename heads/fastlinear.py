@@ -70,7 +70,7 @@ def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callabl
     """Scores by L-BFGS over all parts in the same matrix products."""
 
     def scores_of(parts: list[Part]) -> Scores:
-        Z, fresh = shared.matrix(on)
+        held, fresh = shared.dense(on), shared.matrix(on)[1]
         out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
         ended: dict[Part, np.ndarray] = {}
         step = max(1, COLUMNS // shared.k)
@@ -78,7 +78,9 @@ def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callabl
             mean, scale = shared.scaling(on, some)
             masks = np.stack([shared.mask(p) for p in some])
             weight = np.full(len(some), C)
-            problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, weight, loss)
+            problems = Problems(
+                shared.dense(on), shared.codes, shared.k, masks, mean, scale, weight, loss
+            )
             theta = solve(problems, tol, _starts(some, ended))
             ended |= dict(zip(some, theta))
             out |= _scores(problems, theta, some, fresh)
@@ -97,7 +99,7 @@ def tuned_answer(
     is the one whose held-out log-loss is smallest, a part's being that of the parts which leave out
     one fold more: what ``tuning.Tuned`` does fold by fold.
     """
-    Z, fresh = shared.matrix(on)
+    held, fresh = shared.dense(on), shared.matrix(on)[1]
     asked = parts_left_out(shared.folds, False, shared.test is not None)
     loss, ended = _path(shared, on, asked, strengths, tol)
     best = [int(np.argmin(loss[part])) for part in asked]
@@ -105,7 +107,9 @@ def tuned_answer(
     start = np.stack([_inside(ended, part)[number] for part, number in zip(asked, best)])
     mean, scale = shared.scaling(on, asked)
     masks = np.stack([shared.mask(p) for p in asked])
-    problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, np.array(chosen))
+    problems = Problems(
+        shared.dense(on), shared.codes, shared.k, masks, mean, scale, np.array(chosen)
+    )
     out = _scores(problems, solve(problems, tol, start), asked, fresh)
     proba, test = linear_answer(shared, lambda _: out, False)
     return proba, test, chosen
@@ -136,11 +140,13 @@ def _path(
 ) -> tuple[dict[Part, np.ndarray], dict[Part, np.ndarray]]:
     """For each part of ``asked``, the summed log-loss of every C on its folds, each answered by the
     part that leaves it out as well; and for each of those parts theta (s, d + 1, k) at every C."""
-    Z, _ = shared.matrix(on)
+    held = shared.dense(on)
     inner = {tuple(sorted((*p, int(g)))) for p in asked for g in shared.left(p)}
     parts = [p for p in sorted(inner) if len(shared.left(p))]
     loss = {part: np.zeros(len(strengths)) for part in asked}
-    ended = {part: np.zeros((len(strengths), Z.shape[1] + 1, shared.k)) for part in parts or asked}
+    ended = {
+        part: np.zeros((len(strengths), held.shape[1] + 1, shared.k)) for part in parts or asked
+    }
     step = max(1, COLUMNS // shared.k)
     for some in (parts[i : i + step] for i in range(0, len(parts), step)):
         mean, scale = shared.scaling(on, some)
@@ -148,7 +154,7 @@ def _path(
         path: list[tuple[float, np.ndarray]] = []
         for number in np.argsort(strengths):
             C = np.full(len(some), strengths[number])
-            problems = Problems(Z, shared.codes, shared.k, masks, mean, scale, C)
+            problems = Problems(held, shared.codes, shared.k, masks, mean, scale, C)
             theta = solve(problems, tol, _onward(path, strengths[number]))
             path = [*path[-1:], (strengths[number], theta)]
             for part, own in zip(some, theta):

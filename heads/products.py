@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from headstock.heads.dense import dense
 from headstock.heads.loops import loops, runs_of
 from headstock.heads.scaling import WIDE
 
@@ -67,7 +68,8 @@ class Products:
         """Products of all rows with all rows, and of test rows with all rows; once a set."""
         if name not in self._whole:
             Z, fresh = self.rows(name)
-            self._whole[name] = Z @ Z.T, None if fresh is None else fresh @ Z.T
+            held = dense(Z, self.shared.device)
+            self._whole[name] = held.across(Z), None if fresh is None else held.across(fresh)
         return self._whole[name]
 
     def is_wide(self, name: str) -> bool:

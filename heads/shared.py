@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.dense import Dense, dense
 from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows, parts_of
 from headstock.heads.scaling import moments, standardise
@@ -50,11 +51,14 @@ class Shared:
     repeat: int
     test: Rows | None
     memory: float = MEMORY
+    device: str = "cpu"
+    """Where the large products are computed."""
 
     def __post_init__(self) -> None:
         self.fold = self.plan.codes[self.repeat]
         self.codes, self.k, self.folds = self.rows.codes, len(self.rows.classes), self.plan.folds
         self._scaled: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
+        self._dense: dict[str, Dense] = {}
         self._sums: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
         self._grams: dict[tuple[str, str], np.ndarray] = {}
         self.counts = np.zeros((self.folds, self.k), dtype=np.int64)
@@ -93,6 +97,12 @@ class Shared:
             fresh = [t for _, t in both if t is not None]
             self._scaled[on] = np.hstack([z for z, _ in both]), np.hstack(fresh) if fresh else None
         return self._scaled[on]
+
+    def dense(self, on: str) -> Dense:
+        """The rows of ``matrix`` where their products are computed."""
+        if on not in self._dense:
+            self._dense[on] = dense(self.matrix(on)[0], self.device)
+        return self._dense[on]
 
     def sums(self, on: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """By fold: sums of the columns (f, d), of their squares (f, d), of each class's rows
@@ -137,9 +147,9 @@ class Shared:
         if order.index(a) > order.index(b):  # one order only: the same sums whoever asks first
             return self._gram(b, a).transpose(0, 2, 1)
         if (a, b) not in self._grams:
-            left, right = self.scaled(a)[0], self.scaled(b)[0]
+            left, right = self.dense(a), self.dense(b)
             members = [np.flatnonzero(self.fold == f) for f in range(self.folds)]
-            self._grams[a, b] = np.stack([left[m].T @ right[m] for m in members])
+            self._grams[a, b] = np.stack([left.gram(m, right) for m in members])
         return self._grams[a, b]
 
     def present(self, part: Part) -> np.ndarray:

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstock.heads.dense import Dense
+
 __all__ = ["Problems", "solve", "solve_positive"]
 
 MEMORY = 10
@@ -19,14 +21,15 @@ MEMORY = 10
 
 @dataclass
 class Problems:
-    """B problems on Z (n, d) float32 with classes codes (n,) of k.
+    """B problems on Z (n, d), float32 or held where its products are computed (``dense``), with
+    classes codes (n,) of k.
 
     masks (B, n): training rows. mean, scale (B, d): problem b sees (Z - mean[b]) / scale[b].
     C (B,): weight of the summed loss against half the squared weights; the intercept is free.
     loss: ``softmax`` (multinomial logistic) or ``hinge`` (squared hinge, one against the rest).
     """
 
-    Z: np.ndarray
+    Z: np.ndarray | Dense
     codes: np.ndarray
     k: int
     masks: np.ndarray
@@ -36,6 +39,7 @@ class Problems:
     loss: str = "softmax"
 
     def __post_init__(self) -> None:
+        self.dense = self.Z if isinstance(self.Z, Dense) else Dense(self.Z)
         self.count = self.masks.sum(axis=1)
         self.present = np.stack(
             [np.bincount(self.codes[m], minlength=self.k) > 0 for m in self.masks]
@@ -44,7 +48,7 @@ class Problems:
     def take(self, which: np.ndarray) -> Problems:
         """The problems at ``which``."""
         return Problems(
-            self.Z, self.codes, self.k, self.masks[which], self.mean[which], self.scale[which],
+            self.dense, self.codes, self.k, self.masks[which], self.mean[which], self.scale[which],
             self.C[which], self.loss,
         )  # fmt: skip
 
@@ -59,7 +63,7 @@ class Problems:
         shift = theta[:, -1] - np.einsum("bd,bdk->bk", self.mean, W)
         B, d, k = W.shape
         flat = np.ascontiguousarray(W.transpose(0, 2, 1).reshape(B * k, d), dtype=np.float32)
-        out = (flat @ self.Z.T).reshape(B, k, -1)
+        out = self.dense.across(flat).reshape(B, k, -1)
         out += shift.astype(np.float32)[:, :, None]
         return out
 
@@ -67,7 +71,7 @@ class Problems:
         """(B, d + 1, k) gradient of the losses from residuals (B, k, n)."""
         B, k, n = residual.shape
         total = residual.sum(axis=2, dtype=np.float64)
-        G = (residual.reshape(B * k, n) @ self.Z).astype(np.float64)
+        G = self.dense.along(residual.reshape(B * k, n)).astype(np.float64)
         G = G.reshape(B, k, -1).transpose(0, 2, 1)
         G = (G - self.mean[:, :, None] * total[:, None, :]) / self.scale[:, :, None]
         return np.concatenate([G, total[:, None, :]], axis=1)
@@ -106,7 +110,7 @@ def solve(
     A problem is done when no entry of its gradient (of the mean loss plus half the squared weights
     over C n) exceeds ``tol``, scikit-learn's rule; done problems leave the products.
     """
-    B, d, k = len(problems.masks), problems.Z.shape[1], problems.k
+    B, d, k = len(problems.masks), problems.dense.shape[1], problems.k
     theta = np.zeros((B, d + 1, k)) if start is None else start.copy()
     live = np.arange(B)
     state = _State(problems, theta)

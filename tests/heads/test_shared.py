@@ -17,7 +17,7 @@ from headstock.heads.loops import compiled
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared
 from headstock.heads.tuning import Tuned
-from headstock.store.errors import HeadError
+from headstock.store.errors import HeadError, OptionError
 
 ON = ("image", "audio", "image+audio")
 needs_numba = pytest.mark.skipif(not compiled(), reason="numba is not installed")
@@ -184,6 +184,38 @@ def test_a_constant_column_and_a_zero_row() -> None:
     for name in ("logistic", "lda", "knn"):
         for fast, slow in both_ways(name, rows, plan, None):
             np.testing.assert_allclose(fast.proba, slow.proba, atol=3e-4)
+
+
+def test_the_same_numbers_from_a_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No CUDA device here: torch's processor stands in for it, transfers and all."""
+    torch = pytest.importorskip("torch")
+    asked = []
+
+    def stand_in(name: str) -> Any:
+        asked.append(name)
+        return torch.device("cpu")
+
+    monkeypatch.setattr("headstock.heads.dense._device", stand_in)
+    rows, test = wide_rows(200), wide_rows(40, seed=4)
+    plan = make_folds(rows.codes, 3)
+    for name in ("logistic", "lda", *(["rbf-svm"] if compiled() else [])):
+        said = []
+        for device in ("cpu", "cuda"):
+            shared = [Shared(rows, plan, 0, test, device=device)]
+            said.append(answer_all(name, ON, rows, plan, shared, options=HEADS[name], test=test))
+        for o in ON:
+            tolerance = 3e-3 if name == "rbf-svm" else 1e-4
+            np.testing.assert_allclose(said[1][o].proba, said[0][o].proba, atol=tolerance)
+    assert set(asked) == {"cuda"}
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    pytest.importorskip("torch")
+    rows = wide_rows(60, k=2)
+    plan = make_folds(rows.codes, 2)
+    shared = [Shared(rows, plan, 0, None, device="vulcan:0")]
+    with pytest.raises(OptionError, match="device vulcan:0"):
+        answer_all("logistic", ("audio",), rows, plan, shared)
 
 
 @needs_numba
