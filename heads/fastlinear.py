@@ -78,9 +78,7 @@ def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callabl
             mean, scale = shared.scaling(on, some)
             masks = np.stack([shared.mask(p) for p in some])
             weight = np.full(len(some), C)
-            problems = Problems(
-                shared.dense(on), shared.codes, shared.k, masks, mean, scale, weight, loss
-            )
+            problems = Problems(held, shared.codes, shared.k, masks, mean, scale, weight, loss)
             theta = solve(problems, tol, _starts(some, ended))
             ended |= dict(zip(some, theta))
             out |= _scores(problems, theta, some, fresh)
@@ -107,9 +105,7 @@ def tuned_answer(
     start = np.stack([_inside(ended, part)[number] for part, number in zip(asked, best)])
     mean, scale = shared.scaling(on, asked)
     masks = np.stack([shared.mask(p) for p in asked])
-    problems = Problems(
-        shared.dense(on), shared.codes, shared.k, masks, mean, scale, np.array(chosen)
-    )
+    problems = Problems(held, shared.codes, shared.k, masks, mean, scale, np.array(chosen))
     out = _scores(problems, solve(problems, tol, start), asked, fresh)
     proba, test = linear_answer(shared, lambda _: out, False)
     return proba, test, chosen
