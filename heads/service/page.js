@@ -70,7 +70,10 @@
     }
   });
 
-  const percent = (p) => p > 0 && p < 0.001 ? "< 0.1 %" : `${(100 * p).toFixed(1)} %`;
+  const percent = (p) => {
+    if (p > 0 && p < 0.001) return "< 0.1 %";
+    return p > 0.999 && p < 1 ? "> 99.9 %" : `${(100 * p).toFixed(1)} %`;
+  };
   const line = ([name, p], i) => {
     const row = document.createElement("tr"), head = document.createElement("th");
     const middle = document.createElement("td"), right = document.createElement("td");
