@@ -45,7 +45,8 @@ class SetAccount:
     at ``precision``, from pictures decoded as ``decode`` says; ``beside``: sets filled in the same
     pass, whose read, decode, transform and wait are the same seconds; ``notes``: what should be
     known. Seconds: ``read``, ``decode`` and ``transform`` (resize, crop; MFCC) summed over workers;
-    ``transfer`` to and from a device, ``model``, ``wait`` (for workers) and ``total`` on the clock;
+    ``transfer`` to and from a device, ``start`` (preparing and proving the runtime), ``model``,
+    ``wait`` (for workers) and ``total`` on the clock;
     ``commit`` beside them in the writer. ``memory``: peak bytes so far of this process (``host``),
     of its largest worker (``worker``) and of the accelerator (``device``)."""
 
@@ -66,7 +67,7 @@ class SetAccount:
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(
         default_factory=lambda: dict.fromkeys(
-            ("read", "decode", "transform", "transfer", "model", "wait", "commit", "total"), 0.0
+            "read decode transform transfer start model wait commit total".split(), 0.0
         )
     )
     memory: dict[str, int] = field(default_factory=dict)
@@ -120,6 +121,7 @@ class SetAccount:
                 + (f", {how}" if how else "")
                 + f"), reading {s['read']:.1f} s, decoding {s['decode']:.1f} s and transforming "
                 f"{s['transform']:.1f} s in {self.workers} workers, "
+                + (f"starting {s['start']:.1f} s, " if s["start"] >= 0.1 else "")
                 + (f"transfers {s['transfer']:.1f} s, " if s["transfer"] >= 0.1 else "")
                 + f"writing {s['commit']:.1f} s"
                 + "".join(f", {k} {v / 2**20:,.0f} MiB" for k, v in self.memory.items() if v)

@@ -63,6 +63,7 @@ class Pass:
     def _close(self, lane: Lane, seconds: float) -> None:
         tally, encoder = lane.tally, lane.encoder
         tally.seconds["total"] = seconds
+        tally.seconds["start"] = float(getattr(encoder, "start_seconds", 0.0))
         of_device = getattr(encoder, "device_memory", int)
         tally.memory |= {"host": peak_memory(), "device": of_device()}
         tally.runtime = str(getattr(encoder, "runtime", ""))

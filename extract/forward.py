@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -63,6 +64,7 @@ class Forward:
         self.tile = tile or (TILE if cpu else self.batch_size if compiled else None)
         self.model_seconds = 0.0  # in which the device, or each of the threads, computed
         self.transfer_seconds = 0.0
+        self.start_seconds = 0.0  # that preparing and proving the runtime took
         self.note = ""
         self._runtime: Runtime | None = None
         self.torch = self._by_torch()
@@ -89,7 +91,7 @@ class Forward:
         when one was asked for by name and is not fit."""
         if self._runtime is not None:
             return self._runtime
-        chosen: Runtime = self.torch
+        begin, chosen = time.perf_counter(), cast(Runtime, self.torch)
         if self._wanted():
             try:
                 chosen = self._proven(pixels[: self.tile])
@@ -98,6 +100,7 @@ class Forward:
                     raise
                 self.note = f"computed by torch: {error.where} {error.what}"
         self._runtime = chosen
+        self.start_seconds = time.perf_counter() - begin
         return chosen
 
     def _proven(self, pixels: Tensor) -> Runtime:

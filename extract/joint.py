@@ -86,6 +86,10 @@ class _Share:
         return getattr(self._encoder, name)
 
     @property
+    def start_seconds(self) -> float:
+        return self._passes.forward.start_seconds
+
+    @property
     def runtime(self) -> str:
         return self._passes.forward.runtime
 

@@ -161,6 +161,11 @@ class NetworkEncoder:
         return self.forward.transfer_seconds
 
     @property
+    def start_seconds(self) -> float:
+        """What preparing and proving the runtime took."""
+        return self.forward.start_seconds
+
+    @property
     def runtime(self) -> str:
         """What computes: ``torch`` or ``openvino``."""
         return self.forward.runtime

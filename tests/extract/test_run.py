@@ -14,7 +14,13 @@ from headstock.extract import extract
 from headstock.extract.account import SetAccount
 from headstock.extract.run import Terminated
 from headstock.store import FAILED, OK, FeatureStore, Items
-from headstock.store.errors import OptionError, RecipeMismatch, StorageError, TooManyFailures
+from headstock.store.errors import (
+    EncoderError,
+    OptionError,
+    RecipeMismatch,
+    StorageError,
+    TooManyFailures,
+)
 
 
 @pytest.fixture
@@ -368,6 +374,24 @@ def test_an_encoder_that_breaks_its_contract_is_an_error_and_commits_nothing(sto
     assert not store.complete("image").any()
 
 
+@pytest.mark.parametrize("error", [RuntimeError("device-side assert\ntriggered"), MemoryError()])
+def test_a_device_that_fails_ends_the_run_in_one_line_and_what_was_committed_stays(
+    store, folder, error
+):
+    class Failing(CountingEncoder):
+        def encode(self, items):
+            if len(self.calls) == 2:
+                raise error
+            return super().encode(items)
+
+    with pytest.raises(EncoderError, match="counting failed") as caught:
+        go(store, items_of(folder), Failing(), batch_size=4)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 1
+    assert store.complete("image").sum() == 8
+    assert go(store, items_of(folder), batch_size=4).sets["image"].done == 4
+
+
 def test_a_vector_that_the_store_lost_is_computed_again(store, folder, monkeypatch):
     go(store, items_of(folder))
     monkeypatch.setattr(FeatureStore, "by_digest", lambda self, name, digests: {})
@@ -458,7 +482,7 @@ def test_the_account_reads_and_parses(store, folder, capsys):
     assert body["failures"][0]["code"] == "bad"
     assert body["memory"]["host"] > 10 << 20
     assert body["memory"]["worker"] > 10 << 20
-    steps = "read decode transform transfer model wait commit total".split()
+    steps = "read decode transform transfer start model wait commit total".split()
     assert set(body["seconds"]) == set(steps)
     printed = capsys.readouterr()
     assert printed.out == ""
