@@ -5,6 +5,7 @@ if (location.protocol === "file:") {
     constructor(url) {
       super();
       this.onmessage = this.onerror = null;
+      const here = new URL(url, location.href);
       this.frame = document.createElement("iframe");
       this.frame.hidden = true;
       this.frame.srcdoc = "<!doctype html><body></body>";
@@ -15,7 +16,7 @@ if (location.protocol === "file:") {
         const load = (source) =>
           new Promise((done, failed) => {
             const script = inside.document.createElement("script");
-            script.src = new URL(source, url).href;
+            script.src = new URL(source, here).href;
             script.onload = done;
             script.onerror = failed;
             inside.document.body.append(script);
@@ -27,7 +28,7 @@ if (location.protocol === "file:") {
           this.dispatchEvent(event);
           if (this.onmessage) this.onmessage(event);
         };
-        await load(url);
+        await load(here);
         return inside;
       });
     }

@@ -115,6 +115,7 @@ def user(folder: Path) -> None:
 MADE = (
     "extract demo/index.csv -o features.h5 --image headstock:resnext_nano --audio mfcc",
     "evaluate features.h5 --head logistic --head lda -o runs/first",
+    "evaluate features.h5 --head knn --on image --folds 3 -o runs/second",
     "fit features.h5 --head logistic --on image+audio --fusion weighted -o model.headstock",
 )
 
