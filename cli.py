@@ -560,6 +560,10 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 )  # fmt: skip
 @click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
 @click.option("--nested", is_flag=True, help="Fit a fusion's members again for each fold.")
+@click.option(
+    "--memory", "gigabytes", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+    help="What heads may share; beyond, kernels stand on landmarks  [default: 8]",
+)  # fmt: skip
 @click.option("--learning-curve", is_flag=True, help="Score heads on parts of the training rows.")
 @click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
 @click.option("--mlflow", metavar="URI|FOLDER", help="Log it to MLflow (needs headstock[mlflow]).")
@@ -568,7 +572,8 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @JSON
 def evaluate(
     store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str,
-    output: str | None, mlflow: str | None, stream: bool, as_json: bool, quiet: bool, **flags: Any,
+    output: str | None, mlflow: str | None, stream: bool, as_json: bool, quiet: bool,
+    gigabytes: float | None, **flags: Any,
 ) -> None:  # fmt: skip
     """Score heads and fusions on STORE, out of fold, and print the leaderboard.
 
@@ -583,6 +588,7 @@ def evaluate(
 
     flags = {k: v for k, v in {"heads": heads, "on": on, "fusions": fusions, **flags}.items() if v}
     flags["options"] = head_options(sets, heads)
+    flags |= {"memory": 1e9 * gigabytes} if gigabytes else {}
     plan = _plan(folds)
     with FeatureStore.open(store) as features, Progress("evaluate", "fits", quiet) as progress:
         run = evaluate_streamed if stream else at_once

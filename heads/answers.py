@@ -21,7 +21,7 @@ from headstock.heads.folds import FoldPlan
 from headstock.heads.fusion import cross_fuse, make_fusion
 from headstock.heads.reuse import Reuse
 from headstock.heads.rows import Rows, parts_of
-from headstock.heads.shared import Shared
+from headstock.heads.shared import MEMORY, Shared
 from headstock.heads.systems import System
 
 __all__ = ["Base", "answer_systems", "base_answers", "bases_of", "patterns_of", "restrict"]
@@ -54,13 +54,15 @@ def base_answers(
     test: Rows | None = None,
     options: Options | None = None,
     seed: int = 0,
+    memory: float = MEMORY,
     step: Callable[[Base, int], None] = lambda base, fits: None,
     reuse: Reuse | None = None,
 ) -> dict[Base, Answer]:
     """The answers of heads, each learned from the rows that have all the sets it reads.
 
     proba (r, n, k) and test (m, k) are NaN for rows that lack one. Raises HeadError when the rows
-    that have the sets lie in one fold. What ``reuse`` has is not computed again.
+    that have the sets lie in one fold. memory: bytes that what heads share may take. What ``reuse``
+    has is not computed again.
     """
     options = options or {}
     out: dict[Base, Answer] = {}
@@ -83,7 +85,10 @@ def base_answers(
             fresh = None
             if test is not None and there is not None and there.any():
                 fresh = test.only(list(dict.fromkeys(p for on in some for p in parts_of(on))))
-            shared = [Shared(mine, cut, r, fresh if r == 0 else None) for r in range(cut.repeats)]
+            shared = [
+                Shared(mine, cut, r, fresh if r == 0 else None, memory=memory)
+                for r in range(cut.repeats)
+            ]
             answer = answer_all if reuse is None else reuse.scope(mine, cut, fresh).answer_all
             for function in dict.fromkeys(f for f, on in wanted if on in some):
                 ons = [on for on in dict.fromkeys(some) if (function, on) in wanted]
@@ -133,13 +138,15 @@ def answer_systems(
     options: Options | None = None,
     seed: int = 0,
     nested: bool = False,
+    memory: float = MEMORY,
     step: Callable[[str, int], None] = lambda name, fits: None,
     reuse: Reuse | None = None,
 ) -> dict[str, Answer]:
     """{system name: its answer}. NaN where a system has nothing to read of a row.
 
     nested: fusions that learn do so from members that never saw the fold they are scored on; a
-    stack that reads features always does. ``step`` is told of fits done.
+    stack that reads features always does. memory: as in ``base_answers``. ``step`` is told of fits
+    done.
     """
     options = options or {}
     patterns = patterns_of(rows, test)
@@ -147,11 +154,14 @@ def answer_systems(
     bases = bases_of(single, patterns)
     names = {(s.function, s.on): s.name for s in single}
     base = base_answers(
-        bases, rows, plan, test=test, options=options, seed=seed,
+        bases, rows, plan, test=test, options=options, seed=seed, memory=memory,
         step=lambda b, fits: step(names.get(b, "@".join(b)), fits), reuse=reuse,
     )  # fmt: skip
     out = {s.name: _routed(s, base, rows, test, patterns) for s in single}
-    again = _Nested(rows, plan, options, seed, patterns, {s.name: s for s in single}, reuse)
+    again = _Nested(
+        partial(base_answers, options=options, seed=seed, memory=memory, reuse=reuse),
+        rows, plan, options, seed, patterns, {s.name: s for s in single},
+    )  # fmt: skip
     kept = None if reuse is None else reuse.scope(rows, plan, test)
     for system in systems:
         if system.members:
@@ -210,11 +220,12 @@ class _Nested:
     """Members fitted again without one fold, for a fusion that is to learn from them alone."""
 
     def __init__(
-        self, rows: Rows, plan: FoldPlan, options: Options, seed: int,
-        patterns: Sequence[str], systems: Mapping[str, System], reuse: Reuse | None,
+        self, answer: Callable[..., dict[Base, Answer]], rows: Rows, plan: FoldPlan,
+        options: Options, seed: int, patterns: Sequence[str], systems: Mapping[str, System],
     ) -> None:  # fmt: skip
-        self._rows, self._plan, self._options, self._seed = rows, plan, options, seed
-        self._patterns, self._systems, self._reuse = patterns, systems, reuse
+        self._answer, self._rows, self._plan = answer, rows, plan
+        self._options, self._seed = options, seed
+        self._patterns, self._systems = patterns, systems
         self._known: dict[tuple[int, int], dict[Base, np.ndarray]] = {}
 
     def __call__(self, members: Sequence[str], which: np.ndarray, r: int, fold: int) -> np.ndarray:
@@ -226,10 +237,7 @@ class _Nested:
         wanted = [b for b in dict.fromkeys(wanted) if b not in known]
         if wanted:
             once = FoldPlan(self._plan.ids, self._plan.codes[r : r + 1])
-            found = base_answers(
-                wanted, self._rows.take(train), once.take(train),
-                options=self._options, seed=self._seed, reuse=self._reuse,
-            )  # fmt: skip
+            found = self._answer(wanted, self._rows.take(train), once.take(train))
             known |= {b: answer.proba[0] for b, answer in found.items()}
         keep = np.isin(train, which)
         said = [known[self._systems[m].function, self._systems[m].on][keep] for m in members]

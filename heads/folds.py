@@ -64,7 +64,9 @@ class FoldPlan:
                 "use fewer folds, or leave these rows out",
             )  # fmt: skip
         ids = tuple(self.ids[row] for row in rows)
-        return FoldPlan(ids, np.stack(cut), self.kind, self.seed, self.group)
+        # numbers of folds mean another thing when one fell away
+        kind = self.kind if sizes == {self.folds} else f"{self.kind}, cut"
+        return FoldPlan(ids, np.stack(cut), kind, self.seed, self.group)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data: the ids, and for each repeat and fold the rows it holds out."""

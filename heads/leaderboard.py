@@ -26,6 +26,7 @@ from headstock.heads.reuse import Reuse
 from headstock.heads.rows import Rows, parts_of, read_rows
 from headstock.heads.scores import score_lines
 from headstock.heads.selection import selection
+from headstock.heads.shared import MEMORY
 from headstock.heads.systems import System, fused_systems
 from headstock.heads.tuning import with_grids
 from headstock.store.errors import OptionError, near
@@ -52,6 +53,7 @@ def evaluate(
     tune: Sequence[str] = (),
     doubts: bool = False,
     nested: bool = False,
+    memory: float = MEMORY,
     learning_curve: bool = False,
     seen: str = "refuse",
     reuse: bool = False,
@@ -66,16 +68,17 @@ def evaluate(
     vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
     learn do so from members fitted without the fold that scores them; a stack that reads features
     always does. learning_curve: also score the best head on each feature set after learning from
-    parts of each fold's training rows (``curve``). dedupe: what becomes of rows with the same bytes
-    or nearly the same vector: ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does
-    nothing; they are reported always. tune: heads whose options are chosen inside the folds, among
-    the values given as lists in ``options`` or else the default ones (``tuning.GRIDS``). doubts:
-    rank doubtful labels (needs cleanlab). seen: rows whose labels the network of a set saw when it
-    was adapted are a reason to ``refuse``, or scored and ``mark``-ed as not honest; a set that was
-    adapted with folds is scored on these very folds. reuse: take what an earlier evaluation
-    computed from the very same rows, folds, vectors, options and code, and keep what is computed
-    now, in a folder beside the store (see ``reuse``). Rows of split ``test`` are scored once,
-    apart, by the refit on all other labelled rows.
+    parts of each fold's training rows (``curve``). memory: bytes that matrices shared between heads
+    may take; beyond, kernel machines stand on landmarks and say so. dedupe: what becomes of rows
+    with the same bytes or nearly the same vector: ``group`` keeps them in one fold, ``drop`` keeps
+    one, ``keep`` does nothing; they are reported always. tune: heads whose options are chosen
+    inside the folds, among the values given as lists in ``options`` or else the default ones
+    (``tuning.GRIDS``). doubts: rank doubtful labels (needs cleanlab). seen: rows whose labels the
+    network of a set saw when it was adapted are a reason to ``refuse``, or scored and ``mark``-ed
+    as not honest; a set that was adapted with folds is scored on these very folds. reuse: take what
+    an earlier evaluation computed from the very same rows, folds, vectors, options and code, and
+    keep what is computed now, in a folder beside the store (see ``reuse``). Rows of split ``test``
+    are scored once, apart, by the refit on all other labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
     options = with_grids(tune, options or {})
@@ -87,7 +90,8 @@ def evaluate(
     kept = Reuse.beside(store) if reuse else None
     result = evaluate_rows(
         rows, heads, names, fusions, plan,
-        test=test, seed=seed, options=options, nested=nested, progress=progress, reuse=kept,
+        test=test, seed=seed, options=options, nested=nested, memory=memory,
+        progress=progress, reuse=kept,
     )  # fmt: skip
     if kept is not None:
         result.settings["reuse"] = {"folder": str(kept.folder), **kept.counts}
@@ -189,6 +193,7 @@ def evaluate_rows(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     nested: bool = False,
+    memory: float = MEMORY,
     progress: Callable[[int, int, str], None] | None = None,
     reuse: Reuse | None = None,
 ) -> Evaluation:
@@ -227,7 +232,7 @@ def evaluate_rows(
     systems += fused
     answers = answer_systems(
         systems, rows, plan,
-        test=test, options=options, seed=seed, nested=nested, step=step, reuse=reuse,
+        test=test, options=options, seed=seed, nested=nested, memory=memory, step=step, reuse=reuse,
     )  # fmt: skip
     board = score_lines(systems, answers, rows, plan, test, seed)
     proba = {name: a.proba[0] for name, a in answers.items()}

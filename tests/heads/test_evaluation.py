@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstock.heads import FoldPlan, evaluate, make_folds
+from headstock.heads import FoldPlan, answers, evaluate, make_folds
 from headstock.heads.engine import cross_fit
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows import Rows
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError
 
@@ -207,3 +208,20 @@ def test_learned_fusion_is_one_network_with_a_branch_a_set(store) -> None:
     result = evaluate(store, ("knn",), fusions=("learned",), options=options, folds=3)
     row = next(r for r in result.leaderboard if r["fusion"] == "learned")
     assert row["accuracy"]["value"] > 0.6
+
+
+def test_the_memory_that_heads_may_share_reaches_them(rows: Rows, monkeypatch) -> None:
+    """Whatever fits: the members of a nested fusion as well."""
+    seen = []
+    real = answers.Shared
+
+    def watched(*given, **named):
+        seen.append(named["memory"])
+        return real(*given, **named)
+
+    monkeypatch.setattr(answers, "Shared", watched)
+    plan = make_folds(rows.codes, 3, ids=rows.ids)
+    told = {"nested": True, "memory": 123e6}
+    evaluate_rows(rows, ["knn"], ["image", "audio"], ["weighted"], plan, **told)
+    assert len(seen) == 1 + 3
+    assert set(seen) == {123e6}
