@@ -16,7 +16,7 @@ from headstock.extract.pending import Pending
 from headstock.extract.reading import Done, Reader, Task, perform
 from headstock.extract.writer import Writer
 from headstock.store import OK, FeatureStore, Items
-from headstock.store.errors import TooManyFailures
+from headstock.store.errors import EncoderError, TooManyFailures, one_line
 
 __all__ = ["JUDGED", "Lane"]
 
@@ -158,9 +158,16 @@ class Lane:
 
     def _model(self, step: Callable[[Any], Any], given: Any) -> Any:
         """``step(given)`` with its time, by the encoder's clocks if it has them: an encoder that
-        works while we wait for files knows better."""
+        works while we wait for files knows better. Raises EncoderError."""
         begin, clocks = time.perf_counter(), self._clocks()
-        result = step(given)
+        try:
+            result = step(given)
+        except (RuntimeError, MemoryError) as error:  # torch's, of a device among them
+            raise EncoderError(
+                f"set {self.name}", f"{self.encoder.name} failed ({one_line(error, 300)})",
+                "what was committed stays: run it again, with a smaller --batch-size or another "
+                "--device",
+            ) from error  # fmt: skip
         after = self._clocks()
         if clocks is None or after is None:
             self.tally.seconds["model"] += time.perf_counter() - begin

@@ -7,6 +7,7 @@
     ├── IncompleteSet             1   rows of a set are not computed, named by count
     ├── RecipeMismatch            1   a column was made another way, differing fields named
     ├── WeightsError              1   pretrained weights cannot be had or do not fit
+    ├── EncoderError              1   an encoder or its device failed in the middle of a run
     ├── HeadError                 1   a head or fusion cannot do what was asked
     ├── BundleError               1   a saved model cannot be written, read or applied
     ├── TooManyFailures           3   ``--fail-threshold`` was crossed and the run stopped
@@ -29,6 +30,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "BundleError",
+    "EncoderError",
     "HeadError",
     "HeadstockError",
     "IncompleteSet",
@@ -111,6 +113,10 @@ class RecipeMismatch(HeadstockError):
 
 class WeightsError(HeadstockError):
     """Pretrained weights cannot be had, or do not fit the architecture."""
+
+
+class EncoderError(HeadstockError):
+    """An encoder or its device failed in the middle of a run."""
 
 
 class HeadError(HeadstockError):

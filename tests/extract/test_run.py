@@ -389,7 +389,7 @@ def test_a_device_that_fails_ends_the_run_in_one_line_and_what_was_committed_sta
     assert "\n" not in str(caught.value)
     assert caught.value.exit_code == 1
     assert store.complete("image").sum() == 8
-    assert go(store, items_of(folder), batch_size=4).sets["image"].done == 4
+    assert go(store, items_of(folder))[1].sets["image"].done == 4
 
 
 def test_a_vector_that_the_store_lost_is_computed_again(store, folder, monkeypatch):
