@@ -108,7 +108,8 @@ def patterns(run: Run) -> Safe | None:
     if not rows:
         return None
     header = ["Rows that have", "System", "Rows", "Errors", "Accuracy", "95 % interval"]
-    return table("Rows by the sets they have, and the three best systems of each", header, rows)
+    title = f"Rows of {run.name} by the sets they have, and the three best systems of each"
+    return table(title, header, rows)
 
 
 def _is_interval(value: object) -> bool:

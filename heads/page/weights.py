@@ -63,14 +63,14 @@ def _of_system(system: System, told: Mapping[str, Any]) -> Safe:
     return h(
         "figure",
         h("figcaption", f"Weights of {system.name}"),
-        _of_sets(sets) if several else None,
-        table(f"Its {len(heaviest)} heaviest columns", header, heaviest, class_="weights")
+        _of_sets(system, sets) if several else None,
+        table(f"Heaviest columns of {system.name}", header, heaviest, class_="weights")
         if heaviest
         else None,
     )
 
 
-def _of_sets(sets: list[tuple[str, Any]]) -> Safe:
+def _of_sets(system: System, sets: list[tuple[str, Any]]) -> Safe:
     """Each set's share of the weight, beside its share of the columns where that is known."""
     widths = [one.get("width") for _, one in sets]
     known = all(isinstance(width, int) and width > 0 for width in widths)
@@ -84,7 +84,7 @@ def _of_sets(sets: list[tuple[str, Any]]) -> Safe:
         for (name, one), width in zip(sets, widths)
     ]  # fmt: skip
     header = ["Set", *(["Columns"] if known else []), "Weight"]
-    return table("Its feature sets", header, rows, class_="weights")
+    return table(f"Feature sets of {system.name}", header, rows, class_="weights")
 
 
 def _columns(sets: list[tuple[str, Any]]) -> list[tuple[str, str, float, float | None]]:
