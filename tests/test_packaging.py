@@ -31,7 +31,7 @@ def test_every_folder_with_code_is_a_declared_package():
         for room in ("store", "extract", "heads")
         for path in (ROOT / room).rglob("*.py")
     }
-    assert found == set(declared)
+    assert {"headstock", *found} == set(declared)
 
 
 def test_help_imports_nothing_heavy():
@@ -64,6 +64,7 @@ def test_wheel_contents(tmp_path):
         names = set(archive.namelist())
     code = {name for name in names if ".dist-info/" not in name}
     assert {"headstock/__init__.py", "headstock/cli.py"} <= code
+    assert "headstock/py.typed" in code  # type checkers believe the hints only then
     assert "headstock/extract/weights/resnext_nano.safetensors" in code
     assert "headstock/extract/weights/resnext_nano.json" in code
     assert not {n for n in code if n.split("/")[1] not in _rooms()}
@@ -77,4 +78,4 @@ def test_wheel_contents(tmp_path):
 
 
 def _rooms() -> set[str]:
-    return {"__init__.py", "cli.py", "store", "extract", "heads"}
+    return {"__init__.py", "cli.py", "py.typed", "store", "extract", "heads"}
