@@ -65,6 +65,12 @@ class Evaluation:
 
         return leaderboard_text(self.to_json(), width, strong)
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from headstock.heads.notebook import leaderboard_html
+
+        return leaderboard_html(self.to_json())
+
     def save(self, run_dir: str | Path) -> None:
         """Write the run folder: metrics.json, folds.json, settings.json, leaderboard.txt, oof.npz
         (and test.npz) with ids and probabilities, confusion/SYSTEM.csv. Raises StorageError."""

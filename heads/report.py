@@ -14,6 +14,7 @@ from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
     "DROPPED",
+    "cells_of",
     "filled",
     "fit_words",
     "leaderboard_text",
@@ -50,7 +51,7 @@ def leaderboard_text(
     lines += hygiene_lines(metrics.get("hygiene") or {})
     same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
     grouped = (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
-    header, rows = _cells(board, grouped)
+    header, rows = cells_of(board, grouped)
     units = [r["accuracy"]["by_group"]["groups"] for r in board if r["accuracy"].get("by_group")]
     if grouped and units:
         few = "; so few groups make them too narrow" if max(units) < FEW else ""
@@ -93,7 +94,7 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _cells(board: Sequence[Mapping[str, Any]], grouped: bool) -> tuple[list[str], list[list[str]]]:
+def cells_of(board: Sequence[Mapping[str, Any]], grouped: bool) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the whole table; ``grouped``: with intervals of resampled groups."""
     tested = any(r.get("test") for r in board)
     header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]

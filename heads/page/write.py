@@ -48,6 +48,12 @@ class Written:
         parts = [size, f"{self.pictures} pictures", f"{self.sounds} sounds", *filter(None, extra)]
         return "\n".join([", ".join(parts), *self.notes])
 
+    def _repr_html_(self) -> str:
+        """What a notebook shows: the page, in a frame of its own."""
+        from headstock.heads.notebook import page_html
+
+        return page_html(self.path, self.text())
+
 
 def write_report(
     run_dirs: Sequence[str | Path],
