@@ -1,12 +1,12 @@
 """Extraction side by side with the loops people write, on the same files, in one run.
 
     python bench/extract.py [--mix 500x375:48,1280x960:8] [--real FOLDER] [--rounds 2] [--json FILE]
-                            [--peers PYTHON] [--only WORD]... [--sounds] [--start FOLDER]
+                            [--peer NAME=PYTHON]... [--only WORD]... [--sounds] [--start FOLDER]
 
 Each contender is a process of its own: it imports, builds ResNeXt-50 32x4d with the same random
 weights, warms up, and is then timed from the first file to the last vector. Rounds alternate, so
 that a busy neighbour hits all alike; CPU seconds include workers. A contender whose library is not
-installed is left out by name; ``--peers`` names a Python that has thingsvision and embetter, whose
+installed is left out by name; ``--peer`` names a Python that has thingsvision or embetter, whose
 requirements exclude ours. "busy" is the share of the time in which the model computed.
 """
 
@@ -123,9 +123,7 @@ def thingsvision() -> Loop:
     from thingsvision.utils.data import DataLoader, ImageDataset
 
     prepare = transform()
-    extractor = get_extractor_from_model(
-        model=network(), device="cpu", transforms=prepare, backend="pt"
-    )
+    extractor = get_extractor_from_model(model=network(), device="cpu", backend="pt")
 
     def run(paths: list[str]) -> np.ndarray:
         with tempfile.TemporaryDirectory() as place:
@@ -232,7 +230,12 @@ CONTENDERS: dict[str, Callable[[], Loop]] = {
     "alone: OpenVINO": lambda: floor(runtime="openvino"),
     "alone: OpenVINO, bf16": lambda: floor(runtime="openvino", precision="bf16"),
 }
-PEERS = ("thingsvision", "embetter")
+
+
+def peak_memory() -> int:
+    """The most memory that this process had, in bytes (Linux)."""
+    with open("/proc/self/status") as file:
+        return next(int(line.split()[1]) << 10 for line in file if line.startswith("VmHWM"))
 
 
 def cpu_seconds() -> float:
@@ -242,8 +245,6 @@ def cpu_seconds() -> float:
 
 def one(name: str, listing: str) -> None:
     """Run one contender once and print its figures as JSON; memory is the main process's."""
-    from headstock.extract.reading import peak_memory
-
     paths = Path(listing).read_text().splitlines()
     loop = CONTENDERS[name]()
     loop(paths[:8])
@@ -285,7 +286,10 @@ def main() -> None:
     parser.add_argument("--only", action="append", help="contenders whose name holds this")
     parser.add_argument("--json", help="write the figures here")
     parser.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
-    parser.add_argument("--peers", default=sys.executable, help="Python of thingsvision, embetter")
+    parser.add_argument(
+        "--peer", action="append", default=[], metavar="NAME=PYTHON",
+        help="Python of thingsvision or embetter, in an environment of its own",
+    )  # fmt: skip
     parser.add_argument("--start", help="time the first commit of the pictures in this folder")
     parser.add_argument("--sounds", action="store_true", help="MFCC beside librosa instead")
     asked = parser.parse_args()
@@ -301,6 +305,7 @@ def main() -> None:
     names = [n for n in CONTENDERS if not asked.only or any(o in n for o in asked.only)]
     figures: dict[str, list[dict]] = {name: [] for name in names}
     vectors: dict[str, np.ndarray] = {}
+    peers = dict(word.split("=", 1) for word in asked.peer)
     with tempfile.TemporaryDirectory() as place:
         paths = generate(asked.mix, Path(place))
         if asked.real:
@@ -311,7 +316,7 @@ def main() -> None:
             for name in names:
                 done = subprocess.run(
                     [
-                        asked.peers if name in PEERS else sys.executable,
+                        peers.get(name, sys.executable),
                         __file__, "--one", name, str(listing),
                     ],
                     stdout=subprocess.PIPE, text=True, check=False,
