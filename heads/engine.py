@@ -27,7 +27,7 @@ from headstock.heads.folds import FoldPlan
 from headstock.heads.head import Head, make_head
 from headstock.heads.loops import compiled
 from headstock.heads.rows import Rows
-from headstock.heads.shared import Shared, widths
+from headstock.heads.shared import Part, Shared, widths
 from headstock.heads.svm import LANDMARKS
 from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import HeadError, HeadstockError
@@ -212,6 +212,7 @@ def answer_all(
     if fast["how"] == "grid":
         return {o: _tuned(o, shared, fast, partial(step, o), plan) for o in on}
     start = time.perf_counter()
+    weights: dict[str, list[np.ndarray]] = {o: [] for o in on}
     got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
     seconds = dict.fromkeys(on, 0.0)
     if fast["how"] in ("rbf", "neighbours"):
@@ -225,17 +226,22 @@ def answer_all(
         for o in on:
             start = time.perf_counter()
             for one in shared:
+                weigh: dict[Part, np.ndarray] = {}
                 if fast["how"] == "gram":
-                    scores = from_gram(one, o, fast["kind"], fast["setting"])
+                    scores = from_gram(one, o, fast["kind"], fast["setting"], weigh)
                 else:
-                    scores = descent(one, o, fast["loss"], fast["C"], fast["tol"])
+                    scores = descent(one, o, fast["loss"], fast["C"], fast["tol"], weigh)
                 got[o].append(linear_answer(one, scores, calibrate))
+                weights[o] += [weigh[part] for part in sorted(weigh)]
                 step(o, plan.folds + (one.test is not None))
             seconds[o] = time.perf_counter() - start
     return {
-        o: Answer(np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], "all folds at once")
+        o: Answer(
+            np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], "all folds at once",
+            importances=weights[o],
+        )
         for o in on
-    }
+    }  # fmt: skip
 
 
 def goes_slow(
@@ -297,13 +303,16 @@ def _tuned(
 ) -> Answer:
     start = time.perf_counter()
     got = []
+    weights: list[np.ndarray] = []
     for one in shared:
-        got.append(tuned_answer(one, on, fast["strengths"], fast["tol"]))
+        weigh: dict[Part, np.ndarray] = {}
+        got.append(tuned_answer(one, on, fast["strengths"], fast["tol"], weigh))
+        weights += [weigh[part] for part in sorted(weigh)]
         step(plan.folds + (one.test is not None))
     chosen = [{**fast["fixed"], "C": C} for _, _, all_chosen in got for C in all_chosen]
     seconds = time.perf_counter() - start
     proba = np.stack([p for p, _, _ in got])
-    return Answer(proba, got[0][1], seconds, "all folds at once", [], chosen)
+    return Answer(proba, got[0][1], seconds, "all folds at once", [], chosen, weights)
 
 
 def _kernel_answers(

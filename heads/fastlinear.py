@@ -10,6 +10,7 @@ import numpy as np
 from headstock.heads.calibration import softmax, temperature
 from headstock.heads.discriminant import intensity
 from headstock.heads.folds import FoldPlan
+from headstock.heads.linear import lengths
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Part, Shared, parts_left_out
 from headstock.heads.solvers import Problems, solve, solve_positive
@@ -19,6 +20,9 @@ __all__ = ["best_strength", "descent", "from_gram", "linear_answer", "tuned_answ
 
 Scores = Mapping[Part, tuple[np.ndarray, np.ndarray | None]]
 """For each training part, scores of all rows (n, k) and of the test rows (m, k)."""
+
+Weigh = dict[Part, np.ndarray]
+"""For each training part that leaves out one fold, (d,) what the columns weigh."""
 
 COLUMNS = 512
 """At most so many columns of weights in one product: beyond, memory grows and speed does not."""
@@ -66,8 +70,11 @@ def _proba(
     return out
 
 
-def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callable[..., Scores]:
-    """Scores by L-BFGS over all parts in the same matrix products."""
+def descent(
+    shared: Shared, on: str, loss: str, C: float, tol: float, weigh: Weigh
+) -> Callable[..., Scores]:
+    """Scores by L-BFGS over all parts in the same matrix products; into ``weigh`` what the columns
+    weigh in each fold's head."""
 
     def scores_of(parts: list[Part]) -> Scores:
         held, fresh = shared.dense(on), shared.matrix(on)[1]
@@ -81,14 +88,19 @@ def descent(shared: Shared, on: str, loss: str, C: float, tol: float) -> Callabl
             problems = Problems(held, shared.codes, shared.k, masks, mean, scale, weight, loss)
             theta = solve(problems, tol, _starts(some, ended))
             ended |= dict(zip(some, theta))
+            _weigh(weigh, some, theta)
             out |= _scores(problems, theta, some, fresh)
         return out
 
     return scores_of
 
 
+def _weigh(weigh: Weigh, parts: list[Part], theta: np.ndarray) -> None:
+    weigh |= {p: lengths(t[:-1]) for p, t in zip(parts, theta) if len(p) == 1}
+
+
 def tuned_answer(
-    shared: Shared, on: str, strengths: list[float], tol: float
+    shared: Shared, on: str, strengths: list[float], tol: float, weigh: Weigh
 ) -> tuple[np.ndarray, np.ndarray | None, list[float]]:
     """Logistic regression whose C is chosen inside each training part: out-of-fold probabilities,
     the refit's of the test rows, and the C of each fold (and of the refit).
@@ -106,7 +118,9 @@ def tuned_answer(
     mean, scale = shared.scaling(on, asked)
     masks = np.stack([shared.mask(p) for p in asked])
     problems = Problems(held, shared.codes, shared.k, masks, mean, scale, np.array(chosen))
-    out = _scores(problems, solve(problems, tol, start), asked, fresh)
+    theta = solve(problems, tol, start)
+    _weigh(weigh, asked, theta)
+    out = _scores(problems, theta, asked, fresh)
     proba, test = linear_answer(shared, lambda _: out, False)
     return proba, test, chosen
 
@@ -221,7 +235,9 @@ def _starts(parts: list[Part], ended: Mapping[Part, np.ndarray]) -> np.ndarray |
     return np.stack([ended[q] for q in inside if q is not None])
 
 
-def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Callable[..., Scores]:
+def from_gram(
+    shared: Shared, on: str, kind: str, setting: float | str, weigh: Weigh
+) -> Callable[..., Scores]:
     """Scores by a closed form (``lda`` with its shrinkage, ``ridge`` with its alpha) from Gram
     matrices of which a part's is the total minus those of the folds it leaves out."""
 
@@ -249,6 +265,8 @@ def from_gram(shared: Shared, on: str, kind: str, setting: float | str) -> Calla
                 )
             else:
                 W, b = _least_squares(gram, sums, counts, mean[p], scale[p], float(setting))
+            if len(part) == 1:
+                weigh[part] = lengths(W * scale[p][:, None])
             b = b - mean[p] @ W
             W32 = W.astype(np.float32)
             scores = np.full((len(Z), shared.k), -np.inf)

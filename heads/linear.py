@@ -12,7 +12,7 @@ from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.scaling import Standard
 from headstock.heads.solvers import Problems, solve, solve_positive
 
-__all__ = ["Linear", "linear_svm", "logistic", "ridge"]
+__all__ = ["Linear", "lengths", "linear_svm", "logistic", "ridge"]
 
 Weights = tuple[np.ndarray, np.ndarray]
 """W (d, k) and b (k,)"""
@@ -81,7 +81,7 @@ class Linear:
 
     def importances(self) -> np.ndarray:
         """(d,) length of each standardised column's weights across the classes."""
-        return np.linalg.norm(self.weights_ - self.weights_.mean(axis=1, keepdims=True), axis=1)
+        return lengths(self.weights_)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         meta = {"multiplier": self.multiplier_}
@@ -102,6 +102,12 @@ class Linear:
         head.scaler_ = Standard(arrays["mean"], arrays["scale"])
         head.weights_, head.bias_ = arrays["weights"], arrays["bias"]
         return head
+
+
+def lengths(W: np.ndarray) -> np.ndarray:
+    """(d,) lengths of the rows of W (d, k), less their means: what all classes share decides
+    nothing."""
+    return np.linalg.norm(W - W.mean(axis=1, keepdims=True), axis=1)
 
 
 def one_hot(codes: np.ndarray, k: int) -> np.ndarray:

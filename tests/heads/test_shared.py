@@ -79,6 +79,9 @@ def test_the_same_numbers(name: str) -> None:
     tolerance = 3e-3 if name == "rbf-svm" else 2e-4  # the machine itself ends at 1e-3
     for fast, slow in both_ways(name, rows, plan, test):
         np.testing.assert_allclose(fast.proba, slow.proba, atol=tolerance)
+        assert len(fast.importances) == len(slow.importances)
+        for mine, theirs in zip(fast.importances, slow.importances):
+            np.testing.assert_allclose(mine, theirs, rtol=2e-2, atol=1e-3 * theirs.max())
         assert fast.test is not None
         assert slow.test is not None
         np.testing.assert_allclose(fast.test, slow.test, atol=tolerance)
