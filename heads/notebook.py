@@ -21,7 +21,7 @@ def leaderboard_html(metrics: Mapping[str, Any]) -> str:
     """A table of the content of metrics.json; the systems that are not distinguishable from the
     first are in bold."""
     board = metrics["leaderboard"]
-    header, rows = cells_of(board)
+    header, rows = cells_of(metrics)
     same = {*undecided(metrics), *(str(r["name"]) for r in board[:1])}
     lines = ["<table>", "<caption>Leaderboard, out of fold</caption>", "<thead><tr>"]
     lines += [f'<th scope="col">{escape(name)}</th>' for name in header]

@@ -50,8 +50,8 @@ def leaderboard_text(
         lines.append(f"test split, {max(tested)} rows: scored once, by the refit on all others")
     lines += hygiene_lines(metrics.get("hygiene") or {})
     same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
-    grouped = (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
-    header, rows = cells_of(board, grouped)
+    grouped = _grouped(metrics)
+    header, rows = cells_of(metrics)
     units = [r["accuracy"]["by_group"]["groups"] for r in board if r["accuracy"].get("by_group")]
     if grouped and units:
         few = "; so few groups make them too narrow" if max(units) < FEW else ""
@@ -94,8 +94,14 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def cells_of(board: Sequence[Mapping[str, Any]], grouped: bool) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the whole table; ``grouped``: with intervals of resampled groups."""
+def _grouped(metrics: Mapping[str, Any]) -> bool:
+    return (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
+
+
+def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the whole table; intervals are those of resampled groups where folds kept
+    groups of a column together."""
+    board, grouped = metrics["leaderboard"], _grouped(metrics)
     tested = any(r.get("test") for r in board)
     header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]
     header += ["test", "test 95 %", "test errors"] if tested else []

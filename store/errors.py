@@ -142,7 +142,8 @@ class ItemError(HeadstockError):
         super().__init__(where, what, fix)
         self.code = code
 
-    def __reduce__(self):  # crosses the process boundary of decode workers
+    def __reduce__(self) -> tuple[type, tuple[str, ...]]:
+        # it crosses the process boundary of decode workers
         return type(self), (self.where, self.what, self.fix, self.code)
 
 

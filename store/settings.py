@@ -18,7 +18,7 @@ __all__ = ["read_toml", "toml_text"]
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The file's keys and values. Raises OptionError for a file that is no TOML."""
     try:
-        refuse_odd(path, "give a TOML file")
+        refuse_odd(Path(path), "give a TOML file")
         return tomllib.loads(Path(path).read_text("utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise OptionError(path, error, "give a TOML file of flags") from error
