@@ -35,19 +35,37 @@ class LightGBM:
     def __init__(self, parameters: Mapping[str, Any], rounds: int | str) -> None:
         self._parameters, self._rounds = dict(parameters), rounds
 
+    fast: Mapping[str, Any] | None = None
+
     def fit(self, X: np.ndarray, y: np.ndarray) -> LightGBM:
+        return self.fit_binned({"all": X}, y, {})
+
+    def fit_binned(
+        self, X: Mapping[str, np.ndarray], y: np.ndarray, binned: dict[tuple[str, str], Any]
+    ) -> LightGBM:
+        """Fit on the sets X {name: (n, d)} side by side. ``binned`` holds the binned columns of
+        these rows by set and settings; what is binned here is left there, but a set to which
+        others were joined is taken out, since they are in it from then on."""
         import lightgbm
 
         self.classes_, codes = encode_labels(y)
+        width = sum(x.shape[1] for x in X.values())
         own = {k: v for k, v in self._parameters.items() if v != "auto"}
-        rounds = self._rounds
-        own["feature_fraction"] = column_share(self._parameters["feature_fraction"], X.shape[1])
-        many = X.shape[1] >= WIDE
+        own["feature_fraction"] = column_share(self._parameters["feature_fraction"], width)
+        many = width >= WIDE
         parameters = {**(MANY if many else FEW), "num_class": len(self.classes_), **own}
-        if rounds == "auto":
-            rounds = 40 if many else 100
-        data = lightgbm.Dataset(X, codes, params=parameters, free_raw_data=True)
-        booster = lightgbm.train(parameters, data, int(rounds))
+        rounds = (40 if many else 100) if self._rounds == "auto" else int(self._rounds)
+        bins = {k: v for k, v in parameters.items() if k not in ("feature_fraction", "num_class")}
+        keys = [(name, repr(sorted(bins.items()))) for name in X]
+        for key, x in zip(keys, X.values()):
+            if key not in binned:
+                binned[key] = lightgbm.Dataset(x, codes, params=parameters).construct()
+        data = binned[keys[0]]
+        for key in keys[1:]:
+            data.add_features_from(binned[key])
+        if len(keys) > 1:
+            del binned[keys[0]]
+        booster = lightgbm.train({**parameters, "verbosity": -1}, data, rounds)
         self._open(booster.model_to_string())
         return self
 
@@ -108,7 +126,9 @@ def lightgbm(
         "num_threads": threads,
         "verbosity": -1,
     }
-    return LightGBM(parameters, rounds)
+    head = LightGBM(parameters, rounds)
+    head.fast = {"how": "boosted"}
+    return head
 
 
 def column_share(columns: float | str, d: int) -> float:

@@ -168,6 +168,28 @@ def test_less_memory_gives_the_same_numbers(name: str) -> None:
         np.testing.assert_allclose(second[o].test, first[o].test, atol=1e-5)  # type: ignore[arg-type]
 
 
+def test_columns_binned_once_give_the_very_trees() -> None:
+    rows, test = wide_rows(200), wide_rows(30, seed=8)
+    plan = make_folds(rows.codes, 3, repeats=2)
+    shared = [Shared(rows, plan, r, test if r == 0 else None) for r in range(2)]
+    options = {"rounds": 6}
+    on = ("image+audio", "audio", "image", "audio+image")
+    fast = answer_all("lightgbm", on, rows, plan, shared, options=options, test=test)
+    for o in on:
+        X, spans = rows.matrix(o)
+        slow = cross_fit(
+            "lightgbm", X, spans, rows.codes, 4, plan, options=options, fresh=test.matrix(o)[0]
+        )
+        assert fast[o].how == "fold by fold, columns binned once"
+        np.testing.assert_array_equal(fast[o].proba, slow.proba)
+        assert fast[o].test is not None
+        assert slow.test is not None
+        np.testing.assert_array_equal(fast[o].test, slow.test)
+        np.testing.assert_array_equal(fast[o].importances, slow.importances)
+    with pytest.raises(HeadError, match="head lightgbm: LightGBMError"):
+        answer_all("lightgbm", on, rows, plan, shared, options={"leaves": -3})
+
+
 @pytest.mark.parametrize("name", list(HEADS))
 def test_two_folds_leave_nothing_to_calibrate_on(name: str) -> None:
     if name == "rbf-svm" and not compiled():
