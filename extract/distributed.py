@@ -258,8 +258,10 @@ def _ray() -> Iterator[Any]:
     ours = not ray.is_initialized()
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
+        where = os.environ.get("RAY_ADDRESS") or "local"  # never the leavings of an earlier cluster
+        own = {"include_dashboard": False} if where == "local" else {}
         try:
-            ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             what = f"no cluster: {error}"
             raise OptionError("--engine ray", what, "check RAY_ADDRESS") from error
