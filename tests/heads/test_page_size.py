@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import io
+import os
 import statistics
 import zipfile
 from pathlib import Path
@@ -60,6 +61,12 @@ def _vectors(folder: Path, rows: list[tuple[str, str, str, str]]) -> dict[str, n
     return {"image": np.stack(pictures), "audio": np.stack(spectra).astype(np.float32)}
 
 
+def _busy(browser) -> float:
+    """Seconds of the processor that the page's thread has used."""
+    told = browser.tell("Performance.getMetrics")["metrics"]
+    return next(m["value"] for m in told if m["name"] == "TaskDuration")
+
+
 @pytest.mark.slow
 def test_three_thousand_rows_with_sounds_open_in_two_seconds(browser, shared_data, tmp_path):
     rows = _rows(shared_data, tmp_path, 256)
@@ -80,18 +87,28 @@ def test_three_thousand_rows_with_sounds_open_in_two_seconds(browser, shared_dat
         )
     result.save(tmp_path / "run")
     told = write_report([tmp_path / "run"], tmp_path / "page.html", store=tmp_path / "f.h5")
-    took = []
+    browser.tell("Performance.enable", timeDomain="threadTicks")
+    took, busy = [], []
     for _ in range(5):
+        browser.open("about:blank")
+        before = _busy(browser)
         browser.open(tmp_path / "page.html")
         browser.wait("performance.getEntriesByType('navigation')[0].loadEventEnd > 0")
         took.append(
             browser.run("return performance.getEntriesByType('navigation')[0].loadEventEnd") / 1000
         )
-    print(f"{told.bytes / 1e6:.1f} MB, opened in {', '.join(f'{s:.2f}' for s in took)} s")
+        busy.append(_busy(browser) - before)
+    browser.tell("Performance.disable")
+    load = os.getloadavg()[0]
+    seconds, computed = (", ".join(f"{s:.2f}" for s in times) for times in (took, busy))
+    print(f"{told.bytes / 1e6:.1f} MB, opened in {seconds} s at load {load:.1f}; "
+          f"{computed} s of the processor")  # fmt: skip
     assert told.pictures > 1500
     assert told.sounds > 50
     assert told.bytes < HEAVIEST
-    assert statistics.median(took) < SECONDS
+    assert statistics.median(busy) < SECONDS
+    if load < 2 * (os.cpu_count() or 1):  # beside much else the clock measures the others
+        assert statistics.median(took) < SECONDS
     assert browser.run("return document.querySelectorAll('.play').length") > 50
     browser.run("document.querySelectorAll('.play')[0].click()")
     browser.wait("document.querySelectorAll('.play[aria-pressed=true]').length === 1")
