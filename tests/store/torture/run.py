@@ -57,7 +57,7 @@ def unlinked(folder: Path, one_in: int, seed: int) -> dict[str, Any]:
 PARTS: dict[str, Part] = {
     "kills": lambda folder, seed, share: kills.run(folder, every(share, 40), seed),
     "no-links": lambda folder, seed, share: unlinked(folder, every(share, 80), seed),
-    "below": lambda folder, seed, share: below.run(folder, some(200, share, 4), seed),
+    "below": lambda folder, seed, share: below.run(folder, some(200, share, 6), seed),
     "cuts": lambda folder, seed, share: cuts.run(
         folder, some(2000, share, 30), some(500, share, 30), seed
     ),
