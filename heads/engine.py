@@ -20,9 +20,9 @@ from headstock.heads.boosted import LightGBM
 from headstock.heads.fastboosted import boosted_answers
 from headstock.heads.fastkernel import (
     kernel_bytes,
+    machine_answers,
     neighbour_answers,
     product_bytes,
-    rbf_answers,
 )
 from headstock.heads.fastlinear import WIDEST, descent, from_gram, linear_answer, tuned_answer
 from headstock.heads.folds import FoldPlan
@@ -219,7 +219,7 @@ def answer_all(
     weights: dict[str, list[np.ndarray]] = {o: [] for o in on}
     got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
     seconds = dict.fromkeys(on, 0.0)
-    if fast["how"] in ("rbf", "neighbours"):
+    if fast["how"] in ("machine", "neighbours"):
         for one in shared:
             for o, answer in _kernel_answers(one, fast, on).items():
                 got[o].append(answer)
@@ -301,13 +301,13 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
         return (
             f": {widest} columns are too many for shared Gram matrices" if widest > WIDEST else ""
         )
-    if fast["how"] in ("rbf", "neighbours"):
+    if fast["how"] in ("machine", "neighbours"):
         if len(shared.codes) < SMALL:
             return ": few rows"
         if not compiled():
             return ": numba is not installed"
         need, most = product_bytes(shared, on) + kernel_bytes(shared), shared.memory
-        if fast["how"] == "rbf" and need > most:
+        if fast["how"] == "machine" and need > most:
             return f"; kernels would take {need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
     return ""
 
@@ -320,7 +320,7 @@ def _within(
     fast: Mapping[str, Any] | None,
 ) -> Mapping[str, Any]:
     """The options with which a kernel machine, fitted by itself, stays within the memory."""
-    if fast is None or fast["how"] != "rbf" or not compiled():
+    if fast is None or fast["how"] != "machine" or not compiled():
         return options
     n = len(shared.codes)
     rows = n if shared.test is not None else n - int(shared.counts.sum(axis=1).min())
@@ -361,9 +361,9 @@ def _kernel_answers(
     shared: Shared, fast: Mapping[str, Any], on: Sequence[str]
 ) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     whole = product_bytes(shared, on)
-    if fast["how"] == "rbf":
+    if fast["how"] == "machine":
         at_once = max(1, int((shared.memory - whole) // kernel_bytes(shared)))
-        return rbf_answers(shared.products, on, fast["C"], fast["gamma"], at_once)
+        return machine_answers(shared.products, on, fast["C"], fast["kernel"], at_once)
     return neighbour_answers(
         shared.products, on, fast["neighbours"], fast["sharpness"], whole <= shared.memory
     )

@@ -1,7 +1,7 @@
-"""RBF machines and nearest neighbours on all training parts, from products computed once.
+"""Kernel machines and nearest neighbours on all training parts, from products computed once.
 
 What a training part makes of the products passes through tiles that stay in cache: an affine map
-for each set, then for each concatenation their sum, and its exponential or its largest.
+for each set, then for each concatenation their sum, and its exponential, power or largest.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from headstock.heads.products import TILE, Products, View
 from headstock.heads.rows import parts_of
 from headstock.heads.shared import Part, Shared, parts_left_out
 from headstock.heads.smo import one_against_one
-from headstock.heads.svm import class_pairs, pair_platt
+from headstock.heads.svm import Kernel, class_pairs, pair_platt
 from headstock.heads.threads import one_thread_each, threads
 
-__all__ = ["kernel_bytes", "neighbour_answers", "product_bytes", "rbf_answers"]
+__all__ = ["kernel_bytes", "machine_answers", "neighbour_answers", "product_bytes"]
 
 Answers = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """For each ``on``: out-of-fold probabilities (n, k), and those of the test rows (m, k) or None."""
@@ -67,44 +67,54 @@ def _sets(on: Sequence[str]) -> list[str]:
     return list(dict.fromkeys(p for o in on for p in parts_of(o)))
 
 
-def _rbf(
+def _tile(
     views: dict[str, View],
     on: Sequence[str],
-    gamma: float,
+    kernel: Kernel,
     tested: bool,
     rows: np.ndarray,
     outs: Sequence[np.ndarray],
     room: Room,
 ) -> None:
-    """For each ``on`` the RBF kernel of rows against the training rows, into outs (r, t); gamma is
-    divided by the number of sets."""
-    logs = {}
+    """For each ``on`` the kernel of rows against the training rows, into outs (r, t)."""
+    terms = {}
     for name, view in views.items():
-        logs[name] = room(name, *outs[0].shape)
-        view.tile(tested, rows, logs[name], times=2 * gamma, norms=-gamma)
+        terms[name] = room(name, *outs[0].shape)
+        if kernel.degree:
+            view.tile(tested, rows, terms[name], times=kernel.gamma)
+        else:
+            view.tile(tested, rows, terms[name], times=2 * kernel.gamma, norms=-kernel.gamma)
     for o, out in zip(on, outs):
         parts = parts_of(o)
-        total = logs[parts[0]]
+        total = terms[parts[0]]
         if len(parts) > 1:
-            total = np.add(total, logs[parts[1]], out=out)
+            total = np.add(total, terms[parts[1]], out=out)
         for p in parts[2:]:
-            total += logs[p]
-        loops().exponential(total, 1.0 / len(parts), out)
+            total += terms[p]
+        if kernel.degree:
+            base = room("base", *out.shape)
+            np.multiply(total, np.float32(1 / len(parts)), out=base)
+            base += 1
+            np.copyto(out, base)
+            for _ in range(kernel.degree - 1):
+                out *= base
+        else:
+            loops().exponential(total, 1.0 / len(parts), out)
 
 
-def rbf_answers(
-    products: Products, on: Sequence[str], C: float, gamma: float, at_once: int
+def machine_answers(
+    products: Products, on: Sequence[str], C: float, kernel: Kernel, at_once: int
 ) -> Answers:
-    """All folds of the RBF machine on each ``on``, calibrated as the head calibrates itself: the
+    """All folds of a kernel machine on each ``on``, calibrated as the head calibrates itself: the
     sigmoids of a training part from decisions of parts that leave out one fold more. ``at_once``:
     kernels that may be in memory."""
     out: Answers = {}
     for first in range(0, len(on), at_once):
-        out |= _rbf_answers(products, on[first : first + at_once], C, gamma)
+        out |= _machine_answers(products, on[first : first + at_once], C, kernel)
     return out
 
 
-def _rbf_answers(products: Products, on: Sequence[str], C: float, gamma: float) -> Answers:
+def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Kernel) -> Answers:
     shared = products.shared
     k, codes, fold = shared.k, products.codes, products.fold
     pairs, full = len(class_pairs(k)), shared.test is not None
@@ -121,7 +131,7 @@ def _rbf_answers(products: Products, on: Sequence[str], C: float, gamma: float) 
         train = products.train(part)
         views = {name: View(products, name, train, True) for name in _sets(on)}
         kernels = [room[: len(train) ** 2].reshape(len(train), -1) for room in rooms]
-        _kernels(views, on, gamma, train, kernels)
+        _kernels(views, on, kernel, train, kernels)
         starts = np.searchsorted(codes[train], np.arange(k + 1))
         found = {}
         for o, K in zip(on, kernels):
@@ -133,7 +143,7 @@ def _rbf_answers(products: Products, on: Sequence[str], C: float, gamma: float) 
                 ended[o][part][train] = found[o][0]
         for f in part or (-1,):
             rows = np.flatnonzero(fold == f) if part else np.arange(len(shared.test or ()))
-            said = _decisions(views, on, gamma, not part, rows, found)
+            said = _decisions(views, on, kernel, not part, rows, found)
             for o in on:
                 if len(part) < 2:
                     final[o][part] = said[o]
@@ -146,7 +156,7 @@ def _rbf_answers(products: Products, on: Sequence[str], C: float, gamma: float) 
 def _kernels(
     views: dict[str, View],
     on: Sequence[str],
-    gamma: float,
+    kernel: Kernel,
     train: np.ndarray,
     outs: Sequence[np.ndarray],
 ) -> None:
@@ -154,7 +164,7 @@ def _kernels(
     room = Room()
 
     def work(s: slice) -> None:
-        _rbf(views, on, gamma, False, train[s], [K[s] for K in outs], room)
+        _tile(views, on, kernel, False, train[s], [K[s] for K in outs], room)
 
     _tiles(len(train), work)
 
@@ -162,7 +172,7 @@ def _kernels(
 def _decisions(
     views: dict[str, View],
     on: Sequence[str],
-    gamma: float,
+    kernel: Kernel,
     tested: bool,
     rows: np.ndarray,
     machines: dict[str, tuple[np.ndarray, np.ndarray]],
@@ -174,7 +184,7 @@ def _decisions(
 
     def work(s: slice) -> None:
         tiles = [room(f"kernel {o}", s.stop - s.start, t) for o in on]
-        _rbf(views, on, gamma, tested, rows[s], tiles, room)
+        _tile(views, on, kernel, tested, rows[s], tiles, room)
         for o, K in zip(on, tiles):
             A, bias = machines[o]
             out[o][s] = K @ A + bias

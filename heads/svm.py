@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import expit
@@ -15,7 +15,7 @@ from headstock.heads.loops import compiled
 from headstock.heads.scaling import Blocks
 from headstock.heads.smo import one_against_one, rbf_from_products
 
-__all__ = ["KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
+__all__ = ["Kernel", "KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
 
 COMPILED_FROM = 1000
 """Training rows from which the compiled solver is worth its start."""
@@ -23,6 +23,14 @@ COMPILED_UPTO = 25_000
 """Training rows up to which it may hold their kernel: 2.5 GB. Beyond, landmarks."""
 LANDMARKS = 2048
 """How many there are where nobody says; fewer lose accuracy, more take their square in time."""
+
+
+class Kernel(NamedTuple):
+    """exp(-gamma |x - z|^2), or with a degree (1 + gamma x.z)^degree; gamma is divided by the
+    number of sets."""
+
+    gamma: float
+    degree: int = 0
 
 
 def class_pairs(k: int) -> list[tuple[int, int]]:
@@ -234,10 +242,7 @@ def rbf_svm(
     """SVM with the kernel exp(-gamma |x - z|^2). C: weight of the loss; gamma: sharpness, where 1
     is scikit-learn's ``scale``; landmarks: how many random rows stand for all (0: the whole
     kernel), ``auto`` being 2,048 from 25,001 training rows."""
-    head = KernelSVM("rbf", C, gamma, 1, seed, landmarks)
-    if landmarks in ("auto", 0):
-        head.fast = {"how": "rbf", "C": float(C), "gamma": float(gamma)}
-    return head
+    return _shared(KernelSVM("rbf", C, gamma, 1, seed, landmarks), 0)
 
 
 def poly_svm(
@@ -248,4 +253,11 @@ def poly_svm(
     landmarks: int | str = "auto",
 ) -> KernelSVM:
     """SVM with the kernel (1 + gamma x.z)^degree; landmarks as in ``rbf-svm``."""
-    return KernelSVM("poly", C, gamma, degree, seed, landmarks)
+    return _shared(KernelSVM("poly", C, gamma, degree, seed, landmarks), degree)
+
+
+def _shared(head: KernelSVM, degree: int) -> KernelSVM:
+    if head.landmarks in ("auto", 0):
+        kernel = Kernel(float(head.gamma), degree)
+        head.fast = {"how": "machine", "C": float(head.C), "kernel": kernel}
+    return head

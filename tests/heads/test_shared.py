@@ -28,7 +28,9 @@ HEADS: dict[str, dict[str, Any]] = {
     "lda": {},
     "knn": {},
     "rbf-svm": {},
+    "poly-svm": {"degree": 2},
 }
+MACHINES = ("rbf-svm", "poly-svm")
 
 
 def wide_rows(n: int, k: int = 4, wide: int = 520, narrow: int = 9, seed: int = 0) -> Rows:
@@ -72,11 +74,11 @@ def also_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", list(HEADS))
 def test_the_same_numbers(name: str) -> None:
-    if name == "rbf-svm" and not compiled():
+    if name in MACHINES and not compiled():
         pytest.skip("numba is not installed")
     rows, test = wide_rows(260), wide_rows(60, seed=0)
     plan = make_folds(rows.codes, 4, repeats=2, seed=1)
-    tolerance = 3e-3 if name == "rbf-svm" else 2e-4  # the machine itself ends at 1e-3
+    tolerance = 3e-3 if name in MACHINES else 2e-4  # the machine itself ends at 1e-3
     for fast, slow in both_ways(name, rows, plan, test):
         np.testing.assert_allclose(fast.proba, slow.proba, atol=tolerance)
         assert len(fast.importances) == len(slow.importances)
@@ -90,7 +92,7 @@ def test_the_same_numbers(name: str) -> None:
 @pytest.mark.parametrize("name", list(HEADS))
 def test_a_class_that_a_training_part_lacks(name: str) -> None:
     """Folds by group in which a class lives in one group or in two: parts without it arise."""
-    if name == "rbf-svm" and not compiled():
+    if name in MACHINES and not compiled():
         pytest.skip("numba is not installed")
     rows = wide_rows(240, k=5, wide=514)
     fold = np.random.default_rng(0).integers(0, 4, 240)
@@ -99,14 +101,14 @@ def test_a_class_that_a_training_part_lacks(name: str) -> None:
     plan = make_folds(rows.codes, "given", given=fold)
     for fast, slow in both_ways(name, rows, plan, None, ("image", "image+audio")):
         assert (fast.proba[0, rows.codes == 4, 4] == 0).all()
-        np.testing.assert_allclose(fast.proba, slow.proba, atol=5e-3 if name == "rbf-svm" else 3e-4)
+        np.testing.assert_allclose(fast.proba, slow.proba, atol=5e-3 if name in MACHINES else 3e-4)
 
 
 @pytest.mark.parametrize("name", list(HEADS))
 def test_a_row_never_meets_its_own_label(name: str) -> None:
     """With other labels on a fold's rows, what is said of them stays the same, at the tolerances
     heads really end at: a start from a model that had seen them would show here."""
-    if name == "rbf-svm" and not compiled():
+    if name in MACHINES and not compiled():
         pytest.skip("numba is not installed")
     rows, test = wide_rows(300), wide_rows(20, seed=3)
     plan = make_folds(rows.codes, 4)
@@ -160,7 +162,7 @@ def test_less_memory_gives_the_same_numbers(name: str) -> None:
     first = answer_all(name, ON, rows, plan, [Shared(rows, plan, 0, test)], test=test)
     shared = [Shared(rows, plan, 0, test)]
     enough = product_bytes(shared[0], ON) + kernel_bytes(shared[0])
-    shared[0].memory = enough if name == "rbf-svm" else 0
+    shared[0].memory = enough if name in MACHINES else 0
     second = answer_all(name, ON, rows, plan, shared, test=test)
     for o in ON:
         assert second[o].how == "all folds at once"
@@ -192,7 +194,7 @@ def test_columns_binned_once_give_the_very_trees() -> None:
 
 @pytest.mark.parametrize("name", list(HEADS))
 def test_two_folds_leave_nothing_to_calibrate_on(name: str) -> None:
-    if name == "rbf-svm" and not compiled():
+    if name in MACHINES and not compiled():
         pytest.skip("numba is not installed")
     rows = wide_rows(120, k=3)
     plan = make_folds(rows.codes, 2)
@@ -229,7 +231,7 @@ def test_the_same_numbers_from_a_device(monkeypatch: pytest.MonkeyPatch) -> None
             shared = [Shared(rows, plan, 0, test, device=device)]
             said.append(answer_all(name, ON, rows, plan, shared, options=HEADS[name], test=test))
         for o in ON:
-            tolerance = 3e-3 if name == "rbf-svm" else 1e-4
+            tolerance = 3e-3 if name in MACHINES else 1e-4
             np.testing.assert_allclose(said[1][o].proba, said[0][o].proba, atol=tolerance)
     assert set(asked) == {"cuda"}
 
