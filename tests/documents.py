@@ -59,7 +59,7 @@ def lacks(said: str, wanted: list[str]) -> str:
     """The first of the ``wanted`` lines that was not said; spaces count as one."""
     flat = " ".join(said.split())
     for line in wanted:
-        parts = [re.escape(part) for part in " ".join(line.split()).split("…")]
+        parts = map(re.escape, re.split(r"\s*…\s*", " ".join(line.split())))
         if not re.search(".*".join(parts), flat):
             return line
     return ""
