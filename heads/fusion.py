@@ -140,10 +140,10 @@ def cross_fuse(
 
     P (r, n, s, k) are out-of-fold already, so a row's fused probability never saw its label in
     the fusion. Its members did not see it either, but the members that answered the fusion's
-    training rows had it among theirs: what that shares is a whole training set's knowledge, not the
-    row's own answer, as in every stack scored on its own folds. ``nested(r, f)`` closes that gap
-    too: it gives what members fitted without fold f at all say of the other folds' rows, held out
-    (n - |f|, s, k), and the fusion of fold f learns from these.
+    training rows had it among theirs. On the two data sets where it was measured the score came out
+    too low by that, not too high (docs/heads.md). ``nested(r, f)`` closes the gap: it gives what
+    members fitted without fold f at all say of the other folds' rows, held out (n - |f|, s, k), and
+    the fusion of fold f learns from these.
     """
     out = np.empty((P.shape[0], P.shape[1], P.shape[3]))
     for r in range(P.shape[0]):
