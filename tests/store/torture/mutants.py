@@ -105,8 +105,9 @@ MUTANTS = [
         compact,
         (
             (
-                "write, check_file)",
-                "write, lambda path: (check_file(path), depot.clear(state.listing)))",
+                "commit.publish(target, write, check)",
+                "commit.publish(\n                target, write, "
+                "lambda path: (check(path), depot.clear(state.listing)))",
             ),
         ),
         _kills,

@@ -32,6 +32,19 @@ PARTS = [
 ]
 
 
+def test_every_mutant_still_applies():
+    """A mutant is a changed line of the store's source: when that line moves on, so must it."""
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import mutants\n"
+        "for mutant in mutants.MUTANTS:\n"
+        "    with mutants.applied(mutant): pass\n"
+    )
+    words = [sys.executable, "-c", code, str(RUN.parent)]
+    told = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert told.returncode == 0, told.stderr
+
+
 @pytest.mark.parametrize("part", PARTS)
 def test_nothing_is_lost(part):
     """In a process of its own: it forks, which a process full of threads should not."""
