@@ -163,6 +163,8 @@ def gate_chart(system: System, name: str) -> Safe | None:
         f"flatters itself; the nested estimate, {percent(gate['nested_accuracy'], 2)}, is the one "
         f"to believe. In words: {gate.get('verdict', 'no verdict')}."
     )
+    if _numbers(gate, "best_accuracy"):
+        says += f" Its best system alone, {gate.get('best')}: {percent(gate['best_accuracy'], 2)}."
     rows = [[percent(share, 2), percent(accuracy, 2)] for share, accuracy in points]
     series = ["handing over this share", "the chosen share", "nested estimate"]
     title, header = f"Gate of {system.name}", ["Share", "Accuracy"]

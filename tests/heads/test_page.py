@@ -167,6 +167,7 @@ def test_optional_parts_are_drawn_when_the_run_has_them(tmp_path):
     metrics = json.loads((run / "metrics.json").read_text())
     gate = {"first": "0", "second": "1", "curve": [[0, 0.5], [4, 0.6], [40, 0.4]], "share": 0.1}
     gate |= {"nested_accuracy": 0.55, "verdict": "the gate may help"}
+    gate |= {"best": "1", "best_accuracy": 0.525}
     metrics["leaderboard"][0]["gate"] = gate
     (run / "metrics.json").write_text(json.dumps(metrics))
     write_report([run], tmp_path / "page.html")
@@ -174,7 +175,7 @@ def test_optional_parts_are_drawn_when_the_run_has_them(tmp_path):
     for part in (
         "Learning curve",
         "Gate of 0",
-        "the gate may help",
+        "the gate may help. Its best system alone, 1: 52.50 %.",
         "2 rows, alike in audio",
         "suggested: cat",
         "p 0.770, −5.0 % (−10.0 to +2.0)",
