@@ -564,6 +564,7 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
     "--memory", "gigabytes", type=click.FloatRange(min=0, min_open=True), metavar="GB",
     help="What heads may share; beyond, kernels stand on landmarks  [default: 8]",
 )  # fmt: skip
+@click.option("--device", help="Where the largest products run: cuda  [default: cpu]")
 @click.option("--learning-curve", is_flag=True, help="Score heads on parts of the training rows.")
 @click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
 @click.option("--mlflow", metavar="URI|FOLDER", help="Log it to MLflow (needs headstock[mlflow]).")

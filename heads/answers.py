@@ -55,13 +55,15 @@ def base_answers(
     options: Options | None = None,
     seed: int = 0,
     memory: float = MEMORY,
+    device: str = "cpu",
     step: Callable[[Base, int], None] = lambda base, fits: None,
     reuse: Reuse | None = None,
 ) -> dict[Base, Answer]:
     """The answers of heads, each learned from the rows that have all the sets it reads.
 
     proba (r, n, k) and test (m, k) are NaN for rows that lack one. Raises HeadError when the rows
-    that have the sets lie in one fold. memory: bytes that what heads share may take. What ``reuse``
+    that have the sets lie in one fold. memory: bytes that what heads share may take;
+    device: where its largest products are computed. What ``reuse``
     has is not computed again.
     """
     options = options or {}
@@ -86,7 +88,7 @@ def base_answers(
             if test is not None and there is not None and there.any():
                 fresh = test.only(list(dict.fromkeys(p for on in some for p in parts_of(on))))
             shared = [
-                Shared(mine, cut, r, fresh if r == 0 else None, memory=memory)
+                Shared(mine, cut, r, fresh if r == 0 else None, memory, device)
                 for r in range(cut.repeats)
             ]
             answer = answer_all if reuse is None else reuse.scope(mine, cut, fresh).answer_all
@@ -139,14 +141,15 @@ def answer_systems(
     seed: int = 0,
     nested: bool = False,
     memory: float = MEMORY,
+    device: str = "cpu",
     step: Callable[[str, int], None] = lambda name, fits: None,
     reuse: Reuse | None = None,
 ) -> dict[str, Answer]:
     """{system name: its answer}. NaN where a system has nothing to read of a row.
 
     nested: fusions that learn do so from members that never saw the fold they are scored on; a
-    stack that reads features always does. memory: as in ``base_answers``. ``step`` is told of fits
-    done.
+    stack that reads features always does. memory, device: as in ``base_answers``. ``step`` is told
+    of fits done.
     """
     options = options or {}
     patterns = patterns_of(rows, test)
@@ -154,12 +157,14 @@ def answer_systems(
     bases = bases_of(single, patterns)
     names = {(s.function, s.on): s.name for s in single}
     base = base_answers(
-        bases, rows, plan, test=test, options=options, seed=seed, memory=memory,
+        bases, rows, plan, test=test, options=options, seed=seed, memory=memory, device=device,
         step=lambda b, fits: step(names.get(b, "@".join(b)), fits), reuse=reuse,
     )  # fmt: skip
     out = {s.name: _routed(s, base, rows, test, patterns) for s in single}
     again = _Nested(
-        partial(base_answers, options=options, seed=seed, memory=memory, reuse=reuse),
+        partial(
+            base_answers, options=options, seed=seed, memory=memory, device=device, reuse=reuse
+        ),
         rows, plan, options, seed, patterns, {s.name: s for s in single},
     )  # fmt: skip
     kept = None if reuse is None else reuse.scope(rows, plan, test)

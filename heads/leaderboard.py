@@ -54,6 +54,7 @@ def evaluate(
     doubts: bool = False,
     nested: bool = False,
     memory: float = MEMORY,
+    device: str = "cpu",
     learning_curve: bool = False,
     seen: str = "refuse",
     reuse: bool = False,
@@ -69,7 +70,8 @@ def evaluate(
     learn do so from members fitted without the fold that scores them; a stack that reads features
     always does. learning_curve: also score the best head on each feature set after learning from
     parts of each fold's training rows (``curve``). memory: bytes that matrices shared between heads
-    may take; beyond, kernel machines stand on landmarks and say so. dedupe: what becomes of rows
+    may take; beyond, kernel machines stand on landmarks and say so. device: where the largest
+    products are computed, ``cpu`` or one that torch knows (``cuda``). dedupe: what becomes of rows
     with the same bytes or nearly the same vector: ``group`` keeps them in one fold, ``drop`` keeps
     one, ``keep`` does nothing; they are reported always. tune: heads whose options are chosen
     inside the folds, among the values given as lists in ``options`` or else the default ones
@@ -90,7 +92,7 @@ def evaluate(
     kept = Reuse.beside(store) if reuse else None
     result = evaluate_rows(
         rows, heads, names, fusions, plan,
-        test=test, seed=seed, options=options, nested=nested, memory=memory,
+        test=test, seed=seed, options=options, nested=nested, memory=memory, device=device,
         progress=progress, reuse=kept,
     )  # fmt: skip
     if kept is not None:
@@ -194,6 +196,7 @@ def evaluate_rows(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     nested: bool = False,
     memory: float = MEMORY,
+    device: str = "cpu",
     progress: Callable[[int, int, str], None] | None = None,
     reuse: Reuse | None = None,
 ) -> Evaluation:
@@ -232,7 +235,8 @@ def evaluate_rows(
     systems += fused
     answers = answer_systems(
         systems, rows, plan,
-        test=test, options=options, seed=seed, nested=nested, memory=memory, step=step, reuse=reuse,
+        test=test, options=options, seed=seed, nested=nested, memory=memory, device=device,
+        step=step, reuse=reuse,
     )  # fmt: skip
     board = score_lines(systems, answers, rows, plan, test, seed)
     proba = {name: a.proba[0] for name, a in answers.items()}

@@ -144,15 +144,17 @@ class Scope:
         seed: int,
         slow: bool,
         memory: float,
+        device: str,
     ) -> str | None:
         """The fingerprint of one head on the sets of ``on``; None for an answer that nothing can
         vouch for. ``slow``: whether it is computed fold by fold; ``memory``: bytes that kernels
-        may take, which decide on how many rows they stand."""
+        may take, which decide on how many rows they stand; ``device``: where products are
+        computed."""
         code = _code_of(function)
         if code is None:
             return None
         sets = {part: self._set(part) for part in parts_of(on)}
-        return self._name("head", code, on, sets, dict(options or {}), seed, slow, memory)
+        return self._name("head", code, on, sets, dict(options or {}), seed, slow, memory, device)
 
     def answer_all(
         self,
@@ -171,8 +173,8 @@ class Scope:
         if not on:
             return {}
         slow = goes_slow(name, options, seed, shared[0], on)
-        memory = shared[0].memory
-        keys = {o: self.of_head(name, o, options, seed, slow, memory) for o in on}
+        where = shared[0].memory, shared[0].device
+        keys = {o: self.of_head(name, o, options, seed, slow, *where) for o in on}
         out: dict[str, Answer] = {}
         for o, key in keys.items():
             known = None if key is None else self._reuse.get(key)

@@ -13,6 +13,7 @@ from headstock.heads import engine, make_folds, make_head
 from headstock.heads.engine import Answer, answer_all, cross_fit
 from headstock.heads.fastkernel import kernel_bytes, product_bytes
 from headstock.heads.folds import FoldPlan
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.loops import compiled
 from headstock.heads.rows import Rows
 from headstock.heads.shared import Shared
@@ -274,3 +275,22 @@ def test_without_numba_it_goes_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> 
         assert answer.how == "fold by fold: numba is not installed"
     monkeypatch.setattr(engine, "WIDEST", 5)
     assert "too many" in answer_all("lda", ("audio",), rows, plan, shared)["audio"].how
+
+
+def test_an_evaluation_is_told_where_and_how_much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """``memory`` and ``device`` reach the work that heads share."""
+    seen = []
+
+    class Seen(Shared):
+        def __post_init__(self) -> None:
+            super().__post_init__()
+            seen.append((self.memory, self.device))
+
+    monkeypatch.setattr("headstock.heads.answers.Shared", Seen)
+    rows = wide_rows(80, k=2)
+    plan = make_folds(rows.codes, 2)
+    evaluate_rows(rows, ["logistic"], ["audio"], [], plan, memory=5e8)
+    pytest.importorskip("torch")
+    with pytest.raises(OptionError, match="device vulcan:0"):
+        evaluate_rows(rows, ["logistic"], ["audio"], [], plan, device="vulcan:0")
+    assert seen == [(5e8, "cpu"), (8e9, "vulcan:0")]
