@@ -328,10 +328,14 @@ def test_a_signal_ends_the_cluster_it_started_and_keeps_what_was_done(tmp_path, 
     words = [sys.executable, str(program), many.root, str(tmp_path / "f.h5"), str(marks)]
     env = {**os.environ, "PYTHONPATH": str(HERE), "OMP_NUM_THREADS": "1"}
     env.pop("RAY_ADDRESS", None)
-    process = subprocess.Popen(words, env=env, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(marked(marks)) > 100)
+    told = tmp_path / "told"
+    with told.open("w") as stderr:
+        process = subprocess.Popen(words, env=env, stderr=stderr, stdout=stderr)
+    wait_for(lambda: len(marked(marks)) > 100 or process.poll() is not None)
+    assert process.poll() is None, told.read_text()
     process.send_signal(number)
-    error = process.communicate(timeout=300)[1]
+    process.wait(timeout=300)
+    error = told.read_text()
     assert process.returncode not in (0, None)
     assert re.search("KeyboardInterrupt|Terminated", error)
     pids = {pid for pid, _ in marked(marks)}
