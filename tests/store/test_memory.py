@@ -11,9 +11,9 @@ import pytest
 from headstock.store import OK, Batch, FeatureStore, Manifest, Recipe
 
 BENCH = Path(__file__).resolve().parents[2] / "bench" / "memory.py"
-ROWS, DIM = 12_000, 2048  # 98 MB of vectors
+ROWS, DIM = 6_000, 2048  # 49 MB of vectors
 TEXT = 3000  # bytes a row for its text, states and digests, twice what was measured at a million
-BLOCKS = 32 << 20  # a few blocks of vectors, whatever their number
+BLOCKS = 16 << 20  # a few blocks of vectors, whatever their number
 
 
 @pytest.fixture(scope="module")
