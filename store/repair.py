@@ -14,6 +14,7 @@ from headstock.store.compact import check_file, compact, write_generation
 from headstock.store.depot import Depot, is_parts
 from headstock.store.errors import HeadstockError, OptionError, StoreDamaged, VersionError
 from headstock.store.file import StoreFile
+from headstock.store.forms import generation_form
 from headstock.store.patch import Patch
 from headstock.store.salvage import RawFile, Repaired, Salvage, uuid_of
 from headstock.store.verify import check_shard
@@ -111,7 +112,7 @@ def _set_aside(depot: Depot, told: Repaired) -> RawFile | None:
         if target.exists():
             try:
                 with StoreFile(target, "generation") as file:
-                    if not file.meta["sets"]:  # then no row has a checksum of its own
+                    if not generation_form(file)[1]:  # then no row has a checksum of its own
                         file.column("/items/id")
                     uuids.add(file.uuid)
                     newest = max(newest, file.generation, 1)
@@ -149,6 +150,11 @@ def _raw(broken: Sequence[Path], newest: int) -> RawFile | None:
         try:
             file = RawFile(path, "generation")
         except HeadstockError:
+            continue
+        try:
+            generation_form(file)
+        except StoreDamaged:
+            file.close()
             continue
         named = re.fullmatch(r"gen-(\d+)\.h5", path.name)
         file.generation = file.generation or (int(named[1]) if named else 0)
