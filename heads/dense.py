@@ -13,7 +13,7 @@ import numpy as np
 
 from headstock.store.errors import OptionError
 
-__all__ = ["Dense", "dense"]
+__all__ = ["Dense", "check_device", "dense"]
 
 
 class Dense:
@@ -69,6 +69,12 @@ def dense(Z: np.ndarray, device: str = "cpu") -> Dense:
     if device == "cpu":
         return Dense(Z)
     return _OnDevice(Z, _device(device))
+
+
+def check_device(name: str) -> None:
+    """Raises OptionError for a device that is not there."""
+    if name != "cpu":
+        _device(name)
 
 
 def _device(name: str) -> Any:

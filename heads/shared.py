@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.dense import Dense, dense
+from headstock.heads.dense import Dense, check_device, dense
 from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows, parts_of
 from headstock.heads.scaling import moments, standardise
@@ -55,6 +55,7 @@ class Shared:
     """Where the large products are computed."""
 
     def __post_init__(self) -> None:
+        check_device(self.device)
         self.fold = self.plan.codes[self.repeat]
         self.codes, self.k, self.folds = self.rows.codes, len(self.rows.classes), self.plan.folds
         self._scaled: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}

@@ -241,9 +241,8 @@ def test_a_device_that_is_not_there_is_refused() -> None:
     pytest.importorskip("torch")
     rows = wide_rows(60, k=2)
     plan = make_folds(rows.codes, 2)
-    shared = [Shared(rows, plan, 0, None, device="vulcan:0")]
     with pytest.raises(OptionError, match="device vulcan:0"):
-        answer_all("logistic", ("audio",), rows, plan, shared)
+        Shared(rows, plan, 0, None, device="vulcan:0")
 
 
 @needs_numba
@@ -283,8 +282,8 @@ def test_an_evaluation_is_told_where_and_how_much(monkeypatch: pytest.MonkeyPatc
 
     class Seen(Shared):
         def __post_init__(self) -> None:
-            super().__post_init__()
             seen.append((self.memory, self.device))
+            super().__post_init__()
 
     monkeypatch.setattr("headstock.heads.answers.Shared", Seen)
     rows = wide_rows(80, k=2)
