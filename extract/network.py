@@ -111,16 +111,21 @@ class NetworkEncoder:
         if self.device.type == "cuda":  # fp32 is to mean fp32; TF32 changes the fourth digit
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
         self._options = runtime, compile, tile, threads
+        self._forwards: dict[tuple[View, ...], Forward] = {}
         self.forward = self.forward_of([self.view])
         self.dim = self._probe()
 
     def forward_of(self, views: Sequence[View]) -> Forward:
-        """The passes that give ``views`` of this network."""
+        """The passes that give ``views`` of this network; made once, for starting them costs."""
+        if (made := self._forwards.get(tuple(views))) is not None:
+            return made
         module = self.network.module.eval().requires_grad_(False)
         whole = Whole(module, self.network.preprocess, views).eval()
         whole.layout = self._layout
         whole.to(self.device, memory_format=self._layout)  # type: ignore[call-overload]
-        return Forward(whole, self.device, self.precision, *self._options)
+        made = Forward(whole, self.device, self.precision, *self._options)
+        self._forwards[tuple(views)] = made
+        return made
 
     def _probe(self) -> int:
         """d, by one forward pass. Raises OptionError when the network does not take this size."""

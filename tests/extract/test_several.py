@@ -241,6 +241,8 @@ def test_a_shared_pass_lands_for_each_set_once():
     passes = shares["whole"]._passes
     assert len(passes._batches) == HELD
     assert shares["third"].encode(images[:2]).shape == (2, made["third"].dim)
+    again = joined(made, dict.fromkeys(made, b"same"))
+    assert again["whole"]._passes.forward is passes.forward  # a runtime is started once
     alone = joined(made, {"whole": b"some", "third": b"others"})
     assert all(isinstance(encoder, NetworkEncoder) for encoder in alone.values())
     assert isinstance(shares["third"].recipe(), Recipe)
