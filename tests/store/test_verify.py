@@ -15,6 +15,7 @@ from headstock.store.errors import (
     VersionError,
 )
 from headstock.store.layout import Plan
+from headstock.store.repair import repair
 from headstock.store.verify import verify
 
 
@@ -223,14 +224,18 @@ def test_a_generation_under_a_wrong_number_is_refused(tmp_path, toy, number):
             FeatureStore.open(path, mode)
 
 
-@pytest.mark.parametrize("odd", [{}, {"root": 1}, {"root": "", "clock": -1}, {"columns": ["x"]}])
+@pytest.mark.parametrize(
+    "odd", ["root", "sets", {"root": 1}, {"root": "", "clock": -1}, {"columns": ["x"]}]
+)
 def test_a_schema_that_makes_no_sense_is_refused(tmp_path, odd):
     meta = {"columns": [], "root": "", "sets": [], "patches": 0, "clock": 0}
-    meta = {**meta, **odd} if odd else {k: v for k, v in meta.items() if k != "root"}
+    meta = {**meta, **odd} if isinstance(odd, dict) else {k: v for k, v in meta.items() if k != odd}
     plan = Plan("generation", "u", 1, 0, meta, {"/items/id": ("S1", (0,))})
     (tmp_path / "f.h5").write_bytes(plan.pack({"/items/id": np.empty(0, "S1")}))
     with pytest.raises(StoreDamaged, match="makes no sense"):
         FeatureStore.open(tmp_path / "f.h5")
+    with pytest.raises(StoreDamaged, match="no generation of it can be read"):
+        repair(tmp_path / "f.h5")
 
 
 @pytest.mark.parametrize("schema", [b"[" * 100000, b"{}", b"null", b"\xff", b'{"datasets":[]}'])
