@@ -286,6 +286,29 @@ def test_actors_and_a_node_die_and_nothing_committed_is_lost(tmp_path, many, clu
 
 
 @pytest.mark.slow
+def test_the_cluster_gives_the_vectors_of_a_local_run(tmp_path, cluster):
+    """With the encoders of the package, as the command line asks for them."""
+    soundfile = pytest.importorskip("soundfile")
+    rng, rows = np.random.default_rng(0), ["id,audio,label"]
+    for i in range(30):
+        soundfile.write(tmp_path / f"{i}.wav", rng.normal(size=8000) * 0.1, 8000)
+        rows.append(f"r{i},{i}.wav,{i % 2}")
+    (tmp_path / "7.wav").write_bytes(b"no sound")
+    (tmp_path / "index.csv").write_text("\n".join(rows) + "\n")
+    table = Manifest.read(tmp_path / "index.csv")
+    here, there = tmp_path / "here.h5", tmp_path / "there.h5"
+    extract_manifest(table, here, audio=["mfcc"], workers=0)
+    account = extract_manifest(table, there, audio=["mfcc"], engine="ray", actors=2)
+    assert (account.done, account.failed) == (29, 1)
+    with FeatureStore.open(here) as a, FeatureStore.open(there) as b:
+        kept = a.complete("audio")
+        assert np.array_equal(kept, b.complete("audio"))
+        assert np.array_equal(a.matrix("audio", kept)[0], b.matrix("audio", kept)[0])
+        assert a.errors() == b.errors()
+        assert (a.pending, b.pending) == (0, 0)
+
+
+@pytest.mark.slow
 def test_too_many_failures_stop_the_cluster_too(tmp_path, many, cluster):
     for name in many.paths["image"][:1500]:
         Path(many.root, name).write_bytes(b"bad " + name.encode())
