@@ -259,7 +259,7 @@ def _ray() -> Iterator[Any]:
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
         where = os.environ.get("RAY_ADDRESS") or "local"  # never the leavings of an earlier cluster
-        own = {"include_dashboard": False} if where == "local" else {}
+        own: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
         try:
             ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
