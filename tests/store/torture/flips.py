@@ -49,7 +49,7 @@ def run(
             wrong.append(f"{kind}: the unspoilt file does not pass")
         # bytes that are not zero are metadata or data, the rest mostly padding: take both
         busy = [at for at, byte in enumerate(raw) if byte]
-        for number in range(flips // len(files)):
+        for number in range(-(-flips // len(files))):
             if stop and wrong:
                 break
             at = rng.choice(busy) if number % 4 else rng.randrange(len(raw))
