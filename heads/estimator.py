@@ -92,7 +92,7 @@ class HeadClassifier(ClassifierMixin, BaseEstimator):
         """For pickle and processes: a fitted head goes as the arrays that a bundle would keep."""
         state = dict(super().__getstate__())
         head = state.get("head_")
-        if getattr(head, "kind", None) in HEAD_KINDS:
+        if head is not None and getattr(head, "kind", None) in HEAD_KINDS:
             state["head_"] = None
             state["_fitted"] = (head.kind, *head.state(), np.asarray(head.classes_))
         return state

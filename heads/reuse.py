@@ -247,10 +247,9 @@ class Scope:
 
 def _digest(array: np.ndarray) -> str:
     whole = np.ascontiguousarray(array)
-    about = f"{whole.dtype.str}{whole.shape}".encode()
-    return hashlib.blake2b(
-        whole.reshape(-1).view(np.uint8), digest_size=32, key=about[:64]
-    ).hexdigest()
+    digest = hashlib.blake2b(f"{whole.dtype.str} {whole.shape}".encode() + b"\0", digest_size=32)
+    digest.update(whole.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _texts(values: np.ndarray) -> str:

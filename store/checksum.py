@@ -85,7 +85,8 @@ def _table(length: int) -> np.ndarray:
     bits = np.uint32(1) << np.arange(32, dtype=np.uint32)
     step = bits.copy()  # the images of the 32 bits after one zero byte
     for _ in range(8):
-        step = (step >> 1) ^ np.where(step & 1, np.uint32(POLYNOMIAL), np.uint32(0))
+        halved = (step >> 1) ^ np.where(step & 1, np.uint32(POLYNOMIAL), np.uint32(0))
+        step = halved.astype(np.uint32)
     made = bits
     while length:
         if length & 1:
