@@ -33,6 +33,7 @@ ENCODERS = {
     "timm": lambda: image_encoder("timm:test_resnet", untrained_seed=0, input_size=64),
     "timm transformer": lambda: image_encoder("timm:test_vit", untrained_seed=0),
     "torchvision": lambda: image_encoder("torchvision:mnasnet0_5", untrained_seed=0),
+    "headstock": lambda: image_encoder("headstock:cnn4", untrained_seed=0),
     "mfcc": lambda: audio_encoder("mfcc"),
     "mfcc with more": lambda: audio_encoder("mfcc", stats=("mean", "std"), windows=3, rate=8000),
 }
