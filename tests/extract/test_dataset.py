@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import signal
 
 import numpy as np
 import pytest
@@ -60,6 +61,16 @@ def test_choices(path) -> None:
         FeatureDataset(path, ["smell"])
 
 
+@pytest.fixture
+def child_signals():
+    """torch's loader leaves its handler of SIGCHLD behind. A child's end then reaches the main
+    thread on pytest's alternate stack, and was seen to end a process that had used AMX tiles."""
+    before = signal.getsignal(signal.SIGCHLD)
+    yield
+    signal.signal(signal.SIGCHLD, before)
+
+
+@pytest.mark.usefixtures("child_signals")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_gets_every_row_once(path, workers: int) -> None:
     data = FeatureDataset(path, ["audio"])

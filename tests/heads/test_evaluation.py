@@ -216,8 +216,9 @@ def test_the_memory_that_heads_may_share_reaches_them(rows: Rows, monkeypatch) -
     real = answers.Shared
 
     def watched(*given, **named):
-        seen.append(named["memory"])
-        return real(*given, **named)
+        shared = real(*given, **named)
+        seen.append(shared.memory)
+        return shared
 
     monkeypatch.setattr(answers, "Shared", watched)
     plan = make_folds(rows.codes, 3, ids=rows.ids)
