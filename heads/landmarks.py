@@ -29,7 +29,10 @@ def _descent() -> Any:
     import numba
 
     @numba.njit(nogil=True, cache=True, fastmath=True)
-    def descend(phi, first, C, tolerance, epochs, orders, w):
+    def descend(
+        phi: np.ndarray, first: int, C: Any, tolerance: Any, epochs: int, orders: np.ndarray,
+        w: np.ndarray,
+    ) -> None:  # fmt: skip
         """One machine: rows before ``first`` against the others, hinge loss, the constant 1 as a
         further feature. w (L + 1,) is filled; orders (epochs, m) say in which order rows come."""
         m, width = phi.shape
@@ -51,7 +54,7 @@ def _descent() -> Any:
                 for c in range(width):
                     score += row[c] * w[c]
                 slope = sign * score - 1
-                held = slope
+                held: Any = slope
                 if alpha[t] == 0:
                     held = min(slope, 0)
                 elif alpha[t] == C:

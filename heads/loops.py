@@ -44,7 +44,10 @@ def loops() -> Loops:
     compile_ = numba.njit(nogil=True, cache=True, fastmath=True)
 
     @compile_
-    def affine(source, rows, begins, ends, alpha, side, shift, out, add):
+    def affine(
+        source: np.ndarray, rows: np.ndarray, begins: np.ndarray, ends: np.ndarray, alpha: float,
+        side: np.ndarray, shift: np.ndarray, out: np.ndarray, add: bool,
+    ) -> None:  # fmt: skip
         """out[i] = (out[i] if add else 0) + alpha source[rows[i], columns] + side[i] + shift, the
         columns being the runs from begins to ends, one after the other."""
         for i in range(len(rows)):
@@ -63,7 +66,7 @@ def loops() -> Loops:
                 at += n
 
     @compile_
-    def powers(x, scale, out, whole):
+    def powers(x: np.ndarray, scale: Any, out: np.ndarray, whole: np.ndarray) -> None:
         # 2^y = 2^n 2^f with |f| <= 1/2, by the exponential's series to the sixth power, whose rest
         # is below 2e-7; n goes straight into the exponent's bits
         lowest, zero, half = np.float32(-126), np.float32(0), np.float32(0.5)
@@ -86,7 +89,7 @@ def loops() -> Loops:
             bits[t] += whole[t]
 
     @compile_
-    def exponential(x, scale, out):
+    def exponential(x: np.ndarray, scale: float, out: np.ndarray) -> None:
         """out = exp(min(scale x, 0)) of x (r, t) float32, never below 2^-126; ``out`` may be x."""
         whole = np.empty(1024, np.int32)
         base2 = np.float32(scale * 1.4426950408889634)
@@ -96,7 +99,7 @@ def loops() -> Loops:
                 powers(x[i, s:e], base2, out[i, s:e], whole)
 
     @compile_
-    def nearest(x, weight, where, value):
+    def nearest(x: np.ndarray, weight: np.ndarray, where: np.ndarray, value: np.ndarray) -> None:
         """The largest of each row of x * weight, x (r, t) and weight (t,): their columns and
         values, largest first, into (r, c) each; of equals the first columns."""
         count, t = where.shape[1], x.shape[1]

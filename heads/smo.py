@@ -32,7 +32,7 @@ def _machine() -> Any:
     compile_ = numba.njit(nogil=True, cache=True, fastmath=True)
 
     @compile_
-    def largest(y, lanes):
+    def largest(y: np.ndarray, lanes: np.ndarray) -> int:
         """Where the largest of y is; y is a multiple of the lanes long."""
         for lane in range(len(lanes)):
             lanes[lane] = y[lane]
@@ -50,7 +50,10 @@ def _machine() -> Any:
         return 0  # numbers that are none
 
     @compile_
-    def judge(v, fall, own, row, best, mine, gain, least):
+    def judge(
+        v: np.ndarray, fall: np.ndarray, own: np.ndarray, row: np.ndarray, best: Any, mine: Any,
+        gain: np.ndarray, least: np.ndarray,
+    ) -> None:  # fmt: skip
         zero, tiny, two = np.float32(0), np.float32(1e-12), np.float32(2)
         for t in range(len(v)):
             x = v[t] + fall[t]
@@ -62,19 +65,25 @@ def _machine() -> Any:
             gain[t] = gap * gap / curve
 
     @compile_
-    def move(v, rise, row, other, step, y):
+    def move(
+        v: np.ndarray, rise: np.ndarray, row: np.ndarray, other: np.ndarray, step: Any,
+        y: np.ndarray,
+    ) -> None:  # fmt: skip
         for t in range(len(v)):
             x = v[t] - step * (row[t] - other[t])
             v[t] = x
             y[t] = x + rise[t]
 
     @compile_
-    def add(v, row, weight):
+    def add(v: np.ndarray, row: np.ndarray, weight: Any) -> None:
         for t in range(len(v)):
             v[t] -= weight * row[t]
 
     @compile_
-    def smo(K, diagonal, a, b, c, d, C, tolerance, beta):
+    def smo(
+        K: np.ndarray, diagonal: np.ndarray, a: int, b: int, c: int, d: int, C: Any,
+        tolerance: float, beta: np.ndarray,
+    ) -> Any:  # fmt: skip
         """One machine: rows a to b of K against rows c to d.
 
         beta (m,): y times alpha, the first class positive; changed in place from any feasible
