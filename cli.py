@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import shutil
+import signal
 import sys
 import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -1162,6 +1163,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         err.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
+        for number in (signal.SIGINT, signal.SIGTERM):  # pressed twice: the exit code stays ours
+            signal.signal(number, signal.SIG_IGN)
         click.echo("headstock: interrupted; what was committed is kept, run it again", err=True)
         sys.exit(130)
     except BrokenPipeError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import sys
 import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,6 +40,8 @@ class OpenVinoRuntime:
     def __init__(
         self, whole: Whole, precision: str, tile: int, threads: int, pool: ThreadPoolExecutor
     ) -> None:
+        # It would report its use over the network, from a forked child that it waits for.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
         try:
             import openvino
         except ImportError as error:

@@ -1,5 +1,8 @@
 """Runtimes: the fastest that agrees with torch computes, and one that does not is found out."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -133,3 +136,26 @@ def test_real_networks_agree(shared_data):
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert cosine.min() > 0.99999
     assert made[1].runtime == "openvino"
+
+
+@needs_openvino
+def test_nobody_is_told_of_a_run() -> None:
+    """OpenVINO's own reporting, from a forked child, is out before it is imported."""
+    program = """
+import io, os, socket, sys
+import numpy as np
+from PIL import Image
+def called(*_): raise SystemExit("asked the network or forked")
+socket.getaddrinfo = socket.create_connection = os.fork = called
+from headstock.extract import image_encoder
+encoder = image_encoder("headstock:resnext_nano", runtime="openvino")
+file = io.BytesIO()
+Image.fromarray(np.arange(64 * 64 * 3, dtype=np.uint8).reshape(64, 64, 3)).save(file, "PNG")
+assert encoder.encode([encoder.loader(file.getvalue())]).shape == (1, 512)
+assert "openvino.tools.ovc" in sys.modules and sys.modules["openvino_telemetry"] is None
+print("quiet")
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (told.stdout, told.returncode) == ("quiet\n", 0), told.stderr
