@@ -689,8 +689,10 @@ def predict(
 
     bundle = Bundle.load(model, own)
     if is_store(rows):
-        with FeatureStore.open(rows) as features:
-            predictions, left_out = predict_complete(bundle, features, split=only)
+        with FeatureStore.open(rows) as features, Progress("predict", "rows", quiet) as progress:
+            predictions, left_out = predict_complete(
+                bundle, features, split=only, progress=progress
+            )
     else:
         from headstock.extract.job import columns_of, extract_like
 
@@ -715,6 +717,8 @@ def predict(
     note(*left_out)
     if output:
         note(f"written: {output}, {len(predictions):,} rows", quiet=quiet or as_json)
+        words = ["predict", model, rows, "--submission", "Id,CLASS", "-o", "submission.csv"]
+        hint(["runs"] if header else words, quiet=quiet or as_json)
     if left_out:
         sys.exit(3)
 
@@ -748,6 +752,7 @@ def report(
     with Progress("report", "parts", quiet) as progress:
         written = write_report(runs, output, store=store, data=data, progress=progress)
     say(written, as_json)
+    hint(["runs", *runs], quiet=quiet or as_json)
 
 
 @cli.command()
@@ -875,8 +880,8 @@ def repair(path: str, quiet: bool, as_json: bool) -> None:
     """
     from headstock.store.repair import repair as run
 
-    with Progress("repair", quiet=quiet):
-        repaired = run(path)
+    with Progress("repair", quiet=quiet) as progress:
+        repaired = run(path, progress)
     say(repaired, as_json)
     hint(["store", "verify", path], quiet=quiet or as_json)
 
@@ -921,7 +926,8 @@ def label(
     from headstock.store.label import relabel
 
     cols = {k.removesuffix("_col"): v for k, v in names.items() if v}
-    change = relabel(path, table, cols=cols, extra=extra, clear=clear)
+    with Progress("label", quiet=quiet):
+        change = relabel(path, table, cols=cols, extra=extra, clear=clear)
     if as_json:
         click.echo(json.dumps({"path": path, **asdict(change)}))
     else:
@@ -972,6 +978,7 @@ def export(path: str, output: str, sets: tuple, quiet: bool, as_json: bool) -> N
     with Progress("export", "rows", quiet) as progress:
         exported = run(path, output, sets=sets or None, progress=progress)
     say(exported, as_json)
+    hint(["store", "info", path], quiet=quiet or as_json)
 
 
 @store.command(name="import")
@@ -1035,7 +1042,8 @@ def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
         from headstock.heads.head import listing
     else:
         from headstock.heads.fusion import listing
-    found = listing(pattern)
+    with Progress("list", quiet=quiet):
+        found = listing(pattern)
     if as_json:
         click.echo(json.dumps([line.partition("  ")[0] for line in found]))
     for line in [] if as_json else found:
@@ -1076,11 +1084,13 @@ def export_model(
     from headstock.store import FeatureStore
 
     bundle = Bundle.load(model, own)
-    with FeatureStore.open(rows) if rows else nullcontext() as features:
+    opened = FeatureStore.open(rows) if rows else nullcontext()
+    with opened as features, Progress("export-model", quiet=quiet):
         flags |= {"provenance": bundle.provenance, "store": features}
         fronts = backbones(bundle.recipes, **flags) if backbone else {}
         told = run(bundle, output, on=on, store=features, fronts=fronts)
     click.echo(json.dumps(told.to_json(), indent=1) if as_json else told.text())
+    hint(["serve", model], quiet=quiet or as_json)
 
 
 @cli.command()
@@ -1138,6 +1148,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, "headstock", "_HEADSTOCK_COMPLETE").source())
+    hint(["--help"])
 
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:

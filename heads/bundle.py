@@ -14,6 +14,7 @@ from headstock.heads.head import HEAD_KINDS, Head
 from headstock.heads.predictions import Predictions
 from headstock.heads.rows import parts_of
 from headstock.store.errors import BundleError, IncompleteSet, RecipeMismatch
+from headstock.store.progress import Report, unheard
 from headstock.store.recipe import Recipe
 
 __all__ = ["HEAD_KINDS", "Bundle", "Member", "Pattern"]
@@ -83,7 +84,9 @@ class Bundle:
             return how.fusion.predict(np.stack(said, axis=1), _beside(X, how.fusion.reads))
         return how.fusion.predict(np.stack(said, axis=1))
 
-    def predict(self, store: Any, rows: np.ndarray | None = None) -> Predictions:
+    def predict(
+        self, store: Any, rows: np.ndarray | None = None, progress: Report = unheard
+    ) -> Predictions:
         """Predict a store's rows (row numbers or a mask; all by default).
 
         Raises MissingSet, RecipeMismatch with the differing fields, and IncompleteSet when a wanted
@@ -101,13 +104,15 @@ class Bundle:
                 f"{' or '.join(self.recipes)} (first: {store.items.id[lacking[0]]})",
                 "extract them, or predict the complete rows only",
             )
-        proba = np.empty((len(chosen), len(self.classes)))
+        proba, done = np.empty((len(chosen), len(self.classes))), 0
         for number in np.unique(by):
             answered = np.flatnonzero(by == number)
             for start in range(0, len(answered), BLOCK):
                 mine = answered[start : start + BLOCK]
                 X = {n: store.feature_set(n).x(chosen[mine]) for n in parts_of(names[number])}
+                progress(done, len(chosen), "predicting")
                 proba[mine] = self.predict_arrays(X)
+                done += len(mine)
         answered_by = np.array(names, dtype=object)[by] if self.patterns else None
         return Predictions(store.items.id[chosen], self.classes, proba, answered_by)
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.store.errors import IncompleteSet, OptionError, one_line
+from headstock.store.progress import Report, unheard
 
 if TYPE_CHECKING:
     from headstock.heads.bundle import Bundle
@@ -19,7 +20,11 @@ _SHOWN = 5
 
 
 def predict_complete(
-    bundle: Bundle, store: Any, ids: Sequence[str] | None = None, split: str | None = None
+    bundle: Bundle,
+    store: Any,
+    ids: Sequence[str] | None = None,
+    split: str | None = None,
+    progress: Report = unheard,
 ) -> tuple[Predictions, list[str]]:
     """Predictions of the rows of ``ids`` (all by default, in the store's order) that have a vector
     in every set the model reads, and a line for each row that has not: which set, and why. A model
@@ -46,7 +51,7 @@ def predict_complete(
             store.path, f"none of {len(rows)} rows has a vector in {join.join(bundle.recipes)}",
             "extract them first; `headstock store info` says why they failed",
         )  # fmt: skip
-    predictions = bundle.predict(store, rows[ready[rows]])
+    predictions = bundle.predict(store, rows[ready[rows]], progress)
     return predictions, _left_out(bundle, store, rows[~ready[rows]])
 
 

@@ -8,6 +8,7 @@ vectors came from and, for bags of vectors, how they were pooled), content diges
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -70,7 +71,7 @@ def import_features(
     if not ids:
         raise OptionError(source, "holds no rows")
     if len(set(ids)) != len(ids):
-        twice = next(i for i in ids if ids.count(i) > 1)
+        twice = Counter(ids).most_common(1)[0][0]
         raise ManifestError(source, f"the id {twice!r} comes twice", "give every row its own id")
     label = [(labels or {}).get(i, given) for i, given in zip(ids, found.labels(), strict=True)]
     told: dict[str, Any] = {"unknown": f"import of {found.layout} {Path(source).name}"}

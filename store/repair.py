@@ -16,13 +16,14 @@ from headstock.store.errors import HeadstockError, OptionError, StoreDamaged, Ve
 from headstock.store.file import StoreFile
 from headstock.store.forms import generation_form
 from headstock.store.patch import Patch
+from headstock.store.progress import Report, unheard
 from headstock.store.salvage import RawFile, Repaired, Salvage, uuid_of
 from headstock.store.verify import check_shard
 
 __all__ = ["Repaired", "repair"]
 
 
-def repair(path: str | os.PathLike[str]) -> Repaired:
+def repair(path: str | os.PathLike[str], progress: Report = unheard) -> Repaired:
     """Repair the store at ``path``.
 
     Files whose form is damaged are set aside, the newest generation that can be read is taken, if
@@ -35,14 +36,14 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
     depot, told = Depot(path), Repaired(Depot(path).path)
     if not depot.path.exists() and not depot.generations():
         raise OptionError(depot.path, "there is no store here", "make one with `headstock extract`")
-    raw = _set_aside(depot, told)
+    raw = _set_aside(depot, told, progress)
     if raw is not None:
-        _rebuild(depot, told, raw)
+        _rebuild(depot, told, raw, progress)
     else:
         depot.found()
         depot.roll_forward()
         if _spoilt(depot.path) or told.files:
-            compact(depot, lambda: Salvage(depot, told), force=True)
+            compact(depot, lambda: Salvage(depot, told), force=True, progress=progress)
             for number in depot.generations()[:-1]:
                 if _spoilt(depot.generation_path(number)):
                     _away(depot, depot.generation_path(number), told)
@@ -51,7 +52,7 @@ def repair(path: str | os.PathLike[str]) -> Repaired:
     return told
 
 
-def _rebuild(depot: Depot, told: Repaired, raw: RawFile) -> None:
+def _rebuild(depot: Depot, told: Repaired, raw: RawFile, progress: Report) -> None:
     """Make the next generation of what a file with damaged metadata still holds.
 
     At every moment ``features.h5`` is the damaged file or the new one.
@@ -63,9 +64,8 @@ def _rebuild(depot: Depot, told: Repaired, raw: RawFile) -> None:
         target = depot.generation_path(number)
         state = Salvage(depot, told, raw)
         try:
-            commit.publish(
-                target, partial(write_generation, state=state, number=number), check_file
-            )
+            write = partial(write_generation, state=state, number=number, progress=progress)
+            commit.publish(target, write, partial(check_file, progress=progress))
         finally:
             state.close()
     if depot.path.exists():
@@ -100,7 +100,7 @@ def _spoilt(path: Path) -> bool:
     return False
 
 
-def _set_aside(depot: Depot, told: Repaired) -> RawFile | None:
+def _set_aside(depot: Depot, told: Repaired, progress: Report) -> RawFile | None:
     """Rename files that cannot be read at all, and shards that hold damaged or unknown rows.
 
     The newest generation, when only its metadata is damaged, is left in its place and returned
@@ -137,7 +137,8 @@ def _set_aside(depot: Depot, told: Repaired) -> RawFile | None:
             _away(depot, target, told)
     for number in listing.patches:
         _try(depot, depot.patch_path(number), "patch", uuids, told)
-    for name in listing.shards:
+    for at, name in enumerate(listing.shards):
+        progress(at, len(listing.shards), "looking at shards")
         _try(depot, depot.directory / name, "shard", uuids, told)
     return raw
 
