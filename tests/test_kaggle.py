@@ -1,8 +1,12 @@
 """The scene competition's example: the stand-in's layout, and the submission byte by byte."""
 
 import csv
+import json
+import os
+import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -85,6 +89,28 @@ def test_the_submission_is_what_the_competition_takes_to_the_byte(competition, m
     assert said == again.encode()
     right = [c == line["CLASS"] for c, line in zip(classes, read(Path("solution.csv")))]
     assert sum(right) >= 5
+
+
+@pytest.mark.slow
+def test_the_script_runs_whole_and_again(competition, tmp_path):
+    """From the two CSVs to the submission, by the script that the documents name; a second run
+    finds everything done and says the same."""
+    folder = tmp_path / "scenes"
+    shutil.copytree(competition, folder)
+    program = Path(sysconfig.get_path("scripts"))
+    where = {**os.environ, "PATH": f"{program}{os.pathsep}{os.environ['PATH']}"}
+    run = ["sh", str(EXAMPLE / "run.sh"), str(folder)]
+    subprocess.run(run, check=True, env=where, capture_output=True)
+    first = (folder / "submission.csv").read_bytes()
+    ids = [line["Id"] for line in read(folder / "submission.csv")]
+    assert ids == [line["IMAGE"] for line in read(folder / "test.csv")]
+    table = json.loads((folder / "runs" / "all" / "metrics.json").read_text())["leaderboard"]
+    heads = {line["head"] for line in table}
+    assert {"tree", "bagging", "xgboost", "rbf-svm", "logistic"} <= heads
+    assert b"<html" in (folder / "report.html").read_bytes()[:2000]
+    again = subprocess.run(run, check=True, env=where, capture_output=True, text=True)
+    assert "0 done, 24 reused" in again.stdout
+    assert (folder / "submission.csv").read_bytes() == first
 
 
 @pytest.mark.parametrize("config", ["evaluate.toml", "frozen.toml"])
