@@ -2,13 +2,15 @@
 
 ``python bench/leaderboard.py`` prints Markdown: heads by feature sets and fusions, then what the
 run says in words. Trees look at each of 2,048 columns for every split and boosted ones bin them:
-all 13,802 rows take hours, 3,000 some minutes on two quiet cores.
+all 13,802 rows take hours, 3,000 some minutes on two quiet cores. With ``--reuse FOLDER`` answers
+are kept there, so that the whole can be run in slices: a head a run, then all of them.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import resource
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +22,7 @@ from headstock.heads import HEADS, make_folds
 from headstock.heads.findings import findings
 from headstock.heads.fusion import FUSIONS
 from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.reuse import Reuse
 
 ON = ("image", "audio")
 
@@ -30,14 +33,17 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=500, help="test rows, scored once")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--head", dest="heads", action="append", help="a head; all by default")
+    parser.add_argument("--reuse", type=Path, help="keep answers here, and take them again")
     parser.add_argument("-o", "--output", type=Path, help="run folder to write")
     given = parser.parse_args()
     rows, test = workload(given.train, given.test)
     plan = make_folds(rows.codes, given.folds, ids=rows.ids)
+    kept = Reuse(given.reuse) if given.reuse else None
     begin, cpu = time.perf_counter(), time.process_time()
     result = evaluate_rows(
-        rows, given.heads or list(HEADS), [*ON, "+".join(ON)], list(FUSIONS), plan, test=test
-    )
+        rows, given.heads or list(HEADS), [*ON, "+".join(ON)], list(FUSIONS), plan,
+        test=test, reuse=kept,
+    )  # fmt: skip
     if given.output:
         result.save(given.output)
     told = result.to_json()
@@ -45,9 +51,15 @@ def main() -> None:
         f"{given.train:,} + {given.test:,} rows, {given.folds} folds, "
         f"{len(told['leaderboard'])} systems: {time.perf_counter() - begin:.0f} s, "
         f"{time.process_time() - cpu:.0f} s of CPU, {len(os.sched_getaffinity(0))} cores, "
-        f"load {os.getloadavg()[0]:.1f}\n"
+        f"load {os.getloadavg()[0]:.1f}, peak {peak():.1f} GB"
+        f"{f', {kept.counts["found"]} answers taken again' if kept else ''}\n"
     )
     print(table(told["leaderboard"]), "\n", *(f"- {line}" for line in others(told)), sep="\n")
+
+
+def peak() -> float:
+    """GB that this process held at most."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def table(board: Sequence[Mapping[str, Any]]) -> str:

@@ -2,19 +2,23 @@
 
 CRC32 is linear over GF(2): the checksum of two joined pieces is that of the first, shifted by the
 length of the second, xor that of the second (zlib's ``crc32_combine``). So what a whole block must
-have follows from what its rows must have, and one pass of ``zlib.crc32`` over the block, which
+have follows from what its rows must have, and one pass of CRC32 over the block, which
 leaves other threads the interpreter, takes the place of a call for each row. Any change of at most
 32 neighbouring bits is seen with certainty, as with a checksum for each row.
 """
 
 from __future__ import annotations
 
-import zlib
 from functools import lru_cache
 
 import numpy as np
 
-__all__ = ["agree", "block_crcs", "row_crcs"]
+try:  # the same numbers some ten times faster, where it is installed
+    from isal.isal_zlib import crc32
+except ImportError:
+    from zlib import crc32
+
+__all__ = ["agree", "block_crcs", "crc32", "row_crcs"]
 
 POLYNOMIAL = 0xEDB88320  # of zlib, bits reversed
 
@@ -24,7 +28,7 @@ def row_crcs(ids: np.ndarray, digests: np.ndarray, x: np.ndarray) -> np.ndarray:
 
     ``ids`` (b,) fixed-length bytes, ``digests`` (b, 32) uint8, ``x`` (b, d) as stored.
     """
-    crc32, width = zlib.crc32, x.shape[1] * x.dtype.itemsize
+    width = x.shape[1] * x.dtype.itemsize
     raw = np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
     heads = _heads(ids, digests)
     crcs = [crc32(raw[k * width : (k + 1) * width], head) for k, head in enumerate(heads)]
@@ -36,7 +40,7 @@ def agree(ids: np.ndarray, digests: np.ndarray, x: np.ndarray, crcs: np.ndarray)
     if not x.size:
         return bool(np.array_equal(row_crcs(ids, digests, x), crcs))
     wanted = block_crcs(ids, digests, crcs, x.shape[1] * x.dtype.itemsize, len(x))
-    return zlib.crc32(x.reshape(-1).view(np.uint8).data) == wanted[0]
+    return crc32(x.reshape(-1).view(np.uint8).data) == wanted[0]
 
 
 def block_crcs(
@@ -54,7 +58,7 @@ def block_crcs(
 
 def _heads(ids: np.ndarray, digests: np.ndarray) -> list[int]:
     """CRC32 of each row's id and content digest."""
-    crc32, digest = zlib.crc32, np.ascontiguousarray(digests).tobytes()
+    digest = np.ascontiguousarray(digests).tobytes()
     return [crc32(i + digest[32 * k : 32 * k + 32]) for k, i in enumerate(ids.tolist())]
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import errno
 import os
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from headstock.store import commit
-from headstock.store.checksum import agree, row_crcs
+from headstock.store.checksum import agree, crc32, row_crcs
 from headstock.store.declared import OK
 from headstock.store.depot import Depot
 from headstock.store.errors import StoreBusy, StoreDamaged
@@ -165,13 +164,13 @@ def write_generation(fd: int, state: State, number: int, progress: Report = unhe
     for path, array in arrays.items():
         raw = np.ascontiguousarray(array, dtype=plan.regions[path].dtype).tobytes()
         commit.write_all(fd, raw, plan.regions[path].offset)
-        crcs[path] = zlib.crc32(raw)
+        crcs[path] = crc32(raw)
     for name in state.declared:
         base = f"/features/{name}"
         offset = plan.regions[f"{base}/x"].offset
         row_checks = _write_vectors(fd, state, state.column(name), offset, progress)
         commit.write_all(fd, row_checks.tobytes(), plan.regions[f"{base}/crc32"].offset)
-        crcs[f"{base}/crc32"] = zlib.crc32(row_checks.tobytes())
+        crcs[f"{base}/crc32"] = crc32(row_checks.tobytes())
     for start, raw in plan.skeleton(crcs):
         commit.write_all(fd, raw, start)
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import stat
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import h5py
 import numpy as np
 
+from headstock.store.checksum import crc32
 from headstock.store.errors import StorageError, StoreDamaged, UnsafeInput, VersionError
 from headstock.store.layout import (
     FORMAT,
@@ -157,7 +157,7 @@ class StoreFile:
         self._check_places()
         crc = 0
         for start, stop in gaps(self.regions, self.length):
-            crc = zlib.crc32(self.bytes_at(start, stop - start), crc)
+            crc = crc32(self.bytes_at(start, stop - start), crc)
         if SKELETON not in self.regions or int(self.column(SKELETON, check=False)[0]) != crc:
             raise StoreDamaged(self.path, "its metadata fails its checksum", REPAIR)
 
@@ -186,7 +186,7 @@ class StoreFile:
         out = np.empty(region.shape, region.dtype)
         if out.nbytes:
             self.read_into(region.offset, out.reshape(-1).view(np.uint8))
-        if check and path != SKELETON and zlib.crc32(out.tobytes()) != region.crc:
+        if check and path != SKELETON and crc32(out.tobytes()) != region.crc:
             raise StoreDamaged(self.path, f"{path} fails its checksum", REPAIR)
         return out
 

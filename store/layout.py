@@ -16,7 +16,6 @@ put those pages and the data into a file with plain writes whose errors we see.
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
@@ -26,6 +25,7 @@ import h5py
 import numpy as np
 
 from headstock import __version__
+from headstock.store.checksum import crc32
 from headstock.store.pages import PAGE, Pages
 
 __all__ = ["Plan", "Region", "gaps", "root_crc", "text_bytes", "text_from"]
@@ -158,7 +158,7 @@ class Plan:
             raise AssertionError("HDF5 laid the same file out in two ways")
         crc = 0
         for start, end in gaps(regions, self.length):
-            crc = zlib.crc32(pages.span(start, end), crc)
+            crc = crc32(pages.span(start, end), crc)
         pages.seek(regions[SKELETON].offset)
         pages.write(np.array([crc], "<u4").tobytes())
         # a page may hold metadata before or after data: never write over the data
@@ -178,7 +178,7 @@ class Plan:
                     raise AssertionError(f"{path}: {data.shape} is not {region.shape}")
                 raw = data.reshape(-1).view(np.uint8).data if data.nbytes else b""
                 out[region.offset : region.end] = raw
-                crcs[path] = 0 if path in self.row_checked else zlib.crc32(raw)
+                crcs[path] = 0 if path in self.row_checked else crc32(raw)
         for start, raw in self.skeleton(crcs):
             out[start : start + len(raw)] = raw
         return out
@@ -195,7 +195,7 @@ def _set_attribute(target: Any, key: str, value: Any) -> None:
 
 def root_crc(root: Mapping[str, Any]) -> int:
     parts = [root[k] if isinstance(root[k], bytes) else str(root[k]).encode() for k in ROOT]
-    return zlib.crc32(b"\0".join(parts))
+    return crc32(b"\0".join(parts))
 
 
 def text_bytes(values: Sequence[str]) -> np.ndarray:

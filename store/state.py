@@ -7,7 +7,6 @@ survived its compaction therefore changes nothing.
 
 from __future__ import annotations
 
-import zlib
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from headstock.store.batch import Batch
-from headstock.store.checksum import agree, block_crcs, row_crcs
+from headstock.store.checksum import agree, block_crcs, crc32, row_crcs
 from headstock.store.declared import ABSENT, OK, Declared
 from headstock.store.depot import Depot
 from headstock.store.errors import StoreDamaged
@@ -277,7 +276,7 @@ class State:
         """Read vectors of the generation, as stored, into ``out``; whether joined they have the
         CRC32 ``crc``."""
         self.file.rows(f"/features/{column.declared.name}/x", rows, out)
-        return zlib.crc32(out.reshape(-1).view(np.uint8).data) == crc
+        return crc32(out.reshape(-1).view(np.uint8).data) == crc
 
     def _source(self, column: Column, source: int) -> tuple[StoreFile, str]:
         if source == 0:
