@@ -72,8 +72,8 @@ class FeatureSet:
         """(m, d) float32 vectors of ``rows`` (integers or a mask; default all n), each checked.
 
         All rows of a compacted float32 set come as a read-only memory map; anything else is a copy.
-        What was checked once as a whole is not checked again. Raises IncompleteSet by name and
-        count, StoreDamaged by id.
+        A row of a compacted set that was checked is not checked again while the store is open.
+        Raises IncompleteSet by name and count, StoreDamaged by id.
         """
         if rows is None and (mapped := self._mapped()) is not None:
             return mapped
@@ -94,13 +94,15 @@ class FeatureSet:
                 raise StoreBusy(self._store.path, f"set {self.name} was replaced", "try again")
             if (fresh.status[wanted] != OK).any():
                 raise self._store._incomplete(self.name, fresh, wanted)
-            if not fresh.source[wanted].any() and self._path in state.file.checked:
-                _gather(state.file.mapped(self._path), wanted, out)
+            if not len(wanted) or fresh.source[wanted].any():
+                _read(state, fresh, wanted, out)
                 return
-            _read(state, fresh, wanted, out)
-            all_here = len(wanted) == state.file.n == state.n and not fresh.source.any()
-            if all_here and (np.diff(wanted) == 1).all():
-                state.file.checked.add(self._path)
+            checked = state.file.checked(self._path)
+            if checked[wanted].all():
+                _gather(state.file.mapped(self._path), wanted, out)
+            else:
+                _read(state, fresh, wanted, out)
+                checked[wanted] = True
 
         self._store._looking(read)
 
@@ -114,9 +116,10 @@ class FeatureSet:
         whole = (column.status == OK).all() and not column.source.any() and state.n == state.file.n
         if not whole or self.dtype != "float32" or not state.n:
             return None
-        if self._path not in state.file.checked:
+        checked = state.file.checked(self._path)
+        if not checked.all():
             _read(state, column, np.arange(state.n), None)
-            state.file.checked.add(self._path)
+            checked[:] = True
         return state.file.mapped(self._path)
 
 

@@ -72,7 +72,7 @@ class StoreFile:
     def __init__(self, path: Path, kind: str | None = None) -> None:
         self.path = path
         self.crcs: dict[str, np.ndarray] = {}  # row checksums read so far, by group
-        self.checked: set[str] = set()  # matrices of which every row matched its checksum
+        self._checked: dict[str, np.ndarray] = {}
         self._maps: dict[str, np.ndarray] = {}
         try:
             self.file = open(path, "rb", buffering=0, opener=_at_once)  # noqa: SIM115  see close()
@@ -222,6 +222,12 @@ class StoreFile:
                 self.file, dtype=region.dtype, mode="r", offset=region.offset, shape=region.shape
             )
         return self._maps[path]
+
+    def checked(self, path: str) -> np.ndarray:
+        """(m,) bool, to be written to: which rows of a matrix have matched their checksums."""
+        if path not in self._checked:
+            self._checked[path] = np.zeros(self.regions[path].shape[0], dtype=bool)
+        return self._checked[path]
 
     def texts(self, path: str) -> list[str]:
         """A text dataset as ``str``."""

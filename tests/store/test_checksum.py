@@ -8,6 +8,7 @@ import pytest
 from headstock.store import FeatureStore
 from headstock.store.checksum import agree, block_crcs, row_crcs
 from headstock.store.errors import StoreDamaged
+from headstock.store.file import StoreFile
 
 
 def rows(b, d, dtype="<f4"):
@@ -86,3 +87,35 @@ def test_a_large_set_is_checked_by_threads_once_and_says_which_row_is_damaged(
         store.feature_set("image").x()
     with FeatureStore.open(path) as store:
         assert np.array_equal(store.feature_set("image").x(np.arange(3000)), x[:3000])
+
+
+def test_a_row_is_checked_once_while_the_store_is_open(tmp_path, toy, monkeypatch):
+    path, ids = tmp_path / "f.h5", toy.ids(200)
+    with FeatureStore.open(path, "a") as store:
+        store.register(toy.items(200))
+        store.declare("image", toy.recipe, toy.dim)
+        store.commit("image", toy.batch(ids))
+        store.compact()
+    read: list[int] = []
+    real = StoreFile.rows
+
+    def counted(self, path, rows, out=None):
+        read.extend(np.asarray(rows).tolist())
+        return real(self, path, rows, out)
+
+    monkeypatch.setattr(StoreFile, "rows", counted)
+    with FeatureStore.open(path) as store:
+        found = store.feature_set("image")
+        first = found.x(np.array([3, 150, 7]))
+        assert sorted(set(read)) == [3, 7, 150]
+        read.clear()
+        assert np.array_equal(found.x(np.array([150, 7])), first[1:])
+        assert read == []
+        found.x(np.array([7, 8]))  # one of them is new
+        assert 8 in read
+        read.clear()
+        whole = found.x()
+        assert set(read) == set(range(200))
+        read.clear()
+        assert np.array_equal(found.x(np.array([199, 0])), whole[[199, 0]])
+        assert read == []
