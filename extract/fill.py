@@ -185,11 +185,12 @@ class _Hunger:
 
 
 def _count(workers: int | None, lanes: Sequence[Lane], tasks: int) -> tuple[int, int]:
-    """Worker processes to begin with and at most: half the cores beside a model on the CPU, all of
-    them otherwise and when the model starves."""
+    """Worker processes to begin with and at most: half the cores beside a model on the CPU, and
+    all of them when it starves; otherwise this device's share of the cores."""
     if workers is not None:
         return min(workers, tasks), 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     devices = [getattr(getattr(lane.encoder, "device", None), "type", "") for lane in lanes]
-    half = (cores or 1) // (2 if "cpu" in devices else 1)
-    return max(1, min(half, tasks)), min(cores or 1, tasks)
+    own = max(1, (cores or 1) // max(getattr(lane.encoder, "devices", 1) for lane in lanes))
+    first = own // (2 if "cpu" in devices else 1)
+    return max(1, min(first, tasks)), min(own, tasks)

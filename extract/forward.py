@@ -29,7 +29,8 @@ class Forward:
     On the CPU a batch is cut into tiles of exactly ``tile`` pictures (the last one repeated to fill
     it), each computed by one thread alone, as many at a time as there are cores: threads that never
     wait for each other inside a layer, and bits that depend neither on the batch nor on the number
-    of cores. On CUDA batches go as they are, or in one shape when ``compiled``.
+    of cores. On CUDA, and when ``compiled``, a batch has the shape of the largest before it: what
+    is searched for or compiled is so for one shape.
 
     ``runtime``: ``torch``, ``openvino``, or ``auto``: on the CPU OpenVINO where it is installed and
     takes the network. Whatever is not torch has to prove on the first pictures that it agrees with
@@ -61,7 +62,8 @@ class Forward:
         self.threads = (count or THREADS) if cpu and not compiled else 1
         self.batch_size = 256 if cuda else max(32, 2 * TILE * self.threads)
         self.in_flight = 3 if cuda else 2
-        self.tile = tile or (TILE if cpu else self.batch_size if compiled else None)
+        self.tile = tile or (TILE if cpu else None)
+        self._one_shape = self.tile is None and (cuda or compiled)
         self.model_seconds = 0.0  # in which the device, or each of the threads, computed
         self.transfer_seconds = 0.0
         self.start_seconds = 0.0  # that preparing and proving the runtime took
@@ -122,11 +124,13 @@ class Forward:
 
     def start(self, items: Sequence[np.ndarray]) -> list[Any]:
         """Begin a batch of pictures (h, w, 3) uint8; ``finish`` takes what it gives."""
-        return self.start_pixels(torch.from_numpy(np.stack(items)))
+        return self.start_pixels(self.torch.stacked(items))
 
     def start_pixels(self, pixels: Tensor) -> list[Any]:
         """The same for (b, h, w, 3) uint8, wherever it is."""
         runtime = self.settle(pixels)
+        if self._one_shape:
+            self.tile = max(self.tile or 0, len(pixels))
         size = min(self.tile or len(pixels), runtime.most or sys.maxsize)
         parts = pixels.split(size)
         if self.tile:

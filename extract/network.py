@@ -54,7 +54,7 @@ def pick_device(asked: str) -> torch.device:
 
     Raises OptionError when it is not there.
     """
-    kind = asked.partition(":")[0]
+    kind, numbered, number = asked.partition(":")
     present = {
         "cpu": True,
         "cuda": torch.cuda.is_available(),
@@ -65,7 +65,14 @@ def pick_device(asked: str) -> torch.device:
     if not present.get(kind, False):
         here = ", ".join(k for k, there in present.items() if there)
         raise OptionError(f"device {asked}", "is not available here", f"auto or one of: {here}")
+    if numbered and not (number.isdecimal() and int(number) < _devices(kind)):
+        here = ", ".join(f"{kind}:{i}" for i in range(_devices(kind)))
+        raise OptionError(f"device {asked}", "is not available here", f"one of: {here}")
     return torch.device(asked)
+
+
+def _devices(kind: str) -> int:
+    return torch.cuda.device_count() if kind == "cuda" else 1
 
 
 class NetworkEncoder:
@@ -110,6 +117,7 @@ class NetworkEncoder:
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if self.device.type == "cuda":  # fp32 is to mean fp32; TF32 changes the fourth digit
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+            torch.backends.cudnn.benchmark = True  # batches have one shape: worth a search
         self._options = runtime, compile, tile, threads
         self._forwards: dict[tuple[View, ...], Forward] = {}
         self.forward = self.forward_of([self.view])
@@ -133,7 +141,7 @@ class NetworkEncoder:
         blank = torch.zeros((1, h, w, 3), dtype=torch.uint8, device=self.device)
         try:
             with torch.inference_mode():
-                raw = self.forward.torch.run(blank).cpu().numpy()
+                raw = self.forward.torch.probe(blank).cpu().numpy()
         except (RuntimeError, AssertionError, ValueError, TypeError) as error:
             what = f"does not take {h} x {w} pictures: {error}"
             raise OptionError(self.name, what, "state --input-size or --model-arg") from error
@@ -151,6 +159,11 @@ class NetworkEncoder:
     @property
     def batch_size(self) -> int:
         return self.forward.batch_size
+
+    @property
+    def devices(self) -> int:
+        """How many of its kind this machine has: each has a process, and they share the cores."""
+        return _devices(self.device.type)
 
     @property
     def in_flight(self) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -73,7 +73,18 @@ class TorchRuntime:
         self.most: int | None = None
         self._low = PRECISIONS[precision]
         self._pool = pool or ThreadPoolExecutor(1, "headstock-model")
-        self._forward: Callable[[Tensor], Tensor] = torch.compile(whole) if compiled else whole
+        # one shape a graph: left to itself, the second shape would make the batch a variable
+        self._forward: Callable[[Tensor], Tensor] = (
+            torch.compile(whole, dynamic=False) if compiled else whole
+        )
+
+    def stacked(self, items: Sequence[np.ndarray]) -> Tensor:
+        """(b, h, w, 3) on the host of b pictures."""
+        return torch.from_numpy(np.stack(items))
+
+    def probe(self, pixels: Tensor) -> Tensor:
+        """``run`` once and uncompiled, for a shape that will not come again."""
+        return self._pass(pixels, self.whole)
 
     def start(self, pixels: Tensor) -> Future[Result]:
         return self._pool.submit(self._timed, pixels)
@@ -83,7 +94,7 @@ class TorchRuntime:
         has too little memory for all."""
         if len(pixels) <= (self.most or len(pixels)):
             try:
-                return self._pass(pixels)
+                return self._pass(pixels, self._forward)
             except RuntimeError as error:  # torch.OutOfMemoryError is one
                 if len(pixels) == 1 or not _out_of_memory(error):
                     raise
@@ -93,11 +104,11 @@ class TorchRuntime:
         half = len(pixels) // 2
         return torch.cat([self.run(pixels[:half]), self.run(pixels[half:])])
 
-    def _pass(self, pixels: Tensor) -> Tensor:
+    def _pass(self, pixels: Tensor, forward: Callable[[Tensor], Tensor]) -> Tensor:
         kind = self.device.type
         cast = torch.autocast(kind, self._low) if self._low is not None else nullcontext()
         with torch.inference_mode(), cast:
-            return self._forward(pixels)
+            return forward(pixels)
 
     def _timed(self, pixels: Tensor) -> Result:
         begin = time.perf_counter()
@@ -135,8 +146,20 @@ class CudaRuntime(TorchRuntime):
         super().__init__(whole, device, precision, compiled=compiled)
         self._copying = torch.cuda.Stream(device)
 
+    def stacked(self, items: Sequence[np.ndarray]) -> Tensor:
+        """(b, h, w, 3) of b pictures, put into pinned memory at once."""
+        shape = (len(items), *items[0].shape)
+        with torch.cuda.device(self.device):
+            pinned = torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+        np.stack(items, out=pinned.numpy())
+        return pinned
+
     def start(self, pixels: Tensor) -> Any:
         """``pixels`` on the host, or on the device already where it decoded them."""
+        with torch.cuda.device(self.device):  # events go to the current device's stream
+            return self._started(pixels)
+
+    def _started(self, pixels: Tensor) -> _OnDevice:
         begun, moved, computed, done = (torch.cuda.Event(enable_timing=True) for _ in range(4))
         computing = torch.cuda.current_stream(self.device)
         held = pixels if pixels.device.type == "cuda" else pixels.pin_memory()

@@ -1,7 +1,10 @@
 """The network encoder: bits that do not depend on batches, memory that runs out, precisions."""
 
 import concurrent.futures
+import contextlib
+import functools
 import threading
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,6 +12,7 @@ import torch
 from torch import nn
 
 from headstock.extract import extract, image_encoder
+from headstock.extract.fill import _count
 from headstock.extract.network import Network, NetworkEncoder, pick_device
 from headstock.extract.openvino import present
 from headstock.extract.preprocess import Preprocess
@@ -106,14 +110,16 @@ def test_the_threads_of_one_encoder_do_not_slow_the_next():
 
 
 class Event:
-    """A CUDA event as far as the encoder uses one."""
+    """A CUDA event as far as the encoder uses one; it goes to a stream of the current device."""
 
     order: list[str] = []  # noqa: RUF012
+    device = "the first"  # that torch takes where nobody says
 
     def __init__(self, enable_timing):
         assert enable_timing
 
     def record(self):
+        assert Event.device != "the first"
         self.order.append("record")
 
     def synchronize(self):
@@ -139,20 +145,38 @@ class Stream:
         return None
 
 
+@contextlib.contextmanager
+def current_device(device):
+    Event.device, before = device, Event.device
+    yield
+    Event.device = before
+
+
 @pytest.fixture
 def stood_in(monkeypatch):
     """CUDA's own parts stood in for, so that its path runs on the CPU."""
     real, computing = torch.empty, Stream()
+    monkeypatch.setattr(torch.cuda, "device", current_device)
     monkeypatch.setattr(torch.cuda, "Event", Event)
     monkeypatch.setattr(torch.cuda, "Stream", Stream)
     monkeypatch.setattr(torch.cuda, "stream", lambda stream: stream)
     monkeypatch.setattr(torch.cuda, "current_stream", lambda device: computing)
     pinned = []
-    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda self: pinned.append(self) or self)
+
+    def empty(shape, dtype=None, pin_memory=False):
+        made = real(shape, dtype=dtype)
+        if pin_memory:
+            pinned.append(made)
+        return made
+
+    def pin_memory(self):
+        if not any(self.data_ptr() == one.data_ptr() for one in pinned):
+            pinned.append(self)
+        return self
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
     monkeypatch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
-    monkeypatch.setattr(
-        torch, "empty", lambda shape, dtype=None, pin_memory=False: real(shape, dtype=dtype)
-    )
+    monkeypatch.setattr(torch, "empty", empty)
     emptied = []
     monkeypatch.setattr(torch.cuda, "empty_cache", lambda: emptied.append(1))
     monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device: 7)
@@ -166,13 +190,14 @@ def test_the_path_of_cuda_pins_flies_and_lands(stood_in):
     expected, _ = small()
     encoder, module = small(most=6, threads=1)
     forward = encoder.forward
-    forward._runtime = runtime = CudaRuntime(forward.whole, forward.device, "fp32")
+    forward.torch = forward._runtime = runtime = CudaRuntime(forward.whole, forward.device, "fp32")
     forward.tile = None
     images = pictures(10)
     Event.order.clear()
     flights = [encoder.start(images), encoder.start(images[:3])]
     assert "synchronize" not in Event.order
-    assert len(pinned) == len(computing.waited) == 2
+    assert len(computing.waited) == 2
+    assert len(pinned) == 4  # each batch: its pictures, put there at once, and its vectors
     assert np.allclose(encoder.finish(flights[0]), expected.encode(images), atol=1e-6)
     assert np.allclose(encoder.finish(flights[1]), expected.encode(images[:3]), atol=1e-6)
     assert Event.order.count("synchronize") == 2
@@ -189,7 +214,7 @@ def test_cuda_counts_its_memory_and_gives_it_back(stood_in):
     encoder.forward.torch.device = encoder.forward.device = torch.device("cuda")
     assert encoder.device_memory() == 7
     runtime = encoder.forward.torch
-    runtime._pass = lambda pixels: encoder.forward.whole(pixels)
+    runtime._pass = lambda pixels, forward: forward(pixels)
     with torch.inference_mode():
         runtime.run(torch.from_numpy(np.stack(pictures(4))))
     assert emptied == [1]
@@ -293,20 +318,38 @@ def test_layout_changes_nothing_but_rounding():
     assert a.recipe() == b.recipe()
 
 
-def test_a_compiled_network_has_one_batch_shape(monkeypatch):
-    seen = []
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_compiled_network_is_one_graph_of_one_batch_shape(monkeypatch, precision):
+    """torch's own compiler up to the graph, whose shapes are to be numbers and not symbols."""
+    graphs, real = [], torch.compile
 
-    def compiled(module):
-        seen.append(module)
-        return module
+    def keep(graph, inputs):
+        given = [n.meta["example_value"] for n in graph.graph.nodes if n.op == "placeholder"]
+        graphs.append([tuple(one.shape) for one in given if one.dtype == torch.uint8])
+        assert all(isinstance(side, int) for one in given for side in one.shape)
+        return graph.forward
 
-    monkeypatch.setattr(torch, "compile", compiled)
-    encoder, module = small(compile=True)
-    assert seen == [encoder.forward.whole]
-    assert encoder.tile
-    encoder.encode(pictures(3))
-    encoder.encode(pictures(9))
-    assert len(set(module.sizes)) == 1
+    torch._dynamo.reset()
+    monkeypatch.setattr(torch, "compile", functools.partial(real, backend=keep))
+    told = {"untrained_seed": 0, "device": "cpu", "input_size": 32, "precision": precision}
+    encoder = image_encoder("timm:test_resnet", compile=True, **told)
+    images = pictures(12, 32)
+    vectors = encoder.encode(images)
+    encoder.encode(images[:3])
+    assert graphs == [[(encoder.tile, 32, 32, 3)]]
+    plain = image_encoder("timm:test_resnet", runtime="torch", **told)
+    assert np.allclose(vectors, plain.encode(images), rtol=1e-3, atol=1e-3)
+
+
+def test_a_device_gets_batches_of_one_shape():
+    """That of the largest so far: a shorter one is filled up, a larger one is a new shape."""
+    encoder, module = small()
+    encoder.forward.tile, encoder.forward._one_shape = None, True  # as on CUDA
+    expected, _ = small()
+    for count, size in ((6, 6), (2, 6), (9, 9), (5, 9)):
+        module.sizes.clear()
+        assert np.array_equal(encoder.encode(pictures(count)), expected.encode(pictures(count)))
+        assert module.sizes == [size]
 
 
 def test_devices():
@@ -317,6 +360,24 @@ def test_devices():
     if not torch.cuda.is_available():
         with pytest.raises(OptionError, match="not available"):
             pick_device("cuda:0")
+    for number in ("x", "1", "-1", ""):
+        with pytest.raises(OptionError, match="one of: cpu:0"):
+            pick_device(f"cpu:{number}")
+
+
+def test_devices_are_counted_and_share_the_cores(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert pick_device("cuda:3").index == 3
+    with pytest.raises(OptionError, match="one of: cuda:0, cuda:1, cuda:2, cuda:3"):
+        pick_device("cuda:4")
+    encoder, _ = small()
+    assert encoder.devices == 1
+    encoder.device = torch.device("cuda:1")
+    assert encoder.devices == 4
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
+    assert _count(None, [SimpleNamespace(encoder=encoder)], 1000) == (16, 16)
+    assert _count(5, [SimpleNamespace(encoder=encoder)], 1000) == (5, 0)
 
 
 def test_options_without_meaning():
