@@ -490,11 +490,17 @@ SETS = click.option(
     "sets",
     multiple=True,
     metavar="[HEAD.]K=V",
-    help="Option of a head: C=10; a list, C=[1,10], is chosen from inside the folds.",
+    help="Option of a head: C=10; a list, C=[1,10], is chosen from inside the folds, as is a "
+    "range, C=0.01..100, with --tune HEAD:N.",
 )
 TUNE = click.option(
-    "--tune", multiple=True, metavar="HEAD", help="Choose this head's options inside the folds."
-)
+    "--tune", multiple=True, metavar="HEAD[:N]",
+    help="Choose this head's options inside the folds: its grid, or N random points of its ranges.",
+)  # fmt: skip
+FOLDS = click.option(
+    "--folds", default="5", show_default=True,
+    help="A number, group-out, given:COLUMN, or a saved folds.json.",
+)  # fmt: skip
 MISSING = click.option(
     "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse",
     show_default=True, help="What to do with labelled rows that lack a vector.",
@@ -539,10 +545,7 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
     "--fusion", "fusions", multiple=True, metavar="NAME", shell_complete=_complete(_fusions),
     help="mean, weighted, stacked.",
 )  # fmt: skip
-@click.option(
-    "--folds", default="5", show_default=True,
-    help="A number, group-out, given:COLUMN, or a saved folds.json.",
-)  # fmt: skip
+@FOLDS
 @click.option("--repeats", default=1, show_default=True, help="Repeat with other folds.")
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
@@ -624,6 +627,8 @@ def evaluate(
     "--fusion", metavar="NAME", shell_complete=_complete(_fusions),
     help="How to join several systems.",
 )  # fmt: skip
+@FOLDS
+@click.option("--save-plan", type=FILE, metavar="FILE", help="Write the fold plan, for --folds.")
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
@@ -633,14 +638,16 @@ def evaluate(
 @QUIET
 @JSON
 def fit(
-    store: str, heads: tuple, sets: tuple, output: str, stream: bool, quiet: bool, as_json: bool,
-    **flags: Any,
+    store: str, heads: tuple, sets: tuple, folds: str, output: str, stream: bool, quiet: bool,
+    as_json: bool, **flags: Any,
 ) -> None:  # fmt: skip
     """Fit one system on the labelled rows of STORE (its test split left out) and save it.
 
-    One head on the sets side by side; or, with --fusion, each head on each set, joined.
+    One head on the sets side by side; or, with --fusion, each head on each set, joined. Whatever
+    must be held out (to calibrate, to stop early, to tune, to fuse) is held out by --folds.
 
     Example: headstock fit features.h5 --head logistic --on image+audio -o model.headstock
+    Example: headstock fit features.h5 --fusion stacked --folds runs/a/folds.json -o stack.headstock
     """
     from headstock.heads import fit as at_once
     from headstock.heads.stream import fit_streamed
@@ -649,7 +656,7 @@ def fit(
     heads = heads or ("logistic",)
     if len(heads) > 1 and flags["fusion"] in (None, "early"):
         raise OptionError("--head", f"{len(heads)} heads and nothing joins them", "add --fusion")
-    flags["options"] = head_options(sets, heads)
+    flags |= {"options": head_options(sets, heads), "folds": _plan(folds)}
     with FeatureStore.open(store) as features, Progress("fit", "fits", quiet) as progress:
         run = fit_streamed if stream else at_once
         bundle = run(features, heads[0], heads=heads, progress=progress, **flags)

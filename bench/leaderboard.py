@@ -47,12 +47,12 @@ def main() -> None:
     if given.output:
         result.save(given.output)
     told = result.to_json()
+    taken = f", {kept.counts['found']} answers taken again" if kept else ""
     print(
         f"{given.train:,} + {given.test:,} rows, {given.folds} folds, "
         f"{len(told['leaderboard'])} systems: {time.perf_counter() - begin:.0f} s, "
         f"{time.process_time() - cpu:.0f} s of CPU, {len(os.sched_getaffinity(0))} cores, "
-        f"load {os.getloadavg()[0]:.1f}, peak {peak():.1f} GB"
-        f"{f', {kept.counts["found"]} answers taken again' if kept else ''}\n"
+        f"load {os.getloadavg()[0]:.1f}, peak {peak():.1f} GB{taken}\n"
     )
     print(table(told["leaderboard"]), "\n", *(f"- {line}" for line in others(told)), sep="\n")
 

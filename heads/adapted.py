@@ -22,6 +22,7 @@ from headstock.heads.engine import Answer, fit_head, full_proba
 from headstock.heads.folds import FoldPlan
 from headstock.heads.head import make_head
 from headstock.heads.rows import ALL, Rows, Views, parts_of
+from headstock.heads.tuning import Tuned, search_record
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.seen import Seen
 
@@ -192,21 +193,36 @@ def answer_views(
         what = "has one network a fold, and this fusion needs one for each pair of folds"
         raise HeadError(f"on {on}", what, "leave --nested and stacks of features out")
     proba = np.empty((1, len(rows), k))
+    chosen: list[dict[str, Any]] = []
+    losses: list[list[float]] = []
+    points: list[dict[str, Any]] = []
+
+    def search(head: Any) -> None:
+        if getattr(head, "chosen_", None):
+            chosen.append(head.chosen_)
+        if isinstance(head, Tuned):
+            points[:] = head.points
+            losses.append(head.losses_)
+
     for fold in range(plan.folds):
         X, spans = rows.matrix(on, fold)
         train, held = np.flatnonzero(codes != fold), np.flatnonzero(codes == fold)
         head = make_head(name, seed, options)
         fit_head(head, name, X[train], rows.codes[train], codes[train], spans)
         proba[0, held] = full_proba(head, name, X[held], k)
+        search(head)
         step(1)
     fresh = None
     if test is not None:
         X, spans = rows.matrix(on, ALL)
         head = fit_head(make_head(name, seed, options), name, X, rows.codes, codes, spans)
         fresh = full_proba(head, name, test.matrix(on)[0], k)
+        search(head)
         step(1)
     how = "fold by fold, on a network that did not see the fold"
-    return Answer(proba, fresh, time.perf_counter() - start, how)
+    tried = search_record(points, losses) if points else {}
+    seconds = time.perf_counter() - start
+    return Answer(proba, fresh, seconds, how, chosen=chosen, tried=tried)
 
 
 def own_sets(store: Any) -> list[str]:

@@ -217,7 +217,7 @@ def _routed(
     return Answer(
         proba, fresh, sum(a.seconds for a in used), f"{first.how}, by what a row has",
         list(dict.fromkeys(notes)), first.chosen, first.importances,
-        all(a.reused for a in used),
+        all(a.reused for a in used), first.tried,
     )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.adapted import seen_by
+from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import parts_of
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
 
@@ -93,7 +94,8 @@ def read_streamed(
     many rows. Raises what ``read_rows`` raises.
     """
     if not isinstance(folds, int) or not 2 <= folds < 1 << 15:
-        raise OptionError("folds", f"{folds!r} is no plan for rows by blocks", "a number from 2")
+        told = "a saved plan" if isinstance(folds, FoldPlan) else repr(folds)
+        raise OptionError("folds", f"{told} is no plan for rows by blocks", "a number from 2")
     if missing not in ("refuse", "exclude"):
         raise OptionError("missing", f"{missing!r} is no setting here", "use refuse or exclude")
     sets = list(dict.fromkeys(parts_of(on)))

@@ -32,6 +32,7 @@ from headstock.heads.rows import Rows
 from headstock.heads.shared import Part, Shared, widths
 from headstock.heads.svm import LANDMARKS
 from headstock.heads.threads import one_thread_each, threads
+from headstock.heads.tuning import Tuned, search_record
 from headstock.store.errors import HeadError, HeadstockError
 
 __all__ = ["Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow"]
@@ -59,6 +60,9 @@ class Answer:
     """(d,) how much each column weighs in each fold's head, for heads that can say."""
     reused: bool = False
     """Whether it was taken from an earlier evaluation; ``seconds`` is what it cost then."""
+    tried: dict[str, Any] = field(default_factory=dict)
+    """Of a tuned head: ``points``, what it could choose, and ``log_loss``, for each entry of
+    ``chosen`` the log-loss of every point on the rows held out inside."""
 
 
 def _wrong(name: str, error: Exception) -> HeadError:
@@ -153,13 +157,17 @@ def cross_fit(
         asked = X[codes_of == fold] if fold >= 0 else fresh
         assert asked is not None
         weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
+        if isinstance(head, Tuned):
+            searched[job] = head.losses_
         return full_proba(head, name, asked, k), getattr(head, "chosen_", None), weight
 
     picked: dict[tuple[int, int], Any] = {}
+    searched: dict[tuple[int, int], list[float]] = {}
+    model = make_head(name, seed, options)
     weights: list[np.ndarray] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        beside = bool(getattr(make_head(name, seed, options), "parallel", False))
+        beside = bool(getattr(model, "parallel", False))
         with one_thread_each(beside), ThreadPoolExecutor(threads() if beside else 1) as pool:
             for (repeat, fold), (said, choice, weight) in zip(jobs, pool.map(fit, jobs)):
                 picked[repeat, fold] = choice
@@ -169,12 +177,16 @@ def cross_fit(
                 else:
                     proba[repeat, plan.codes[repeat] == fold] = said
                 step()
-    chosen = [picked[job] for job in sorted(jobs, key=lambda j: (j[1] < 0, j)) if picked[job]]
+    order = sorted(jobs, key=lambda j: (j[1] < 0, j))
+    chosen = [picked[job] for job in order if picked[job]]
+    tried = {}
+    if isinstance(model, Tuned):
+        tried = search_record(model.points, [searched[job] for job in order])
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
     seconds = time.perf_counter() - start
     how = "; ".join(["fold by fold", *filter(None, hows[-1:])])
     notes += hows[-1:] if hows[-1] else []
-    return Answer(proba, test, seconds, how, notes, chosen, weights)
+    return Answer(proba, test, seconds, how, notes, chosen, weights, tried=tried)
 
 
 def answer_all(
@@ -351,10 +363,17 @@ def _tuned(
         got.append(tuned_answer(one, on, fast["strengths"], fast["tol"], weigh))
         weights += [weigh[part] for part in sorted(weigh)]
         step(plan.folds + (one.test is not None))
-    chosen = [{**fast["fixed"], "C": C} for _, _, all_chosen in got for C in all_chosen]
+    # by repeat and fold; the refit, which the first repeat alone makes, last
+    choices = [(C, losses) for _, _, Cs, every in got for C, losses in zip(Cs, every, strict=True)]
+    if shared[0].test is not None:
+        choices.append(choices.pop(plan.folds))
+    chosen = [{**fast["fixed"], "C": C} for C, _ in choices]
+    points = [{**fast["fixed"], "C": C} for C in fast["strengths"]]
+    tried = search_record(points, [losses for _, losses in choices])
     seconds = time.perf_counter() - start
-    proba = np.stack([p for p, _, _ in got])
-    return Answer(proba, got[0][1], seconds, "all folds at once", [], chosen, weights)
+    proba = np.stack([p for p, *_ in got])
+    how = "all folds at once"
+    return Answer(proba, got[0][1], seconds, how, [], chosen, weights, tried=tried)
 
 
 def _kernel_answers(

@@ -101,9 +101,9 @@ def _weigh(weigh: Weigh, parts: list[Part], theta: np.ndarray) -> None:
 
 def tuned_answer(
     shared: Shared, on: str, strengths: list[float], tol: float, weigh: Weigh
-) -> tuple[np.ndarray, np.ndarray | None, list[float]]:
+) -> tuple[np.ndarray, np.ndarray | None, list[float], list[list[float]]]:
     """Logistic regression whose C is chosen inside each training part: out-of-fold probabilities,
-    the refit's of the test rows, and the C of each fold (and of the refit).
+    the refit's of the test rows, and by fold (and refit) the C and the held-out log-loss of all C.
 
     All parts go through the values of C together, each from where it stood at the value before. C
     is the one whose held-out log-loss is smallest, a part's being that of the parts which leave out
@@ -122,21 +122,22 @@ def tuned_answer(
     _weigh(weigh, asked, theta)
     out = _scores(problems, theta, asked, fresh)
     proba, test = linear_answer(shared, lambda _: out, False)
-    return proba, test, chosen
+    losses = [(loss[part] / shared.mask(part).sum()).tolist() for part in asked]
+    return proba, test, chosen, losses
 
 
 def best_strength(
     X: np.ndarray, codes: np.ndarray, inner: np.ndarray, strengths: list[float], tol: float
-) -> tuple[float, np.ndarray]:
-    """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest; and theta
-    (d + 1, k) of one of these folds' models at that C, to start from."""
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest; theta
+    (d + 1, k) of one of these folds' models at that C, to start from; the log-loss of every C."""
     ids = tuple(map(str, range(len(X))))
     fold = np.unique(inner, return_inverse=True)[1]
     rows = Rows(np.array(ids, dtype=object), {"all": X}, codes, np.unique(codes).astype(object))
     shared = Shared(rows, FoldPlan(ids, fold[None]), 0, None)
     loss, ended = _path(shared, "all", [()], strengths, tol)
     number = int(np.argmin(loss[()]))
-    return strengths[number], _inside(ended, ())[number]
+    return strengths[number], _inside(ended, ())[number], loss[()] / len(X)
 
 
 def _inside(ended: Mapping[Part, np.ndarray], part: Part) -> np.ndarray:

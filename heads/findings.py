@@ -130,7 +130,9 @@ def _searches(metrics: Metrics) -> list[str]:
             kinds = [", ".join(f"{k}={v}" for k, v in point.items()) for point in chosen]
             often = sorted(set(kinds), key=lambda kind: (-kinds.count(kind), kind))
             told = "; ".join(f"{kind} ({kinds.count(kind)})" for kind in often[:4])
-            lines.append(f"{_name(row)} chose inside the folds: {one_line(told, 200)}")
+            count = len((row.get("tried") or {}).get("points") or [])
+            of = f"; {count} points tried" if count else ""
+            lines.append(f"{_name(row)} chose inside the folds: {one_line(told, 200)}{of}")
     return lines
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from headstock.heads.hygiene import clean, find_duplicates
 from headstock.heads.importances import weigh
 from headstock.heads.leaderboard import DEFAULT_HEADS, plan_for
 from headstock.heads.rows import ALL, Rows, parts_of, read_rows
-from headstock.heads.tuning import with_grids
+from headstock.heads.tuning import Tuned, search_record, with_searches
 from headstock.store.errors import HeadError, OptionError
 from headstock.store.progress import Report, unheard
 
@@ -43,6 +44,7 @@ def fit(
     missing: str = "refuse",
     dedupe: str = "group",
     tune: Sequence[str] = (),
+    save_plan: str | Path | None = None,
     progress: Report = unheard,
 ) -> Bundle:
     """Fit on a store's labelled rows outside the test split.
@@ -50,10 +52,13 @@ def fit(
     One head on ``on`` (by default all sets side by side), or with a late ``fusion`` each of
     ``heads`` (by default ``head`` alone; for ``stacked`` the default heads) on each single set of
     ``on``, joined by a fusion learned from out-of-fold probabilities. The other settings are those
-    of ``evaluate``; the folds are what calibration and fusion hold out by.
+    of ``evaluate``. By the folds is held out whatever must be: for calibration, early stopping and
+    the choice of options, for the answers that a fusion or a gate learns from. They are a new plan
+    or a saved one of a single repeat; which it was stands in the bundle's settings, and
+    ``save_plan`` writes it to a file that ``evaluate`` and ``fit`` take as ``folds``.
     """
     on = on or "+".join(own_sets(store))
-    rows, _, account = read_rows(store, [on], group=group, missing=missing)
+    rows, test, account = read_rows(store, [on], group=group, missing=missing)
     rows, saw = with_views(store, rows, None, "mark", group)
     if saw and fusion in LEARN:
         name, count = next(iter(saw.items()))
@@ -62,9 +67,13 @@ def fit(
             f"it learns whom to trust, and the network of {name} saw the labels of {count} rows",
             "adapt with --folds, or use mean, product, learned or early",
         )
-    rows, account["dropped"] = clean(rows, None, find_duplicates(rows), dedupe)
+    # test rows too, as evaluate looks for duplicates: the same rows are left, and in the same folds
+    rows, account["dropped"] = clean(rows, test, find_duplicates(rows, test), dedupe)
     plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
-    options = with_grids(tune, options or {})
+    _of_one_repeat(plan)
+    if save_plan is not None:
+        plan.save(save_plan)
+    options = with_searches(tune, options or {})
     bundle = fit_rows(
         rows, plan, head, on, fusion, heads, seed=seed, options=options, progress=progress
     )
@@ -90,6 +99,7 @@ def fit_rows(
     progress: Report = unheard,
 ) -> Bundle:
     """``fit`` on plain arrays; the bundle has no recipes yet."""
+    _of_one_repeat(plan)
     options = dict(options or {})
     if fusion is not None and fusion not in FUSIONS:
         raise OptionError(f"fusion {fusion}", "is not in the table", f"one of {', '.join(FUSIONS)}")
@@ -111,6 +121,7 @@ def fit_rows(
     fitted: dict[tuple[str, str], Member] = {}
     held_out: dict[tuple[str, str], np.ndarray] = {}
     chosen: list[Any] = []
+    tried: list[Any] = []
     weighed: list[Any] = []
 
     def member(name: str, place: str) -> None:
@@ -133,8 +144,10 @@ def fit_rows(
             said[which] = answer.proba[0]
             held_out[name, place] = said
         fresh = make_head(name, seed, options.get(name))
-        head = fit_head(fresh, name, X, mine.codes, cut.codes[0], spans)
+        head: Any = fit_head(fresh, name, X, mine.codes, cut.codes[0], spans)
         chosen.append(getattr(head, "chosen_", None))
+        searched = isinstance(head, Tuned)
+        tried.append(search_record(head.points, [head.losses_]) if searched else None)
         weight = head.importances() if hasattr(head, "importances") else None
         weighed.append(None if weight is None else weigh([weight], spans, rows.names))
         fitted[name, place] = Member(name, place, head)
@@ -174,6 +187,7 @@ def fit_rows(
         "seed": seed,
         "options": {h: dict(o) for h, o in options.items()},
         "chosen": chosen,
+        "tried": tried,
         "importances": weighed,
     }
     widths = {name: rows.X[name].shape[1] for name in sets}
@@ -182,6 +196,14 @@ def fit_rows(
     if not more:
         return Bundle(members, first[1], classes, {}, widths, {}, settings)
     return Bundle(members, None, classes, {}, widths, {}, settings, by_pattern)
+
+
+def _of_one_repeat(plan: FoldPlan) -> None:
+    if plan.repeats > 1:
+        raise HeadError(
+            "fold plan", f"it has {plan.repeats} repeats, and a model holds out by one",
+            "give the folds.json of a run without --repeats, or a number of folds",
+        )  # fmt: skip
 
 
 MOST_SETS = 4

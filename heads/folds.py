@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -87,8 +88,28 @@ class FoldPlan:
         }
 
     def summary(self) -> dict[str, Any]:
-        """``to_json`` without the long lists."""
-        return {k: v for k, v in self.to_json().items() if k not in ("ids", "held_out", "format")}
+        """``to_json`` without the long lists, and ``digest``, by which a model and a run say that
+        they used the same plan."""
+        out = {k: v for k, v in self.to_json().items() if k not in ("ids", "held_out", "format")}
+        return {**out, "digest": self.digest}
+
+    @property
+    def digest(self) -> str:
+        """sha256 of which row each repeat holds out in which fold, whatever the rows' order."""
+        pairs = sorted(zip(self.ids, self.codes.T.tolist(), strict=True))
+        return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
+
+    def parted(self, groups: Sequence[str] | np.ndarray) -> list[str]:
+        """Of the values of groups (n,), those that a repeat has rows of in several folds; rows
+        whose value is empty belong to none."""
+        values, keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)
+        several = np.zeros(len(values), dtype=bool)
+        for codes in self.codes:
+            low, high = np.full(len(values), self.folds), np.full(len(values), -1)
+            np.minimum.at(low, keys, codes)
+            np.maximum.at(high, keys, codes)
+            several |= low < high
+        return [str(value) for value in values[several] if value]
 
     def save(self, path: str | Path) -> None:
         """Write JSON. Raises StorageError."""
@@ -123,7 +144,7 @@ class FoldPlan:
     def align(self, ids: Sequence[str] | np.ndarray) -> FoldPlan:
         """The same plan with its rows in the order of ``ids``, which must be the same rows.
 
-        Raises HeadError naming the rows that one side lacks.
+        Raises HeadError naming rows that one side lacks.
         """
         ids = tuple(map(str, ids))
         if ids == self.ids:
@@ -132,11 +153,14 @@ class FoldPlan:
         new = [i for i in ids if i not in where]
         gone = len(self.ids) - (len(ids) - len(new))
         if new or gone:
+            known = set(ids)
+            first = new[0] if new else next(i for i in self.ids if i not in known)
             raise HeadError(
                 "fold plan",
-                f"{len(new)} rows are not in it (first: {', '.join(new[:3]) or 'none'}) and {gone} "
-                "of its rows are not here",
-                "make a new plan for these rows",
+                f"{len(new)} of these {len(ids)} rows are not in it and {gone} of its "
+                f"{len(self.ids)} are not here (first: {first})",
+                "use the sets, --missing, --dedupe and labels it was made with, or a number of "
+                "folds for a new plan",
             )
         return FoldPlan(
             ids, self.codes[:, [where[i] for i in ids]], self.kind, self.seed, self.group
@@ -179,7 +203,11 @@ def make_folds(
             raise HeadError("folds", f"{folds}: all rows have one value", "give a column with two")
         return FoldPlan(names, codes[None, :], str(folds), seed, group_name)
     if not isinstance(folds, int) or folds < 2:
-        raise OptionError("folds", f"{folds!r} is no plan", "a number from 2, group-out or given")
+        raise OptionError(
+            "folds",
+            f"{folds!r} is no plan",
+            "a number from 2, group-out, given:COLUMN or a saved plan's file",
+        )
     classes, codes = np.unique(labels, return_inverse=True)
     if groups is None:
         counts, unit = np.bincount(codes), "rows"

@@ -11,8 +11,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
+from headstock.heads.draws import DRAWS
 from headstock.heads.ownfile import function_of, is_own
-from headstock.heads.tuning import Tuned, grid_points
+from headstock.heads.tuning import Tuned, points_of
 from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
@@ -117,7 +118,8 @@ def head_options(name: str) -> dict[str, Any]:
 
 def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Head:
     """A fresh, unfitted head. Option values may be text, as a command line gives them; a list of
-    values means that the best of them is chosen inside the training rows (see ``tuning``).
+    values, or a range and ``draws``, means that the best is chosen inside the training rows (see
+    ``tuning``).
 
     Raises OptionError that names the options that exist.
     """
@@ -125,14 +127,14 @@ def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None
     options = {k: value_of(v) for k, v in (options or {}).items()}
     parameters = inspect.signature(function).parameters.values()
     known = head_options(name)
-    unknown = [k for k in options if k not in known]
+    unknown = [k for k in options if k not in known and k != DRAWS]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise OptionError(
             f"head {name}",
             f"unknown option {', '.join(map(str, unknown))}",
             f"it has {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}",
         )
-    points = grid_points(options)
+    points = points_of(options, seed, f"head {name}")
     if len(points) > 1:
         tuned = Tuned(lambda point: make_head(name, seed, point), points)
         return cast(Head, tuned)

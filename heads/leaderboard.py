@@ -28,8 +28,8 @@ from headstock.heads.scores import score_lines
 from headstock.heads.selection import selection
 from headstock.heads.shared import MEMORY
 from headstock.heads.systems import System, fused_systems
-from headstock.heads.tuning import with_grids
-from headstock.store.errors import OptionError, near
+from headstock.heads.tuning import with_searches
+from headstock.store.errors import HeadError, OptionError, near, one_line
 
 __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "plan_for"]
 
@@ -83,7 +83,7 @@ def evaluate(
     are scored once, apart, by the refit on all other labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
-    options = with_grids(tune, options or {})
+    options = with_searches(tune, options or {})
     found_rows, test, account = read_rows(store, names, group=group, missing=missing)
     found_rows, saw = with_views(store, found_rows, test, seen, group)
     found = find_duplicates(found_rows, test)
@@ -149,12 +149,22 @@ def plan_for(
     seed: int,
 ) -> FoldPlan:
     """The fold plan for ``rows``: the one their networks were adapted on, a saved one found again
-    by ids, or a new one."""
+    by ids, or a new one. Raises HeadError for a saved one that parts a value of ``group``."""
     adapted = adapted_plan(rows, folds, repeats)
     if adapted is not None:
         return adapted
     if isinstance(folds, FoldPlan):
-        return folds.align(rows.ids)
+        plan = folds.align(rows.ids)
+        if group is not None:
+            values = dict(zip(store.items.id, store.items.column(group)))
+            parted = plan.parted([values[i] for i in rows.ids])
+            if parted:
+                raise HeadError(
+                    "fold plan",
+                    f"it parts {len(parted)} values of {group} (first: {one_line(parted[0], 40)})",
+                    f"make one with --group {group}, or leave --group away",
+                )
+        return plan
     given = None
     if isinstance(folds, str) and folds.startswith("given:"):
         column = folds.partition(":")[2]

@@ -76,7 +76,7 @@ class Reuse:
                 told = json.loads(str(held["told"]))
                 answer = Answer(
                     held["proba"], held.get("test"), told["seconds"],
-                    told["how"], told["notes"], told["chosen"],
+                    told["how"], told["notes"], told["chosen"], tried=told["tried"],
                 )  # fmt: skip
                 if told["importances"]:
                     answer.importances = [held[f"w{i}"] for i in range(told["importances"])]
@@ -95,6 +95,7 @@ class Reuse:
                     "how": answer.how,
                     "notes": answer.notes,
                     "chosen": answer.chosen,
+                    "tried": answer.tried,
                     "importances": len(answer.importances),
                 }
             )

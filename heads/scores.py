@@ -52,6 +52,8 @@ def score_lines(
             line["reused"] = True
         if answer.chosen:
             line["chosen"] = answer.chosen
+        if answer.tried:
+            line["tried"] = answer.tried
         if answer.importances:
             spans = columns_of(parts_of(system.on), widths(rows, system.on))
             line["importances"] = weigh(answer.importances, spans, rows.names)

@@ -97,8 +97,16 @@ def fit_streamed(
         settings={
             "head": head, "heads": [head], "on": on, "fusion": None, "seed": seed,
             "options": {head: settings}, "rows": rows.account, "by_blocks": True,
+            "folds": _folds(rows, group, seed),
         },
     )  # fmt: skip
+
+
+def _folds(rows: Streamed, group: str | None, seed: int) -> dict[str, Any]:
+    """The plan in words: a hash decides, so that it needs no list of rows."""
+    kind = "by hash of the group" if group else "by hash of the file"
+    out = {"kind": kind, "group": group, "n": rows.account["train"], "folds": rows.folds}
+    return {**out, "repeats": 1, "seed": seed}
 
 
 @dataclass
@@ -177,10 +185,7 @@ def evaluate_streamed(
             "classes": [str(c) for c in rows.classes], "store": str(store.path),
             "missing": missing, "rows": rows.account, "by_blocks": True,
         },
-        folds={
-            "kind": "by hash of the group" if group else "by hash of the file", "group": group,
-            "n": rows.account["train"], "folds": folds, "repeats": 1, "seed": seed,
-        },
+        folds=_folds(rows, group, seed),
         recipes={
             name: {"modality": r.modality, "fingerprint": r.fingerprint, "fields": dict(r.fields)}
             for name, r in recipes.items()

@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.draws import DRAWS, RANGES, Range, draw_points
 from headstock.heads.metrics import log_loss
+from headstock.store.errors import OptionError
 
-__all__ = ["GRIDS", "Tuned", "grid_points", "with_grids"]
+__all__ = ["GRIDS", "Tuned", "points_of", "search_record", "with_searches"]
 
 GRIDS: Mapping[str, Mapping[str, list[Any]]] = {
     "logistic": {"C": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]},
@@ -31,28 +33,63 @@ GRIDS: Mapping[str, Mapping[str, list[Any]]] = {
 """What is tried where a head is to be tuned and nobody says among which values."""
 
 
-def grid_points(options: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Every combination of the options that are lists; one point where none is."""
-    names = list(options)
+def points_of(
+    options: Mapping[str, Any], seed: int = 0, where: str = "options"
+) -> list[dict[str, Any]]:
+    """The points to choose from: every combination of the options that are lists; with ``draws``
+    among them so many random points (see ``draws``); one point where nothing is to be chosen.
+
+    Raises OptionError for a range that nobody says how many points to draw of.
+    """
+    if DRAWS in options:
+        left = {name: value for name, value in options.items() if name != DRAWS}
+        return draw_points(left, options[DRAWS], seed, where)
+    for name, value in options.items():
+        if Range.of(value, f"{where}, {name}"):
+            fix = f"say how many points to draw: --tune HEAD:30, or {DRAWS}=30"
+            raise OptionError(where, f"{name}={value} is a range", fix)
     values = [list(v) if isinstance(v, list | tuple) else [v] for v in options.values()]
-    return [dict(zip(names, point)) for point in itertools.product(*values)]
+    return [dict(zip(options, point)) for point in itertools.product(*values)]
 
 
-def with_grids(
+def with_searches(
     tune: Sequence[str], options: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, dict[str, Any]]:
-    """``options`` with the default grid of each head in ``tune``; what is set stays so."""
+    """``options`` with what each head in ``tune`` is to be chosen from, where it is not stated:
+    ``HEAD`` its default grid, ``HEAD:30`` its default ranges and 30 draws.
+
+    Raises OptionError for a head that has no default and states none.
+    """
     out = {name: dict(own) for name, own in options.items()}
-    for name in tune:
-        out[name] = {**GRIDS.get(name, {}), **out.get(name, {})}
+    for word in tune:
+        name, _, count = word.rpartition(":")
+        drawn = bool(name) and count.isdigit()
+        name = name if drawn else word
+        usual = (RANGES if drawn else GRIDS).get(name, {})
+        own = out[name] = {**usual, **out.get(name, {})}
+        if drawn:
+            own[DRAWS] = int(count)
+        elif DRAWS not in own and all(isinstance(v, int | float | None) for v in own.values()):
+            what = "all its options are set" if own else "it has no usual values to choose from"
+            fix = "state a list or a range, as HEAD.OPTION=[1,10]; HEAD:30 draws 30 points"
+            raise OptionError(f"tune {word}", what, fix)
     return out
+
+
+def search_record(
+    points: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]]
+) -> dict[str, Any]:
+    """What a search tried, for a report: ``points``, and by fit the held-out log-loss of each."""
+    rounded = [[round(float(loss), 6) for loss in own] for own in losses]
+    return {"points": [dict(point) for point in points], "log_loss": rounded}
 
 
 class Tuned:
     """A head whose options are those with the smallest log-loss on rows held out by ``inner``.
 
     The choice is part of fitting, so that in an evaluation it is made anew inside each fold, and
-    the score is a nested estimate. ``chosen_`` says what was taken.
+    the score is a nested estimate. ``chosen_`` says what was taken, ``losses_`` the held-out
+    log-loss of each of ``points``.
     """
 
     wants = frozenset({"inner", "spans"})
@@ -91,15 +128,15 @@ class Tuned:
         if fast is not None:
             from headstock.heads.fastlinear import best_strength
 
-            C, start = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
+            C, start, losses = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
+            self.losses_ = losses.tolist()
             self.chosen_ = {**fast["fixed"], "C": C}
             self.head_ = self._make(self.chosen_)
             self.head_.start = start
             self.head_.fit(X, y)
             return self
-        else:
-            losses = [self._loss(point, X, codes, inner, spans) for point in self.points]
-            self.chosen_ = self.points[int(np.argmin(losses))]
+        self.losses_ = [self._loss(point, X, codes, inner, spans) for point in self.points]
+        self.chosen_ = self.points[int(np.argmin(self.losses_))]
         self.head_ = self._fit(self.chosen_, X, y, inner, spans)
         return self
 

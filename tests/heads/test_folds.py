@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from headstock.heads import FoldPlan, evaluate, fit, load_head, make_folds
+from headstock.heads import Bundle, FoldPlan, evaluate, fit, load_head, make_folds
+from headstock.heads.stream import fit_streamed
 from headstock.store.errors import HeadError, OptionError, VersionError
 
 Y = np.array(list("aaaaaaaaaabbbbbbbbbbccccccc"))
@@ -77,8 +78,20 @@ def test_saved_plans_find_their_rows_again(tmp_path) -> None:
     np.testing.assert_array_equal(back.codes, plan.codes)
     turned = back.align(ids[::-1])
     np.testing.assert_array_equal(turned.codes, plan.codes[:, ::-1])
-    with pytest.raises(HeadError, match=r"1 rows are not in it .first: new. and 1 of its rows"):
+    with pytest.raises(HeadError, match=r"1 of these 27 rows are not in it and 1 of its 27 .*new"):
         back.align([*ids[1:], "new"])
+    with pytest.raises(HeadError, match=r"0 of these 26 rows.* 1 of its 27 are not here .*r0\)"):
+        back.align(ids[1:])
+    assert back.digest == turned.digest == plan.digest == plan.summary()["digest"]
+    other = make_folds(Y, 3, ids=ids, repeats=2, seed=1)
+    assert other.digest != plan.digest
+
+
+def test_what_a_plan_parts_is_named() -> None:
+    plan = FoldPlan(tuple("abcdef"), np.array([[0, 0, 1, 1, 2, 2], [0, 0, 1, 2, 1, 2]]))
+    assert plan.parted(["x", "x", "y", "y", "", ""]) == ["y"]
+    assert plan.parted(list("xyzuvw")) == []
+    assert plan.take(np.array([0, 1, 2])).parted(["x", "y", "x"]) == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -163,3 +176,115 @@ def test_whatever_is_held_out_inside_is_held_out_by_the_same_groups(
     assert len(calls) > 100
     assert min(calls) <= 60
     assert max(calls) == 120
+
+
+def inner_codes(monkeypatch) -> list[np.ndarray]:
+    """The folds handed to each head that is fitted while a model is."""
+    from headstock.heads import engine, fitting
+
+    seen: list[np.ndarray] = []
+
+    def spy(head, name, X, codes, inner, spans):
+        seen.append(np.array(inner))
+        return engine.fit_head(head, name, X, codes, inner, spans)
+
+    monkeypatch.setattr(fitting, "fit_head", spy)
+    return seen
+
+
+@pytest.mark.parametrize("fusion", [None, "stacked", "gated"])
+def test_a_model_holds_out_by_the_plan_it_is_given(
+    fusion: str | None, store, tmp_path, monkeypatch
+) -> None:
+    seen = inner_codes(monkeypatch)
+    run = evaluate(store, ("lda", "knn"), fusions=(), folds=4, seed=7)
+    run.save(tmp_path / "run")
+    plan = FoldPlan.load(tmp_path / "run" / "folds.json")
+    heads = None if fusion is None else ["lda", "knn"]
+    bundle = fit(store, "lda", None, fusion, heads, folds=plan, save_plan=tmp_path / "again.json")
+    assert seen
+    for codes in seen:
+        np.testing.assert_array_equal(codes, run.folds.codes[0])
+    assert bundle.settings["folds"] == run.to_json()["folds"]
+    assert FoldPlan.load(tmp_path / "again.json").digest == run.folds.digest
+    bundle.save(tmp_path / "m.headstock")
+    kept = Bundle.load(tmp_path / "m.headstock").settings["folds"]
+    assert kept["digest"] == run.folds.digest
+    assert kept["folds"] == 4
+
+
+def test_another_plan_is_another_calibration(store) -> None:
+    """The plan reaches what is held out inside: the temperature of ridge, the choice of a gate."""
+    first, second = (fit(store, "ridge", "image", folds=f) for f in (3, 9))
+    assert first.members[0].fitted.multiplier_ != second.members[0].fitted.multiplier_
+    same = fit(store, "ridge", "image", folds=3)
+    assert same.members[0].fitted.multiplier_ == first.members[0].fitted.multiplier_
+
+
+def test_fit_makes_the_plan_that_evaluate_makes(store) -> None:
+    run = evaluate(store, ("lda",), fusions=(), folds=6, seed=3)
+    bundle = fit(store, "lda", folds=6, seed=3)
+    assert bundle.settings["folds"]["digest"] == run.folds.digest
+
+
+@pytest.mark.parametrize("dedupe", ["group", "drop"])
+def test_fit_takes_out_the_duplicates_that_evaluate_takes_out(
+    dedupe: str, tmp_path, two_sets, make_store
+) -> None:
+    """A training row that is like a test row is dropped by both, so that the plan fits both."""
+    rows = two_sets(120)
+    for X in rows.X.values():
+        X[5] = X[110]
+        X[7] = X[8]
+    split = ["test" if i >= 100 else "train" for i in range(120)]
+    with make_store(tmp_path / "s.h5", rows, split=split) as store:
+        run = evaluate(store, ("lda",), fusions=(), dedupe=dedupe)
+        bundle = fit(store, "lda", folds=run.folds, dedupe=dedupe)
+    assert bundle.settings["folds"]["n"] == (98 if dedupe == "drop" else 100)
+
+
+def test_a_group_a_fold_for_a_model(tmp_path, two_sets, make_store, monkeypatch) -> None:
+    seen = inner_codes(monkeypatch)
+    speaker = [f"s{i % 5}" for i in range(150)]
+    with make_store(tmp_path / "s.h5", two_sets(150), group={"speaker": speaker}) as store:
+        bundle = fit(
+            store, "logistic", None, "stacked", ["logistic", "lda"],
+            folds="group-out", group="speaker",
+        )  # fmt: skip
+        plan = make_folds(np.arange(150) % 3, 5, ids=store.items.id)
+        with pytest.raises(HeadError, match=r"parts 5 values of speaker .*make one with --group"):
+            fit(store, "lda", folds=plan, group="speaker")
+        with pytest.raises(HeadError, match=r"parts 5 values of speaker"):
+            evaluate(store, ("lda",), fusions=(), folds=plan, group="speaker")
+        with pytest.raises(OptionError, match="group-out needs a column"):
+            fit(store, "lda", folds="group-out")
+    for codes in seen:
+        np.testing.assert_array_equal(codes, np.arange(150) % 5)
+    assert bundle.settings["folds"]["kind"] == "group-out"
+    assert bundle.settings["folds"]["group"] == "speaker"
+
+
+def test_two_folds_are_enough_for_every_fusion_of_a_model(store) -> None:
+    """Of two folds a member is fitted on one, and has nothing to hold out inside."""
+    for fusion in ("weighted", "stacked", "gated"):
+        bundle = fit(store, "lda", None, fusion, ["lda", "rbf-svm", "ridge"], folds=2)
+        proba = bundle.predict(store).proba
+        assert np.isfinite(proba).all()
+        assert (
+            proba.argmax(axis=1) == np.unique(store.items.label, return_inverse=True)[1]
+        ).mean() > 0.7
+
+
+def test_a_plan_that_a_model_cannot_use_is_one_line(store) -> None:
+    ids, y = store.items.id, store.items.label
+    with pytest.raises(HeadError, match=r"it has 3 repeats.*folds.json of a run without --repeats"):
+        fit(store, "lda", folds=make_folds(y, 4, ids=ids, repeats=3))
+    with pytest.raises(HeadError, match=r"10 of these 160 rows are not in it and 0 of its 150"):
+        fit(store, "lda", folds=make_folds(y[:150], 4, ids=ids[:150]))
+    others = [f"x{i}" for i in range(160)]
+    with pytest.raises(HeadError, match=r"160 of these 160 rows .*number of folds for a new plan"):
+        fit(store, "lda", folds=make_folds(y, 4, ids=others))
+    with pytest.raises(OptionError, match=r"a saved plan is no plan for rows by blocks"):
+        fit_streamed(store, "lda", folds=make_folds(y, 4, ids=ids))
+    with pytest.raises(OptionError, match="--save-plan: has no meaning where rows are read by"):
+        fit_streamed(store, "lda", save_plan="p.json")

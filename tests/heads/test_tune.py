@@ -5,7 +5,7 @@ import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_head
 from headstock.heads.head import HEADS, head_options
-from headstock.heads.tuning import GRIDS, grid_points, with_grids
+from headstock.heads.tuning import GRIDS, points_of, with_searches
 from headstock.store.errors import OptionError
 
 
@@ -16,11 +16,11 @@ def test_grids_name_options_that_exist() -> None:
 
 
 def test_points_are_all_combinations() -> None:
-    points = grid_points({"depth": [2, 4], "min_split": [2, 5, 9], "min_leaf": 3})
+    points = points_of({"depth": [2, 4], "min_split": [2, 5, 9], "min_leaf": 3})
     assert len(points) == 6
     assert points[0] == {"depth": 2, "min_split": 2, "min_leaf": 3}
-    assert grid_points({}) == [{}]
-    assert with_grids(("tree",), {"tree": {"depth": 3}})["tree"]["depth"] == 3
+    assert points_of({}) == [{}]
+    assert with_searches(("tree",), {"tree": {"depth": 3}})["tree"]["depth"] == 3
 
 
 def noisy(n: int = 150) -> tuple[np.ndarray, np.ndarray]:
