@@ -29,6 +29,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the headstock command sets it
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))

@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the headstock command sets it
 from heads_workload import workload
 
 from headstock.heads import HEADS, make_folds
