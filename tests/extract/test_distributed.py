@@ -252,7 +252,6 @@ def test_actors_and_a_node_die_and_nothing_committed_is_lost(tmp_path, many, clu
         wait_for(lambda: len(marked(marks)) > 1800)
         made.remove_node(nodes.pop(), allow_graceful=False)  # and a node with all it runs
         deaths.append("node")
-        made.add_node(num_cpus=1, object_store_memory=80 << 20)
 
     killer = threading.Thread(target=kill)
     killer.start()
@@ -261,6 +260,7 @@ def test_actors_and_a_node_die_and_nothing_committed_is_lost(tmp_path, many, clu
             store, many, {"image": build}, {"image": build()}, batch_size=BATCH, workers=1
         )
         killer.join()
+        made.add_node(num_cpus=1, object_store_memory=80 << 20)  # the main thread alone may
         assert len(deaths) == 3
         store.refresh()
         assert store.complete("image").sum() == FILES - 1

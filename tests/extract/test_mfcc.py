@@ -64,6 +64,42 @@ def test_equals_librosa(clip, changed):
     assert np.abs(ours - theirs).max() <= 2e-4 * scale
 
 
+def steep() -> np.ndarray:
+    """Noise that falls by 18 dB an octave: loud and very quiet mels in each frame."""
+    spectrum = np.fft.rfft(np.random.default_rng(0).standard_normal(22050))
+    spectrum /= np.maximum(np.arange(len(spectrum)), 20.0) ** 3
+    sound = np.fft.irfft(spectrum, 22050)
+    return (sound / np.abs(sound).max() / 2).astype(np.float32)
+
+
+@pytest.mark.parametrize("sound", ["tone", "steep"])
+@pytest.mark.parametrize(
+    "changed",
+    [{}, {"power": 1.0}, {"power": 0.5}, {"top_db": None}, {"top_db": 120.0}, {"power": 3.0}],
+    ids=str,
+)
+def test_quiet_mels_beside_loud_ones_equal_librosa(sound, changed):
+    """A tone leaves most mels empty, but for the rounding of the transform."""
+    librosa = pytest.importorskip("librosa")
+    y = (0.5 * np.sin(np.arange(22050) * 0.05)).astype(np.float32) if sound == "tone" else steep()
+    p = MfccLoader(**changed)
+    spectrum = librosa.feature.melspectrogram(y=y, sr=p.rate, power=p.power)
+    decibels = librosa.power_to_db(spectrum, top_db=p.top_db)
+    theirs = librosa.feature.mfcc(S=decibels, n_mfcc=p.n_mfcc).T
+    # librosa takes logarithms in single precision: a unit in the last place of -1000 is 6e-5
+    assert np.abs(mfcc([y], p) - theirs).max() <= 4e-4
+
+
+def test_where_noise_of_the_transform_would_count_it_is_another_recipe():
+    for changed, version in (
+        ({}, 1),
+        ({"top_db": 60.0}, 1),
+        ({"power": 1.0}, 2),
+        ({"top_db": None}, 2),
+    ):
+        assert audio_encoder(**changed).recipe().fields["version"] == version
+
+
 def test_default_equals_librosa_in_one_call(clip):
     librosa = pytest.importorskip("librosa")
     theirs = librosa.feature.mfcc(y=clip, sr=22050, n_mfcc=13).T
