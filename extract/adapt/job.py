@@ -125,6 +125,8 @@ class Job:
                 "trained_on": len(part.train),
                 "watched": len(part.watch),
                 "kept": training.kept["epoch"],
+                "unchanged": training.kept["trained"] == "classifier",
+                "folded_norms": len(training.folded),
                 "history": training.history,
                 "seconds": training.seconds,
                 "pictures_a_second": training.trained / max(training.seconds, 1e-9),

@@ -75,6 +75,10 @@ class Adapted:
                 f"{len(net['history'])}; {net['seconds']:.0f} s, "
                 f"{net['pictures_a_second']:.0f} pictures a second"
             )
+            if net.get("unchanged"):
+                lines.append(
+                    "    that is of the classifier alone: its vectors are the backbone's own"
+                )
         for kind, s in self.scores.items():
             a = s["accuracy"]
             lines.append(

@@ -24,7 +24,8 @@ class Settings:
     picture's area that a random crop keeps; ``flip``: mirror half of them; ``colour``: random
     change of brightness, contrast and saturation; ``mix``: share of the batches that are blended
     with themselves (mixup, Zhang et al. 2018). ``smoothing``: of labels. ``train_norm``: let
-    batch normalisation follow these pictures, or keep the backbone's statistics.
+    batch normalisation follow these pictures, or keep the backbone's statistics; where weights
+    have them folded into the convolutions they are kept in any case.
     """
 
     epochs: int = 12

@@ -78,6 +78,7 @@ class Training:
         self.best: dict[str, Tensor] | None = None
         self.losses: list[float] = []
         self.step, self.seconds, self.trained = 0, 0.0, 0
+        self.folded = [] if settings.from_scratch else _folded(model.backbone)
         if state is not None:
             model.take(state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
@@ -183,10 +184,9 @@ class Training:
         self.model.train()
         self.model.backbone.train(not alone)
         self.model.backbone.requires_grad_(not alone)
-        if not self.s.train_norm and not self.s.from_scratch:
-            for module in self.model.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
-                    module.eval()
+        kept = not self.s.train_norm and not self.s.from_scratch
+        for module in _norms(self.model.backbone) if kept else self.folded:
+            module.eval()
 
     def _learn(self, epoch: int, rows: np.ndarray, pixels: np.ndarray) -> float:
         s = self.s
@@ -210,6 +210,20 @@ class Training:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         return float(loss.detach())
+
+
+def _norms(backbone: nn.Module) -> list[nn.Module]:
+    return [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+
+
+def _folded(backbone: nn.Module) -> list[nn.Module]:
+    """Batch normalisations of pretrained weights that hold no statistics: those were folded into
+    the convolutions, and normalising by a batch's own would undo what was learned."""
+    return [
+        m for m in _norms(backbone)
+        if isinstance(m.running_mean, Tensor) and isinstance(m.running_var, Tensor)
+        and not m.running_mean.any() and bool((m.running_var == 1).all())
+    ]  # fmt: skip
 
 
 def _groups(model: Classified, s: Settings) -> list[dict[str, Any]]:

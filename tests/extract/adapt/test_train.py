@@ -23,8 +23,13 @@ CPU = torch.device("cpu")
 
 
 def backbone() -> CNN4:
+    """One whose batch normalisations have seen something, as those of pretrained weights have."""
     torch.manual_seed(0)
-    return CNN4((8, 8, 16, 16))
+    made = CNN4((8, 8, 16, 16))
+    for module in made.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean += 0.01
+    return made
 
 
 @pytest.fixture
@@ -93,6 +98,22 @@ def test_statistics_of_batch_normalisation_stay_when_they_are_to(pictures, quick
     moved = training(pictures, replace(s, train_norm=True))
     moved.run()
     assert any(not torch.equal(v, before[n]) for n, v in moved.model.backbone.named_buffers())
+
+
+def test_folded_batch_normalisation_is_never_trained_through(pictures, quick, monkeypatch):
+    """Weights whose normalisation was folded into the convolutions hold means of 0 and variances of
+    1: by a batch's own statistics such a network says something else altogether."""
+    monkeypatch.setattr(f"{__name__}.backbone", lambda: CNN4((8, 8, 16, 16)))
+    s = replace(quick, from_scratch=False, head_epochs=0, epochs=1)
+    run = training(pictures, s)
+    norms = [m for m in run.model.backbone.modules() if isinstance(m, nn.BatchNorm2d)]
+    assert run.folded == norms
+    run.run()
+    assert all(not m.running_mean.any() and (m.running_var == 1).all() for m in norms)
+    scratch = training(pictures, replace(s, from_scratch=True))
+    assert scratch.folded == []
+    scratch.run()
+    assert any(m.running_mean.any() for m in scratch.model.modules() if hasattr(m, "running_mean"))
 
 
 @pytest.mark.parametrize("stop_at", [3, 8, 13])
