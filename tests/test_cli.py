@@ -124,6 +124,70 @@ def test_fit_then_predict_raw_files_and_store_agree(run, data, store, tmp_path):
     assert first.read_text() == second.read_text()
 
 
+def test_a_model_uses_the_plan_of_a_run_and_says_so(run, store, tmp_path):
+    folder, model, plan = (tmp_path / n for n in ("run", "m.headstock", "plan.json"))
+    words = ("--head", "lda", "--head", "ridge", "--fusion", "weighted", "-q")
+    assert run("evaluate", store, *words, "--folds", 4, "--seed", 5, "-o", folder)[0] == 0
+    told = json.loads((folder / "metrics.json").read_text())["folds"]
+    plans = ("--folds", folder / "folds.json", "--save-plan", plan)
+    code, out, _ = run("fit", store, *words, *plans, "-o", model, "--json")
+    assert code == 0
+    assert json.loads(out)["settings"]["folds"] == told
+    assert json.loads(plan.read_text()) == json.loads((folder / "folds.json").read_text())
+    hands = ("--folds", "group-out", "--group", "hand")
+    code, out, _ = run("fit", store, "--head", "ridge", *hands, "-o", model, "--json")
+    assert code == 0
+    found = json.loads(out)["settings"]["folds"]
+    assert (found["kind"], found["group"], found["folds"]) == ("group-out", "hand", 6)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--folds", "nosuch.json"), "'nosuch.json' is no plan; a number from 2, group-out"),
+        (("--folds", "group-out"), "group-out needs a column"),
+        (("--folds", "PLAN"), "has 2 repeats, and a model holds out by one; give the folds.json"),
+        (("--folds", "PLAN", "--stream"), "a saved plan is no plan for rows by blocks"),
+        (("--save-plan", "no/such/folder/p.json"), "no/such/folder"),
+        (("--set", "C=0.1..10"), "C=0.1..10 is a range; say how many points to draw"),
+        (("--tune", "lda:many"), "tune lda:many: it has no usual values to choose from"),
+        (("--tune", "knn:5"), "knn is not among the heads"),
+    ],
+)
+def test_a_plan_or_search_that_cannot_be_is_one_line(run, store, tmp_path, words, said):
+    if "PLAN" in words:
+        folder = tmp_path / "run"
+        twice = ("evaluate", store, "--head", "lda", "--on", "audio", "--repeats", 2)
+        assert run(*twice, "-o", folder, "-q")[0] == 0
+        words = [folder / "folds.json" if w == "PLAN" else w for w in words]
+    model = tmp_path / "m.headstock"
+    code, _, err = run(
+        "fit", store, "--head", "logistic", "--on", "audio", *words, "-o", model, "-q"
+    )
+    assert code in (1, 2, 5)
+    assert said in err
+    assert err.count("\n") == 1
+    assert not model.exists()
+
+
+def test_a_random_search_by_flags_and_by_a_file_is_the_same(run, store, tmp_path):
+    one, two = tmp_path / "one", tmp_path / "two"
+    words = ("--head", "knn", "--tune", "knn:4", "--set", "neighbours=2..20", "--on", "audio")
+    assert run("evaluate", store, *words, "-o", one, "-q")[0] == 0
+    (tmp_path / "r.toml").write_text(
+        'head = ["knn"]\ntune = ["knn:4"]\nset = ["neighbours=2..20"]\non = ["audio"]\n'
+    )
+    config = ("--config", tmp_path / "r.toml", "--no-reuse")
+    assert run("evaluate", store, *config, "-o", two, "-q")[0] == 0
+    first, second = (
+        json.loads((f / "metrics.json").read_text())["leaderboard"] for f in (one, two)
+    )
+    assert len(first[0]["tried"]["points"]) == 4
+    assert {p["neighbours"] for p in first[0]["tried"]["points"]} <= set(range(2, 21))
+    assert second[0]["tried"] == first[0]["tried"]
+    assert second[0]["log_loss"] == first[0]["log_loss"]
+
+
 def test_the_notebooks_layout_by_flags_alone(run, data, tmp_path):
     store, model, out = (tmp_path / n for n in ("f.h5", "m.headstock", "submission.csv"))
     names = ("--image-col", "IMAGE", "--image-root", data / "images", "-q", "-j", "1")
