@@ -7,13 +7,18 @@ tolerances of the solvers.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import OptionError
 
 __all__ = ["Dense", "check_device", "dense"]
+
+STRIP = 512
+"""Rows of a strip of a symmetric product: enough for a fast product, few enough to share out."""
 
 
 class Dense:
@@ -26,6 +31,22 @@ class Dense:
     def across(self, A: np.ndarray) -> np.ndarray:
         """A (m, d) -> A Z.T (m, n), float32."""
         return np.asarray(A @ self._Z.T)
+
+    def own(self) -> np.ndarray:
+        """Z Z.T (n, n), float32: one triangle by strips beside each other, the other its mirror,
+        which NumPy's product of a matrix with itself copies an entry at a time on one thread."""
+        Z, n = self._Z, len(self._Z)
+        out = np.empty((n, n), dtype=np.float32)
+
+        def strip(start: int) -> None:
+            stop = min(start + STRIP, n)
+            np.matmul(Z[start:stop], Z[:stop].T, out=out[start:stop, :stop])
+            for s in range(0, start, STRIP):
+                out[s : s + STRIP, start:stop] = out[start:stop, s : s + STRIP].T
+
+        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(strip, range(0, n, STRIP)[::-1]))  # the longest first
+        return out
 
     def along(self, R: np.ndarray) -> np.ndarray:
         """R (m, n) -> R Z (m, d), float32."""
@@ -53,6 +74,9 @@ class _OnDevice(Dense):
 
     def across(self, A: np.ndarray) -> np.ndarray:
         return (self._send(A) @ self._Z.T).cpu().numpy()
+
+    def own(self) -> np.ndarray:
+        return (self._Z @ self._Z.T).cpu().numpy()
 
     def along(self, R: np.ndarray) -> np.ndarray:
         return (self._send(R) @ self._Z).cpu().numpy()

@@ -1,7 +1,10 @@
 """Kernel machines and nearest neighbours on all training parts, from products computed once.
 
 What a training part makes of the products passes through tiles that stay in cache: an affine map
-for each set, then for each concatenation their sum, and its exponential, power or largest.
+for each set, then for each concatenation their sum, and its exponential, power or largest. A
+kernel is never whole in memory: each class's block stays while the machines of a training part are
+solved, the block of two classes as long as their machine is. Decisions are computed from the
+support vectors alone.
 """
 
 from __future__ import annotations
@@ -9,6 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 
 import numpy as np
 from scipy.special import expit
@@ -19,11 +23,14 @@ from headstock.heads.neighbours import votes
 from headstock.heads.products import TILE, Products, View
 from headstock.heads.rows import parts_of
 from headstock.heads.shared import Part, Shared, parts_left_out
-from headstock.heads.smo import one_against_one
+from headstock.heads.smo import machine
 from headstock.heads.svm import Kernel, class_pairs, pair_platt
 from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["kernel_bytes", "machine_answers", "neighbour_answers", "product_bytes"]
+
+ENTRIES = 1 << 17
+"""Of a tile of a kernel: with its terms it stays in a core's own cache."""
 
 Answers = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """For each ``on``: out-of-fold probabilities (n, k), and those of the test rows (m, k) or None."""
@@ -37,9 +44,10 @@ def product_bytes(shared: Shared, on: Sequence[str]) -> int:
 
 
 def kernel_bytes(shared: Shared) -> int:
-    """Memory of one training part's kernel on one concatenation."""
-    n = len(shared.codes)
-    return 4 * n * n if shared.test is not None else int(4 * n * n * (1 - 1 / shared.folds) ** 2)
+    """Memory of the blocks of one training part's kernel on one concatenation: each class's, and in
+    each thread that of a pair, both ways round."""
+    sizes = np.sort(shared.counts.sum(axis=0))
+    return int(4 * (sizes @ sizes + 2 * threads() * np.prod(sizes[-2:])))
 
 
 class Room(threading.local):
@@ -76,7 +84,7 @@ def _tile(
     outs: Sequence[np.ndarray],
     room: Room,
 ) -> None:
-    """For each ``on`` the kernel of rows against the training rows, into outs (r, t)."""
+    """For each ``on`` the kernel of rows against the views' training rows, into outs (r, t)."""
     terms = {}
     for name, view in views.items():
         terms[name] = room(name, *outs[0].shape)
@@ -124,72 +132,119 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
     decisions = {o: np.full((len(codes), pairs, shared.folds), np.nan, np.float32) for o in on}
     final: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
     ended: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
-    # Used again by every part: fresh pages cost as much as the kernel in them
-    largest = max(len(products.train(part)) for part in parts)
-    rooms = [np.empty(largest**2, dtype=np.float32) for _ in on]
-    for part in parts:
-        train = products.train(part)
-        views = {name: View(products, name, train, True) for name in _sets(on)}
-        kernels = [room[: len(train) ** 2].reshape(len(train), -1) for room in rooms]
-        _kernels(views, on, kernel, train, kernels)
-        starts = np.searchsorted(codes[train], np.arange(k + 1))
-        found = {}
-        for o, K in zip(on, kernels):
-            inside = next((q for q in ended[o] if set(q) > set(part)), None)
-            start = None if inside is None else ended[o][inside][train]
-            found[o] = one_against_one(K, starts, C, start)
-            if part:
+    room = Room()
+    own = np.empty((len(on), int((np.bincount(codes) ** 2).sum())), dtype=np.float32)
+    with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+        for part in parts:
+            train = products.train(part)
+            views = {name: View(products, name, train, True) for name in _sets(on)}
+            starts = np.searchsorted(codes[train], np.arange(k + 1))
+            inside = next((q for q in ended[on[0]] if set(q) > set(part)), None)
+            warm = None if inside is None else {o: ended[o][inside][train] for o in on}
+            found = _machines(views, on, kernel, train, starts, C, warm, own, room, pool)
+            for o in on if part else ():
                 ended[o][part] = np.zeros((len(codes), pairs), dtype=np.float32)
                 ended[o][part][train] = found[o][0]
-        for f in part or (-1,):
-            rows = np.flatnonzero(fold == f) if part else np.arange(len(shared.test or ()))
-            said = _decisions(views, on, kernel, not part, rows, found)
-            for o in on:
-                if len(part) < 2:
-                    final[o][part] = said[o]
-                if part:  # for the sigmoids of the part that leaves out the other fold
-                    other = part[0] if f == part[-1] else part[-1]
-                    decisions[o][rows, :, other] = said[o]
+            for f in part or (-1,):
+                rows = np.flatnonzero(fold == f) if part else np.arange(len(shared.test or ()))
+                for o in on:
+                    said = _decisions(views, o, kernel, not part, rows, found[o], room, pool)
+                    if len(part) < 2:
+                        final[o][part] = said
+                    if part:  # for the sigmoids of the part that leaves out the other fold
+                        other = part[0] if f == part[-1] else part[-1]
+                        decisions[o][rows, :, other] = said
     return {o: _assemble(products, decisions[o], final[o]) for o in on}
 
 
-def _kernels(
+def _machines(
     views: dict[str, View],
     on: Sequence[str],
     kernel: Kernel,
     train: np.ndarray,
-    outs: Sequence[np.ndarray],
-) -> None:
-    """The kernels of the training rows with each other, into outs (t, t), one for each ``on``."""
-    room = Room()
+    starts: np.ndarray,
+    C: float,
+    warm: dict[str, np.ndarray] | None,
+    memory: np.ndarray,
+    room: Room,
+    pool: ThreadPoolExecutor,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each ``on`` what ``one_against_one`` gives of the training rows; the classes' own blocks
+    go into ``memory``, those of pairs into the threads' rooms."""
+    k = len(starts) - 1
+    of = [np.arange(a, b) for a, b in pairwise(starts)]
+    sizes = np.diff(starts)
+    columns = [{n: v.only(rows) for n, v in views.items()} if len(rows) else {} for rows in of]
+    ends = np.cumsum(sizes**2)
+    own = [[line[e - m**2 : e].reshape(m, m) for line in memory] for e, m in zip(ends, sizes)]
 
-    def work(s: slice) -> None:
-        _tile(views, on, kernel, False, train[s], [K[s] for K in outs], room)
+    def block(i: int, j: int, outs: Sequence[np.ndarray], turned: Sequence[np.ndarray]) -> None:
+        step = max(1, ENTRIES // sizes[j])
+        for s in range(0, sizes[i], step):
+            some = slice(s, s + step)
+            tiles = [K[some] for K in outs]
+            _tile(columns[j], on, kernel, False, train[of[i][some]], tiles, room)
+            for K, tile in zip(turned, tiles):
+                K[:, some] = tile.T
 
-    _tiles(len(train), work)
+    def classes(c: int) -> None:
+        if sizes[c]:
+            block(c, c, own[c], ())
+
+    pairs = class_pairs(k)
+    found = {o: (np.zeros((len(train), len(pairs)), np.float32), np.full(len(pairs), np.nan))
+             for o in on}  # fmt: skip
+
+    def pair(p: int) -> None:
+        i, j = pairs[p]
+        if not sizes[i] or not sizes[j]:
+            return
+        cross = [room(f"cross {o}", sizes[i], sizes[j]) for o in on]
+        turned = [room(f"turned {o}", sizes[j], sizes[i]) for o in on]
+        block(i, j, cross, turned)
+        for n, o in enumerate(on):
+            start = None if warm is None else (warm[o][of[i], p], warm[o][of[j], p])
+            coefficients, bias = found[o]
+            beta, bias[p] = machine(own[i][n], cross[n], turned[n], own[j][n], C, start)
+            coefficients[of[i], p], coefficients[of[j], p] = np.split(beta, [sizes[i]])
+
+    largest = sorted(range(len(pairs)), key=lambda p: -sizes[list(pairs[p])].prod())
+    list(pool.map(classes, np.argsort(-sizes)))
+    list(pool.map(pair, largest))
+    return found
 
 
 def _decisions(
     views: dict[str, View],
-    on: Sequence[str],
+    on: str,
     kernel: Kernel,
     tested: bool,
     rows: np.ndarray,
-    machines: dict[str, tuple[np.ndarray, np.ndarray]],
-) -> dict[str, np.ndarray]:
-    """(r, p) decisions of rows, for each ``on``."""
-    out = {o: np.empty((len(rows), len(bias))) for o, (_, bias) in machines.items()}
-    t = len(next(iter(machines.values()))[0])
-    room = Room()
+    machines: tuple[np.ndarray, np.ndarray],
+    room: Room,
+    pool: ThreadPoolExecutor,
+) -> np.ndarray:
+    """(r, p) decisions of rows, from the rows that support any of the machines."""
+    coefficients, bias = machines
+    used = np.flatnonzero(coefficients.any(axis=1))
+    across = [
+        ({name: views[name].only(some) for name in parts_of(on)}, coefficients[some])
+        for some in np.array_split(used, len(used) * TILE // ENTRIES + 1)
+        if len(some)
+    ]
+    out = np.empty((len(rows), len(bias)))
 
-    def work(s: slice) -> None:
-        tiles = [room(f"kernel {o}", s.stop - s.start, t) for o in on]
-        _tile(views, on, kernel, tested, rows[s], tiles, room)
-        for o, K in zip(on, tiles):
-            A, bias = machines[o]
-            out[o][s] = K @ A + bias
+    def work(start: int) -> None:
+        mine = rows[start : start + TILE]
+        total = room("decisions", len(mine), len(bias))
+        total[:] = 0
+        for some, A in across:
+            K = room("kernel", len(mine), len(A))
+            _tile(some, [on], kernel, tested, mine, [K], room)
+            total += K @ A
+        out[start : start + TILE] = total + bias
 
-    _tiles(len(rows), work)
+    list(pool.map(work, range(0, len(rows), TILE)))
     return out
 
 

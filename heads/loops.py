@@ -32,6 +32,7 @@ class Loops(NamedTuple):
     """The compiled functions; each is documented where it is defined."""
 
     affine: Any
+    picked: Any
     exponential: Any
     nearest: Any
 
@@ -46,10 +47,10 @@ def loops() -> Loops:
     @compile_
     def affine(
         source: np.ndarray, rows: np.ndarray, begins: np.ndarray, ends: np.ndarray, alpha: float,
-        side: np.ndarray, shift: np.ndarray, out: np.ndarray, add: bool,
+        side: np.ndarray, shift: np.ndarray, out: np.ndarray,
     ) -> None:  # fmt: skip
-        """out[i] = (out[i] if add else 0) + alpha source[rows[i], columns] + side[i] + shift, the
-        columns being the runs from begins to ends, one after the other."""
+        """out[i] = alpha source[rows[i], columns] + side[i] + shift, the columns being the runs
+        from begins to ends, one after the other."""
         for i in range(len(rows)):
             whole, target, mine = source[rows[i]], out[i], side[i]
             at = 0
@@ -57,13 +58,20 @@ def loops() -> Loops:
                 part = whole[begins[r] : ends[r]]
                 n = len(part)
                 into, other = target[at : at + n], shift[at : at + n]
-                if add:
-                    for j in range(n):
-                        into[j] += alpha * part[j] + (mine + other[j])
-                else:
-                    for j in range(n):
-                        into[j] = alpha * part[j] + (mine + other[j])
+                for j in range(n):
+                    into[j] = alpha * part[j] + (mine + other[j])
                 at += n
+
+    @compile_
+    def picked(
+        source: np.ndarray, rows: np.ndarray, columns: np.ndarray, alpha: float,
+        side: np.ndarray, shift: np.ndarray, out: np.ndarray,
+    ) -> None:  # fmt: skip
+        """out[i] = alpha source[rows[i], columns] + side[i] + shift, for columns in short runs."""
+        for i in range(len(rows)):
+            whole, into, mine = source[rows[i]], out[i], side[i]
+            for j in range(len(columns)):
+                into[j] = alpha * whole[columns[j]] + (mine + shift[j])
 
     @compile_
     def powers(x: np.ndarray, scale: Any, out: np.ndarray, whole: np.ndarray) -> None:
@@ -125,4 +133,4 @@ def loops() -> Loops:
                             at -= 1
                         best[at], place[at] = block[j], s + j
 
-    return Loops(affine, exponential, nearest)
+    return Loops(affine, picked, exponential, nearest)

@@ -7,6 +7,7 @@ column by column in each part, where its products are cheap. Rows stand sorted b
 
 from __future__ import annotations
 
+from copy import copy
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,9 @@ __all__ = ["TILE", "Products", "View"]
 TILE = 128
 """Rows of a tile: enough for a fast matrix product, few enough that its tiles stay in cache."""
 
+SHORT = 16
+"""Mean length of the runs of columns below which each column is picked by its number."""
+
 
 class Products:
     """The rows of each set in order, and what all training parts share of their products."""
@@ -32,7 +36,8 @@ class Products:
         self.order = np.lexsort((shared.fold, shared.codes))
         self.codes, self.fold = shared.codes[self.order], shared.fold[self.order]
         self._rows: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
-        self._sums: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        self._along: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
         self._whole: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
 
     def train(self, part: Part) -> np.ndarray:
@@ -54,22 +59,31 @@ class Products:
             self._rows[name] = Z, fresh
         return self._rows[name]
 
-    def sums(self, name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """By fold: sums of ``rows`` (f, d) and of their squares (f, d), float64; and |z|^2 (n,)."""
+    def sums(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """By fold: sums of ``rows`` (f, d) and of their squares (f, d), float64."""
         if name not in self._sums:
             Z, _ = self.rows(name)
             folds = [Z[self.fold == f] for f in range(self.shared.folds)]
             one = np.stack([z.sum(axis=0, dtype=np.float64) for z in folds])
             two = np.stack([np.einsum("ij,ij->j", z, z, dtype=np.float64) for z in folds])
-            self._sums[name] = one, two, np.einsum("ij,ij->i", Z, Z)
+            self._sums[name] = one, two
         return self._sums[name]
+
+    def along(self, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
+        """For ``rows``, and for the test rows where there are any: their products with each fold's
+        sum (n, f), and |z|^2 (n,)."""
+        if name not in self._along:
+            one = self.sums(name)[0].astype(np.float32)
+            there = [Z for Z in self.rows(name) if Z is not None]
+            self._along[name] = [(Z @ one.T, np.einsum("ij,ij->i", Z, Z)) for Z in there]
+        return self._along[name]
 
     def whole(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Products of all rows with all rows, and of test rows with all rows; once a set."""
         if name not in self._whole:
             Z, fresh = self.rows(name)
             held = dense(Z, self.shared.device)
-            self._whole[name] = held.across(Z), None if fresh is None else held.across(fresh)
+            self._whole[name] = held.own(), None if fresh is None else held.across(fresh)
         return self._whole[name]
 
     def is_wide(self, name: str) -> bool:
@@ -87,7 +101,7 @@ class View:
 
     def __init__(self, products: Products, name: str, train: np.ndarray, whole: bool) -> None:
         Z, fresh = products.rows(name)
-        one, two, squares = products.sums(name)
+        one, two = products.sums(name)
         folds = np.unique(products.fold[train])
         n, width = len(train), Z.shape[1]
         mean = one[folds].sum(axis=0) / n
@@ -97,16 +111,15 @@ class View:
         self.wide = products.is_wide(name)
         if self.wide:
             self.alpha = 1.0 / (float(variance.sum()) or 1.0)
-            centre, middle = mean.astype(np.float32), float(mean @ mean)
-            along = Z @ centre
-            self._side = [middle - along, None]
-            self._own = [squares - 2 * along + np.float32(middle), None]
-            self._shift, self._theirs = -along[train], self._own[0][train]
-            if fresh is not None:
-                along = fresh @ centre
-                self._side[1] = middle - along
-                self._own[1] = np.einsum("ij,ij->i", fresh, fresh) - 2 * along + middle
-            self.begins, self.ends = runs_of(train)
+            middle = np.float32(mean @ mean)
+            self._side, self._own = [], []
+            for by_fold, squares in products.along(name):
+                along = by_fold[:, folds].sum(axis=1) / np.float32(n)
+                self._side.append(middle - along)
+                self._own.append(squares - 2 * along + middle)
+            self._shift, self._theirs = self._side[0][train] - middle, self._own[0][train]
+            self._train = train
+            self._begins, self._ends = runs_of(train)
             self._source = products.whole(name) if whole else (Z, fresh)
             self._base = None if whole else Z
             return
@@ -121,6 +134,19 @@ class View:
         # Two columns more, so that one product gives the norms' part as well
         ends = np.stack([np.ones(n, dtype=np.float32), self._theirs], axis=1)
         self._base = np.ascontiguousarray(np.hstack([points[train], ends]).T)
+
+    def only(self, columns: np.ndarray) -> View:
+        """The same with some of the training rows, by their place in ``train``, rising."""
+        out = copy(self)
+        out._theirs = self._theirs[columns]
+        if self.wide:
+            out._shift = self._shift[columns]
+            out._train = self._train[columns]
+            out._begins, out._ends = runs_of(out._train)
+        else:
+            assert self._base is not None
+            out._base = np.ascontiguousarray(self._base[:, columns])
+        return out
 
     def norms(self, tested: bool, rows: np.ndarray) -> np.ndarray:
         """(r,) squared norms of rows (by number in order), or of test rows."""
@@ -137,12 +163,10 @@ class View:
         rows: np.ndarray,
         out: np.ndarray,
         *,
-        add: bool = False,
         times: float = 1.0,
         norms: float = 0.0,
     ) -> None:
-        """out (r, t) = times x.z + norms (|x|^2 + |z|^2), for rows x and training rows z; or added
-        to what ``out`` holds."""
+        """out (r, t) = times x.z + norms (|x|^2 + |z|^2), for rows x and training rows z."""
         source = self._source[tested]
         assert source is not None
         if not self.wide:
@@ -150,10 +174,7 @@ class View:
             own = np.full((len(rows), 2), norms, dtype=np.float32)
             own[:, 0] *= self._own[tested][rows]
             point = np.hstack([np.float32(times) * source[rows], own])
-            if add:
-                out += point @ self._base
-            else:
-                np.matmul(point, self._base, out=out)
+            np.matmul(point, self._base, out=out)
             return
         where = rows
         if self._base is not None:
@@ -164,6 +185,8 @@ class View:
         if norms:
             side += np.float32(norms) * self.norms(tested, rows)
             shift += np.float32(norms) * self.theirs
-        loops().affine(
-            source, where, self.begins, self.ends, np.float32(alpha), side, shift, out, add
-        )
+        factor = np.float32(alpha)
+        if len(self._begins) * SHORT > len(self._train):
+            loops().picked(source, where, self._train, factor, side, shift, out)
+        else:
+            loops().affine(source, where, self._begins, self._ends, factor, side, shift, out)

@@ -1,14 +1,15 @@
 """Compiled support vector machines on a kernel matrix that is there already.
 
 Sequential minimal optimisation with second-order working set selection (Fan, Chen, Lin 2005), the
-algorithm of libsvm, without its cache: every row of the kernel is in memory. Needs numba; where it
-is missing the heads use scikit-learn's SVC.
+algorithm of libsvm, without its cache: every row of a machine's kernel is in memory. Needs numba;
+where it is missing the heads use scikit-learn's SVC.
 """
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ import numpy as np
 from headstock.heads.loops import loops
 from headstock.heads.threads import threads
 
-__all__ = ["one_against_one", "rbf_from_products"]
+__all__ = ["machine", "one_against_one", "rbf_from_products"]
 
 TOLERANCE = 1e-3
 """libsvm's: how far the optimality conditions may be violated."""
@@ -81,17 +82,18 @@ def _machine() -> Any:
 
     @compile_
     def smo(
-        K: np.ndarray, diagonal: np.ndarray, a: int, b: int, c: int, d: int, C: Any,
+        up_up: np.ndarray, up_down: np.ndarray, down_up: np.ndarray, down_down: np.ndarray, C: Any,
         tolerance: float, beta: np.ndarray,
     ) -> Any:  # fmt: skip
-        """One machine: rows a to b of K against rows c to d.
+        """One machine, given the kernel's four blocks: of the first class's rows with each other,
+        with the second's, and so on.
 
         beta (m,): y times alpha, the first class positive; changed in place from any feasible
         start. v = y - K beta; a row may rise while beta is below its upper bound (then ``rise`` is
         0 there, else far down) and fall while it is above its lower one; at the optimum no row that
         may rise has a larger v than one that may fall. Gives the intercept.
         """
-        first, m = b - a, (b - a) + (d - c)
+        first, m = len(up_up), len(up_up) + len(down_down)
         far, zero = np.float32(1e30), np.float32(0)
         lanes = np.empty(LANES, np.float32)
         y = np.full((m + LANES - 1) // LANES * LANES, -far, np.float32)
@@ -103,12 +105,13 @@ def _machine() -> Any:
             up = t < first
             high[t], low[t] = (C, zero) if up else (zero, -C)
             v[t] = 1.0 if up else -1.0
-            own[t] = diagonal[a + t] if up else diagonal[c + t - first]
+            own[t] = up_up[t, t] if up else down_down[t - first, t - first]
         for s in range(m):
             if beta[s] != 0:
-                g = a + s if s < first else c + s - first
-                add(v[:first], K[g, a:b], beta[s])
-                add(v[first:], K[g, c:d], beta[s])
+                left = up_up[s] if s < first else down_up[s - first]
+                right = up_down[s] if s < first else down_down[s - first]
+                add(v[:first], left, beta[s])
+                add(v[first:], right, beta[s])
         for t in range(m):
             rise[t] = zero if beta[t] < high[t] else -far
             fall[t] = zero if beta[t] > low[t] else far
@@ -117,18 +120,18 @@ def _machine() -> Any:
         for _ in range(200 * m + 100000):
             i = largest(y, lanes)
             best = v[i]
-            gi = a + i if i < first else c + i - first
-            judge(v[:first], fall[:first], own[:first], K[gi, a:b], best, own[i], y, least)
+            left = up_up[i] if i < first else down_up[i - first]
+            right = up_down[i] if i < first else down_down[i - first]
+            judge(v[:first], fall[:first], own[:first], left, best, own[i], y, least)
             judge(
-                v[first:], fall[first:], own[first:], K[gi, c:d], best, own[i],
-                y[first:], least[first:],
-            )  # fmt: skip
+                v[first:], fall[first:], own[first:], right, best, own[i], y[first:], least[first:]
+            )
             worst = v[largest(least, lanes)]
             if best - worst < tolerance:
                 break
             j = largest(y, lanes)
-            gj = a + j if j < first else c + j - first
-            curve = own[i] + own[j] - np.float32(2) * K[gi, gj]
+            both = left[j] if j < first else right[j - first]
+            curve = own[i] + own[j] - np.float32(2) * both
             step = (best - v[j]) / max(curve, np.float32(1e-12))
             room_i, room_j = high[i] - beta[i], beta[j] - low[j]
             step = min(step, room_i, room_j)
@@ -138,8 +141,10 @@ def _machine() -> Any:
             fall[i] = zero if beta[i] > low[i] else far
             rise[j] = zero if beta[j] < high[j] else -far
             fall[j] = zero if beta[j] > low[j] else far
-            move(v[:first], rise[:first], K[gi, a:b], K[gj, a:b], step, y)
-            move(v[first:], rise[first:], K[gi, c:d], K[gj, c:d], step, y[first:])
+            other = up_up[j] if j < first else down_up[j - first]
+            move(v[:first], rise[:first], left, other, step, y)
+            other = up_down[j] if j < first else down_down[j - first]
+            move(v[first:], rise[first:], right, other, step, y[first:])
         total, free = 0.0, 0
         for t in range(m):
             if low[t] < beta[t] < high[t]:
@@ -162,13 +167,39 @@ def rbf_from_products(
 
     def part(i: int) -> None:
         s = slice(cuts[i], cuts[i + 1])
-        affine(
-            products, every[s], begins, ends, np.float32(2 * gamma), left[s], right, out[s], False
-        )
+        affine(products, every[s], begins, ends, np.float32(2 * gamma), left[s], right, out[s])
         exponential(out[s], 1.0, out[s])
 
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(part, range(len(cuts) - 1)))
+
+
+def machine(
+    first: np.ndarray,
+    cross: np.ndarray,
+    turned: np.ndarray,
+    second: np.ndarray,
+    C: float,
+    start: tuple[np.ndarray, np.ndarray] | None = None,
+) -> tuple[np.ndarray, float]:
+    """One pair of classes from its blocks of the kernel, float32 without gaps: first (m, m), cross
+    (m, q), ``cross`` turned (q, m), second (q, q).
+
+    start: coefficients (m,) and (q,), feasible up to the balance of their sum, which is restored.
+    Gives the coefficients (m + q,) float32 and the intercept.
+    """
+    m = len(first)
+    beta = np.zeros(m + len(second), dtype=np.float32)
+    if start is not None:
+        beta[:m], beta[m:] = start
+        up, down = float(beta[:m].sum()), -float(beta[m:].sum())
+        if up > down:  # the larger side gives way, so that both stay within their bounds
+            beta[:m] *= down / up
+        elif down > up:
+            beta[m:] *= up / down
+    smo = _machine()
+    bias = smo(first, cross, turned, second, np.float32(C), np.float32(TOLERANCE), beta)
+    return beta, float(bias)
 
 
 def one_against_one(
@@ -176,34 +207,26 @@ def one_against_one(
 ) -> tuple[np.ndarray, np.ndarray]:
     """All class pairs on the kernel K (n, n) float32 of rows sorted by class.
 
-    starts (k + 1,): where each class begins. warm (n, p): coefficients to start from, feasible up
-    to the balance of a pair's sum, which is restored. Gives coefficients (n, p) float32 and
-    intercepts (p,), decisions being K @ coefficients + intercepts, positive for a pair's first
-    class; a pair with an absent class has NaN as intercept.
+    starts (k + 1,): where each class begins. warm (n, p): coefficients to start from (``machine``).
+    Gives coefficients (n, p) float32 and intercepts (p,), decisions being K @ coefficients +
+    intercepts, positive for a pair's first class; a pair with an absent class has NaN as intercept.
     """
-    smo = _machine()
     k = len(starts) - 1
     pairs = [(i, j) for i in range(k) for j in range(i + 1, k)]
+    rows = [slice(a, b) for a, b in pairwise(starts)]
+    own = [np.ascontiguousarray(K[r, r]) for r in rows]
     coefficients = np.zeros((len(K), len(pairs)), dtype=np.float32)
     bias = np.full(len(pairs), np.nan)
-    diagonal = np.ascontiguousarray(np.diag(K))
 
-    def machine(p: int) -> None:
+    def pair(p: int) -> None:
         i, j = pairs[p]
-        a, b, c, d = starts[i], starts[i + 1], starts[j], starts[j + 1]
-        if a == b or c == d:
+        if not len(own[i]) or not len(own[j]):
             return
-        beta = np.zeros((b - a) + (d - c), dtype=np.float32)
-        if warm is not None:
-            beta[: b - a], beta[b - a :] = warm[a:b, p], warm[c:d, p]
-            up, down = float(beta[: b - a].sum()), -float(beta[b - a :].sum())
-            if up > down:  # the larger side gives way, so that both stay within their bounds
-                beta[: b - a] *= down / up
-            elif down > up:
-                beta[b - a :] *= up / down
-        bias[p] = smo(K, diagonal, a, b, c, d, np.float32(C), np.float32(TOLERANCE), beta)
-        coefficients[a:b, p], coefficients[c:d, p] = beta[: b - a], beta[b - a :]
+        cross, turned = (np.ascontiguousarray(K[rows[a], rows[b]]) for a, b in ((i, j), (j, i)))
+        start = None if warm is None else (warm[rows[i], p], warm[rows[j], p])
+        beta, bias[p] = machine(own[i], cross, turned, own[j], C, start)
+        coefficients[rows[i], p], coefficients[rows[j], p] = np.split(beta, [len(own[i])])
 
     with ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(machine, range(len(pairs))))
+        list(pool.map(pair, range(len(pairs))))
     return coefficients, bias

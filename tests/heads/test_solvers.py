@@ -158,9 +158,11 @@ def test_affine_map_of_runs_of_columns() -> None:
     side, shift = side.astype(np.float32), shift.astype(np.float32)
     expected = 0.7 * source[np.ix_(rows, columns)] + side[:, None] + shift
     out = np.empty(expected.shape, dtype=np.float32)
-    for times, add in ((1, False), (2, True)):
-        loops().affine(source, rows, *runs_of(columns), np.float32(0.7), side, shift, out, add)
-        np.testing.assert_allclose(out, times * expected, atol=1e-5)
+    loops().affine(source, rows, *runs_of(columns), np.float32(0.7), side, shift, out)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
+    out[:] = np.nan
+    loops().picked(source, rows, columns, np.float32(0.7), side, shift, out)
+    np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
 @needs_numba
