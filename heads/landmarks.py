@@ -75,35 +75,37 @@ def _descent() -> Any:
 
 
 class Landmarks:
-    """L random rows of Z (n, d), and the features (n, L) of all of Z by them.
+    """L random rows of X (n, d) after ``scale``, and the features (n, L) of all by them.
 
-    kernel(X, rows) gives the (m, r) kernel. Labels play no part here.
+    kernel(Z, rows) gives the (m, r) kernel of scaled rows. Labels play no part here. X is scaled
+    block by block: beside the features, all rows are in memory once.
     """
 
     def __init__(
         self,
-        Z: np.ndarray,
+        X: np.ndarray,
+        scale: Callable[[np.ndarray], np.ndarray],
         kernel: Callable[[np.ndarray, np.ndarray], np.ndarray],
         count: int,
         seed: int,
     ) -> None:
         from scipy.linalg import cholesky, solve_triangular
 
-        chosen = np.random.default_rng(seed).choice(len(Z), count, replace=False)
-        self.rows = np.ascontiguousarray(Z[np.sort(chosen)])
+        chosen = np.random.default_rng(seed).choice(len(X), count, replace=False)
+        self.rows = scale(X[np.sort(chosen)])
         square = kernel(self.rows, self.rows).astype(np.float64)
         square[np.diag_indices(count)] += 1e-4 * float(np.diag(square).mean())
         self._root = cholesky(square, lower=True).astype(np.float32)
-        self.features = np.empty((len(Z), count), dtype=np.float32)
+        self.features = np.empty((len(X), count), dtype=np.float32)
 
         def fill(s: int) -> None:
-            block = kernel(Z[s : s + 512], self.rows).T
+            block = kernel(scale(X[s : s + 512]), self.rows).T
             self.features[s : s + 512] = solve_triangular(
                 self._root, block, lower=True, check_finite=False
             ).T
 
         with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(fill, range(0, len(Z), 512)))
+            list(pool.map(fill, range(0, len(X), 512)))
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         """(L, p) for the kernel with the landmarks from (L, p) for the features."""

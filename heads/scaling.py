@@ -16,12 +16,17 @@ set (summaries of sound, measurements) do not, and are standardised one by one."
 
 def moments(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Column mean and standard deviation of X (n, d), (d,) float64; a constant column has 1."""
+    mean, variance = _variance(X)
+    return mean, spread(variance, mean)
+
+
+def _variance(X: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     mean = X.mean(axis=0, dtype=np.float64)
-    variance = np.zeros_like(mean)
+    squares = np.zeros_like(mean)
     for start in range(0, len(X), 4096):
         centred = X[start : start + 4096] - mean
-        variance += np.einsum("ij,ij->j", centred, centred)
-    return mean, spread(variance / len(X), mean)
+        squares += np.einsum("ij,ij->j", centred, centred)
+    return mean, squares / len(X)
 
 
 def standardise(X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -68,13 +73,13 @@ class Blocks:
 
     @classmethod
     def of(cls, X: np.ndarray, spans: Mapping[str, slice] | None = None) -> Blocks:
-        mean, deviation = moments(X)
+        mean, variance = _variance(X)
         blocks = sorted((spans or {"all": slice(0, X.shape[1])}).values(), key=lambda s: s.start)
-        scale = deviation.copy()
+        scale = spread(variance, mean)
         for block in blocks:
             width = block.stop - block.start
             if width >= WIDE:
-                scale[block] = np.sqrt(np.mean(X[:, block].var(axis=0, dtype=np.float64)) or 1.0)
+                scale[block] = np.sqrt(np.mean(variance[block]) or 1.0)
             scale[block] *= np.sqrt(width)
         return cls(mean, scale, np.array([b.start for b in blocks]))
 

@@ -120,7 +120,7 @@ class KernelSVM:
         no label, and stand on these rows alone."""
         k = len(self.classes_)
         self.scaler_ = Blocks.of(X, spans)
-        found = Landmarks(self.scaler_(X), self._kernel, count, self._seed)
+        found = Landmarks(X, self.scaler_, self._kernel, count, self._seed)
 
         def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
             W, b = linear_machines(found.features, train, codes, k, self.C, self._seed)
