@@ -21,6 +21,11 @@ __all__ = ["Account", "Failure", "SetAccount"]
 SHOWN = 10
 
 
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
 @dataclass(frozen=True)
 class Failure:
     """One row that has no vector: ``code`` to count by, ``line`` to read. ``known``: it failed in
@@ -85,7 +90,7 @@ class SetAccount:
 
     def advice(self) -> str:
         """What would make the next run faster; empty when the model is the limit."""
-        s, cores = self.seconds, os.cpu_count() or 1
+        s, cores = self.seconds, _cores()
         total, waited = s["total"], s["wait"]
         if total < 5:
             return ""
@@ -93,8 +98,11 @@ class SetAccount:
             lost = f"the model waited {waited:.0f} of {total:.0f} s for files"
             if s["read"] > s["decode"] + s["transform"]:
                 return f"{lost}, most of it for reading: copy them to a nearer disk, or more -j"
-            if self.workers < cores:
-                return f"{lost}: try more workers (-j {cores})"
+            useful = min(cores, self.encoded + self.failed)
+            if self.workers < useful:
+                return f"{lost}: try more workers (-j {useful})"
+            if useful < cores:
+                return ""  # a worker a file
             if self.decode == "full":
                 return f"{lost} on all {cores} cores: try --decode fast, or more cores"
             return f"{lost} on all {cores} cores: more of them would help" if self.decode else ""
@@ -114,7 +122,7 @@ class SetAccount:
             + (f", {self.left} left" if self.left else "")
             + (f"  [{self.encoder}]" if self.encoder else "")
         ]
-        if self.encoder:
+        if self.encoder and (s["read"] or self.encoded):  # else nothing was opened
             how = " ".join(word for word in (self.runtime, self.precision) if word)
             lines.append(
                 f"  {s['total']:.1f} s{rate}; model {s['model']:.1f} s ({self.busy:.0%} busy"
@@ -191,7 +199,7 @@ class Account:
         about = {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "headstock": headstock.__version__,
-            "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+            "machine": f"{platform.machine()}, {_cores()} cores",
         }
         body = json.dumps({**about, "sets": self._body()}, indent=2, allow_nan=False)
         write_whole(Path(path), body.encode())

@@ -146,14 +146,16 @@ def mfcc(blocks: Iterable[np.ndarray], p: MfccLoader) -> np.ndarray:
         for first, last, begin, end, filters in bands:
             np.matmul(power[:, begin:end], filters, out=mel[:, first:last])
         energies.append(mel)
-    mel = np.concatenate(energies)
     transform = _dct(p.n_mels, p.n_mfcc, p.dct_type, p.norm, p.lifter)
-    floor = -np.inf if p.top_db is None else 10 * np.log10(max(mel.max(), AMIN)) - p.top_db
-    out = np.empty((len(mel), p.n_mfcc), dtype=np.float32)
-    for start in range(0, len(mel), FRAMES):
-        rows = np.maximum(mel[start : start + FRAMES], np.float32(AMIN))
+    loudest = max(float(mel.max()) for mel in energies)
+    floor = -np.inf if p.top_db is None else 10 * np.log10(max(loudest, AMIN)) - p.top_db
+    out = np.empty((sum(map(len, energies)), p.n_mfcc), dtype=np.float32)
+    start = 0
+    for mel in energies:  # one after the other: together they would be there twice
+        rows = np.maximum(mel, np.float32(AMIN), out=mel)
         decibels = np.log(rows, out=rows).astype(np.float64) * DECIBELS
-        out[start : start + FRAMES] = np.maximum(decibels, floor, out=decibels) @ transform
+        out[start : start + len(mel)] = np.maximum(decibels, floor, out=decibels) @ transform
+        start += len(mel)
     return out
 
 

@@ -490,12 +490,27 @@ def test_the_account_reads_and_parses(store, folder, capsys):
     assert "failed=1" in printed.err
 
 
-def test_the_account_advises_only_what_can_help():
-    slow = SetAccount("image", workers=1)
-    slow.seconds.update(total=100.0, wait=60.0, model=30.0)
-    assert ("more workers" in slow.advice()) == ((os.cpu_count() or 1) > 1)
-    slow.workers = os.cpu_count() or 1
+def test_the_account_advises_only_what_can_help(monkeypatch):
+    monkeypatch.setattr("headstock.extract.account._cores", lambda: 8)
+    slow = SetAccount("image", workers=1, encoded=1000, decode="full")
+    slow.seconds.update(total=100.0, wait=60.0, model=30.0, read=5.0, decode=60.0)
+    assert "more workers (-j 8)" in slow.advice()
+    slow.encoded = 3
+    assert "more workers (-j 3)" in slow.advice()
+    slow.encoded = 1  # a file has one worker
     assert slow.advice() == ""
+    slow.workers, slow.encoded = 8, 1000
+    assert "try --decode fast" in slow.advice()
+    slow.decode = ""  # of a sound
+    assert slow.advice() == ""
+    slow.seconds["read"] = 300.0
+    assert "nearer disk" in slow.advice()
+    moving = SetAccount("image", workers=8, calls=40)
+    moving.seconds.update(total=100.0, wait=5.0, model=40.0, transfer=20.0)
+    assert "bigger batch" in moving.advice()
+    writing = SetAccount("image", workers=8, calls=40)
+    writing.seconds.update(total=100.0, model=40.0, commit=60.0)
+    assert "bigger batch" in writing.advice()
     busy = SetAccount("image", workers=1)
     busy.seconds.update(total=100.0, wait=5.0, model=95.0)
     assert busy.advice() == ""
