@@ -563,7 +563,10 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
     help="Take again what earlier evaluations of this store computed from the same things.",
 )  # fmt: skip
 @click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
-@click.option("--nested", is_flag=True, help="Fit a fusion's members again for each fold.")
+@click.option(
+    "--nested/--no-nested", default=None,
+    help="Fit a fusion's members again without the scored fold  [default: where it can be]",
+)  # fmt: skip
 @click.option(
     "--memory", "gigabytes", type=click.FloatRange(min=0, min_open=True), metavar="GB",
     help="What heads may share; beyond, kernels stand on landmarks  [default: 8]",
@@ -591,7 +594,8 @@ def evaluate(
     from headstock.heads.tracking import log_evaluation
     from headstock.store import FeatureStore
 
-    flags = {k: v for k, v in {"heads": heads, "on": on, "fusions": fusions, **flags}.items() if v}
+    flags = {"heads": heads, "on": on, "fusions": fusions, **flags}
+    flags = {k: v for k, v in flags.items() if v or v is False}
     flags["options"] = head_options(sets, heads)
     flags |= {"memory": 1e9 * gigabytes} if gigabytes else {}
     plan = _plan(folds)
@@ -611,7 +615,8 @@ def evaluate(
     if output:
         note(f"written: {output}", quiet=quiet)
         hint(["report", output, "-o", "report.html"], quiet=quiet or as_json)
-    hint(fit_words(store, result.leaderboard[0]), quiet=quiet or as_json)
+    words = fit_words(store, result.leaderboard[0], result.to_json(), output)
+    hint(words, quiet=quiet or as_json)
 
 
 @cli.command()

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import subprocess
 import sys
 
@@ -186,6 +187,20 @@ def test_a_random_search_by_flags_and_by_a_file_is_the_same(run, store, tmp_path
     assert {p["neighbours"] for p in first[0]["tried"]["points"]} <= set(range(2, 21))
     assert second[0]["tried"] == first[0]["tried"]
     assert second[0]["log_loss"] == first[0]["log_loss"]
+
+
+def test_the_hint_after_a_run_fits_by_its_plan(run, store, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--head", "knn", "--tune", "knn:3", "--on", "audio", "--folds", 3, "--seed", 2)
+    code, _, err = run("evaluate", store, *words, "-o", "runs/a")
+    assert code == 0
+    (said,) = [line for line in err.splitlines() if line.startswith("next: headstock fit")]
+    code, out, _ = run(*shlex.split(said)[2:], "--json")
+    assert code == 0
+    told = json.loads((tmp_path / "runs/a/metrics.json").read_text())
+    made = json.loads(out)["settings"]
+    assert made["folds"] == told["folds"]
+    assert made["tried"][0]["points"] == told["leaderboard"][0]["tried"]["points"]
 
 
 def test_the_notebooks_layout_by_flags_alone(run, data, tmp_path):

@@ -96,6 +96,33 @@ def test_the_hint_fits_what_was_scored(metrics) -> None:
     assert words[-4:-2] == ["--fusion", "stacked"]
 
 
+def test_the_hint_takes_over_what_the_run_was_made_with() -> None:
+    row = {"head": "knn", "on": "image", "fusion": None}
+    made = {
+        "settings": {
+            "seed": 3, "missing": "exclude", "dedupe": "keep", "on": ["image", "image+audio"],
+            "options": {"knn": {"neighbours": "2..20", "draws": 4}, "lda": {"shrinkage": 0.1}},
+        },
+        "folds": {"kind": "stratified by group", "group": "hand", "folds": 4, "repeats": 1},
+    }  # fmt: skip
+    start = ["fit", "f.h5", "--head", "knn", "--on", "image"]
+    start += ["--set", "knn.neighbours=2..20", "--set", "knn.draws=4"]
+    start += ["--seed", "3", "--missing", "exclude", "--dedupe", "keep"]
+    end = ["-o", "model.headstock"]
+    apart = ["--folds", "4", "--group", "hand"]  # its rows may be more than the plan's
+    assert fit_words("f.h5", row, made, "runs/a") == [*start, *apart, *end]
+    plan = ["--folds", "runs/a/folds.json"]
+    whole = {**row, "on": "image+audio"}
+    assert fit_words("f.h5", whole, made, "runs/a")[-4:] == [*plan, *end]
+    assert fit_words("f.h5", whole, made)[-6:] == [*apart, *end]
+    made["folds"]["repeats"] = 2
+    assert fit_words("f.h5", whole, made, "runs/a")[-6:] == [*apart, *end]
+    made["folds"] |= {"kind": "given", "group": "take"}
+    assert fit_words("f.h5", whole, made)[-4:] == ["--folds", "given:take", *end]
+    made["folds"] |= {"kind": "group-out", "group": "hand"}
+    assert fit_words("f.h5", whole, made)[-6:] == ["--folds", "group-out", "--group", "hand", *end]
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path) -> None:
     with pytest.raises(OptionError, match="is no run folder"):
         saved_metrics(tmp_path)
