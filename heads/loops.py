@@ -74,14 +74,18 @@ def loops() -> Loops:
                 into[j] = alpha * whole[columns[j]] + (mine + shift[j])
 
     @compile_
-    def powers(x: np.ndarray, scale: Any, out: np.ndarray, whole: np.ndarray) -> None:
+    def powers(
+        source: np.ndarray, scale: Any, x: np.ndarray, out: np.ndarray, whole: np.ndarray
+    ) -> None:
         # 2^y = 2^n 2^f with |f| <= 1/2, by the exponential's series to the sixth power, whose rest
         # is below 2e-7; n goes straight into the exponent's bits
         lowest, zero, half = np.float32(-126), np.float32(0), np.float32(0.5)
-        for t in range(len(x)):
-            y = x[t] * scale
+        for t in range(len(out)):  # aside, for the compiler to see that ``out`` is something else
+            y = source[t] * scale
             y = y if y < zero else zero
-            y = y if y > lowest else lowest
+            x[t] = y if y > lowest else lowest
+        for t in range(len(out)):
+            y = x[t]
             n = np.floor(y + half)
             f = y - n
             p = np.float32(1.5403530393381606e-4)
@@ -93,18 +97,18 @@ def loops() -> Loops:
             out[t] = p * f + np.float32(1)
             whole[t] = np.int32(n) << np.int32(23)
         bits = out.view(np.int32)
-        for t in range(len(x)):
+        for t in range(len(out)):
             bits[t] += whole[t]
 
     @compile_
     def exponential(x: np.ndarray, scale: float, out: np.ndarray) -> None:
         """out = exp(min(scale x, 0)) of x (r, t) float32, never below 2^-126; ``out`` may be x."""
-        whole = np.empty(1024, np.int32)
+        whole, aside = np.empty(1024, np.int32), np.empty(1024, np.float32)
         base2 = np.float32(scale * 1.4426950408889634)
         for i in range(len(x)):
             for s in range(0, x.shape[1], 1024):
                 e = min(s + 1024, x.shape[1])
-                powers(x[i, s:e], base2, out[i, s:e], whole)
+                powers(x[i, s:e], base2, aside, out[i, s:e], whole)
 
     @compile_
     def nearest(x: np.ndarray, weight: np.ndarray, where: np.ndarray, value: np.ndarray) -> None:
