@@ -1,7 +1,7 @@
 """Heads side by side: headstock's engine against other libraries, each in a process of its own.
 
     python bench/heads.py [--sizes 3000,13802] [--heads logistic,lda,...] [--peers ...]
-                          [--plain-folds 1] [--limit 600] [--out FILE]
+                          [--on image+audio] [--plain-folds 1] [--limit 600] [--out FILE]
 
 Everybody does the same job on the same rows and folds: out-of-fold probabilities of five folds and
 the refit's of the test rows, for each head on image, audio and both. Peers: ``scikit-learn`` (a
@@ -45,8 +45,8 @@ HEADS = "logistic,lda,rbf-svm,knn,lightgbm"
 PEERS = "scikit-learn,intelex,stacking,tuned"
 
 
-def run_engine(heads: list[str], train: int) -> dict[str, Any]:
-    """Headstock: all heads on all sets from shared work, then the stack of them."""
+def run_engine(heads: list[str], train: int, ons: list[str]) -> dict[str, Any]:
+    """Headstock: all heads on the sets of ``ons`` from shared work, then the stack of them."""
     rows, fresh = workload(train, train // 4)
     plan = make_folds(rows.codes, FOLDS, ids=rows.ids)
     first = [plan.codes[0] < folds for folds in range(1, FOLDS + 1)]
@@ -56,7 +56,7 @@ def run_engine(heads: list[str], train: int) -> dict[str, Any]:
     answers = {}
     for name in heads:
         clock = Clock()
-        found = answer_all(name, ON, rows, plan, shared, test=fresh)
+        found = answer_all(name, ons, rows, plan, shared, test=fresh)
         spent = clock.read()
         total = sum(a.seconds for a in found.values())
         for on, answer in found.items():
@@ -70,10 +70,11 @@ def run_engine(heads: list[str], train: int) -> dict[str, Any]:
                 "test": figures(answer.test, fresh.codes),
             }
             print(json.dumps({f"{name}@{on}": out[f"{name}@{on}"]}), file=sys.stderr, flush=True)
-    members = [answers[f"{h}@{o}"].proba for h in heads for o in ON[:2]]
-    clock = Clock()
-    stacked = cross_fuse("stacked", np.stack(members, axis=2), rows.codes, plan.codes)[0]
-    out["stacked"] = {**clock.read(), "folds": figures(stacked, rows.codes)}
+    if set(ON[:2]) <= set(ons):
+        members = [answers[f"{h}@{o}"].proba for h in heads for o in ON[:2]]
+        clock = Clock()
+        stacked = cross_fuse("stacked", np.stack(members, axis=2), rows.codes, plan.codes)[0]
+        out["stacked"] = {**clock.read(), "folds": figures(stacked, rows.codes)}
     out["all of it"] = whole.read()
     return out
 
@@ -83,7 +84,7 @@ def child(given: argparse.Namespace) -> None:
     who, _, head = given.child.partition(":")
     heads, train = given.heads.split(","), int(given.sizes)
     if who == "headstock":
-        found = run_engine(heads, train)
+        found = run_engine(heads, train, given.on.split(","))
     elif who == "stacking":
         found = run_stacking(heads, train)
     elif who in ("tuned", "headstock-tuned"):
@@ -113,7 +114,7 @@ def contender(who: str, given: argparse.Namespace, size: int) -> dict[str, Any]:
     start = time.perf_counter()
     command = [
         sys.executable, __file__, "--child", who, "--sizes", str(size), "--heads", given.heads,
-        "--plain-folds", str(given.plain_folds),
+        "--plain-folds", str(given.plain_folds), "--on", given.on,
     ]  # fmt: skip
     try:
         if who == "autogluon":
@@ -138,6 +139,7 @@ def main() -> None:
     parser.add_argument("--heads", default=HEADS)
     parser.add_argument("--peers", default=PEERS)
     parser.add_argument("--plain-folds", type=int, default=FOLDS, choices=range(1, FOLDS + 1))
+    parser.add_argument("--on", default=",".join(ON), help="where headstock is measured")
     parser.add_argument("--limit", type=float, default=600)
     parser.add_argument("--autogluon-python")
     parser.add_argument("--out", type=Path)
