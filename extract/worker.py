@@ -12,10 +12,12 @@ import os
 import pickle
 import resource
 import signal
+import socket
 import sys
 from multiprocessing.connection import Connection
 
 from headstock.extract.reading import Task, peak_memory, perform
+from headstock.extract.wire import send
 
 __all__ = ["main"]
 
@@ -24,7 +26,7 @@ def main(descriptor: int) -> None:
     """Serve the parent at the other end of the socket ``descriptor``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent ends us
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even inside C code
-    with Connection(descriptor) as pipe:
+    with Connection(descriptor) as pipe, socket.socket(fileno=os.dup(descriptor)) as out:
         try:
             reader, loader, seconds, memory = pickle.loads(pipe.recv_bytes())  # noqa: S301  ours
         except EOFError:
@@ -45,7 +47,7 @@ def main(descriptor: int) -> None:
             signal.setitimer(signal.ITIMER_REAL, 0)
             done.peak = peak_memory()
             try:
-                pipe.send(done)
+                send(out, done)
             except OSError:
                 return
 

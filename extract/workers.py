@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import pickle
+import selectors
 import signal
+import socket
 import subprocess
 import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
-from multiprocessing.connection import Connection, Pipe, wait
+from multiprocessing.connection import Pipe
 from typing import Any
 
 from headstock.extract.reading import Done, Reader, Task, perform
+from headstock.extract.wire import receive
 from headstock.store.errors import ItemError, OptionError
 
 __all__ = ["Workers"]
@@ -39,6 +42,7 @@ class _Worker:
             env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
         )
         theirs.close()
+        self.words = socket.socket(fileno=os.dup(self.pipe.fileno()))  # results, unlike the pipe
         self.tasks: deque[Task] = deque()
         self.ready = False
         self.pipe.send_bytes(setup)
@@ -46,6 +50,7 @@ class _Worker:
     def end(self) -> int:
         """Kill the process if it lives; its return code."""
         self.pipe.close()
+        self.words.close()
         self.process.kill()
         return self.process.wait()
 
@@ -90,6 +95,9 @@ class Workers:
         self._strikes: Counter[int] = Counter()
         self._again: deque[Task] = deque()
         self._wake, self._woken = Pipe()
+        self._poked = False
+        self._listening = selectors.DefaultSelector()
+        self._listening.register(self._woken, selectors.EVENT_READ)
 
     def run(self, tasks: Iterable[Task]) -> Generator[Done, None, None]:
         """The results of ``tasks``, in their order. It may be called again when it has ended; one
@@ -125,13 +133,15 @@ class Workers:
                 if self._trouble is not None:
                     raise self._trouble
                 if order and order[0] in self._results:
+                    full = self._held >= self._window
                     self._held -= 1
                     done = self._results.pop(order.popleft())
                     break
                 if not order and self._ended:
                     return None
                 self._changed.wait()
-        self._poke()
+        if full:  # the pump waits for room
+            self._poke()
         return done
 
     def close(self) -> None:
@@ -140,6 +150,7 @@ class Workers:
         self._poke()
         if self._thread is not None:
             self._thread.join()
+        self._listening.close()
         for worker in self._workers:
             worker.end()
         self._workers = []
@@ -151,7 +162,8 @@ class Workers:
             self._poke()
 
     def _poke(self) -> None:
-        if not self._wake.closed and not self._woken.poll():
+        if not self._poked:
+            self._poked = True
             self._wake.send_bytes(b".")
 
     # --- the pump: a thread, so that workers are fed while the model computes
@@ -160,20 +172,25 @@ class Workers:
         try:
             while not self._stopped:
                 while len(self._workers) < self.count:
-                    self._workers.append(_Worker(self._setup))
+                    self._workers.append(self._hired())
                 if not self._feed(tasks, order):
                     break
-                pipes: list[Connection] = [w.pipe for w in self._workers]
-                for pipe in wait([*pipes, self._woken]):
-                    if pipe is self._woken:
+                for key, _ in self._listening.select():
+                    if key.data is None:
                         self._woken.recv_bytes()
-                    else:
-                        self._hear(next(w for w in self._workers if w.pipe is pipe))
+                        self._poked = False
+                    elif key.data in self._workers:
+                        self._hear(key.data)
         except BaseException as trouble:  # noqa: BLE001  handed to the caller's thread
             self._trouble = trouble
         with self._changed:
             self._ended = True
             self._changed.notify_all()
+
+    def _hired(self) -> _Worker:
+        worker = _Worker(self._setup)
+        self._listening.register(worker.pipe, selectors.EVENT_READ, worker)
+        return worker
 
     def _feed(self, tasks: Iterator[Task], order: deque[int]) -> bool:
         """Hand out tasks while there is room; False when nothing is left to do."""
@@ -201,7 +218,7 @@ class Workers:
 
     def _hear(self, worker: _Worker) -> None:
         try:
-            said = worker.pipe.recv()
+            said = receive(worker.words) if worker.ready else worker.pipe.recv()
         except (EOFError, OSError):
             self._bury(worker)
             return
@@ -222,6 +239,7 @@ class Workers:
         """Replace a dead worker; blame the item it had in hand."""
         if self._stopped:
             return
+        self._listening.unregister(worker.pipe)
         code = worker.end()
         if not worker.ready:
             raise OptionError("workers", f"ended while starting (code {code})", "-j 0")
@@ -235,7 +253,7 @@ class Workers:
                 verdict = self._verdict(suspect, code)
                 self._finish(Done(suspect.number, stat=stat, error=verdict))
         self._again.extend(worker.tasks)
-        self._workers[self._workers.index(worker)] = _Worker(self._setup)
+        self._workers[self._workers.index(worker)] = self._hired()
 
     def _verdict(self, task: Task, code: int) -> tuple[str, str]:
         if code == -signal.SIGALRM:
