@@ -98,10 +98,11 @@ class FeatureSet:
                 _read(state, fresh, wanted, out)
                 return
             checked = state.file.checked(self._path)
-            if checked[wanted].all():
+            known = bool(checked[wanted].all())
+            if known and state.file.is_mapped(self._path):
                 _gather(state.file.mapped(self._path), wanted, out)
-            else:
-                _read(state, fresh, wanted, out)
+            else:  # no map where nobody asked for one: its pages would count as memory
+                _read(state, fresh, wanted, out, known)
                 checked[wanted] = True
 
         self._store._looking(read)
@@ -123,8 +124,10 @@ class FeatureSet:
         return state.file.mapped(self._path)
 
 
-def _read(state: State, column: Column, rows: np.ndarray, out: np.ndarray | None) -> None:
-    """Read ``rows`` and check each, into ``out`` when given.
+def _read(
+    state: State, column: Column, rows: np.ndarray, out: np.ndarray | None, known: bool = False
+) -> None:
+    """Read ``rows`` and check each, into ``out`` when given; ``known``: all were checked before.
 
     Much of it by threads: reading and checking a block leaves the others the interpreter.
     """
@@ -135,12 +138,14 @@ def _read(state: State, column: Column, rows: np.ndarray, out: np.ndarray | None
     def work(starts: np.ndarray) -> None:
         scratch = np.empty((0 if direct else min(step, len(rows)), dim), stored)
         mine = rows[starts[0] : starts[-1] + step]
-        told = iter(()) if pending else iter(state.block_crcs(column, mine, step))
+        told = iter(()) if pending or known else iter(state.block_crcs(column, mine, step))
         for start in starts.tolist():
             block = rows[start : start + step]
             part = None if out is None else out[start : start + len(block)]
             x = part if direct and part is not None else scratch[: len(block)]
-            if pending or not state.matches(column, block, x, next(told)):
+            if known:
+                state.unchecked(column, block, x)
+            elif pending or not state.matches(column, block, x, next(told)):
                 state.vectors(column, block, x)  # which checks row by row, and says which
             if part is not None and not direct:
                 _widen(x, part)

@@ -223,6 +223,10 @@ class StoreFile:
             )
         return self._maps[path]
 
+    def is_mapped(self, path: str) -> bool:
+        """Whether somebody has asked for ``mapped``."""
+        return path in self._maps
+
     def checked(self, path: str) -> np.ndarray:
         """(m,) bool, to be written to: which rows of a matrix have matched their checksums."""
         if path not in self._checked:

@@ -275,8 +275,12 @@ class State:
     def matches(self, column: Column, rows: np.ndarray, out: np.ndarray, crc: int) -> bool:
         """Read vectors of the generation, as stored, into ``out``; whether joined they have the
         CRC32 ``crc``."""
-        self.file.rows(f"/features/{column.declared.name}/x", rows, out)
+        self.unchecked(column, rows, out)
         return crc32(out.reshape(-1).view(np.uint8).data) == crc
+
+    def unchecked(self, column: Column, rows: np.ndarray, out: np.ndarray) -> None:
+        """Read vectors of the generation, as stored, into ``out``."""
+        self.file.rows(f"/features/{column.declared.name}/x", rows, out)
 
     def _source(self, column: Column, source: int) -> tuple[StoreFile, str]:
         if source == 0:

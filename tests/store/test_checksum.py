@@ -8,7 +8,7 @@ import pytest
 from headstock.store import FeatureStore
 from headstock.store.checksum import agree, block_crcs, row_crcs
 from headstock.store.errors import StoreDamaged
-from headstock.store.file import StoreFile
+from headstock.store.state import State
 
 
 def rows(b, d, dtype="<f4"):
@@ -97,22 +97,23 @@ def test_a_row_is_checked_once_while_the_store_is_open(tmp_path, toy, monkeypatc
         store.commit("image", toy.batch(ids))
         store.compact()
     read: list[int] = []
-    real = StoreFile.rows
+    real = State.matches
 
-    def counted(self, path, rows, out=None):
-        read.extend(np.asarray(rows).tolist())
-        return real(self, path, rows, out)
+    def counted(self, column, rows, out, crc):
+        read.extend(rows.tolist())
+        return real(self, column, rows, out, crc)
 
-    monkeypatch.setattr(StoreFile, "rows", counted)
+    monkeypatch.setattr(State, "matches", counted)
     with FeatureStore.open(path) as store:
         found = store.feature_set("image")
         first = found.x(np.array([3, 150, 7]))
-        assert sorted(set(read)) == [3, 7, 150]
+        assert sorted(read) == [3, 7, 150]
         read.clear()
         assert np.array_equal(found.x(np.array([150, 7])), first[1:])
         assert read == []
         found.x(np.array([7, 8]))  # one of them is new
         assert 8 in read
+        assert not store._state.file.is_mapped("/features/image/x")  # rows alone map nothing
         read.clear()
         whole = found.x()
         assert set(read) == set(range(200))
