@@ -23,12 +23,16 @@ from headstock.heads.reuse import Reuse
 from headstock.heads.rows import Rows, parts_of
 from headstock.heads.shared import MEMORY, Shared
 from headstock.heads.systems import System
+from headstock.store.errors import HeadError
 
 __all__ = ["Base", "answer_systems", "base_answers", "bases_of", "patterns_of", "restrict"]
 
 Base = tuple[str, str]
 """A head and the sets it reads side by side: (``knn``, ``image+audio``)."""
 Options = Mapping[str, Mapping[str, Any]]
+UNLEARNED = ("mean", "product")
+"""Late fusions that learn nothing from their members' answers."""
+APPROXIMATE = "approximate: the members it learned from had seen the fold that is scored"
 
 
 def restrict(on: str, pattern: str) -> str:
@@ -139,7 +143,7 @@ def answer_systems(
     test: Rows | None = None,
     options: Options | None = None,
     seed: int = 0,
-    nested: bool = False,
+    nested: bool | None = None,
     memory: float = MEMORY,
     device: str = "cpu",
     step: Callable[[str, int], None] = lambda name, fits: None,
@@ -147,9 +151,9 @@ def answer_systems(
 ) -> dict[str, Answer]:
     """{system name: its answer}. NaN where a system has nothing to read of a row.
 
-    nested: fusions that learn do so from members that never saw the fold they are scored on; a
-    stack that reads features always does. memory, device: as in ``base_answers``. ``step`` is told
-    of fits done.
+    nested: fusions that learn do so from members that never saw the fold they are scored on; by
+    default where the rows and folds allow it, and a note says where not. A stack that reads
+    features always does. memory, device: as in ``base_answers``. ``step`` is told of fits done.
     """
     options = options or {}
     patterns = patterns_of(rows, test)
@@ -170,13 +174,25 @@ def answer_systems(
     kept = None if reuse is None else reuse.scope(rows, plan, test)
     for system in systems:
         if system.members:
-            fuse = partial(_fused, system, out, rows, plan, test, patterns, again, nested)
-            members, own = [out[m] for m in system.members], options.get(str(system.fusion))
-            out[system.name] = (
-                fuse() if kept is None else kept.fused(system, members, own, seed, nested, fuse)
-            )
+            fuse = partial(_fused, system, out, rows, plan, test, patterns, again, nested, step)
+            if kept is None or options.get(str(system.fusion)):
+                out[system.name] = fuse()
+            else:
+                more = [] if nested is False or system.fusion in UNLEARNED else [
+                    kept.of_head(function, on, options.get(function), seed, False, memory, device)
+                    for function, on in again.bases(system.members)
+                ]  # fmt: skip
+                members = [out[m] for m in system.members]
+                out[system.name] = kept.fused(system, members, seed, nested, more, fuse)
             step(system.name, 1)
     return out
+
+
+def nested_fits(systems: Sequence[System], plan: FoldPlan) -> int:
+    """How many fits nesting the fusions among ``systems`` takes at most, where rows lack nothing:
+    each member without each pair of folds."""
+    read = {m for s in systems if s.fusion not in UNLEARNED for m in s.members}
+    return len(read) * plan.repeats * plan.folds * (plan.folds - 1) if plan.folds > 2 else 0
 
 
 def bases_of(systems: Sequence[System], patterns: Sequence[str]) -> list[Base]:
@@ -233,16 +249,25 @@ class _Nested:
         self._patterns, self._systems = patterns, systems
         self._known: dict[tuple[int, int], dict[Base, np.ndarray]] = {}
 
-    def __call__(self, members: Sequence[str], which: np.ndarray, r: int, fold: int) -> np.ndarray:
+    def bases(self, members: Sequence[str]) -> list[Base]:
+        """The heads that are fitted again for ``members``."""
+        every = [b for m in members for b in _bases(self._systems[m], self._patterns)]
+        return list(dict.fromkeys(every))
+
+    def __call__(
+        self, members: Sequence[str], which: np.ndarray, step: Callable[[int], None], r: int,
+        fold: int,
+    ) -> np.ndarray:  # fmt: skip
         """(rows of ``which`` outside ``fold``, s, k): what ``members`` fitted without the fold say
-        of its other rows, held out by the other folds."""
+        of its other rows, held out by the other folds. ``step`` is told of fits done."""
         train = np.flatnonzero(self._plan.codes[r] != fold)
         known = self._known.setdefault((r, fold), {})
-        wanted = [b for m in members for b in _bases(self._systems[m], self._patterns)]
-        wanted = [b for b in dict.fromkeys(wanted) if b not in known]
+        wanted = [b for b in self.bases(members) if b not in known]
         if wanted:
             once = FoldPlan(self._plan.ids, self._plan.codes[r : r + 1])
-            found = self._answer(wanted, self._rows.take(train), once.take(train))
+            found = self._answer(
+                wanted, self._rows.take(train), once.take(train), step=lambda _, fits: step(fits)
+            )
             known |= {b: answer.proba[0] for b, answer in found.items()}
         keep = np.isin(train, which)
         said = [known[self._systems[m].function, self._systems[m].on][keep] for m in members]
@@ -257,7 +282,8 @@ def _fused(
     test: Rows | None,
     patterns: Sequence[str],
     again: _Nested,
-    nested: bool,
+    nested: bool | None,
+    step: Callable[[str, int], None],
 ) -> Answer:
     """A late fusion: for each pattern of the members that can answer it, learned from all rows
     they can answer, with one member left that member itself."""
@@ -265,7 +291,10 @@ def _fused(
     assert system.fusion is not None
     options, seed = again._options.get(system.fusion), again._seed
     reads = bool(getattr(make_fusion(system.fusion, seed, options), "wants_features", False))
-    nested = (nested or reads) and system.fusion not in ("mean", "product")
+    learns = system.fusion not in UNLEARNED
+    must = learns and (reads or nested is True)
+    nested = learns and (must or nested is None)
+    notes = [APPROXIMATE] if learns and not nested else []
     first = answers[system.members[0]]
     proba = np.full_like(first.proba, np.nan)
     fresh = None if test is None else np.full((len(test), proba.shape[2]), np.nan)
@@ -290,10 +319,15 @@ def _fused(
         P = np.stack([answers[m].proba[:, which] for m in able], axis=2)
         X = rows.take(which).matrix("+".join(sets))[0] if reads else None
         folds, codes = plan.codes[:, which], rows.codes[which]
-        found = cross_fuse(
-            system.fusion, P, codes, folds, seed=seed, options=options, X=X,
-            nested=partial(again, able, which) if nested else None,
-        )  # fmt: skip
+        fuse = partial(cross_fuse, system.fusion, P, codes, folds, seed=seed, options=options, X=X)
+        try:
+            told = partial(step, system.name)
+            found = fuse(nested=partial(again, able, which, told) if nested else None)
+        except HeadError as error:  # without two folds too little is left, or there is no network
+            if must or not nested:
+                raise
+            found = fuse()
+            notes.append(f"{APPROXIMATE} ({error.what})")
         here = own[which] == pattern
         proba[:, which[here]] = found[:, here]
         if fresh is not None and test is not None and len(asked):
@@ -307,6 +341,7 @@ def _fused(
                 F = test.take(asked).matrix("+".join(sets))[0]
                 fresh[asked] = fusion.predict(np.stack(tests, axis=1), F)
     how = "from held-out probabilities"
-    if nested:
+    if nested and not notes:
         how += " of members that never saw the scored fold"
-    return Answer(proba, fresh, time.perf_counter() - start, how)
+    notes = list(dict.fromkeys(notes))
+    return Answer(proba, fresh, time.perf_counter() - start, how, notes)

@@ -140,8 +140,9 @@ def cross_fuse(
 
     P (r, n, s, k) are out-of-fold already, so a row's fused probability never saw its label in
     the fusion. Its members did not see it either, but the members that answered the fusion's
-    training rows had it among theirs. On the two data sets where it was measured the score came out
-    too low by that, not too high (docs/heads.md). ``nested(r, f)`` closes the gap: it gives what
+    training rows had it among theirs: if the labels of two rows agree with how alike they are,
+    both their answers say so, and a fusion fitted on one knows it of the other. On random labels a
+    stack is then right more often than chance. ``nested(r, f)`` closes the gap: it gives what
     members fitted without fold f at all say of the other folds' rows, held out (n - |f|, s, k), and
     the fusion of fold f learns from these.
     """

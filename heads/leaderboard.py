@@ -8,7 +8,7 @@ from typing import Any
 
 from headstock import __version__
 from headstock.heads.adapted import adapted_plan, mark_seen, own_sets, with_views
-from headstock.heads.answers import answer_systems, bases_of, patterns_of
+from headstock.heads.answers import answer_systems, bases_of, nested_fits, patterns_of
 from headstock.heads.compare import against_best
 from headstock.heads.curve import learning_curve as curve
 from headstock.heads.evaluation import Evaluation
@@ -52,7 +52,7 @@ def evaluate(
     dedupe: str = "group",
     tune: Sequence[str] = (),
     doubts: bool = False,
-    nested: bool = False,
+    nested: bool | None = None,
     memory: float = MEMORY,
     device: str = "cpu",
     learning_curve: bool = False,
@@ -67,8 +67,9 @@ def evaluate(
     ``group`` once), ``given:COLUMN`` (each value of that column once) or a saved plan. progress is
     called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
     vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
-    learn do so from members fitted without the fold that scores them; a stack that reads features
-    always does. learning_curve: also score the best head on each feature set after learning from
+    learn do so from members fitted without the fold that scores them; by default wherever rows and
+    folds allow it (a note says where not), with False never, which is quicker and on few rows too
+    bright; a stack that reads features always does. learning_curve: also score the best head on each feature set after learning from
     parts of each fold's training rows (``curve``). memory: bytes that matrices shared between heads
     may take; beyond, kernel machines stand on landmarks and say so. device: where the largest
     products are computed, ``cpu`` or one that torch knows (``cuda``). dedupe: what becomes of rows
@@ -204,7 +205,7 @@ def evaluate_rows(
     test: Rows | None = None,
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
-    nested: bool = False,
+    nested: bool | None = None,
     memory: float = MEMORY,
     device: str = "cpu",
     progress: Callable[[int, int, str], None] | None = None,
@@ -234,6 +235,7 @@ def evaluate_rows(
     fused = fused_systems(heads, singles, fusions)
     bases = len(bases_of(systems, patterns_of(rows, test)))
     total = bases * (plan.folds * plan.repeats + (test is not None)) + len(fused)
+    total += 0 if nested is False else nested_fits(fused, plan)
     done = 0
 
     def step(name: str, fits: int = 1) -> None:
@@ -248,6 +250,7 @@ def evaluate_rows(
         test=test, options=options, seed=seed, nested=nested, memory=memory, device=device,
         step=step, reuse=reuse,
     )  # fmt: skip
+    step(systems[-1].name, total)  # what was known took no fits
     board = score_lines(systems, answers, rows, plan, test, seed)
     proba = {name: a.proba[0] for name, a in answers.items()}
     return Evaluation(
@@ -263,6 +266,7 @@ def evaluate_rows(
             "heads": heads,
             "on": on,
             "fusions": list(fusions),
+            "nested": nested,
             "seed": seed,
             "options": {h: dict(o) for h, o in options.items()},
             "classes": [str(c) for c in rows.classes],

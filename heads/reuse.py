@@ -199,21 +199,23 @@ class Scope:
         self,
         system: System,
         members: Sequence[Answer],
-        options: Mapping[str, Any] | None,
         seed: int,
-        nested: bool,
+        nested: bool | None,
+        heads: Sequence[str | None],
         fuse: Callable[[], Answer],
     ) -> Answer:
-        """A fusion's answer: known, or what ``fuse`` makes. One that learns from more than its
-        members' answers is made anew (its members' inner fits are known)."""
-        if nested or options:
+        """The answer of a fusion without options: known, or what ``fuse`` makes. ``heads``: the
+        fingerprints (``of_head``) of what is fitted again for it where it is nested; it is made
+        anew where nothing can vouch for one."""
+        if None in heads:
             return fuse()
         rows, test = self._rows, self._test
         said = [[_digest(m.proba), None if m.test is None else _digest(m.test)] for m in members]
         have = [
             None if r is None or r.present is None else _texts(r.patterns()) for r in (rows, test)
         ]
-        key = self._name("fusion", system.fusion, list(system.members), said, have, seed)
+        names = system.fusion, list(system.members)
+        key = self._name("fusion", *names, said, have, seed, nested, list(heads))
         answer = self._reuse.get(key)
         if answer is None:
             answer = fuse()

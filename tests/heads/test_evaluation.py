@@ -32,7 +32,7 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
         *(f"{h}@image+audio:{f}" for h in HEADS for f in ("mean", "weighted", "product")),
         "all@image+audio:stacked",
     }
-    assert seen[-1][0] == seen[-1][1] == 6 * 5 + 7
+    assert seen[-1][0] == seen[-1][1] == 6 * 5 + 7 + 4 * 5 * 4  # nested: 4 heads without 2 folds
     assert [s[0] for s in seen] == sorted(s[0] for s in seen)
     row = next(r for r in result.leaderboard if r["name"] == "logistic@image+audio")
     assert {

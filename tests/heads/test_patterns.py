@@ -82,7 +82,9 @@ def test_fusions_by_pattern_use_what_is_there(rows: Rows) -> None:
     lacking = absent(rows)
     plan = make_folds(lacking.codes, 4, ids=lacking.ids, strata=lacking.patterns())
     fusions = ["mean", "weighted", "stacked", "gated"]
-    result = evaluate_rows(lacking, ["logistic", "knn"], ["image", "audio"], fusions, plan)
+    result = evaluate_rows(
+        lacking, ["logistic", "knn"], ["image", "audio"], fusions, plan, nested=False
+    )
     own = lacking.patterns()
     both = np.flatnonzero(own == "image+audio")
     for fusion in ("mean", "weighted", "gated"):

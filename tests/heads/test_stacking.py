@@ -12,6 +12,7 @@ from headstock.heads import Bundle, evaluate, fit, make_folds
 from headstock.heads.answers import answer_systems
 from headstock.heads.fusion import KINDS, listing, make_fusion
 from headstock.heads.head import HEAD_KINDS
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows import Rows
 from headstock.heads.stacking import Stacked
 from headstock.heads.systems import System
@@ -92,17 +93,65 @@ def test_a_nested_fusion_never_meets_the_labels_of_the_fold_it_is_scored_on(
     mine = plan.codes[0] == 1
     other = replace(rows, codes=np.where(mine, (rows.codes + 1) % 4, rows.codes))
     nested = [answer_systems(SYSTEMS, r, plan, options=options, nested=True) for r in (rows, other)]
-    plain = [answer_systems(SYSTEMS, r, plan) for r in (rows, other)]
+    plain = [answer_systems(SYSTEMS, r, plan, nested=False) for r in (rows, other)]
     for system in SYSTEMS[2:]:
         before, after = (a[system.name].proba[0, mine] for a in nested)
         np.testing.assert_array_equal(before, after)
         before, after = (a[system.name].proba[0, mine] for a in plain)
         assert (before != after).any()  # the gap that nesting closes
         assert nested[0][system.name].how.endswith("never saw the scored fold")
+        assert not nested[0][system.name].notes
+        assert "approximate" in plain[0][system.name].notes[0]
+
+
+@pytest.mark.parametrize("how", ["as they are", "in groups", "some lack a set"])
+def test_on_random_labels_no_fusion_knows_more_than_chance(how: str) -> None:
+    """Members that answered a fusion's training rows must not have seen the scored fold: were they
+    to, the stack here would be right on 0.39, four standard errors above chance."""
+    right, all_rows = dict[str, int](), 0
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        n, group = 120, np.array([f"g{i // 2}" for i in range(120)], dtype=object)
+        X = {name: rng.normal(size=(n, 12)).astype(np.float32) for name in ("image", "audio")}
+        ids = np.array([f"r{i}" for i in range(n)], dtype=object)
+        classes = np.array(["a", "b", "c"], dtype=object)
+        rows = Rows(ids, X, rng.permutation(n) % 3, classes)
+        if how == "in groups":
+            rows = replace(rows, groups=group)
+        if how == "some lack a set":
+            image, audio = rng.random(n) < 0.8, rng.random(n) < 0.8
+            image |= ~audio
+            for name, there in (("image", image), ("audio", audio)):
+                X[name][~there] = np.nan
+            rows = replace(rows, present={"image": image, "audio": audio})
+        plan = make_folds(rows.codes, 5, ids=ids, groups=rows.groups, seed=seed)
+        fusions = ["mean", "weighted", "product", "stacked", "gated"]
+        result = evaluate_rows(rows, ["logistic", "lda"], ["image", "audio"], fusions, plan)
+        all_rows += n
+        for row in result.leaderboard:
+            if row["n"] == n:
+                right[row["name"]] = right.get(row["name"], 0) + n - row["errors"]
+    spread = np.sqrt(all_rows * 2 / 9)
+    assert len(right) >= 10
+    assert max(right.values()) < all_rows / 3 + 3 * spread, right
+
+
+def test_where_nothing_can_be_nested_the_line_says_so(store) -> None:
+    """Of two folds none is left to learn from; whoever asks for it is refused."""
+    for folds, told in ((2, True), (3, False)):
+        result = evaluate(store, ("knn",), fusions=("weighted", "mean"), folds=folds)
+        notes = {r["fusion"]: r.get("notes", []) for r in result.leaderboard}
+        assert any("approximate" in note for note in notes["weighted"]) == told
+        assert not notes["mean"]
+        assert ("note: knn@image+audio:weighted: approximate" in result.text()) == told
+    with pytest.raises(OptionError, match="three or more"):
+        evaluate(store, ("knn",), fusions=("weighted",), folds=2, nested=True)
 
 
 def test_a_stack_that_reads_features_is_always_nested(store) -> None:
-    result = evaluate(store, ("knn",), fusions=("stacked", "weighted"), options=LIGHT, folds=3)
+    result = evaluate(
+        store, ("knn",), fusions=("stacked", "weighted"), options=LIGHT, folds=3, nested=False
+    )
     how = {r["fusion"]: r["how"] for r in result.leaderboard}
     assert "never saw" in how["stacked"]
     assert "never saw" not in how["weighted"]
