@@ -1017,8 +1017,8 @@ def import_(source: str, output: str, quiet: bool, as_json: bool, **flags: Any) 
 @cli.command()
 @click.option("--image", metavar="BACKBONE", help="Backbone to measure  [default: ResNeXt-50]")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
-@click.option("--seconds", default=20.0, show_default=True, help="How long to measure.")
-@click.option("--items", default=1_000_000, show_default=True, help="Say the hours for so many.")
+@click.option("--seconds", default=15.0, show_default=True, help="How long to measure.")
+@click.option("--items", default=1_000_000, show_default=True, help="Say the time for so many.")
 @QUIET
 @JSON
 def doctor(

@@ -59,10 +59,14 @@ class Checkup:
     @property
     def best(self) -> tuple[str, str]:
         """(runtime, precision): the fastest; full precision unless another one is worth a tenth."""
-        full = max((k for k in self.model if k.endswith(" fp32")), key=lambda k: self.model[k])
-        best = max(self.model, key=lambda k: self.model[k])
+        full, best = self._full, max(self.model, key=lambda k: self.model[k])
         runtime, precision = (best if self.model[best] > 1.1 * self.model[full] else full).split()
         return runtime, precision
+
+    @property
+    def _full(self) -> str:
+        """The fastest in full precision."""
+        return max((k for k in self.model if k.endswith(" fp32")), key=lambda k: self.model[k])
 
     @property
     def precision(self) -> str:
@@ -79,16 +83,22 @@ class Checkup:
         needed = self._model / self.decode["500x375"]
         return int(min(max(np.ceil(1.2 * needed), 1), self.cores))
 
-    def rate(self, size: str = "500x375", fast: bool = False) -> float:
-        """Pictures a second end to end. On the CPU decoding and the model share the cores."""
-        model, decode = self._model, (self.fast if fast else self.decode)[size] * self.cores
+    def rate(self, size: str = "500x375", fast: bool = False, full: bool = False) -> float:
+        """Pictures a second end to end, with ``full`` in full precision. On the CPU decoding and
+        the model share the cores."""
+        model = self.model[self._full] if full else self._model
+        decode = (self.fast if fast else self.decode)[size] * self.cores
         if self.device == "cpu":
             return 1 / (1 / model + 1 / decode)
         return min(model, decode)
 
-    def hours(self, n: int, size: str = "500x375") -> float:
+    def hours(self, n: int, size: str = "500x375", full: bool = False) -> float:
         """What ``n`` pictures take."""
-        return n / self.rate(size) / 3600
+        return n / self.rate(size, full=full) / 3600
+
+    def _times(self, n: int, full: bool = False) -> str:
+        """``hours`` by size, in words."""
+        return ", ".join(f"{size} {_spoken(self.hours(n, size, full))}" for size in self.decode)
 
     def limit(self, size: str) -> str:
         """What the time of a run goes to, in words; empty when it is the model."""
@@ -108,7 +118,6 @@ class Checkup:
         able = ", ".join(self.abilities) or "nothing for low precision"
         runtime, precision = self.best
         said = ", ".join(f"{k} {v}" for k, v in self.versions.items())
-        hours = ", ".join(f"{size} {self.hours(items, size):.1f}" for size in self.decode)
         return "\n".join(
             [
                 said,
@@ -120,7 +129,12 @@ class Checkup:
                 f"commit, rows of {self.dim} values a second: {self.commit:.0f}",
                 f"settings: --device {self.device} --runtime {runtime} --precision {precision} "
                 f"-j {self.workers}",
-                f"hours for {items:,} pictures: {hours}",
+                f"time for {items:,} pictures: {self._times(items)}",
+                *(
+                    [f"with --precision fp32, the weights' own: {self._times(items, full=True)}"]
+                    if precision != "fp32"
+                    else []
+                ),
                 *(said for size in self.decode if (said := self.limit(size))),
                 *self.notes,
             ]
@@ -142,7 +156,7 @@ def measure(
     folder: str | Path = ".",
     backbone: str = DEFAULT_IMAGE,
     device: str = "auto",
-    seconds: float = 20.0,
+    seconds: float = 15.0,
     progress: Report = unheard,
 ) -> Checkup:
     """Measure for about ``seconds`` after imports; ``folder`` is where commits are tried.
@@ -183,11 +197,18 @@ def measure(
     for step, (runtime, precision) in enumerate(kinds, len(SIZES) + 2):
         progress(step, steps, f"the model, {runtime} {precision}")
         try:
-            one = image_encoder(backbone, runtime=runtime, precision=precision, **told)
+            one = NetworkEncoder(encoder.name, encoder.network, device, precision, runtime=runtime)
             found.model[f"{runtime} {precision}"] = _model(one, seconds / 2 / len(kinds))
         except OptionError as error:  # the network is not for this runtime
             found.notes.append(str(error))
     return found
+
+
+def _spoken(hours: float) -> str:
+    for unit, least in (("h", 1.0), ("min", 1 / 60)):
+        if hours >= least:
+            return f"{hours / least:.1f} {unit}"
+    return f"{hours * 3600:.0f} s"
 
 
 def _runtimes(found: Checkup, cpu: bool) -> list[str]:

@@ -31,13 +31,22 @@ def test_a_short_measurement(tmp_path):
     settings = json.loads(found.to_json())["settings"]
     assert f"{settings['runtime']} {settings['precision']}" in found.model
     assert f"--runtime {settings['runtime']} --precision" in found.text()
-    assert "hours for 1,000,000 pictures" in found.text()
+    assert "time for 1,000,000 pictures" in found.text()
 
 
 def test_on_the_cpu_decoding_and_model_share_the_cores():
     assert checkup().rate() == pytest.approx(1 / (1 / 80 + 1 / 800))
     assert checkup().workers == 1
     assert checkup().hours(800) * 3600 == pytest.approx(11.0)
+
+
+def test_times_are_said_in_a_unit_that_tells_something():
+    both = checkup(model={"torch fp32": 80.0, "torch bf16": 160.0})
+    text = both.text(100_000)
+    assert "time for 100,000 pictures: 500x375 12.5 min, 1280x960 17.4 min, 4000x3000 1.0 h" in text
+    assert "with --precision fp32, the weights' own: 500x375 22.9 min" in text
+    assert "500x375 1 s" in both.text(100)
+    assert "the weights' own" not in checkup().text()
 
 
 def test_on_a_gpu_the_slower_of_the_two_decides():
