@@ -117,8 +117,10 @@ def against_best(
 
     McNemar's p-values are adjusted for the number of comparisons (Holm 1979). The verdict is
     ``better`` when the adjusted p is below 5 % (and, with groups, the bootstrap interval of the
-    difference excludes 0), else ``not distinguishable``. That the leader was chosen for leading
-    makes ``better`` a little too easy, never ``not distinguishable``.
+    difference excludes 0), else ``not distinguishable``. It is ``worse`` for one that answers
+    fewer rows, or leads by the mean of repeats (``proba`` is of the first), and beats it here. That
+    the leader was chosen for leading makes ``better`` a little too easy, never ``not
+    distinguishable``.
     """
     if len(board) < 2:
         return []
@@ -149,8 +151,10 @@ def against_best(
         highest = max(highest, min(1.0, out[i]["mcnemar_p"] * (len(out) - rank)))
         out[i]["adjusted_p"] = highest
     for line in out:
+        gap, ahead = line["accuracy_difference"], line["only_a_right"] > line["only_b_right"]
         clear = line["adjusted_p"] < LEVEL
         if groups is not None:
-            clear = clear and line["accuracy_difference"]["low"] > 0
-        line["verdict"] = "better" if clear else "not distinguishable"
+            clear = clear and (gap["low"] > 0 if ahead else gap["high"] < 0)
+        told = "better" if ahead else "worse"
+        line["verdict"] = told if clear else "not distinguishable"
     return out

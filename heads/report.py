@@ -136,7 +136,7 @@ def _number(value: Any, digits: int = 4) -> str:
 
 
 def _undecided(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [c for c in metrics.get("comparisons") or [] if c["verdict"] != "better"]
+    return [c for c in metrics.get("comparisons") or [] if c["verdict"] == "not distinguishable"]
 
 
 def fit_words(
@@ -196,12 +196,21 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[str]:
     comparisons = metrics.get("comparisons") or []
     if not comparisons:
         return []
-    leader, same = comparisons[0]["a"], undecided(metrics)
-    clear = len(comparisons) - len(same)
-    lines = [f"{leader} is first; it is better than {clear} of the other {len(comparisons)}"]
-    if same:
-        shown = ", ".join(same[:6]) + (f" and {len(same) - 6} more" if len(same) > 6 else "")
-        lines.append(f"not distinguishable from it on these rows: {shown}")
+    leader = comparisons[0]["a"]
+    by: dict[str, list[str]] = {}
+    for line in comparisons:
+        by.setdefault(line["verdict"], []).append(str(line["b"]))
+    better = len(by.get("better", ()))
+    of = " (in the first repeat)" if (metrics.get("folds") or {}).get("repeats", 1) > 1 else ""
+    lines = [f"{leader} is first; it is better than {better} of the other {len(comparisons)}{of}"]
+    for verdict, words in (
+        ("worse", "worse than these on the rows that both answer"),
+        ("not distinguishable", "not distinguishable from it on these rows"),
+    ):
+        names = by.get(verdict, [])
+        if names:
+            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+            lines.append(f"{words}: {', '.join(names[:6])}{more}")
     return lines
 
 

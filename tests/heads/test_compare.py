@@ -6,6 +6,7 @@ from scipy.stats import binomtest
 
 from headstock.heads import evaluate
 from headstock.heads.compare import against_best, compare, group_intervals, mcnemar
+from headstock.heads.report import leaderboard_text
 
 
 def system(codes: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:
@@ -65,6 +66,29 @@ def test_verdicts_are_in_words_and_count_the_comparisons() -> None:
     assert against_best(board[:1], proba, CODES) == []
     alone = compare(proba["best"], proba["worse"], CODES)
     assert worse["accuracy_difference"] == pytest.approx(alone["accuracy_difference"], abs=0.01)
+
+
+@pytest.mark.parametrize("groups", [None, np.array([f"g{i}" for i in range(300)])])
+def test_a_leader_that_is_beaten_where_both_answer_is_not_called_better(groups) -> None:
+    """It leads because it answers all rows: the other leaves the hard half out."""
+    leader = system(CODES, np.concatenate([np.arange(150), np.arange(150, 200)]))
+    other = system(CODES, np.array([], dtype=int))
+    other[:150] = np.nan
+    proba = {"leader": leader, "other": other}
+    (line,) = against_best([{"name": n} for n in proba], proba, CODES, groups)
+    assert line["n"] == 150
+    assert line["adjusted_p"] < 1e-6
+    assert line["verdict"] == "worse"
+    row = {
+        "head": "h",
+        "on": "image",
+        "n": 300,
+        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
+    }
+    board = [{**row, "name": name} for name in proba]
+    told = leaderboard_text({"leaderboard": board, "comparisons": [line]})
+    assert "better than 0 of the other 1" in told
+    assert "worse than these on the rows that both answer: other" in told
 
 
 def test_the_leaderboard_says_it(store) -> None:
