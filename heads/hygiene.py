@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from headstock.heads.folds import FoldPlan
 from headstock.heads.rows import Rows
-from headstock.heads.scaling import Standard
+from headstock.heads.scaling import spread, standardise
 from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
@@ -30,6 +31,8 @@ sound reach it, different recordings of one word by one speaker do not."""
 NARROWEST = 10
 """Columns below which near duplicates are not searched: with few columns, vectors of one class
 point the same way without being copies."""
+PAIRS = 1 << 22
+"""Numbers in the rows whose cosines are measured at a time."""
 LARGEST = 60_000
 """Rows above which near duplicates are not searched: the search is quadratic."""
 
@@ -92,42 +95,100 @@ def find_duplicates(rows: Rows, test: Rows | None = None, near: float = NEAR) ->
         if rows.X[name].shape[1] < NARROWEST:
             skipped.append(f"{name}: near duplicates are not searched below {NARROWEST} columns")
             continue
-        X = np.concatenate([r.X[name] for r in both])[there]
-        close[name] = [there[c] for c in _near(X, near)]
+        held = [r.having([name]) for r in both]
+        parts = [r.X[name] if h.all() else r.X[name][h] for r, h in zip(both, held)]
+        close[name] = [there[c] for c in _near(parts, near)]
     return Duplicates(exact, close, skipped)
 
 
-def _near(X: np.ndarray, threshold: float) -> list[np.ndarray]:
-    """Clusters of rows of X (n, d) tied by cosine >= threshold of standardised columns.
+def _near(parts: Sequence[np.ndarray], threshold: float) -> list[np.ndarray]:
+    """Clusters of rows of the matrices (n, d), one under the other, tied by cosine >= threshold of
+    standardised columns. What is as large as they are is never copied.
 
     Wide rows are screened by a random projection to 128 columns: its cosines err by at most
     (1 - c^2) / sqrt(128) in standard deviation, so 0.03 below the threshold misses none in effect;
     the pairs that pass are measured exactly.
     """
-    Z = Standard.of(X)(X)
-    Z /= np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), 1e-12)
-    n, d = Z.shape
-    screen, slack = Z, 0.0
-    if d > 256:
-        screen = Z @ np.random.default_rng(0).normal(size=(d, 128)).astype(np.float32)
-        screen /= np.maximum(np.linalg.norm(screen, axis=1, keepdims=True), 1e-12)
-        slack = 0.03
+    n, d = sum(map(len, parts)), parts[0].shape[1]
+    if not n:
+        return []
+    mean, scale = _moments(parts)
+    wide = d > 256
+    slack = 0.03 if wide else 0.0
+    screen = np.empty((n, 128 if wide else d), dtype=np.float32)
+    if wide:
+        turn = np.random.default_rng(0).normal(size=(d, 128)).astype(np.float32)
+        turn = (turn / scale[:, None]).astype(np.float32)
+        centre = mean.astype(np.float32)
+        for start, X in _blocks(parts):
+            np.matmul(X - centre, turn, out=screen[start : start + len(X)])
+    else:
+        for start, X in _blocks(parts):
+            screen[start : start + len(X)] = standardise(X, mean, scale)
+    screen /= np.maximum(np.linalg.norm(screen, axis=1, keepdims=True), 1e-12)
     left: list[np.ndarray] = []
     right: list[np.ndarray] = []
+    step = max(1, PAIRS // d)  # many alike rows make many pairs: bounded memory
     for start in range(0, n, 1024):
         stop = min(start + 1024, n)
         similarity = screen[start:stop] @ screen[:stop].T
         i, j = np.nonzero(similarity >= threshold - slack)
         i += start
         i, j = i[j < i], j[j < i]
-        for part in range(0, len(i), 65536):  # many alike rows make many pairs: bounded memory
-            a, b = i[part : part + 65536], j[part : part + 65536]
-            hit = np.einsum("ij,ij->i", Z[a], Z[b]) >= threshold
-            left.append(a[hit])
-            right.append(b[hit])
+        if wide:
+            hits = [
+                _cosines(parts, mean, scale, i[s : s + step], j[s : s + step]) >= threshold
+                for s in range(0, len(i), step)
+            ]
+            hit = np.concatenate(hits) if hits else np.zeros(0, dtype=bool)
+            i, j = i[hit], j[hit]
+        left.append(i)
+        right.append(j)
     if not sum(map(len, left)):
         return []
     return _clusters(_components(np.concatenate(left), np.concatenate(right), n))
+
+
+def _blocks(parts: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
+    """Views of rows that stay in cache, and the number of each one's first."""
+    first = 0
+    for X in parts:
+        step = max(1, PAIRS // 16 // X.shape[1])
+        for start in range(0, len(X), step):
+            yield first + start, X[start : start + step]
+        first += len(X)
+
+
+def _moments(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """``scaling.moments`` in one pass: of what is left when the mean of the first rows is taken
+    off, which is small enough for float32 within a block."""
+    n = sum(map(len, parts))
+    about = next(X for X in parts if len(X))[:256].mean(axis=0, dtype=np.float64)
+    about = about.astype(np.float32)
+    one, two = np.zeros(len(about)), np.zeros(len(about))
+    for _, X in _blocks(parts):
+        rest = X - about
+        one += rest.sum(axis=0)
+        two += np.einsum("ij,ij->j", rest, rest)
+    mean = about + one / n
+    return mean, spread(np.maximum(two / n - (one / n) ** 2, 0), mean)
+
+
+def _cosines(
+    parts: Sequence[np.ndarray], mean: np.ndarray, scale: np.ndarray, a: np.ndarray, b: np.ndarray
+) -> np.ndarray:
+    """(p,) of the standardised rows ``a`` and ``b``, by number."""
+    rows, index = np.unique(np.concatenate([a, b]), return_inverse=True)
+    begins = np.cumsum([0, *map(len, parts)])
+    X = np.concatenate(
+        [
+            X[rows[(first <= rows) & (rows < first + len(X))] - first]
+            for X, first in zip(parts, begins)
+        ]
+    )
+    Z = standardise(X, mean, scale)
+    Z /= np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), 1e-12)
+    return np.einsum("ij,ij->i", Z[index[: len(a)]], Z[index[len(a) :]])
 
 
 def clean(rows: Rows, test: Rows | None, found: Duplicates, how: str) -> tuple[Rows, int]:
