@@ -6,18 +6,20 @@ It rounds otherwise than libjpeg, so this is a recipe of its own.
 
 from __future__ import annotations
 
+import io
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from headstock.extract.images import RULES, plain_jpeg
 from headstock.extract.preprocess import ImageLoader, Preprocess
-from headstock.store.errors import ItemError, OptionError
+from headstock.store.errors import ItemError, OptionError, one_line
 
-__all__ = ["DEVICES", "DeviceLoader", "pixels_on"]
+__all__ = ["DEVICES", "DeviceLoader", "judge_device", "pixels_on"]
 
 DEVICES = ("cuda",)
 METHODS = ("bicubic", "bilinear")  # that torch has with antialiasing, as Pillow has them
@@ -47,6 +49,18 @@ class DeviceLoader:
     def recipe(self) -> dict[str, Any]:
         """The decoder's rules, for a Recipe."""
         return {**RULES, "jpeg": "by the device"}
+
+
+def judge_device(device: Any) -> None:
+    """Raises OptionError when ``device`` decodes nothing: every picture would go the usual way,
+    under a recipe that says otherwise."""
+    out = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(out, "JPEG")
+    try:
+        _decoded([np.frombuffer(out.getvalue(), dtype=np.uint8)], device)
+    except RuntimeError as error:
+        what = f"torchvision has no JPEG decoder for {device}: {one_line(error, 120)}"
+        raise OptionError("--decode device", what, "--decode full or fast") from error
 
 
 def pixels_on(

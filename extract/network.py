@@ -13,7 +13,7 @@ from torch import nn
 
 import headstock
 from headstock.extract.checkpoint import digest
-from headstock.extract.devicejpeg import DEVICES, DeviceLoader, pixels_on
+from headstock.extract.devicejpeg import DEVICES, DeviceLoader, judge_device, pixels_on
 from headstock.extract.forward import Forward
 from headstock.extract.preprocess import ImageLoader, Preprocess
 from headstock.extract.runtime import PRECISIONS
@@ -113,6 +113,7 @@ class NetworkEncoder:
             if self.device.type not in DEVICES:
                 raise OptionError("--decode device", "needs a CUDA device", "--decode full or fast")
             self.loader = DeviceLoader(network.preprocess)
+            judge_device(self.device)
         self._digest = digest(network.module)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if self.device.type == "cuda":  # fp32 is to mean fp32; TF32 changes the fourth digit

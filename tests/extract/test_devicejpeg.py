@@ -131,6 +131,17 @@ def test_the_whole_way_through_the_store(on_cpu, tmp_path, monkeypatch):
     assert again.recipe().difference(full.recipe()) != []
 
 
+def test_a_device_that_decodes_nothing_is_refused_at_once(on_cpu, monkeypatch):
+    """Else every picture would be the host's, and the recipe would say the device's."""
+
+    def absent(data, device):
+        raise RuntimeError("decode_jpegs_cuda: torchvision not compiled with nvJPEG support")
+
+    monkeypatch.setattr(devicejpeg, "_decoded", absent)
+    with pytest.raises(OptionError, match=r"no JPEG decoder for cpu: .*nvJPEG"):
+        image_encoder("timm:test_resnet", untrained_seed=0, device="cpu", decode="device")
+
+
 def test_it_needs_a_device_and_a_transform_that_it_can_do():
     told = {"untrained_seed": 0, "device": "cpu", "decode": "device"}
     with pytest.raises(OptionError, match="needs a CUDA device"):
