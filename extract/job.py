@@ -240,7 +240,7 @@ def _plainly(build: Callable[[], Encoder]) -> Encoder:
 
 def _without_device(build: Callable[..., Encoder]) -> Encoder:
     told = getattr(build, "keywords", {})
-    return build(device="cpu") if "device" in told else build()
+    return build(device="elsewhere") if "device" in told else build()
 
 
 def _settled(store: FeatureStore, encoders: Mapping[str, Encoder]) -> bool:

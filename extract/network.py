@@ -81,7 +81,8 @@ class NetworkEncoder:
     ``runtime``: ``auto``, ``torch`` or ``openvino``. It is in the provenance and not in the recipe,
     for it changes a vector by no more than the class of its precision allows (``TOLERANCE``).
     ``decode``: ``full``, ``fast`` or, on CUDA, ``device``; each is a recipe. ``threads``: how many
-    compute on a CPU.
+    compute on a CPU. ``device``: as for ``pick_device``, or ``elsewhere``: another machine encodes,
+    here only the recipe and the dimension are asked for.
     """
 
     modality = "image"
@@ -106,14 +107,16 @@ class NetworkEncoder:
         if precision not in PRECISIONS:
             raise OptionError("precision", f"{precision!r} is not known", ", ".join(PRECISIONS))
         self.name, self.network, self.precision = name, network, precision
-        self.device = pick_device(device)
+        elsewhere = device == "elsewhere"
+        self.device = pick_device("cpu" if elsewhere else device)
         self.view = view or View()
         self.loader: ImageLoader | DeviceLoader = ImageLoader(network.preprocess, decode == "fast")
         if decode == "device":
-            if self.device.type not in DEVICES:
+            if self.device.type not in DEVICES and not elsewhere:
                 raise OptionError("--decode device", "needs a CUDA device", "--decode full or fast")
             self.loader = DeviceLoader(network.preprocess)
-            judge_device(self.device)
+            if not elsewhere:
+                judge_device(self.device)
         self._digest = digest(network.module)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if self.device.type == "cuda":  # fp32 is to mean fp32; TF32 changes the fourth digit

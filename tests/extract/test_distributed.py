@@ -308,6 +308,26 @@ def test_the_cluster_gives_the_vectors_of_a_local_run(tmp_path, cluster):
         assert (a.pending, b.pending) == (0, 0)
 
 
+def test_the_actors_device_need_not_be_here(tmp_path, monkeypatch):
+    """What tells the recipe has no GPU; what computes may."""
+    told = {}
+
+    def on_ray(store, items, builders, encoders, **options):
+        told.update(encoders=encoders, builders=builders, options=options)
+        return Account()
+
+    monkeypatch.setattr("headstock.extract.job.extract_on_ray", on_ray)
+    (tmp_path / "index.csv").write_text("id,image\na,a.jpg\n")
+    table = Manifest.read(tmp_path / "index.csv")
+    flags = {"untrained_seed": 0, "input_size": 64, "decode": "device", "device": "cuda"}
+    extract_manifest(table, tmp_path / "f.h5", image=["timm:test_resnet"], engine="ray", **flags)
+    encoder = told["encoders"]["image"]
+    assert encoder.recipe().fields["decoder"]["jpeg"] == "by the device"
+    assert told["options"]["device"] == "cuda"
+    with pytest.raises(OptionError, match="cuda"):  # an actor that lacks it says so
+        told["builders"]["image"]()
+
+
 @pytest.mark.slow
 def test_too_many_failures_stop_the_cluster_too(tmp_path, many, cluster):
     for name in many.paths["image"][:1500]:
