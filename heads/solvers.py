@@ -224,16 +224,23 @@ def solve_positive(A: np.ndarray, right: np.ndarray) -> np.ndarray:
     fails."""
     from scipy.linalg import LinAlgError, cho_factor, cho_solve
 
-    exact = A.astype(np.float64)
+    def rest(x: np.ndarray) -> np.ndarray:
+        out = right.astype(np.float64)
+        for s in range(0, len(A), 128):  # a float64 copy of A would cost more than the product
+            out[s : s + 128] -= A[s : s + 128].astype(np.float64, copy=False) @ x
+        return out
+
     try:
-        factor = cho_factor(A.astype(np.float32), overwrite_a=True, check_finite=False)
+        # Turned: LAPACK counts by columns, and would copy a matrix that counts by rows
+        factor = cho_factor(A.astype(np.float32).T, overwrite_a=True, check_finite=False)
         x = cho_solve(factor, right.astype(np.float32), check_finite=False).astype(np.float64)
         size = np.abs(right).max() or 1.0
         for _ in range(20):
-            rest = right - exact @ x
-            if np.abs(rest).max() <= 1e-8 * size:
+            left = rest(x)
+            if np.abs(left).max() <= 1e-8 * size:
                 return x
-            x += cho_solve(factor, rest.astype(np.float32), check_finite=False)
+            x += cho_solve(factor, left.astype(np.float32), check_finite=False)
     except LinAlgError:
         pass
-    return cho_solve(cho_factor(exact, overwrite_a=True, check_finite=False), right)
+    factor = cho_factor(A.astype(np.float64).T, overwrite_a=True, check_finite=False)
+    return cho_solve(factor, right)
