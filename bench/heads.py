@@ -211,8 +211,7 @@ def report(result: dict[str, Any]) -> str:
         for who, one in peers.items():
             for name, b in one.get("systems", {}).items():
                 lines.append("| " + " | ".join(compared(name, who, b, ours.get(name))) + " |")
-            if "failed" in one:
-                lines.append(f"| | {who} | {one['failed']} | | | | |")
+        lines += [f"| | {w} | {t['failed']} | | | | |" for w, t in told.items() if "failed" in t]
         for who in ("scikit-learn", "intelex"):
             lines += sums(who, told)
         peaks = [f"{w} {t['peak_gb']:.1f}" for w, t in told.items() if "peak_gb" in t]
