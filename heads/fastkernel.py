@@ -178,18 +178,16 @@ def _machines(
     ends = np.cumsum(sizes**2)
     own = [[line[e - m**2 : e].reshape(m, m) for line in memory] for e, m in zip(ends, sizes)]
 
-    def block(i: int, j: int, outs: Sequence[np.ndarray], turned: Sequence[np.ndarray]) -> None:
+    def block(i: int, j: int, outs: Sequence[np.ndarray]) -> None:
         step = max(1, ENTRIES // sizes[j])
         for s in range(0, sizes[i], step):
             some = slice(s, s + step)
             tiles = [K[some] for K in outs]
             _tile(columns[j], on, kernel, False, train[of[i][some]], tiles, room)
-            for K, tile in zip(turned, tiles):
-                K[:, some] = tile.T
 
     def classes(c: int) -> None:
         if sizes[c]:
-            block(c, c, own[c], ())
+            block(c, c, own[c])
 
     pairs = class_pairs(k)
     found = {o: (np.zeros((len(train), len(pairs)), np.float32), np.full(len(pairs), np.nan))
@@ -200,12 +198,12 @@ def _machines(
         if not sizes[i] or not sizes[j]:
             return
         cross = [room(f"cross {o}", sizes[i], sizes[j]) for o in on]
-        turned = [room(f"turned {o}", sizes[j], sizes[i]) for o in on]
-        block(i, j, cross, turned)
+        block(i, j, cross)
+        turned = room("turned", sizes[j], sizes[i])
         for n, o in enumerate(on):
             start = None if warm is None else (warm[o][of[i], p], warm[o][of[j], p])
             coefficients, bias = found[o]
-            beta, bias[p] = machine(own[i][n], cross[n], turned[n], own[j][n], C, start)
+            beta, bias[p] = machine(own[i][n], cross[n], own[j][n], turned, C, start)
             coefficients[of[i], p], coefficients[of[j], p] = np.split(beta, [sizes[i]])
 
     largest = sorted(range(len(pairs)), key=lambda p: -sizes[list(pairs[p])].prod())

@@ -81,12 +81,23 @@ def _machine() -> Any:
             v[t] -= weight * row[t]
 
     @compile_
+    def across(up_down: np.ndarray, row: int, down_up: np.ndarray, there: np.ndarray) -> np.ndarray:
+        """The kernel of the second class's ``row`` with the first's rows; turned when first asked
+        for, since most never are."""
+        out = down_up[row]
+        if not there[row]:
+            for t in range(len(out)):
+                out[t] = up_down[t, row]
+            there[row] = True
+        return out
+
+    @compile_
     def smo(
-        up_up: np.ndarray, up_down: np.ndarray, down_up: np.ndarray, down_down: np.ndarray, C: Any,
+        up_up: np.ndarray, up_down: np.ndarray, down_down: np.ndarray, down_up: np.ndarray, C: Any,
         tolerance: float, beta: np.ndarray,
     ) -> Any:  # fmt: skip
-        """One machine, given the kernel's four blocks: of the first class's rows with each other,
-        with the second's, and so on.
+        """One machine, given the kernel of the first class's rows with each other, with the
+        second's, and of these with each other. down_up: room for the second, turned.
 
         beta (m,): y times alpha, the first class positive; changed in place from any feasible
         start. v = y - K beta; a row may rise while beta is below its upper bound (then ``rise`` is
@@ -95,6 +106,7 @@ def _machine() -> Any:
         """
         first, m = len(up_up), len(up_up) + len(down_down)
         far, zero = np.float32(1e30), np.float32(0)
+        there = np.zeros(len(down_down), np.bool_)
         lanes = np.empty(LANES, np.float32)
         y = np.full((m + LANES - 1) // LANES * LANES, -far, np.float32)
         least = y.copy()
@@ -108,7 +120,7 @@ def _machine() -> Any:
             own[t] = up_up[t, t] if up else down_down[t - first, t - first]
         for s in range(m):
             if beta[s] != 0:
-                left = up_up[s] if s < first else down_up[s - first]
+                left = up_up[s] if s < first else across(up_down, s - first, down_up, there)
                 right = up_down[s] if s < first else down_down[s - first]
                 add(v[:first], left, beta[s])
                 add(v[first:], right, beta[s])
@@ -120,7 +132,7 @@ def _machine() -> Any:
         for _ in range(200 * m + 100000):
             i = largest(y, lanes)
             best = v[i]
-            left = up_up[i] if i < first else down_up[i - first]
+            left = up_up[i] if i < first else across(up_down, i - first, down_up, there)
             right = up_down[i] if i < first else down_down[i - first]
             judge(v[:first], fall[:first], own[:first], left, best, own[i], y, least)
             judge(
@@ -141,7 +153,7 @@ def _machine() -> Any:
             fall[i] = zero if beta[i] > low[i] else far
             rise[j] = zero if beta[j] < high[j] else -far
             fall[j] = zero if beta[j] > low[j] else far
-            other = up_up[j] if j < first else down_up[j - first]
+            other = up_up[j] if j < first else across(up_down, j - first, down_up, there)
             move(v[:first], rise[:first], left, other, step, y)
             other = up_down[j] if j < first else down_down[j - first]
             move(v[first:], rise[first:], right, other, step, y[first:])
@@ -177,13 +189,13 @@ def rbf_from_products(
 def machine(
     first: np.ndarray,
     cross: np.ndarray,
-    turned: np.ndarray,
     second: np.ndarray,
+    turned: np.ndarray,
     C: float,
     start: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> tuple[np.ndarray, float]:
     """One pair of classes from its blocks of the kernel, float32 without gaps: first (m, m), cross
-    (m, q), ``cross`` turned (q, m), second (q, q).
+    (m, q), second (q, q). turned: room for ``cross`` turned (q, m).
 
     start: coefficients (m,) and (q,), feasible up to the balance of their sum, which is restored.
     Gives the coefficients (m + q,) float32 and the intercept.
@@ -198,7 +210,7 @@ def machine(
         elif down > up:
             beta[m:] *= up / down
     smo = _machine()
-    bias = smo(first, cross, turned, second, np.float32(C), np.float32(TOLERANCE), beta)
+    bias = smo(first, cross, second, turned, np.float32(C), np.float32(TOLERANCE), beta)
     return beta, float(bias)
 
 
@@ -222,9 +234,9 @@ def one_against_one(
         i, j = pairs[p]
         if not len(own[i]) or not len(own[j]):
             return
-        cross, turned = (np.ascontiguousarray(K[rows[a], rows[b]]) for a, b in ((i, j), (j, i)))
+        cross = np.ascontiguousarray(K[rows[i], rows[j]])
         start = None if warm is None else (warm[rows[i], p], warm[rows[j], p])
-        beta, bias[p] = machine(own[i], cross, turned, own[j], C, start)
+        beta, bias[p] = machine(own[i], cross, own[j], np.empty_like(cross.T, order="C"), C, start)
         coefficients[rows[i], p], coefficients[rows[j], p] = np.split(beta, [len(own[i])])
 
     with ThreadPoolExecutor(threads()) as pool:
