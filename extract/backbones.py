@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstock.extract.mfcc import MfccEncoder
+from headstock.extract.options import number, switch, text, whole
 from headstock.store.errors import OptionError, WeightsError
 from headstock.store.recipe import Recipe
 
@@ -94,6 +95,15 @@ def image_encoder(
     Raises OptionError for names and options without meaning, WeightsError for weights that cannot
     be had or do not fit.
     """
+    for option, value, kind in (
+        ("crop-pct", crop_pct, number), ("untrained", untrained_seed, whole),
+        ("compile", compile, switch), ("crop mode", crop_mode, text),
+        ("interpolation", interpolation, text), ("precision", precision, text),
+        ("decode", decode, text), ("runtime", runtime, text), ("layer", layer, text),
+        ("pool", pool, text), ("flip", flip, text),
+    ):  # fmt: skip
+        if value is not None:
+            kind(option, value)
     file = None if weights is None else Path(weights)
     if file is not None and untrained_seed is not None:
         raise OptionError("untrained-seed", "weights are given as well", "one of the two")
@@ -303,13 +313,16 @@ def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
     """(h, w) from 224, (224, 224) or (3, 224, 224)."""
     if size is None:
         return None
-    if isinstance(size, int):
-        return size, size
-    pair = tuple(int(v) for v in size)[-2:]
+    if not isinstance(size, list | tuple):
+        side = whole("input-size", size)
+        return side, side
+    pair = tuple(whole("input-size", v) for v in size)[-2:]
     return (pair[0], pair[0]) if len(pair) == 1 else (pair[0], pair[1])
 
 
 def _numbers(values: float | Sequence[float] | None) -> list[float] | None:
     if values is None:
         return None
-    return [float(values)] * 3 if isinstance(values, int | float) else [float(v) for v in values]
+    if not isinstance(values, list | tuple):
+        return [number("mean, std", values)] * 3
+    return [number("mean, std", v) for v in values]

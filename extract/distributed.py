@@ -82,7 +82,7 @@ def resources(
     else:
         usual = sum(max(1, c // CORES) for c in cores)
         each = min(CORES, *cores)
-    count = actors or usual
+    count = usual if actors is None else actors
     if not 1 <= count <= most:
         what = f"the cluster has {most} {'GPUs' if on_gpu else 'cores'}"
         raise OptionError(f"--actors {count}", what, f"1 to {most}")
@@ -258,6 +258,7 @@ def _ray() -> Iterator[Any]:
     ours = not ray.is_initialized()
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
+        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of itself, on stderr
         where = os.environ.get("RAY_ADDRESS") or "local"  # never the leavings of an earlier cluster
         own: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
         try:

@@ -213,6 +213,8 @@ def _run(
 ) -> Account:
     shard, engine = flags.pop("shard", None) or "", flags.pop("engine", "local")
     actors = flags.pop("actors", None)
+    if actors is not None and engine != "ray":
+        raise OptionError("actors", "encode on a cluster", "--engine ray")
     share = share_of(shard or "1/1", len(manifest.items))
     here = _without_device if engine == "ray" else _plainly  # the actors' machines have it
     encoders = {name: here(build) for name, build in builders.items()}

@@ -12,6 +12,7 @@ Definition: librosa 0.10 and 0.11, ``librosa.feature.mfcc`` with ``center=True``
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -20,6 +21,7 @@ import numpy as np
 import scipy.fft
 
 from headstock.extract.audio import MAX_SECONDS, RULES, mono_blocks
+from headstock.extract.options import number, switch, text, whole
 from headstock.store.errors import ItemError, OptionError
 from headstock.store.recipe import Recipe
 
@@ -31,6 +33,10 @@ HIDING = 80.0  # dB below the loudest mel: single precision's noise is some 40 d
 AMIN = 1e-10
 DECIBELS = 10 / np.log(10)
 STATS = ("mean", "std", "min", "max")
+WHOLE = ("rate", "n_mfcc", "n_fft", "hop_length", "win_length", "n_mels", "dct_type", "windows")
+NUMBERS = ("fmin", "fmax", "power", "top_db", "lifter", "duration")
+WORDS = ("window", "norm", "mel_norm")
+OPTIONAL = {"win_length", "fmax", "top_db", "duration", "norm", "mel_norm"}
 
 
 @dataclass(frozen=True)
@@ -63,7 +69,18 @@ class MfccLoader:
     duration: float | None = None
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "stats", tuple(self.stats))
+        for names, kind in ((WHOLE, whole), (NUMBERS, number), (WORDS, text), (("htk",), switch)):
+            for name in names:
+                value = getattr(self, name)
+                if name in OPTIONAL and value in (None, "none"):
+                    value = None
+                else:
+                    value = kind(f"mfcc {name}", value)
+                object.__setattr__(self, name, value)
+        stats: Any = self.stats
+        if not isinstance(stats, list | tuple):
+            stats = re.split("[+,]", text("mfcc stats", stats))
+        object.__setattr__(self, "stats", tuple(text("mfcc stats", one) for one in stats))
         for ok, name, fix in (
             (1_000 <= self.rate <= 768_000, "rate", "1000 to 768000 Hz"),
             (2 <= self.n_fft <= 1 << 20, "n_fft", "2 to 1048576"),
@@ -85,6 +102,7 @@ class MfccLoader:
         ):
             if not ok:
                 raise OptionError(f"mfcc {name}", f"{getattr(self, name)!r} has no meaning", fix)
+        _window(self.window, 2, 2)
 
     @property
     def double(self) -> bool:

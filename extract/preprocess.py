@@ -63,6 +63,9 @@ class Preprocess:
             raise OptionError("input size", f"{self.resize}, {self.crop}", "1 to 8192 pixels")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise OptionError("mean, std", f"{self.mean}, {self.std}", "3 numbers, std above 0")
+        if max(map(abs, self.mean)) > 1:
+            fix = "in units of 0 to 1: divide by 255"
+            raise OptionError("mean", f"{self.mean} is outside of every picture", fix)
 
     @classmethod
     def of_size(

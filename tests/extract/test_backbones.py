@@ -453,3 +453,18 @@ def test_foreign_recipes_are_refused():
 
     with pytest.raises(OptionError, match="not one of ours"):
         encoder_from_recipe(Recipe("image", {"unknown": "from an import"}))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"input_size": "abc"}, {"input_size": 64.5}, {"input_size": (64, "a")}, {"crop_pct": "big"},
+        {"crop_pct": float("nan")}, {"mean": "x"}, {"mean": (123.0, 116.0, 103.0)}, {"layer": ""},
+        {"layer": 3}, {"untrained_seed": 1.5}, {"untrained_seed": True}, {"compile": "maybe"},
+        {"precision": ["fp32"]}, {"decode": 1}, {"runtime": {}}, {"flip": 1},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_options_of_another_kind_are_refused_in_one_line(wrong):
+    with pytest.raises(OptionError):
+        image_encoder("timm:test_resnet", **{"untrained_seed": 0, "device": "cpu", **wrong})

@@ -58,6 +58,8 @@ def test_what_an_actor_asks_for():
         resources([node], "auto", 9, None)
     with pytest.raises(OptionError, match="no node"):
         resources([{"CPU": 0.0}], "auto", None, None)
+    with pytest.raises(OptionError, match="actors 0"):
+        resources([node], "auto", 0, None)
 
 
 # --- one store, several jobs; a store of several parts
