@@ -3,7 +3,9 @@
 ``python bench/leaderboard.py`` prints Markdown: heads by feature sets and fusions, then what the
 run says in words. Trees look at each of 2,048 columns for every split and boosted ones bin them:
 all 13,802 rows take hours, 3,000 some minutes on two quiet cores. With ``--reuse FOLDER`` answers
-are kept there, so that the whole can be run in slices: a head a run, then all of them.
+are kept there, so that the whole can be run in slices: a head a run, then all of them. Fusions
+learn from members that answered each other's folds; with ``--nested`` members are fitted anew
+without the fold that is scored, as ``evaluate`` does by itself: five times the fits.
 """
 
 from __future__ import annotations
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--test", type=int, default=500, help="test rows, scored once")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--head", dest="heads", action="append", help="a head; all by default")
+    parser.add_argument("--nested", action="store_true", help="members anew for each fold")
     parser.add_argument("--reuse", type=Path, help="keep answers here, and take them again")
     parser.add_argument("-o", "--output", type=Path, help="run folder to write")
     given = parser.parse_args()
@@ -43,7 +46,7 @@ def main() -> None:
     begin, cpu = time.perf_counter(), time.process_time()
     result = evaluate_rows(
         rows, given.heads or list(HEADS), [*ON, "+".join(ON)], list(FUSIONS), plan,
-        test=test, reuse=kept,
+        test=test, nested=given.nested, reuse=kept,
     )  # fmt: skip
     if given.output:
         result.save(given.output)
