@@ -217,12 +217,13 @@ def _norms(backbone: nn.Module) -> list[nn.Module]:
 
 
 def _folded(backbone: nn.Module) -> list[nn.Module]:
-    """Batch normalisations of pretrained weights that hold no statistics: those were folded into
-    the convolutions, and normalising by a batch's own would undo what was learned."""
+    """Batch normalisations of pretrained weights that hold no statistics (a mean of 0, a variance
+    of 1, or of 1 less their epsilon): those were folded into the convolutions, and normalising by a
+    batch's own would undo what was learned."""
     return [
         m for m in _norms(backbone)
         if isinstance(m.running_mean, Tensor) and isinstance(m.running_var, Tensor)
-        and not m.running_mean.any() and bool((m.running_var == 1).all())
+        and not m.running_mean.any() and bool(((m.running_var - 1).abs() <= 2 * m.eps).all())
     ]  # fmt: skip
 
 
