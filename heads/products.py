@@ -14,7 +14,7 @@ import numpy as np
 
 from headstock.heads.dense import dense
 from headstock.heads.loops import loops, runs_of
-from headstock.heads.scaling import WIDE
+from headstock.heads.scaling import WIDE, standardise
 
 if TYPE_CHECKING:
     from headstock.heads.shared import Part, Shared
@@ -26,6 +26,12 @@ TILE = 128
 
 SHORT = 16
 """Mean length of the runs of columns below which each column is picked by its number."""
+
+
+def _blocks(n: int) -> list[slice]:
+    """Slices of n rows short enough for their float64 copy to stay in cache, and for float32 to
+    hold their sums."""
+    return [slice(s, min(s + 256, n)) for s in range(0, n, 256)]
 
 
 class Products:
@@ -50,12 +56,15 @@ class Products:
         if name not in self._rows:
             X = self.shared.rows.X[name]
             mean = X.mean(axis=0, dtype=np.float64)
-            Z = (X[self.order] - mean).astype(np.float32)
-            scale = float(np.sqrt(np.einsum("ij,ij->", Z, Z, dtype=np.float64) / len(Z))) or 1.0
-            Z /= np.float32(scale)
+            Z, total = np.empty(X.shape, dtype=np.float32), 0.0
+            for s in _blocks(len(X)):
+                Z[s] = X[self.order[s]] - mean
+                total += float(np.vdot(Z[s], Z[s]))
+            scale = float(np.sqrt(total / len(Z))) or 1.0
+            Z *= np.float32(1.0 / scale)
             fresh = None
             if self.shared.test is not None:
-                fresh = ((self.shared.test.X[name] - mean) / scale).astype(np.float32)
+                fresh = standardise(self.shared.test.X[name], mean, np.full(len(mean), scale))
             self._rows[name] = Z, fresh
         return self._rows[name]
 
@@ -63,9 +72,13 @@ class Products:
         """By fold: sums of ``rows`` (f, d) and of their squares (f, d), float64."""
         if name not in self._sums:
             Z, _ = self.rows(name)
-            folds = [Z[self.fold == f] for f in range(self.shared.folds)]
-            one = np.stack([z.sum(axis=0, dtype=np.float64) for z in folds])
-            two = np.stack([np.einsum("ij,ij->j", z, z, dtype=np.float64) for z in folds])
+            one, two = np.zeros((2, self.shared.folds, Z.shape[1]))
+            for f in range(self.shared.folds):
+                mine = np.flatnonzero(self.fold == f)
+                for s in _blocks(len(mine)):
+                    some = Z[mine[s]]
+                    one[f] += some.sum(axis=0)
+                    two[f] += np.einsum("ij,ij->j", some, some)
             self._sums[name] = one, two
         return self._sums[name]
 
