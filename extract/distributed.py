@@ -14,7 +14,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -258,7 +258,6 @@ def _ray() -> Iterator[Any]:
     ours = not ray.is_initialized()
     if ours:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # it warns of itself, on stderr
         where = os.environ.get("RAY_ADDRESS") or "local"  # never the leavings of an earlier cluster
         own: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
         try:
@@ -267,7 +266,8 @@ def _ray() -> Iterator[Any]:
             what = f"no cluster: {error}"
             raise OptionError("--engine ray", what, "check RAY_ADDRESS") from error
     try:
-        yield ray
+        with redirect_stdout(sys.stderr):  # Ray tells of dead actors where our result will stand
+            yield ray
     finally:
         if ours:
             ray.shutdown()

@@ -12,6 +12,7 @@ from collections import Counter
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -177,6 +178,18 @@ def test_without_ray_it_says_what_to_install(tmp_path, folder, monkeypatch):
         items = Items.of(["a"], paths={"image": ["00"]}, root=str(folder))
         with pytest.raises(OptionError, match=r"pip install 'headstock\[ray\]'"):
             extract_on_ray(store, items, {}, {"image": CountingEncoder()})
+
+
+def test_what_ray_says_of_the_dead_is_not_in_the_result(monkeypatch, capsys):
+    fake = SimpleNamespace(is_initialized=lambda: True, data=None)
+    monkeypatch.setitem(sys.modules, "ray", fake)
+    monkeypatch.setitem(sys.modules, "ray.data", SimpleNamespace())
+    with distributed._ray() as ray:
+        assert ray is fake
+        print("(raylet) A worker died")
+    print("{}")
+    said = capsys.readouterr()
+    assert (said.out, said.err) == ("{}\n", "(raylet) A worker died\n")
 
 
 def test_nothing_to_do_starts_no_cluster(tmp_path, folder, monkeypatch):
