@@ -231,9 +231,10 @@ def answer_all(
     weights: dict[str, list[np.ndarray]] = {o: [] for o in on}
     got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
     seconds = dict.fromkeys(on, 0.0)
-    how = "all folds at once"
+    how, notes = "all folds at once", []
     if fast["how"] in ("machine", "neighbours"):
-        how += _tiled(shared[0], among or on)
+        notes = _tiled(shared[0], among or on)
+        how = "; ".join([how, *notes])
         for one in shared:
             for o, answer in _kernel_answers(one, fast, on).items():
                 got[o].append(answer)
@@ -255,7 +256,7 @@ def answer_all(
             seconds[o] = time.perf_counter() - start
     return {
         o: Answer(
-            np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], how,
+            np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], how, list(notes),
             importances=weights[o],
         )
         for o in on
@@ -326,18 +327,18 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
     return ""
 
 
-def _tiled(shared: Shared, on: Sequence[str]) -> str:
+def _tiled(shared: Shared, on: Sequence[str]) -> list[str]:
     """What is to be said where the products of all rows pass the memory: neighbours are still those
     among all rows, and each product is computed when it is asked for."""
     need, most = product_bytes(shared, on), shared.memory
     if need <= most:
-        return ""
+        return []
     wide = [X.shape[1] for name, X in shared.rows.X.items() if shared.products.is_wide(name)]
     work = 2 * need / 4 * np.mean(wide)  # a multiplication and an addition a column and product
-    return (
-        f"; products tile by tile, {work / 1e12:.2g} teraflop: together they would take "
+    return [
+        f"products tile by tile, {work / 1e12:.2g} teraflop: together they would take "
         f"{need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
-    )
+    ]
 
 
 def _within(

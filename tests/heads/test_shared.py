@@ -169,6 +169,7 @@ def test_less_memory_gives_the_same_numbers(name: str) -> None:
         work = 2e-12 * 240 * (240 + 50) * rows.X["image"].shape[1]
         tiled = "" if name in MACHINES else f"; products tile by tile, {work:.2g} teraflop: "
         assert second[o].how.startswith("all folds at once" + tiled)
+        assert second[o].notes == ([] if name in MACHINES else [second[o].how[19:]])
         np.testing.assert_allclose(second[o].proba, first[o].proba, atol=1e-5)
         np.testing.assert_allclose(second[o].test, first[o].test, atol=1e-5)  # type: ignore[arg-type]
 
