@@ -198,7 +198,13 @@ def options(*decorators: Callable) -> Callable:
 
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no account, no hint.")
-SEED = click.option("--seed", default=0, show_default=True, help="Seed of everything random.")
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of all that is random.",
+)
 MANIFEST_OPTIONS = options(
     click.option("--id-col", help="Column of ids  [default: id, else the file name]"),
     click.option("--image-col", help="Column of image paths  [default: image]"),
@@ -546,7 +552,13 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
     help="mean, weighted, stacked.",
 )  # fmt: skip
 @FOLDS
-@click.option("--repeats", default=1, show_default=True, help="Repeat with other folds.")
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Repeat with other folds.",
+)
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE

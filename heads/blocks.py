@@ -14,7 +14,7 @@ import numpy as np
 
 from headstock.heads.adapted import seen_by
 from headstock.heads.folds import FoldPlan
-from headstock.heads.rows import parts_of
+from headstock.heads.rows import parts_of, tells_copies
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
 
 __all__ = ["BLOCK", "Block", "Streamed", "read_streamed"]
@@ -157,7 +157,7 @@ def read_streamed(
 def _marks(part: Any, items: Any, name: str, group: str | None, out: np.ndarray, seed: int) -> None:
     """A 64-bit hash of each row's group, or of its file's bytes; of its id where it has neither."""
     digest = np.zeros((len(items), 32), np.uint8)
-    if name in part.sets:
+    if name in part.sets and tells_copies(part.feature_set(name)):
         digest = np.ascontiguousarray(part.feature_set(name).digest[: len(items)])
     values = digest[:, :8].copy().view("<u8")[:, 0]
     own = np.flatnonzero(~digest.any(axis=1))

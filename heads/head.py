@@ -7,6 +7,7 @@ import importlib
 import inspect
 import json
 from collections.abc import Callable, Mapping
+from math import isfinite
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -14,7 +15,7 @@ import numpy as np
 from headstock.heads.draws import DRAWS
 from headstock.heads.ownfile import function_of, is_own
 from headstock.heads.tuning import Tuned, points_of
-from headstock.store.errors import HeadError, OptionError, one_line
+from headstock.store.errors import HeadError, HeadstockError, OptionError, one_line
 
 __all__ = [
     "HEADS",
@@ -135,13 +136,27 @@ def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None
             f"it has {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}",
         )
     points = points_of(options, seed, f"head {name}")
+    if not points:
+        raise OptionError(
+            f"head {name}", "an empty list to choose from", "name values, as C=[1,10]"
+        )
+    odd = {k: v for p in points for k, v in p.items() if isinstance(v, float) and not isfinite(v)}
+    if odd:
+        told = ", ".join(f"{k}={v}" for k, v in odd.items())
+        raise OptionError(f"head {name}", f"{told} is no finite number", "check its options")
     if len(points) > 1:
         tuned = Tuned(lambda point: make_head(name, seed, point), points)
         return cast(Head, tuned)
     try:
         head = function(seed, **points[0])
     except (TypeError, ValueError) as error:
-        raise OptionError(f"head {name}", error, "check its options") from error
+        told = ", ".join(f"{k}={v!r}" for k, v in points[0].items())
+        raise OptionError(f"head {name}", f"{told}: {error}", "check its options") from error
+    except Exception as error:
+        if not is_own(name) or isinstance(error, HeadstockError):
+            raise
+        what = f"calling it raised {type(error).__name__}: {error}"
+        raise HeadError(f"head {name}", what, "mend the file") from error
     if not (
         callable(getattr(head, "fit", None)) and callable(getattr(head, "predict_proba", None))
     ):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.folds import FoldPlan
-from headstock.heads.rows import Rows
+from headstock.heads.rows import NARROWEST, Rows
 from headstock.heads.scaling import spread, standardise
 from headstock.store.errors import HeadError, OptionError, one_line
 
@@ -28,9 +28,6 @@ DEDUPE = ("group", "drop", "keep")
 NEAR = 0.98
 """Cosine of standardised vectors from which two rows count as near duplicates: re-encodings of one
 sound reach it, different recordings of one word by one speaker do not."""
-NARROWEST = 10
-"""Columns below which near duplicates are not searched: with few columns, vectors of one class
-point the same way without being copies."""
 PAIRS = 1 << 22
 """Numbers in the rows whose cosines are measured at a time."""
 LARGEST = 60_000

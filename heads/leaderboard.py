@@ -69,19 +69,20 @@ def evaluate(
     vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
     learn do so from members fitted without the fold that scores them; by default wherever rows and
     folds allow it (a note says where not), with False never, which is quicker and on few rows too
-    bright; a stack that reads features always does. learning_curve: also score the best head on each feature set after learning from
-    parts of each fold's training rows (``curve``). memory: bytes that matrices shared between heads
-    may take; beyond, kernel machines stand on landmarks and say so. device: where the largest
-    products are computed, ``cpu`` or one that torch knows (``cuda``). dedupe: what becomes of rows
-    with the same bytes or nearly the same vector: ``group`` keeps them in one fold, ``drop`` keeps
-    one, ``keep`` does nothing; they are reported always. tune: heads whose options are chosen
-    inside the folds, among the values given as lists in ``options`` or else the default ones
-    (``tuning.GRIDS``). doubts: rank doubtful labels (needs cleanlab). seen: rows whose labels the
-    network of a set saw when it was adapted are a reason to ``refuse``, or scored and ``mark``-ed
-    as not honest; a set that was adapted with folds is scored on these very folds. reuse: take what
-    an earlier evaluation computed from the very same rows, folds, vectors, options and code, and
-    keep what is computed now, in a folder beside the store (see ``reuse``). Rows of split ``test``
-    are scored once, apart, by the refit on all other labelled rows.
+    bright; a stack that reads features always does. learning_curve: also score the best head on
+    each feature set after learning from parts of each fold's training rows (``curve``). memory:
+    bytes that matrices shared between heads may take; beyond, kernel machines stand on landmarks
+    and say so. device: where the largest products are computed, ``cpu`` or one that torch knows
+    (``cuda``). dedupe: what becomes of rows with the same bytes or nearly the same vector:
+    ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does nothing; they are reported
+    always. tune: heads whose options are chosen inside the folds, among the values given as lists
+    in ``options`` or else the default ones (``tuning.GRIDS``). doubts: rank doubtful labels (needs
+    cleanlab). seen: rows whose labels the network of a set saw when it was adapted are a reason to
+    ``refuse``, or scored and ``mark``-ed as not honest; a set that was adapted with folds is scored
+    on these very folds. reuse: take what an earlier evaluation computed from the very same rows,
+    folds, vectors, options and code, and keep what is computed now, in a folder beside the store
+    (see ``reuse``). Rows of split ``test`` are scored once, apart, by the refit on all other
+    labelled rows.
     """
     names = _wanted_sets(store, on, fusions)
     options = with_searches(tune, options or {})

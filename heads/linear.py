@@ -145,6 +145,8 @@ def ridge(seed: int, alpha: float = 1.0) -> Linear:
     """Least squares onto the classes' indicators, calibrated by temperature. alpha: L2 penalty per
     training row, so it means the same at any n: the Gram matrix of n standardised rows gets
     ``alpha * n`` on its diagonal, divided by 10."""
+    if not alpha > 0:
+        raise ValueError("alpha must be above 0")
 
     def least_squares(Z: np.ndarray, codes: np.ndarray, k: int) -> Weights:
         n, d = Z.shape

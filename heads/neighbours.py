@@ -109,6 +109,8 @@ class Neighbours:
 def knn(seed: int, neighbours: int = 10, sharpness: float = 10.0) -> Neighbours:
     """k-nearest neighbours by cosine, nearer ones weighing more. neighbours: how many vote;
     sharpness: how fast a vote falls with the distance (0: all equal)."""
-    if neighbours < 1:
-        raise ValueError(f"neighbours={neighbours} is below 1")
+    if not isinstance(neighbours, int) or neighbours < 1:
+        raise ValueError("neighbours must be a whole number from 1")
+    if not sharpness >= 0:
+        raise ValueError("sharpness must be 0 or more")
     return Neighbours(neighbours, sharpness)

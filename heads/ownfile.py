@@ -67,7 +67,7 @@ def _module(file: Path, name: str) -> ModuleType:
     sys.modules[called] = module  # dataclasses and others look their module up
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[called]
         raise HeadError(
             f"head {name}", f"importing it raised {type(error).__name__}: {error}", "mend the file"

@@ -243,8 +243,12 @@ def saved_metrics(run: str | Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise HeadError(file, f"cannot be read ({error})", "evaluate again") from error
     try:
+        if not metrics["leaderboard"]:
+            raise ValueError("it has no line")
         for row in metrics["leaderboard"]:
             row.setdefault("name", f"{row['head']}@{row['on']}")
+            if not all(isinstance(row[key], str) for key in ("head", "on", "name")):
+                raise TypeError("a name is no text")
         leaderboard_text(metrics)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise HeadError(file, f"is no leaderboard ({error!r})", "evaluate again") from error

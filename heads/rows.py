@@ -10,9 +10,22 @@ import numpy as np
 
 from headstock.store.errors import HeadError, IncompleteSet, OptionError, near
 
-__all__ = ["ALL", "MISSING", "Rows", "Views", "columns_of", "parts_of", "read_rows"]
+__all__ = [
+    "ALL",
+    "MISSING",
+    "NARROWEST",
+    "Rows",
+    "Views",
+    "columns_of",
+    "parts_of",
+    "read_rows",
+    "tells_copies",
+]
 
 MISSING = ("refuse", "exclude", "patterns")
+NARROWEST = 10
+"""Columns below which like vectors are no copies: with few columns, vectors of one class point the
+same way, and rows of a table have the same values."""
 ALL = -1
 """In place of a fold: the network of all rows, for the refit."""
 
@@ -128,6 +141,12 @@ class Rows:
         return views.X[fold]
 
 
+def tells_copies(column: Any) -> bool:
+    """Whether rows of a feature set with equal digests are copies: the digest of a table's row is
+    that of its values."""
+    return column.recipe.modality != "columns" or column.dim >= NARROWEST
+
+
 def columns_of(parts: Sequence[str], widths: Mapping[str, int]) -> dict[str, slice]:
     """{set: slice} of sets that stand side by side."""
     spans, start = {}, 0
@@ -149,6 +168,9 @@ def read_rows(
     """
     if missing not in MISSING:
         raise OptionError("missing", f"{missing!r} is no setting", f"one of {', '.join(MISSING)}")
+    for name in on:
+        if len(set(parts_of(name))) < len(parts_of(name)):
+            raise OptionError("on", f"{name} names a set twice", "name each once")
     sets = list(dict.fromkeys(part for name in on for part in parts_of(name)))
     items = store.items
     labelled = np.array([label != "" for label in items.label], dtype=bool)
@@ -210,7 +232,11 @@ def read_rows(
             codes=np.searchsorted(classes, items.label[which].astype(str)),
             classes=classes,
             groups=None if groups is None else _own_groups(groups[which], items.id[which]),
-            digests={name: np.asarray(store.feature_set(name).digest)[which] for name in sets},
+            digests={
+                name: np.asarray(store.feature_set(name).digest)[which]
+                for name in sets
+                if tells_copies(store.feature_set(name))
+            },
             present=None if all(own.all() for own in has.values()) else has,
             names={name: store.feature_set(name).feature_names for name in sets},
         )

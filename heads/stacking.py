@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import HEAD_KINDS, make_head, value_of
-from headstock.store.errors import BundleError
+from headstock.store.errors import BundleError, OptionError
 
 __all__ = ["FLOOR", "Stacked"]
 
@@ -31,10 +31,13 @@ class Stacked:
     ) -> None:
         if meta == "logistic":
             options = {"C": 0.1, **options}
-        self.wants_features = bool(value_of(features))
+        wants = value_of(features)
+        if not isinstance(wants, bool):
+            raise OptionError("fusion stacked", f"features={wants!r}", "true or false")
+        self.wants_features = wants
         self.reads: tuple[str, ...] = ()
         """The sets whose columns it was fitted on, for whoever saves it."""
-        self.head_: Any = make_head(meta, seed, options)
+        self.head_: Any = make_head(str(meta), seed, options)
 
     @staticmethod
     def _columns(P: np.ndarray, X: np.ndarray | None) -> np.ndarray:

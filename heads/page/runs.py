@@ -117,7 +117,7 @@ def _read(folder: Path, name: str) -> Run:
     if metrics is None:
         raise OptionError(folder, "is no run folder", "name a folder that evaluate -o wrote")
     board = metrics.get("leaderboard")
-    if not isinstance(board, list) or not all(_is_row(row) for row in board):
+    if not isinstance(board, list) or not board or not all(_is_row(row) for row in board):
         raise HeadError(folder / "metrics.json", "has no leaderboard", "evaluate again")
     for row in board:
         row.setdefault("fusion", None)
@@ -154,7 +154,9 @@ def _is_row(row: object) -> bool:
     if not isinstance(row, dict) or not isinstance(row.get("accuracy"), dict):
         return False
     numbers = [row["accuracy"].get(k) for k in ("value", "low", "high")]
-    return {"head", "on"} <= row.keys() and all(isinstance(v, int | float) for v in numbers)
+    named = all(isinstance(row.get(k), str) for k in ("head", "on"))
+    named = named and isinstance(row.get("name", ""), str)
+    return named and all(isinstance(v, int | float) for v in numbers)
 
 
 def _mapping(value: object) -> dict[str, Any]:

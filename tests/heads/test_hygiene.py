@@ -10,6 +10,7 @@ import pytest
 
 from headstock.extract import audio_encoder, extract
 from headstock.heads import evaluate, make_folds
+from headstock.heads.blocks import read_streamed
 from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
 from headstock.heads.rows import Rows, read_rows
 from headstock.store import OK, Batch, FeatureStore, Items, Manifest, Recipe
@@ -233,6 +234,29 @@ def test_without_cleanlab_it_says_so(monkeypatch) -> None:
     monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
     with pytest.raises(HeadError, match="cleanlab is not installed"):
         label_doubts(np.eye(2), np.array([0, 1]), ["a", "b"], ["x", "y"])
+
+
+def test_equal_values_in_few_columns_of_a_table_are_no_copies(tmp_path: Path) -> None:
+    """A column of noughts and ones would else tie all rows into two groups."""
+    rng = np.random.default_rng(0)
+    label = [("ant", "bee")[i % 2] for i in range(80)]
+    own = np.where(rng.random(80) < 0.8, np.arange(80) % 2, 1 - np.arange(80) % 2)
+    X = {"yes": own[:, None].astype(np.float32), "wide": np.tile(own[:, None], 12)}
+    with FeatureStore.open(tmp_path / "s.h5", "a") as store:
+        store.register(Items.of([f"r{i}" for i in range(80)], label=label))
+        for name, x in X.items():
+            recipe = Recipe("columns", {"columns": [str(c) for c in range(x.shape[1])]})
+            store.declare(name, recipe, x.shape[1])
+            digest = np.zeros((80, 32), np.uint8)
+            digest[:, 0] = own + 1
+            stat, status = np.full((80, 2), -1, np.int64), np.full(80, OK, np.uint8)
+            store.commit(name, Batch(list(store.items.id), digest, stat, x, status, []))
+        result = evaluate(store, ("knn",), ("yes",), ())
+        assert result.folds.kind == "stratified"
+        assert result.leaderboard[0]["accuracy"]["value"] > 0.7
+        assert read_streamed(store, "yes").folds == 5
+        with pytest.raises(HeadError, match="too few groups"):
+            evaluate(store, ("knn",), ("wide",), ())
 
 
 def test_few_columns_are_not_searched_for_near_duplicates(two_sets) -> None:

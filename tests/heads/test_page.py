@@ -343,9 +343,11 @@ def test_what_is_no_run_is_refused(tmp_path):
     (run / "oof.npz").write_bytes(b"no zip")
     with pytest.raises(HeadError, match="cannot be read"):
         write_report([run], tmp_path / "page.html")
-    (run / "metrics.json").write_text('{"leaderboard": [{"head": "x"}]}')
-    with pytest.raises(HeadError, match="no leaderboard"):
-        write_report([run], tmp_path / "page.html")
+    odd = '{"head": 3, "on": "b", "accuracy": {"value": 0.5, "low": 0, "high": 1}}'
+    for board in ('{"head": "x"}', "", odd):
+        (run / "metrics.json").write_text(f'{{"leaderboard": [{board}]}}')
+        with pytest.raises(HeadError, match="no leaderboard"):
+            write_report([run], tmp_path / "page.html")
 
 
 def test_matplotlib_missing_is_one_line(tmp_path, monkeypatch):

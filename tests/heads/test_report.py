@@ -129,7 +129,15 @@ def test_what_cannot_be_read_is_one_line(tmp_path) -> None:
     (tmp_path / "metrics.json").write_text("{")
     with pytest.raises(HeadError, match="cannot be read"):
         saved_metrics(tmp_path)
-    for body in ({}, {"leaderboard": [{}]}, {"leaderboard": 3}, [1]):
+    odd = {"head": 3, "on": "b", "accuracy": {"value": 0.5, "low": 0, "high": 1}}
+    for body in (
+        {},
+        {"leaderboard": []},
+        {"leaderboard": [odd]},
+        {"leaderboard": [{}]},
+        {"leaderboard": 3},
+        [1],
+    ):
         (tmp_path / "metrics.json").write_text(json.dumps(body))
         with pytest.raises(HeadError, match="is no leaderboard"):
             saved_metrics(tmp_path)
