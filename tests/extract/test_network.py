@@ -13,10 +13,11 @@ from torch import nn
 
 from headstock.extract import extract, image_encoder
 from headstock.extract.fill import _count
+from headstock.extract.forward import Forward
 from headstock.extract.network import Network, NetworkEncoder, pick_device
 from headstock.extract.openvino import present
 from headstock.extract.preprocess import Preprocess
-from headstock.extract.runtime import CudaRuntime
+from headstock.extract.runtime import PRECISIONS, CudaRuntime
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import OptionError
 
@@ -206,6 +207,42 @@ def test_the_path_of_cuda_pins_flies_and_lands(stood_in):
     assert module.sizes[:3] == [10, 5, 5]
     assert runtime.most == 5
     encoder.abandon(encoder.start(images[:2]))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_what_cuda_computes_is_channels_last_at_its_precision_and_compiled(
+    stood_in, monkeypatch, precision
+):
+    told, seen = [], []
+    monkeypatch.setattr(torch, "compile", lambda whole, **how: told.append(how) or whole)
+
+    class Watched(Small):
+        def forward(self, x):
+            kind = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else None
+            seen.append((x.is_contiguous(memory_format=torch.channels_last), kind))
+            return super().forward(x)
+
+    made = NetworkEncoder("w", Network(Watched(), "test", "w", PLAIN), "cpu", runtime="torch")
+    forward = made.forward
+    forward.torch = forward._runtime = CudaRuntime(
+        forward.whole, forward.device, precision, compiled=True
+    )
+    forward.tile, forward._one_shape = None, True
+    seen.clear()
+    vectors = made.encode(pictures(6))
+    assert seen == [(True, PRECISIONS[precision])]
+    assert told == [{"dynamic": False}]
+    assert vectors.dtype == np.float32
+    expected, _ = small()
+    assert np.allclose(vectors, expected.encode(pictures(6)), atol=0.05)
+
+
+def test_cuda_has_batches_in_flight_and_large_ones(monkeypatch, stood_in):
+    whole = small()[0].forward.whole
+    forward = Forward(whole, torch.device("cuda", 1), "bf16", compiled=True)
+    assert (forward.in_flight, forward.batch_size, forward.runtime) == (3, 256, "torch")
+    assert isinstance(forward.torch, CudaRuntime)
+    assert forward.tile is None  # until the first batch says its shape
 
 
 def test_cuda_counts_its_memory_and_gives_it_back(stood_in):
