@@ -148,3 +148,17 @@ def test_importing_heads_is_cheap() -> None:
     )
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert out.stdout.strip() == "[]"
+
+
+def test_lightgbm_takes_its_defaults_from_the_width() -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(90) % 3
+    said = {}
+    for d in (20, 800):
+        X = rng.normal(size=(90, d)).astype(np.float32)
+        for options in ({"rounds": 2}, {"rounds": 2, "leaves": 9, "columns": 0.5}):
+            text = make_head("lightgbm", 0, options).fit(X, y).text_  # type: ignore[attr-defined]
+            lines = dict(line[1:-1].split(": ") for line in text.splitlines() if line[:1] == "[")
+            found = [float(lines[key]) for key in ("num_leaves", "feature_fraction")]
+            said[d, len(options)] = found
+    assert said == {(20, 1): [15, 0.3], (800, 1): [6, 0.05], (20, 3): [9, 0.5], (800, 3): [9, 0.5]}

@@ -11,8 +11,15 @@ import pytest
 from headstock.extract import audio_encoder, extract
 from headstock.heads import evaluate, make_folds
 from headstock.heads.blocks import read_streamed
-from headstock.heads.hygiene import clean, find_duplicates, hygiene_report, label_doubts
+from headstock.heads.hygiene import (
+    _moments,
+    clean,
+    find_duplicates,
+    hygiene_report,
+    label_doubts,
+)
 from headstock.heads.rows import Rows, read_rows
+from headstock.heads.scaling import moments
 from headstock.store import OK, Batch, FeatureStore, Items, Manifest, Recipe
 from headstock.store.errors import HeadError, OptionError
 
@@ -115,6 +122,26 @@ def test_a_wide_set_is_screened_and_misses_nothing() -> None:
     rows = Rows(ids, {"image": X}, np.arange(3000) % 2, np.array(["a", "b"]))
     found = find_duplicates(rows).near["image"]
     assert [list(c) for c in found] == [[i, i + 1500] for i in range(100)]
+
+
+def test_columns_far_from_zero_hide_no_duplicate() -> None:
+    """The moments are summed in float32, of what is left of columns of any offset and scale; the
+    copies lie in the other matrix, and rows without the set are no rows of it."""
+    rng = np.random.default_rng(1)
+    X = rng.normal(size=(500, 300)) * np.geomspace(1e-3, 1e3, 300)
+    X += 300 * np.geomspace(1e-3, 1e3, 300) * rng.choice([-1, 1], 300)
+    X[:, 7] = 12345.678
+    X = X.astype(np.float32)
+    X[450:460] = X[20:30]
+    mean, scale = _moments([X[:10], X[10:]])
+    expected = moments(X)
+    np.testing.assert_allclose(mean, expected[0], rtol=1e-6)
+    np.testing.assert_allclose(scale, expected[1], rtol=1e-4)
+    made = Rows(np.arange(500).astype(str), {"a": X}, np.arange(500) % 2, np.array(["x", "y"]))
+    made = replace(made, present={"a": np.arange(500) != 25})
+    first, last = made.take(np.arange(400)), made.take(np.arange(400, 500))
+    found = find_duplicates(first, last).near["a"]
+    assert [list(c) for c in found] == [[i, i + 430] for i in range(20, 30) if i != 25]
 
 
 def test_many_alike_rows_are_one_cluster() -> None:

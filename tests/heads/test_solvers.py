@@ -8,13 +8,17 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import SVC, LinearSVC
 
-from headstock.heads import make_head
+from headstock.heads import make_folds, make_head
 from headstock.heads.calibration import couple, platt, temperature
+from headstock.heads.dense import dense
 from headstock.heads.discriminant import shrinkage_of
 from headstock.heads.loops import compiled, loops, runs_of
-from headstock.heads.scaling import Standard
+from headstock.heads.products import View
+from headstock.heads.rows import Rows
+from headstock.heads.scaling import Blocks, Standard
+from headstock.heads.shared import Shared
 from headstock.heads.smo import one_against_one, rbf_from_products
-from headstock.heads.solvers import Problems, solve
+from headstock.heads.solvers import Problems, solve, solve_positive
 
 
 @pytest.fixture
@@ -146,7 +150,54 @@ def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
     np.testing.assert_allclose(said[1], said[3], atol=5e-3)
 
 
+def test_a_matrix_with_itself_is_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("headstock.heads.dense.STRIP", 32)
+    Z = np.random.default_rng(0).normal(size=(101, 7)).astype(np.float32)
+    own = dense(Z).own()
+    np.testing.assert_allclose(own, Z @ Z.T, atol=1e-5)
+    np.testing.assert_array_equal(own, own.T)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ridge"), [(np.float32, 1.0), (np.float64, 1.0), (np.float64, 1e-9)]
+)
+def test_positive_definite_systems(kind: type, ridge: float) -> None:
+    """The last is beyond float32's factors."""
+    rng = np.random.default_rng(0)
+    half, right = rng.normal(size=(150, 150)), rng.normal(size=(150, 3))
+    half *= np.geomspace(1, 1e-3, 150)[:, None]
+    A = (half @ half.T + ridge * np.eye(150)).astype(kind)
+    before = A.copy()
+    x = solve_positive(A, right)
+    np.testing.assert_array_equal(A, before)
+    np.testing.assert_allclose(A.astype(np.float64) @ x, right, atol=1e-6)
+
+
 needs_numba = pytest.mark.skipif(not compiled(), reason="numba is not installed")
+
+
+@needs_numba
+def test_a_view_of_some_rows_has_their_products(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wide set in long runs and in short ones, a narrow set, and test rows of both."""
+    rng = np.random.default_rng(0)
+    X = {"wide": rng.normal(size=(90, 600)), "narrow": 50 + rng.normal(size=(90, 5))}
+    all_rows = Rows(np.arange(90).astype(str), {n: x.astype(np.float32) for n, x in X.items()},
+                    np.arange(90) % 3, np.array(["a", "b", "c"]))  # fmt: skip
+    rows, test = all_rows.take(np.arange(70)), all_rows.take(np.arange(70, 90))
+    products = Shared(rows, make_folds(rows.codes, 4), 0, test).products
+    train = products.train((1,))
+    mine = rows.take(products.order[train])
+    asked = np.array([3, 0, 11])
+    for name in X:
+        scaler = Blocks.of(mine.X[name])
+        z, fresh = scaler(mine.X[name]), scaler(test.X[name][asked])
+        for columns in (np.arange(5, 45), np.arange(0, len(train), 3)):
+            view = View(products, name, train, True).only(columns)
+            expected = 2 * fresh @ z[columns].T
+            expected -= (fresh**2).sum(axis=1)[:, None] + (z[columns] ** 2).sum(axis=1)
+            out = np.empty((3, len(columns)), dtype=np.float32)
+            view.tile(True, asked, out, times=2.0, norms=-1.0)
+            np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
 @needs_numba
@@ -174,6 +225,8 @@ def test_exponential_is_the_exponential() -> None:
     assert 0 <= out[0, -2] < 1e-37
     assert out[0, -1] == 1
     np.testing.assert_allclose(out[0, :3], 1, rtol=2e-7)
+    loops().exponential(x, 1.0, x)
+    np.testing.assert_array_equal(x, out)
 
 
 @needs_numba
