@@ -106,8 +106,10 @@ class Checkup:
         if decode >= model:
             return ""
         faster = self.rate(size, fast=True) / self.rate(size)
-        return f"{size}: decoding is the limit" + (
-            f"; --decode fast makes it {faster:.1f} times faster" if faster > 1.2 else ""
+        return (
+            f"{size}: decoding is the limit"
+            + (f"; --decode fast makes it {faster:.1f} times faster" if faster > 1.2 else "")
+            + ("; --decode device leaves it to the GPU" if self.device == "cuda" else "")
         )
 
     def text(self, items: int = 1_000_000) -> str:
@@ -181,7 +183,9 @@ def measure(
         abilities=abilities(),
     )
     kinds = [(r, p) for r in _runtimes(found, cpu) for p in ("fp32", "bf16" if cpu else "fp16")]
-    kinds += [] if cpu else [("torch", "bf16")]
+    if not cpu:
+        kinds += [("torch", "bf16")]
+        found.notes.append("--compile was not measured: it begins slowly and pays on long runs")
     steps = len(SIZES) + 2 + len(kinds)
     quick = ImageLoader(encoder.network.preprocess, fast=True)
     for step, (width, height) in enumerate(SIZES):

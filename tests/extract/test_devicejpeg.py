@@ -151,3 +151,15 @@ def test_it_needs_a_device_and_a_transform_that_it_can_do():
             DeviceLoader(Preprocess.of_size((8, 8), 1.0, (0.5,), (0.5,), *wrong))
     with pytest.raises(OptionError, match="full, fast, device"):
         image_encoder("timm:test_resnet", untrained_seed=0, decode="quick")
+
+
+@pytest.mark.gpu
+def test_the_device_decodes_nearly_as_the_host():
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    told = {"untrained_seed": 0, "device": "cuda"}
+    here, there = (image_encoder("timm:test_resnet", decode=d, **told) for d in ("full", "device"))
+    files = [sample_jpeg(500, 375, seed) for seed in range(6)] + [exif(6)]
+    a, b = (e.encode([e.loader(data) for data in files]).astype(float) for e in (here, there))
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.999

@@ -55,6 +55,13 @@ def test_on_a_gpu_the_slower_of_the_two_decides():
     assert gpu.rate() == 800
     assert gpu.workers == 8
     assert gpu.rate("4000x3000") == 32
+    assert (
+        gpu.limit("500x375")
+        == "500x375: decoding is the limit; --decode device leaves it to the GPU"
+    )
+    assert gpu.limit("4000x3000").endswith(
+        "10.0 times faster; --decode device leaves it to the GPU"
+    )
 
 
 def test_a_small_gain_is_not_worth_a_lower_precision():

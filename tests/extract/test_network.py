@@ -458,3 +458,24 @@ def test_cuda_agrees_with_the_cpu():
     images = pictures(40, 160)
     assert np.allclose(on_gpu.encode(images), on_cpu.encode(images), rtol=1e-3, atol=1e-4)
     assert on_gpu.recipe() == on_cpu.recipe()
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"precision": "bf16"}, {"precision": "fp16"}, {"compile": True},
+        {"compile": True, "precision": "bf16"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_way_on_cuda_is_near(told):
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    last = f"cuda:{torch.cuda.device_count() - 1}"
+    on_cpu = image_encoder("timm:test_resnet", untrained_seed=0, device="cpu", runtime="torch")
+    on_gpu = image_encoder("timm:test_resnet", untrained_seed=0, device=last, **told)
+    images = pictures(300, 160)
+    a, b = (e.encode(images).astype(np.float64) for e in (on_cpu, on_gpu))
+    assert (np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)).max() < 3e-2
+    assert on_gpu.tile == 300
