@@ -322,9 +322,18 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
         if not compiled():
             return ": numba is not installed"
         need, most = product_bytes(shared, on) + kernel_bytes(shared), shared.memory
+        upto, rows = fast.get("upto"), _most_rows(shared)
+        if upto is not None and rows > upto:  # where the head by itself takes landmarks
+            return f"; {rows:,} training rows are more than {upto:,}"
         if fast["how"] == "machine" and need > most:
             return f"; kernels would take {need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
     return ""
+
+
+def _most_rows(shared: Shared) -> int:
+    """Rows of the largest training part."""
+    n = len(shared.codes)
+    return n if shared.test is not None else n - int(shared.counts.sum(axis=1).min())
 
 
 def _tiled(shared: Shared, on: Sequence[str]) -> list[str]:
@@ -351,8 +360,7 @@ def _within(
     """The options with which a kernel machine, fitted by itself, stays within the memory."""
     if fast is None or fast["how"] != "machine" or not compiled():
         return options
-    n = len(shared.codes)
-    rows = n if shared.test is not None else n - int(shared.counts.sum(axis=1).min())
+    rows = _most_rows(shared)
     if "landmarks" in options or 5 * rows**2 <= shared.memory:  # a kernel and its rows
         return options
     count = int(min(LANDMARKS, rows, shared.memory / (8 * rows)))

@@ -259,5 +259,6 @@ def poly_svm(
 def _shared(head: KernelSVM, degree: int) -> KernelSVM:
     if head.landmarks in ("auto", 0):
         kernel = Kernel(float(head.gamma), degree)
-        head.fast = {"how": "machine", "C": float(head.C), "kernel": kernel}
+        upto = COMPILED_UPTO if head.landmarks == "auto" else None
+        head.fast = {"how": "machine", "C": float(head.C), "kernel": kernel, "upto": upto}
     return head

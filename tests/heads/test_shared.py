@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 
-from headstock.heads import engine, make_folds, make_head
+from headstock.heads import engine, make_folds, make_head, svm
 from headstock.heads.engine import Answer, answer_all, cross_fit
 from headstock.heads.fastkernel import kernel_bytes, product_bytes
 from headstock.heads.folds import FoldPlan
@@ -263,6 +264,31 @@ def test_little_memory_means_landmarks_and_says_so() -> None:
     shared = [Shared(rows, plan, 0, test, memory=1e3)]
     with pytest.raises(HeadError, match="GB are too little for 500 rows; allow"):
         answer_all("rbf-svm", ON, rows, plan, shared, test=test)
+
+
+@needs_numba
+def test_many_rows_mean_landmarks_in_an_evaluation_as_in_a_model(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """However much memory there is: what is scored is what ``fit`` would make."""
+    monkeypatch.setattr(svm, "COMPILED_UPTO", 200)
+    monkeypatch.setattr(svm, "LANDMARKS", 50)
+    rows = wide_rows(280)
+    plan = make_folds(rows.codes, 4)
+    asked = partial(answer_all, "rbf-svm", ("image",), rows, plan)
+    many = asked([Shared(rows, plan, 0, None)])["image"]
+    assert many.how == (
+        "fold by fold; landmarks: 50 of 210 rows; 210 training rows are more than 200"
+    )
+    X, spans = rows.matrix("image")
+    alone = cross_fit("rbf-svm", X, spans, rows.codes, 4, plan)
+    np.testing.assert_array_equal(many.proba, alone.proba)
+    whole = asked([Shared(rows, plan, 0, None)], options={"landmarks": 0})["image"]
+    assert whole.how == "all folds at once"
+    few = plan.take(np.arange(260))  # 195 training rows
+    some = rows.take(np.arange(260))
+    answer = answer_all("rbf-svm", ("image",), some, few, [Shared(some, few, 0, None)])["image"]
+    assert answer.how == "all folds at once"
 
 
 def test_without_numba_it_goes_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> None:

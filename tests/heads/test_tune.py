@@ -42,7 +42,7 @@ def test_the_best_held_out_value_is_taken() -> None:
 
 
 def test_a_wrong_value_in_a_grid_costs_no_fit() -> None:
-    with pytest.raises(OptionError, match="below 1"):
+    with pytest.raises(OptionError, match="whole number from 1"):
         make_head("knn", 0, {"neighbours": [5, 0]})
     with pytest.raises(OptionError, match="unknown option"):
         make_head("knn", 0, {"k": [5, 7]})
