@@ -212,7 +212,7 @@ class Training:
         return float(loss.detach())
 
 
-def _norms(backbone: nn.Module) -> list[nn.Module]:
+def _norms(backbone: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
     return [m for m in backbone.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
 
 
