@@ -77,7 +77,9 @@ class Bundle:
         said = []
         for member in (self.members[number] for number in how.members):
             matrix = _beside(X, parts_of(member.on))
-            said.append(full_proba(member.fitted, member.head, matrix, len(self.classes)))
+            with np.errstate(all="ignore"):  # an answer that overflows is refused, in one line
+                proba = full_proba(member.fitted, member.head, matrix, len(self.classes))
+            said.append(proba)
         if how.fusion is None:
             return said[0]
         if getattr(how.fusion, "wants_features", False):

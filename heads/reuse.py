@@ -41,6 +41,11 @@ LIMIT = 2 << 30
 """Bytes that kept answers may take; beyond, those that were not asked for longest go."""
 LARGEST = LIMIT // 8
 """An answer larger than this is not kept."""
+READS = frozenset(
+    "open exec eval compile __import__ import_module run_path run_module load loadtxt genfromtxt "
+    "fromfile memmap read_csv read_text read_bytes environ getenv argv".split()
+)
+"""Names by which a head's file may take in what its own digest does not cover."""
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost", "torch", "numba")
 
 
@@ -291,7 +296,8 @@ def _arithmetic() -> list[Any]:
 
 def _code_of(function: str) -> str | None:
     """What code a head runs: its name in the table (the package's own source is counted apart), or
-    the digest of the reader's file; None when that imports what has no version."""
+    the digest of the reader's file; None when that imports what has no version, or may read more
+    than itself."""
     path, colon, attribute = function.rpartition(":")
     if not (colon and path.endswith(".py")):
         return function
@@ -306,6 +312,10 @@ def _code_of(function: str) -> str | None:
             names |= {alias.name.partition(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             names.add("" if node.level else (node.module or "").partition(".")[0])
+            if READS & {alias.name for alias in node.names}:
+                return None
+        elif getattr(node, "id", getattr(node, "attr", "")) in READS:
+            return None
     versions = []
     for name in sorted(names - {"headstock", *sys.stdlib_module_names}):
         found = _versions_of(name)
@@ -316,8 +326,11 @@ def _code_of(function: str) -> str | None:
 
 
 def _versions_of(module: str) -> list[str] | None:
-    """The installed distributions that a module comes from; None when it comes from none."""
-    from importlib.metadata import packages_distributions, version
+    """The installed distributions that a module comes from; None when it comes from none, or from
+    a folder that is installed as it stands and may change under one version."""
+    from importlib.metadata import distribution, packages_distributions
 
-    names = packages_distributions().get(module)
-    return sorted(f"{name} {version(name)}" for name in set(names)) if names else None
+    found = [distribution(name) for name in set(packages_distributions().get(module, ()))]
+    if not found or any('"editable"' in (d.read_text("direct_url.json") or "") for d in found):
+        return None
+    return sorted(f"{d.metadata['Name']} {d.version}" for d in found)

@@ -16,6 +16,7 @@ from headstock.heads.folds import make_folds
 from headstock.heads.rows import Rows
 from headstock.store import FeatureStore, Items, Recipe
 from headstock.store.errors import (
+    HeadError,
     BundleError,
     HeadstockError,
     IncompleteSet,
@@ -149,6 +150,14 @@ def test_files_that_are_no_models(tmp_path: Path) -> None:
         Bundle.load(path)
     with pytest.raises(BundleError, match="no such file"):
         Bundle.load(tmp_path / "absent")
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_answer_that_overflows_is_refused_without_a_word_more(store) -> None:
+    bundle = fit(store, "lda")
+    bundle.members[0].fitted.multiplier_ = 1e308  # type: ignore[attr-defined]
+    with pytest.raises(HeadError, match="no probabilities"):
+        bundle.predict(store)
 
 
 def test_a_newer_model_is_refused(store, tmp_path: Path) -> None:

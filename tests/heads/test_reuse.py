@@ -230,17 +230,38 @@ def test_a_head_of_ones_own_is_known_by_its_source(store, fitted, tmp_path: Path
     same(result, evaluate(store, heads, fusions=()))
 
 
-def test_a_head_that_imports_what_has_no_version_is_never_kept(
+def test_a_head_that_takes_in_what_nothing_vouches_for_is_never_kept(
     store, fitted, tmp_path: Path, monkeypatch
 ) -> None:
     (tmp_path / "besides_itself.py").write_text("value = 1\n")
     monkeypatch.syspath_prepend(tmp_path)
     file = tmp_path / "mine.py"
-    file.write_text(OWN.format(more="import besides_itself", smoothing=1e-9))
-    for _ in range(2):
-        fitted.clear()
-        evaluate(store, (f"{file}:mine",), fusions=(), reuse=True)
-        assert len(fitted) == 3
+    for more in (
+        "import besides_itself",
+        "import importlib\nvalue = importlib.import_module('besides_itself').value",
+        "from pathlib import Path\nvalue = Path(__file__).read_text()",
+        "import os\nvalue = os.environ.get('SMOOTHING')",
+        "value = open(__file__).read()",
+    ):
+        file.write_text(OWN.format(more=more, smoothing=1e-9))
+        for _ in range(2):
+            fitted.clear()
+            evaluate(store, (f"{file}:mine",), on=("image",), fusions=(), reuse=True)
+            assert len(fitted) == 1, more
+
+
+def test_a_distribution_that_may_change_under_one_version_vouches_for_nothing(monkeypatch) -> None:
+    assert reuse._versions_of("sklearn") is not None
+    assert reuse._versions_of("no_such_module") is None
+
+    class Folder:
+        version, metadata = "1.0", {"Name": "mine"}
+
+        def read_text(self, name: str) -> str:
+            return '{"dir_info": {"editable": true}, "url": "file:///mine"}'
+
+    monkeypatch.setattr("importlib.metadata.distribution", lambda name: Folder())
+    assert reuse._versions_of("sklearn") is None
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "foreign"])
