@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 from headstock.heads.bundle import Bundle
 from headstock.heads.service.limits import Limits, require
+from headstock.heads.service.patience import impatient
 from headstock.store.errors import OptionError, one_line
 
 __all__ = ["serve"]
@@ -48,7 +49,7 @@ def serve(
         )
         config = uvicorn.Config(
             app,
-            http="h11",
+            http=impatient(limits.upload),
             ws="none",
             lifespan="on",
             log_level="error",

@@ -16,8 +16,8 @@ from headstock.heads.folds import make_folds
 from headstock.heads.rows import Rows
 from headstock.store import FeatureStore, Items, Recipe
 from headstock.store.errors import (
-    HeadError,
     BundleError,
+    HeadError,
     HeadstockError,
     IncompleteSet,
     OptionError,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import signal
@@ -325,6 +326,31 @@ HEAD = (
     b"POST /predict HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
     b"Content-Type: multipart/form-data; boundary=x\r\nContent-Length: %d\r\n\r\n"
 )
+
+
+@pytest.mark.parametrize("head", [b"", b"GET /health HTTP/1.1\r\nHost: loc"])
+def test_who_does_not_ask_does_not_keep_others_out(server, head: bytes) -> None:
+    """More lines than the service has room for, each silent before its request is whole; one that
+    sends a letter now and then is no better."""
+    _, address = server
+    host, port = address.removeprefix("http://").strip("/").split(":")
+    lines = [socket.create_connection((host, int(port)), timeout=20) for _ in range(40)]
+    try:
+        for line in lines:
+            line.sendall(head)
+        begin = time.monotonic()
+        while time.monotonic() - begin < 2:
+            with contextlib.suppress(OSError):
+                lines[0].sendall(b"a" if head else b"")
+            time.sleep(0.2)
+        assert lines[0].recv(100) == b""
+        assert httpx.get(address + "health").status_code == 200
+        keeps = httpx.Client()
+        assert [keeps.get(address + "health").status_code for _ in range(3)] == [200] * 3
+        keeps.close()
+    finally:
+        for line in lines:
+            line.close()
 
 
 def test_a_served_process_holds_its_limits_and_ends_when_told(server) -> None:
