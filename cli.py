@@ -376,7 +376,7 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
     note(*table.account(), quiet=quiet)
     watched = on_terminal(sys.stderr) and not quiet
     account = extract_manifest(table, output, progress=watched, **flags)
-    click.echo(account.to_json() if as_json else account.text())
+    click.echo(account.to_json() if as_json else account.text(short=quiet))
     if account.failed:
         hint(["store", "info", output, "--failed"], quiet=quiet or as_json)
         sys.exit(3)

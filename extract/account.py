@@ -112,8 +112,8 @@ class SetAccount:
             return f"{s['transfer']:.0f} s went into transfers: try a bigger batch (-b)"
         return ""
 
-    def text(self) -> str:
-        """Some lines for people."""
+    def text(self, short: bool = False) -> str:
+        """Some lines for people; ``short``: what was done and what failed, not where time went."""
         s = self.seconds
         rate = f", {self.encoded / s['total']:.1f} a second" if s["total"] and self.encoded else ""
         lines = [
@@ -122,7 +122,7 @@ class SetAccount:
             + (f", {self.left} left" if self.left else "")
             + (f"  [{self.encoder}]" if self.encoder else "")
         ]
-        if self.encoder and (s["read"] or self.encoded):  # else nothing was opened
+        if not short and self.encoder and (s["read"] or self.encoded):  # else nothing was opened
             how = " ".join(word for word in (self.runtime, self.precision) if word)
             lines.append(
                 f"  {s['total']:.1f} s{rate}; model {s['model']:.1f} s ({self.busy:.0%} busy"
@@ -182,9 +182,9 @@ class Account:
             known = {k: int(v) for k, v in count.items() if k in SetAccount.__dataclass_fields__}
             self.sets[name] = SetAccount(name, **known)  # type: ignore[arg-type]
 
-    def text(self) -> str:
+    def text(self, short: bool = False) -> str:
         """The account for people."""
-        return "\n".join(s.text() for s in self.sets.values())
+        return "\n".join(s.text(short) for s in self.sets.values())
 
     def to_json(self) -> str:
         """The account for scripts: ``{"sets": {name: {...}}}``."""

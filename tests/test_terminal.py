@@ -458,3 +458,11 @@ def test_help_stays_fast() -> None:
     code = "import sys, headstock.cli; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"numpy", "h5py", "scipy", "torch", "sklearn"} & set(done.stdout.split())
+
+
+def test_a_quiet_extraction_says_what_was_done_and_not_where_time_went(here, capsys) -> None:
+    words = ["extract", "index.csv", "-o", "quiet.h5", "--audio", "mfcc", "-j", "0"]
+    assert call(*words, "-q") == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert re.fullmatch(r"audio: \d+ done, 0 reused, 0 failed, \d+ without a file  \[mfcc\]\n", out)
