@@ -262,5 +262,10 @@ def solve_positive(A: np.ndarray, right: np.ndarray) -> np.ndarray:
             x += cho_solve(factor, left.astype(np.float32), check_finite=False)
     except LinAlgError:
         pass
-    factor = cho_factor(A.astype(np.float64).T, overwrite_a=True, check_finite=False)
-    return cho_solve(factor, right)
+    try:
+        factor = cho_factor(A.astype(np.float64).T, overwrite_a=True, check_finite=False)
+        return cho_solve(factor, right)
+    except LinAlgError:  # rounding is all there is in some direction: rows that are their means
+        values, vectors = np.linalg.eigh(A.astype(np.float64))
+        values = np.maximum(values, 1e-6 * max(values[-1], 1e-6))
+        return vectors @ ((vectors.T @ right) / values[:, None])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from headstock.heads import evaluate, make_head
+from headstock.heads import evaluate, make_folds, make_head
+from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.rows import Rows
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 
 
@@ -50,6 +53,19 @@ def test_a_file_of_ones_own_that_breaks_ends_nothing(body: str, tmp_path: Path) 
     with pytest.raises(HeadError, match="mend the file") as caught:
         make_head(f"{tmp_path}/mine.py:f")
     assert "\n" not in str(caught.value)
+
+
+def test_classes_of_three_rows_are_scored_by_every_linear_head() -> None:
+    """Without two of three folds each class is one row, its own mean: nothing scatters about it."""
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        X = {name: rng.normal(size=(18, 12)).astype(np.float32) for name in ("image", "audio")}
+        ids, classes = np.arange(18).astype(str), np.array(list("abcdef"), dtype=object)
+        rows = Rows(ids, X, np.arange(18) % 6, classes)
+        plan = make_folds(rows.codes, 3, ids=ids, seed=seed)
+        heads = ["lda", "ridge", "logistic"]
+        result = evaluate_rows(rows, heads, ["image", "audio"], ["weighted", "stacked"], plan)
+        assert all(row["n"] == 18 for row in result.leaderboard)
 
 
 def test_one_row_of_a_class_is_no_advice_to_use_one_fold(tmp_path: Path, rows, make_store) -> None:
