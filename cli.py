@@ -117,6 +117,9 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: str | None) -> No
         many = getattr(parameter, "multiple", False) or parameter.nargs != 1
         if isinstance(value, dict) or (isinstance(value, list) and not many):
             raise OptionError(path, f"{key} is one value", f"for example {key} = 1")
+        if isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
+            what, such = ("a value", "1") if isinstance(value, bool) else ("true or false", "true")
+            raise OptionError(path, f"{key} is {what}", f"for example {key} = {such}")
         assert parameter.name is not None
         defaults[parameter.name] = [value] if many and not isinstance(value, list) else value
     ctx.default_map = {**(ctx.default_map or {}), **defaults}

@@ -214,6 +214,8 @@ def test_every_flag_can_stand_in_a_file(words) -> None:
         ("haed = ['lda']", "did you mean 'head'"),
         ("head = [", "give a TOML file"),
         ("seed = [1, 2]", "seed is one value"),
+        ("nested = 3", "nested is true or false"),
+        ("seed = true", "seed is a value"),
         ("[head]\nname = 'lda'", "head is one value"),
         ("seed = 'x'", "not a valid integer"),
     ],
