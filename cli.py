@@ -473,7 +473,7 @@ def _heads(_: click.Context) -> Sequence[str]:
 
 
 def _fusions(_: click.Context) -> Sequence[str]:
-    from headstock.heads.fusion import FUSIONS
+    from headstock.heads.fusion.fusions import FUSIONS
 
     return list(FUSIONS)
 
@@ -603,10 +603,10 @@ def evaluate(
     Example: headstock evaluate features.h5 --head logistic --head lda --fusion stacked -o runs/a
     """
     from headstock.heads import evaluate as at_once
-    from headstock.heads.report import fit_words
-    from headstock.heads.stream import evaluate_streamed
-    from headstock.heads.tables import write_text
-    from headstock.heads.tracking import log_evaluation
+    from headstock.heads.blockwise.stream import evaluate_streamed
+    from headstock.heads.results.report import fit_words
+    from headstock.heads.results.tables import write_text
+    from headstock.heads.results.tracking import log_evaluation
     from headstock.store import FeatureStore
 
     flags = {"heads": heads, "on": on, "fusions": fusions, **flags}
@@ -670,7 +670,7 @@ def fit(
     Example: headstock fit features.h5 --fusion stacked --folds runs/a/folds.json -o stack.headstock
     """
     from headstock.heads import fit as at_once
-    from headstock.heads.stream import fit_streamed
+    from headstock.heads.blockwise.stream import fit_streamed
     from headstock.store import FeatureStore
 
     heads = heads or ("logistic",)
@@ -711,7 +711,7 @@ def predict(
     Example: headstock predict model.headstock features.h5 --only test --json
     """
     from headstock.heads import Bundle
-    from headstock.heads.complete import predict_complete
+    from headstock.heads.fusion.complete import predict_complete
     from headstock.store import FeatureStore, is_store
 
     bundle = Bundle.load(model, own)
@@ -764,7 +764,7 @@ def report(
 
     Example: headstock report runs/a -o report.html
     """
-    from headstock.heads.report import leaderboard_text, saved_metrics
+    from headstock.heads.results.report import leaderboard_text, saved_metrics
 
     saved = {run: saved_metrics(run) for run in runs}
     for metrics in [] if as_json else saved.values():
@@ -805,10 +805,10 @@ def runs(places: tuple, form: str, output: str | None, quiet: bool, as_json: boo
     Example: headstock runs runs/a runs/first
     Example: headstock runs runs/a --format latex -o leaderboard.tex
     """
-    from headstock.heads.formats import leaderboard_as
-    from headstock.heads.report import saved_metrics
-    from headstock.heads.runs import look, the_runs
-    from headstock.heads.tables import write_text
+    from headstock.heads.results.formats import leaderboard_as
+    from headstock.heads.results.report import saved_metrics
+    from headstock.heads.results.runs import look, the_runs
+    from headstock.heads.results.tables import write_text
 
     places = places or ("runs",)
     if form != "text":
@@ -1068,7 +1068,7 @@ def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
     elif what == "heads":
         from headstock.heads.head import listing
     else:
-        from headstock.heads.fusion import listing
+        from headstock.heads.fusion.fusions import listing
     with Progress("list", quiet=quiet):
         found = listing(pattern)
     if as_json:

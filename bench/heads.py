@@ -36,10 +36,10 @@ sys.path.insert(0, str(Path(__file__).parent))
 from heads_peers import FOLDS, ON, Clock, figures, run_plain, run_stacking, run_tuned
 from heads_workload import workload
 
-from headstock.heads.engine import answer_all
-from headstock.heads.folds import make_folds
-from headstock.heads.fusion import cross_fuse
-from headstock.heads.shared import Shared
+from headstock.heads.engine.outoffold import answer_all
+from headstock.heads.engine.shared import Shared
+from headstock.heads.fusion.fusions import cross_fuse
+from headstock.heads.rows.folds import make_folds
 
 HEADS = "logistic,lda,rbf-svm,knn,lightgbm"
 PEERS = "scikit-learn,intelex,stacking,tuned"

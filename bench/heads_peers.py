@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from heads_workload import workload
 
-from headstock.heads.folds import make_folds
-from headstock.heads.metrics import log_loss
+from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.rows.folds import make_folds
 
 ON = ("image", "audio", "image+audio")
 FOLDS = 5
@@ -132,9 +132,9 @@ def run_tuned(train: int, ours: bool) -> dict[str, Any]:
         clock = Clock()
         proba = make_pipeline(StandardScaler(), model).fit(X, rows.codes).predict_proba(T)
         return {"tuned logistic": {**clock.read(), "test": figures(proba, fresh.codes)}}
-    from headstock.heads.engine import answer_all
+    from headstock.heads.engine.outoffold import answer_all
+    from headstock.heads.engine.shared import Shared
     from headstock.heads.head import make_head
-    from headstock.heads.shared import Shared
 
     options = {"C": STRENGTHS}
     make_head("logistic").fit(X[:200], rows.codes[:200])  # loads the compiled loops

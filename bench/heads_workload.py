@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from headstock.heads.rows import Rows
+from headstock.heads.rows.labelled import Rows
 
 TRAIN, TEST, CLASSES = 13_802, 3_450, 9
 WIDE, NARROW = 2_048, 104

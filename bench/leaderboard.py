@@ -22,10 +22,10 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the headstock command 
 from heads_workload import workload
 
 from headstock.heads import HEADS, make_folds
-from headstock.heads.findings import findings
-from headstock.heads.fusion import FUSIONS
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.reuse import Reuse
+from headstock.heads.evaluation.findings import findings
+from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.evaluation.reuse import Reuse
+from headstock.heads.fusion.fusions import FUSIONS
 
 ON = ("image", "audio")
 

@@ -141,7 +141,7 @@ def listed(folder: Path, rows: int, dim: int) -> None:
 
 
 def read(folder: Path, rows: int, dim: int) -> None:
-    from headstock.heads.rows import read_rows
+    from headstock.heads.rows.labelled import read_rows
     from headstock.store import FeatureStore
 
     with FeatureStore.open(folder / "f.h5") as store:
@@ -199,7 +199,7 @@ def prepare(folder: Path, rows: int, dim: int) -> None:
 def one(step: str, folder: Path, rows: int, dim: int) -> None:
     """Run a step and print its figures as JSON."""
     import headstock.extract
-    import headstock.heads.rows
+    import headstock.heads.rows.labelled
     import headstock.store.features  # noqa: F401  libraries count before
 
     np.zeros(1 << 20).sum()

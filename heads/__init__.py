@@ -10,19 +10,19 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Bundle": "bundle",
-    "Evaluation": "evaluation",
-    "FUSIONS": "fusion",
-    "FoldPlan": "folds",
+    "Bundle": "bundle.bundle",
+    "Evaluation": "evaluation.result",
+    "FUSIONS": "fusion.fusions",
+    "FoldPlan": "rows.folds",
     "HEADS": "head",
     "Head": "head",
     "HeadClassifier": "estimator",
-    "Predictions": "predictions",
+    "Predictions": "bundle.predictions",
     "check_head": "contract",
-    "evaluate": "leaderboard",
-    "fit": "fitting",
+    "evaluate": "evaluation.leaderboard",
+    "fit": "bundle.fitting",
     "load_head": "head",
-    "make_folds": "folds",
+    "make_folds": "rows.folds",
     "make_head": "head",
 }
 __all__ = sorted(_HOMES)

@@ -12,9 +12,9 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from headstock.heads.draws import DRAWS
+from headstock.heads.evaluation.draws import DRAWS
+from headstock.heads.evaluation.tuning import Tuned, points_of
 from headstock.heads.ownfile import function_of, is_own
-from headstock.heads.tuning import Tuned, points_of
 from headstock.store.errors import HeadError, HeadstockError, OptionError, one_line
 
 __all__ = [
@@ -59,32 +59,32 @@ class Head(Protocol):
 
 
 HEADS: Mapping[str, str] = {
-    "logistic": "headstock.heads.linear:logistic",
-    "ridge": "headstock.heads.linear:ridge",
-    "lda": "headstock.heads.discriminant:lda",
-    "linear-svm": "headstock.heads.linear:linear_svm",
-    "rbf-svm": "headstock.heads.svm:rbf_svm",
-    "poly-svm": "headstock.heads.svm:poly_svm",
-    "knn": "headstock.heads.neighbours:knn",
-    "lightgbm": "headstock.heads.boosted:lightgbm",
-    "xgboost": "headstock.heads.boosted:xgboost",
-    "tree": "headstock.heads.trees:tree",
-    "bagging": "headstock.heads.trees:bagging",
-    "forest": "headstock.heads.trees:forest",
-    "extra-trees": "headstock.heads.trees:extra_trees",
-    "mlp": "headstock.heads.neural:mlp",
+    "logistic": "headstock.heads.kinds.linear:logistic",
+    "ridge": "headstock.heads.kinds.linear:ridge",
+    "lda": "headstock.heads.kinds.discriminant:lda",
+    "linear-svm": "headstock.heads.kinds.linear:linear_svm",
+    "rbf-svm": "headstock.heads.kinds.svm:rbf_svm",
+    "poly-svm": "headstock.heads.kinds.svm:poly_svm",
+    "knn": "headstock.heads.kinds.neighbours:knn",
+    "lightgbm": "headstock.heads.kinds.boosted:lightgbm",
+    "xgboost": "headstock.heads.kinds.boosted:xgboost",
+    "tree": "headstock.heads.kinds.trees:tree",
+    "bagging": "headstock.heads.kinds.trees:bagging",
+    "forest": "headstock.heads.kinds.trees:forest",
+    "extra-trees": "headstock.heads.kinds.trees:extra_trees",
+    "mlp": "headstock.heads.kinds.neural:mlp",
 }
 HEAD_KINDS: Mapping[str, str] = {
-    "linear": "headstock.heads.linear:Linear",
-    "kernel-svm": "headstock.heads.svm:KernelSVM",
-    "neighbours": "headstock.heads.neighbours:Neighbours",
-    "lightgbm": "headstock.heads.boosted:LightGBM",
-    "xgboost": "headstock.heads.boosted:XGBoost",
-    "trees": "headstock.heads.trees:Trees",
-    "network": "headstock.heads.neural:Network",
+    "linear": "headstock.heads.kinds.linear:Linear",
+    "kernel-svm": "headstock.heads.kinds.svm:KernelSVM",
+    "neighbours": "headstock.heads.kinds.neighbours:Neighbours",
+    "lightgbm": "headstock.heads.kinds.boosted:LightGBM",
+    "xgboost": "headstock.heads.kinds.boosted:XGBoost",
+    "trees": "headstock.heads.kinds.trees:Trees",
+    "network": "headstock.heads.kinds.neural:Network",
 }
 """What a model file may ask to be built: these classes and nothing else."""
-FUSED = {"learned": "headstock.heads.neural:learned"}
+FUSED = {"learned": "headstock.heads.kinds.neural:learned"}
 """Heads that are a fusion: they read several sets and keep them apart inside."""
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from headstock.heads.fusion import FUSIONS
+from headstock.heads.fusion.fusions import FUSIONS
 from headstock.heads.head import HEADS, make_head
 
 sys.path.insert(0, str(Path(__file__).parent / "extract" / "adapt"))

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 
 from headstock import __version__
-from headstock.heads.bundle import Bundle
+from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.onnx.graph import Graph, require
 from headstock.heads.onnx.kinds import attribute, head_graph
 from headstock.heads.onnx.probe import on_edge, random_rows
-from headstock.heads.rows import parts_of
-from headstock.heads.tables import write_bytes
+from headstock.heads.results.tables import write_bytes
+from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, OptionError
 
 __all__ = ["FRONT_TOLERANCE", "TOLERANCE", "Exported", "Front", "export_model"]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from headstock.heads.fusion import Mean
-from headstock.heads.gate import Gated
+from headstock.heads.fusion.fusions import Mean
+from headstock.heads.fusion.gate import Gated
+from headstock.heads.fusion.stacking import FLOOR, Stacked
 from headstock.heads.onnx.graph import Graph
 from headstock.heads.onnx.kinds import head_graph
-from headstock.heads.stacking import FLOOR, Stacked
 
 __all__ = ["gated", "mean", "stacked"]
 

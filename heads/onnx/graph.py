@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.scaling import Blocks, Standard
+from headstock.heads.kinds.scaling import Blocks, Standard
 from headstock.store.errors import OptionError
 
 __all__ = ["OPSET", "Graph", "require"]

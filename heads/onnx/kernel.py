@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.kinds.svm import KernelSVM, class_pairs
 from headstock.heads.onnx.graph import Graph
-from headstock.heads.svm import KernelSVM, class_pairs
 
 __all__ = ["kernel_svm"]
 

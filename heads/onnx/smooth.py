@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from headstock.heads.linear import Linear
-from headstock.heads.neighbours import Neighbours
-from headstock.heads.neural import Network
+from headstock.heads.kinds.linear import Linear
+from headstock.heads.kinds.neighbours import Neighbours
+from headstock.heads.kinds.neural import Network
 from headstock.heads.onnx.graph import Graph
 
 __all__ = ["linear", "neighbours", "network"]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstock.heads.boosted import LightGBM, XGBoost
+from headstock.heads.kinds.boosted import LightGBM, XGBoost
+from headstock.heads.kinds.trees import Trees
 from headstock.heads.onnx.graph import Graph
-from headstock.heads.trees import Trees
 from headstock.store.errors import BundleError
 
 __all__ = ["Ensemble", "boosted", "ensemble_of", "trees"]

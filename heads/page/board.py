@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from headstock.heads.findings import findings
-from headstock.heads.hygiene import hygiene_lines
+from headstock.heads.evaluation.findings import findings
 from headstock.heads.page.contest import LEVEL, Contest
 from headstock.heads.page.markup import Safe, h, joined, table
 from headstock.heads.page.runs import Run, System
+from headstock.heads.rows.hygiene import hygiene_lines
 
 __all__ = ["differences", "leaderboard", "number", "overlap", "patterns", "percent"]
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.metrics import accuracy_interval, confusion
+from headstock.heads.numbers.metrics import accuracy_interval, confusion
 from headstock.heads.page import chart
 from headstock.heads.page.board import number, percent
 from headstock.heads.page.figures import coverage, reliability, thinned

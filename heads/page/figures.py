@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstock.heads.compare import mcnemar
+from headstock.heads.numbers.compare import mcnemar
 
 __all__ = [
     "Bin",

@@ -18,7 +18,7 @@ from headstock.heads.page.runs import Run, System, read_runs
 from headstock.heads.page.settings import provenance
 from headstock.heads.page.source import Source, sources_of
 from headstock.heads.page.weights import weights
-from headstock.heads.tables import write_text
+from headstock.heads.results.tables import write_text
 from headstock.store.errors import OptionError, one_line
 from headstock.store.progress import Report, unheard
 
@@ -50,7 +50,7 @@ class Written:
 
     def _repr_html_(self) -> str:
         """What a notebook shows: the page, in a frame of its own."""
-        from headstock.heads.notebook import page_html
+        from headstock.heads.results.notebook import page_html
 
         return page_html(self.path, self.text())
 

@@ -19,8 +19,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Route
 
 from headstock import __version__
-from headstock.heads.bundle import Bundle
-from headstock.heads.rows import parts_of
+from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.rows.labelled import parts_of
 from headstock.heads.service.limits import Limits
 from headstock.heads.service.page import page_of
 from headstock.heads.service.upload import Refused, read_files

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from headstock.heads.bundle import Bundle
+from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.service.limits import Limits, require
 from headstock.heads.service.patience import impatient
 from headstock.store.errors import OptionError, one_line

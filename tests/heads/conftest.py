@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstock.heads.rows import Rows
+from headstock.heads.rows.labelled import Rows
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
 
 WIDTHS = {"image": 20, "audio": 6}

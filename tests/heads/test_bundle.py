@@ -11,9 +11,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from headstock.heads import HEADS, Bundle, Predictions, fit
-from headstock.heads.fitting import fit_rows
-from headstock.heads.folds import make_folds
-from headstock.heads.rows import Rows
+from headstock.heads.bundle.fitting import fit_rows
+from headstock.heads.rows.folds import make_folds
+from headstock.heads.rows.labelled import Rows
 from headstock.store import FeatureStore, Items, Recipe
 from headstock.store.errors import (
     BundleError,
@@ -228,8 +228,8 @@ LIGHTGBM = [
 def test_lightgbm_text_is_checked_before_the_library_sees_it(
     old: str, new: str, rows: Rows
 ) -> None:
-    from headstock.heads.boosted import lightgbm
-    from headstock.heads.modeltext import check_lightgbm
+    from headstock.heads.kinds.boosted import lightgbm
+    from headstock.heads.kinds.modeltext import check_lightgbm
 
     X, _ = rows.matrix("image+audio")
     text = lightgbm(0, rounds=3).fit(X, rows.codes).text_
@@ -242,8 +242,8 @@ def test_lightgbm_text_is_checked_before_the_library_sees_it(
 
 def test_xgboost_text_is_checked_before_the_library_sees_it(rows: Rows) -> None:
     pytest.importorskip("xgboost", reason="the extra xgboost is not installed")
-    from headstock.heads.boosted import xgboost
-    from headstock.heads.modeltext import check_xgboost
+    from headstock.heads.kinds.boosted import xgboost
+    from headstock.heads.kinds.modeltext import check_xgboost
 
     X, _ = rows.matrix("image+audio")
     text = xgboost(0, rounds=3).fit(X, rows.codes).text_

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_head
-from headstock.heads.draws import RANGES, Range, draw_points
+from headstock.heads.evaluation.draws import RANGES, Range, draw_points
+from headstock.heads.evaluation.tuning import points_of, with_searches
 from headstock.heads.head import HEADS, head_options
-from headstock.heads.metrics import log_loss
-from headstock.heads.tuning import points_of, with_searches
+from headstock.heads.numbers.metrics import log_loss
 from headstock.store.errors import OptionError
 
 
@@ -164,9 +164,9 @@ def test_an_evaluation_records_what_was_tried_and_chosen_in_each_fold(
 
 def test_the_fast_search_of_logistic_regression_is_the_slow_one(two_sets) -> None:
     """All folds at once against each fold by itself, on points in no order."""
-    from headstock.heads.engine import answer_all, cross_fit
-    from headstock.heads.folds import make_folds
-    from headstock.heads.shared import Shared
+    from headstock.heads.engine.outoffold import answer_all, cross_fit
+    from headstock.heads.engine.shared import Shared
+    from headstock.heads.rows.folds import make_folds
 
     rows = two_sets(200)
     plan = make_folds(rows.codes, 4, ids=rows.ids)
@@ -186,7 +186,7 @@ def test_the_fast_search_of_logistic_regression_is_the_slow_one(two_sets) -> Non
 def test_a_random_search_of_pure_chance_is_no_better_than_chance(make_store, tmp_path) -> None:
     """Labels that nothing predicts: the best of forty points, chosen on the rows that score it,
     would look better than chance; chosen inside the folds it does not."""
-    from headstock.heads.rows import Rows
+    from headstock.heads.rows.labelled import Rows
 
     rng = np.random.default_rng(1)
     n = 120

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstock.heads import FoldPlan, answers, evaluate, make_folds
-from headstock.heads.engine import cross_fit
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.rows import Rows
+from headstock.heads import FoldPlan, evaluate, make_folds
+from headstock.heads.engine.outoffold import cross_fit
+from headstock.heads.evaluation import answers
+from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError
 
 HEADS = ("logistic", "knn")

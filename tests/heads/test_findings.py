@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from headstock.heads import evaluate, make_folds
-from headstock.heads.findings import findings, pattern_words
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.rows import Rows
+from headstock.heads.evaluation.findings import findings, pattern_words
+from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.rows.labelled import Rows
 
 
 def test_figures_of_the_first_system_and_the_errors_it_shares(store) -> None:

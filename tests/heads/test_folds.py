@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstock.heads import Bundle, FoldPlan, evaluate, fit, load_head, make_folds
-from headstock.heads.stream import fit_streamed
+from headstock.heads.blockwise.stream import fit_streamed
 from headstock.store.errors import HeadError, OptionError, VersionError
 
 Y = np.array(list("aaaaaaaaaabbbbbbbbbbccccccc"))
@@ -180,7 +180,8 @@ def test_whatever_is_held_out_inside_is_held_out_by_the_same_groups(
 
 def inner_codes(monkeypatch) -> list[np.ndarray]:
     """The folds handed to each head that is fitted while a model is."""
-    from headstock.heads import engine, fitting
+    from headstock.heads.bundle import fitting
+    from headstock.heads.engine import outoffold as engine
 
     seen: list[np.ndarray] = []
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headstock.heads.fusion import KINDS, cross_fuse, make_fusion
+from headstock.heads.fusion.fusions import KINDS, cross_fuse, make_fusion
 from headstock.store.errors import OptionError
 
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.fusion import cross_fuse
-from headstock.heads.gate import Gated, gate_report
+from headstock.heads.fusion.fusions import cross_fuse
+from headstock.heads.fusion.gate import Gated, gate_report
 
 
 def two(n: int, expert: bool, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:

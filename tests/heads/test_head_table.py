@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import HEADS, Bundle, check_head, load_head, make_head
-from headstock.heads.bundle import HEAD_KINDS
+from headstock.heads.bundle.bundle import HEAD_KINDS
 from headstock.store.errors import HeadError, OptionError
 
 FAST = {

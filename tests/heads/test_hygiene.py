@@ -10,16 +10,16 @@ import pytest
 
 from headstock.extract import audio_encoder, extract
 from headstock.heads import evaluate, make_folds
-from headstock.heads.blocks import read_streamed
-from headstock.heads.hygiene import (
+from headstock.heads.blockwise.blocks import read_streamed
+from headstock.heads.kinds.scaling import moments
+from headstock.heads.rows.hygiene import (
     _moments,
     clean,
     find_duplicates,
     hygiene_report,
     label_doubts,
 )
-from headstock.heads.rows import Rows, read_rows
-from headstock.heads.scaling import moments
+from headstock.heads.rows.labelled import Rows, read_rows
 from headstock.store import OK, Batch, FeatureStore, Items, Manifest, Recipe
 from headstock.store.errors import HeadError, OptionError
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import binom
 from sklearn import metrics as reference
 
-from headstock.heads.metrics import accuracy_interval, calibration_error, confusion, score
+from headstock.heads.numbers.metrics import accuracy_interval, calibration_error, confusion, score
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.notebook import LARGEST, page_html
 from headstock.heads.page.write import Written
+from headstock.heads.results.notebook import LARGEST, page_html
 
 EVIL = '<img src=x onerror="alert(1)">'
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate, make_folds, make_head
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.rows import Rows
+from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import FUSIONS, HEADS, Bundle, fit
-from headstock.heads.bundle import HEAD_KINDS, Member
-from headstock.heads.fusion import KINDS as FUSION_KINDS
+from headstock.heads.bundle.bundle import HEAD_KINDS, Member
+from headstock.heads.fusion.fusions import KINDS as FUSION_KINDS
 from headstock.heads.onnx import export as exporting
 from headstock.heads.onnx import export_model, kinds
 from headstock.heads.onnx.probe import on_edge, random_rows
@@ -111,7 +111,7 @@ def test_stacks_of_other_heads(meta: str, features: bool, small, tmp_path: Path)
 def test_a_model_of_rows_that_may_lack_a_set_is_exported_by_what_they_have(
     small, tmp_path: Path
 ) -> None:
-    from headstock.heads.bundle import Pattern
+    from headstock.heads.bundle.bundle import Pattern
 
     both = fit(small, "logistic", "image+audio", "mean")
     members = [*both.members, fitted(small, "lda", "audio").members[0]]

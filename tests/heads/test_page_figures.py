@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from headstock.heads.metrics import calibration_error
+from headstock.heads.numbers.metrics import calibration_error
 from headstock.heads.page.contest import Contest
 from headstock.heads.page.figures import (
     coverage,

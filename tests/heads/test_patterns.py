@@ -12,11 +12,11 @@ import pytest
 
 from headstock.cli import cli
 from headstock.heads import Bundle, evaluate, fit, make_folds
-from headstock.heads.complete import predict_complete
-from headstock.heads.engine import cross_fit
-from headstock.heads.fusion import cross_fuse
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.rows import Rows
+from headstock.heads.engine.outoffold import cross_fit
+from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.fusion.complete import predict_complete
+from headstock.heads.fusion.fusions import cross_fuse
+from headstock.heads.rows.labelled import Rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe, RowError
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
 

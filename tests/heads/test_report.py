@@ -7,7 +7,7 @@ import json
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.report import (
+from headstock.heads.results.report import (
     DROPPED,
     fit_words,
     leaderboard_text,

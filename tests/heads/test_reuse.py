@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sys
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from headstock.heads import evaluate, reuse
-from headstock.heads.rows import Rows
+from headstock.heads import evaluate
+from headstock.heads.evaluation import reuse
+from headstock.heads.head import HEADS as TABLE
+from headstock.heads.rows.labelled import Rows
 from headstock.store import FeatureStore, Items
 
 HEADS = ("lda", "knn")
@@ -183,8 +187,8 @@ def test_another_vector_recipe_or_row_computes_anew(tmp_path: Path, rows, make_s
             fitted.clear()
             other = {**real, name: "f" * 64}
             kept = reuse.Reuse(tmp_path / "a.h5.oof", other)
-            from headstock.heads.leaderboard import evaluate_rows, plan_for
-            from headstock.heads.rows import read_rows
+            from headstock.heads.evaluation.leaderboard import evaluate_rows, plan_for
+            from headstock.heads.rows.labelled import read_rows
 
             train, test, _ = read_rows(store, ["image", "audio"])
             plan = plan_for(store, train, 5, group=None, repeats=1, seed=0)
@@ -206,6 +210,18 @@ def test_other_code_or_arithmetic_computes_anew(store, fitted, monkeypatch) -> N
     said = json.dumps(reuse._arithmetic())
     assert all(name in said for name in ("scikit-learn", "lightgbm", np.__version__))
     assert len(reuse._package()) == 64
+
+
+def test_every_line_that_computes_an_answer_is_counted() -> None:
+    """The source of each head of the table, and of all that an evaluation has imported."""
+    counted = {path.resolve() for path in reuse._sources()}
+    for where in TABLE.values():
+        module = import_module(where.partition(":")[0])
+        assert Path(module.__file__ or "").resolve() in counted
+    for name, module in list(sys.modules.items()):
+        room = name.removeprefix("headstock.heads.").partition(".")[0]
+        if name.startswith("headstock.heads.") and room not in reuse.SHOWING:
+            assert Path(module.__file__ or "").resolve() in counted, name
 
 
 OWN = """

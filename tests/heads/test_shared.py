@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstock.heads import engine, make_folds, make_head, svm
-from headstock.heads.engine import Answer, answer_all, cross_fit
-from headstock.heads.fastkernel import kernel_bytes, product_bytes
-from headstock.heads.folds import FoldPlan
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.loops import compiled
-from headstock.heads.rows import Rows
-from headstock.heads.shared import Shared
-from headstock.heads.tuning import Tuned
+from headstock.heads import make_folds, make_head
+from headstock.heads.engine import outoffold as engine
+from headstock.heads.engine.fastkernel import kernel_bytes, product_bytes
+from headstock.heads.engine.loops import compiled
+from headstock.heads.engine.outoffold import Answer, answer_all, cross_fit
+from headstock.heads.engine.shared import Shared
+from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.evaluation.tuning import Tuned
+from headstock.heads.kinds import svm
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, OptionError
 
 ON = ("image", "audio", "image+audio")
@@ -71,7 +73,7 @@ def both_ways(
 @pytest.fixture(autouse=True)
 def also_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engine, "SMALL", 0)
-    monkeypatch.setattr("headstock.heads.svm.COMPILED_FROM", 0)
+    monkeypatch.setattr("headstock.heads.kinds.svm.COMPILED_FROM", 0)
 
 
 @pytest.mark.parametrize("name", list(HEADS))
@@ -227,7 +229,7 @@ def test_the_same_numbers_from_a_device(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr("headstock.heads.dense._device", stand_in)
+    monkeypatch.setattr("headstock.heads.engine.dense._device", stand_in)
     rows, test = wide_rows(200), wide_rows(40, seed=4)
     plan = make_folds(rows.codes, 3)
     for name in ("logistic", "lda", *(["rbf-svm"] if compiled() else [])):
@@ -297,7 +299,7 @@ def test_without_numba_it_goes_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> 
     shared = [Shared(rows, plan, 0, None)]
     monkeypatch.setattr(engine, "compiled", lambda: False)
     for place in ("svm", "neighbours"):
-        monkeypatch.setattr(f"headstock.heads.{place}.compiled", lambda: False)
+        monkeypatch.setattr(f"headstock.heads.kinds.{place}.compiled", lambda: False)
     for name in ("rbf-svm", "knn"):
         answer = answer_all(name, ("audio",), rows, plan, shared)["audio"]
         assert answer.how == "fold by fold: numba is not installed"
@@ -314,7 +316,7 @@ def test_an_evaluation_is_told_where_and_how_much(monkeypatch: pytest.MonkeyPatc
             seen.append((self.memory, self.device))
             super().__post_init__()
 
-    monkeypatch.setattr("headstock.heads.answers.Shared", Seen)
+    monkeypatch.setattr("headstock.heads.evaluation.answers.Shared", Seen)
     rows = wide_rows(80, k=2)
     plan = make_folds(rows.codes, 2)
     evaluate_rows(rows, ["logistic"], ["audio"], [], plan, memory=5e8)

@@ -9,16 +9,16 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import SVC, LinearSVC
 
 from headstock.heads import make_folds, make_head
-from headstock.heads.calibration import couple, platt, temperature
-from headstock.heads.dense import dense
-from headstock.heads.discriminant import shrinkage_of
-from headstock.heads.loops import compiled, loops, runs_of
-from headstock.heads.products import View
-from headstock.heads.rows import Rows
-from headstock.heads.scaling import Blocks, Standard
-from headstock.heads.shared import Shared
-from headstock.heads.smo import one_against_one, rbf_from_products
-from headstock.heads.solvers import Problems, solve, solve_positive
+from headstock.heads.engine.dense import dense
+from headstock.heads.engine.loops import compiled, loops, runs_of
+from headstock.heads.engine.products import View
+from headstock.heads.engine.shared import Shared
+from headstock.heads.engine.smo import one_against_one, rbf_from_products
+from headstock.heads.engine.solvers import Problems, solve, solve_positive
+from headstock.heads.kinds.calibration import couple, platt, temperature
+from headstock.heads.kinds.discriminant import shrinkage_of
+from headstock.heads.kinds.scaling import Blocks, Standard
+from headstock.heads.rows.labelled import Rows
 
 
 @pytest.fixture
@@ -141,7 +141,7 @@ def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
     Z, codes = easy
     said = []
     for least in (0, 10**9):
-        monkeypatch.setattr("headstock.heads.svm.COMPILED_FROM", least)
+        monkeypatch.setattr("headstock.heads.kinds.svm.COMPILED_FROM", least)
         for name in ("rbf-svm", "poly-svm"):
             head = make_head(name)
             head.fit(Z, codes)
@@ -151,7 +151,7 @@ def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
 
 
 def test_a_matrix_with_itself_is_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headstock.heads.dense.STRIP", 32)
+    monkeypatch.setattr("headstock.heads.engine.dense.STRIP", 32)
     Z = np.random.default_rng(0).normal(size=(101, 7)).astype(np.float32)
     own = dense(Z).own()
     np.testing.assert_allclose(own, Z @ Z.T, atol=1e-5)

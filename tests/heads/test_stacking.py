@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_folds
-from headstock.heads.answers import answer_systems
-from headstock.heads.fusion import KINDS, listing, make_fusion
+from headstock.heads.evaluation.answers import answer_systems
+from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.evaluation.systems import System
+from headstock.heads.fusion.fusions import KINDS, listing, make_fusion
+from headstock.heads.fusion.stacking import Stacked
 from headstock.heads.head import HEAD_KINDS
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.rows import Rows
-from headstock.heads.stacking import Stacked
-from headstock.heads.systems import System
+from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import BundleError, OptionError
 
 MEMBERS = ("knn@image", "knn@audio")

@@ -7,11 +7,13 @@ import sys
 import numpy as np
 import pytest
 
-from headstock.heads import Bundle, FoldPlan, blocks, bundle, fit, passes
-from headstock.heads.engine import cross_fit
-from headstock.heads.metrics import score
-from headstock.heads.rows import read_rows
-from headstock.heads.stream import STREAMED, evaluate_streamed, fit_streamed
+from headstock.heads import Bundle, FoldPlan, fit
+from headstock.heads.blockwise import blocks, passes
+from headstock.heads.blockwise.stream import STREAMED, evaluate_streamed, fit_streamed
+from headstock.heads.bundle import bundle
+from headstock.heads.engine.outoffold import cross_fit
+from headstock.heads.numbers.metrics import score
+from headstock.heads.rows.labelled import read_rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError
 from headstock.store.parts import link
@@ -177,7 +179,7 @@ def test_what_it_refuses(tmp_path, stores):
 
 
 def test_a_run_is_saved_and_read_again(stores, small_blocks, tmp_path):
-    from headstock.heads.report import leaderboard_text
+    from headstock.heads.results.report import leaderboard_text
 
     with FeatureStore.open(stores[1]) as store:
         result = evaluate_streamed(store, ["lda", "ridge"], ["a", "a+b"])
@@ -210,8 +212,8 @@ def test_the_commands_take_a_store_in_parts(stores, tmp_path):
 
 PEAK = """
 import sys
-from headstock.heads import blocks
-from headstock.heads.stream import evaluate_streamed, fit_streamed
+from headstock.heads.blockwise import blocks
+from headstock.heads.blockwise.stream import evaluate_streamed, fit_streamed
 from headstock.store import FeatureStore
 import scipy.linalg, scipy.optimize, scipy.special, sklearn
 def peak():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_head
+from headstock.heads.evaluation.tuning import GRIDS, points_of, with_searches
 from headstock.heads.head import HEADS, head_options
-from headstock.heads.tuning import GRIDS, points_of, with_searches
 from headstock.store.errors import OptionError
 
 

@@ -136,7 +136,7 @@ TWO = {**wanted(8), **{f"s{i}": (0, "b") for i in range(8)}}
 
 def _fit(path: Path, tell: Tell, version: int = 1) -> None:
     """Fit a model on the store and save it over the one that was there."""
-    from headstock.heads.fitting import fit
+    from headstock.heads.bundle.fitting import fit
 
     with FeatureStore.open(path) as store:
         made = fit(store, "lda", folds=2)
@@ -154,7 +154,7 @@ def _fitted(path: Path, tell: Tell) -> None:
 
 def judge_model(path: Path, story: Story) -> list[str]:
     """The store's faults, and a model that is neither the acknowledged one nor a later one."""
-    from headstock.heads.bundle import Bundle
+    from headstock.heads.bundle.bundle import Bundle
 
     wrong, model = judge_store(path, story), path.with_name("model")
     said = None

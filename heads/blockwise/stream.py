@@ -1,0 +1,271 @@
+"""Fitting and scoring heads on a store whose rows are never all in memory (see ``passes``)."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.blockwise.blocks import Streamed, read_streamed
+from headstock.heads.blockwise.passes import learn
+from headstock.heads.bundle.bundle import Bundle, Member
+from headstock.heads.head import head_options
+from headstock.heads.kinds.linear import Linear
+from headstock.heads.kinds.scaling import Standard
+from headstock.heads.numbers.metrics import FLOOR, accuracy_interval
+from headstock.heads.results.tables import write_text
+from headstock.heads.rows.labelled import parts_of
+from headstock.store.errors import OptionError, StorageError
+
+__all__ = ["STREAMED", "Result", "evaluate_streamed", "fit_streamed"]
+
+FINE = 4096
+"""Steps of confidence by which rows are counted."""
+
+STREAMED = ("lda", "ridge", "logistic")
+
+
+USUAL = {"repeats": 1, "dedupe": "group", "seen": "refuse", "reuse": True}
+
+
+def _refuse(others: Mapping[str, Any]) -> None:
+    for name, value in others.items():
+        if value and value != USUAL.get(name):
+            flag = "--" + name.rstrip("s").replace("_", "-")
+            raise OptionError(flag, "has no meaning where rows are read by blocks", "leave it away")
+
+
+def _options(head: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
+    if head not in STREAMED:
+        raise OptionError(f"head {head}", "cannot read by blocks", f"one of {', '.join(STREAMED)}")
+    known = head_options(head)
+    for name, value in (given or {}).items():
+        if name not in known:
+            raise OptionError(f"head {head}", f"unknown option {name}", ", ".join(known))
+        if isinstance(value, list):
+            raise OptionError(
+                f"head {head}", f"{name} is a list", "one value: nothing is tuned here"
+            )
+    return {**known, **(given or {})}
+
+
+def fit_streamed(
+    store: Any,
+    head: str = "lda",
+    on: str | None = None,
+    *,
+    folds: int = 5,
+    group: str | None = None,
+    seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    missing: str = "refuse",
+    progress: Callable[[int, int, str], None] | None = None,
+    **others: Any,
+) -> Bundle:
+    """``fit`` of one linear head (``STREAMED``) on a store that need not fit in memory.
+
+    ``on``: sets side by side, all of them by default. The folds serve calibration. Raises what
+    ``fit`` raises, OptionError for another head and for ``others``, settings of ``fit`` that have
+    no meaning here.
+    """
+    _refuse({**others, "heads": [h for h in others.get("heads") or () if h != head]})
+    on = on or "+".join(store.sets)
+    settings = _options(head, (options or {}).get(head))
+    if progress is not None:
+        progress(0, 1, f"{head}@{on}")
+    rows = read_streamed(store, on, folds=folds, group=group, seed=seed, missing=missing)
+    moments, weights = learn(rows, head, settings, full=True, folds=False)
+    mine = weights[()]
+    fitted = Linear(None, head != "logistic", seed)
+    fitted.multiplier_, fitted.classes_ = mine.multiplier, np.arange(len(rows.classes))
+    fitted.scaler_ = Standard(moments.shift, moments.unit)
+    fitted.weights_, fitted.bias_ = np.ascontiguousarray(mine.W), mine.b
+    names = list(parts_of(on))
+    sets = {name: store.feature_set(name) for name in names}
+    return Bundle(
+        members=[Member(head, on, fitted)],
+        fusion=None,
+        classes=rows.classes,
+        recipes={name: one.recipe for name, one in sets.items()},
+        widths={name: one.dim for name, one in sets.items()},
+        provenance={name: dict(one.provenance) for name, one in sets.items()},
+        settings={
+            "head": head, "heads": [head], "on": on, "fusion": None, "seed": seed,
+            "options": {head: settings}, "rows": rows.account, "by_blocks": True,
+            "folds": _folds(rows, group, seed),
+        },
+    )  # fmt: skip
+
+
+def _folds(rows: Streamed, group: str | None, seed: int) -> dict[str, Any]:
+    """The plan in words: a hash decides, so that it needs no list of rows."""
+    kind = "by hash of the group" if group else "by hash of the file"
+    out = {"kind": kind, "group": group, "n": rows.account["train"], "folds": rows.folds}
+    return {**out, "repeats": 1, "seed": seed}
+
+
+@dataclass
+class Result:
+    """What ``evaluate_streamed`` found out: lines as in metrics.json, best accuracy first. Single
+    probabilities are not kept, hence no paired comparisons."""
+
+    leaderboard: list[dict[str, Any]]
+    settings: dict[str, Any]
+    folds: dict[str, Any]
+    recipes: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        return {
+            "leaderboard": self.leaderboard, "folds": self.folds, "settings": self.settings,
+            "recipes": self.recipes, "hygiene": {}, "comparisons": [],
+        }  # fmt: skip
+
+    def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
+        """The leaderboard, as ``Evaluation.text``."""
+        from headstock.heads.results.report import leaderboard_text
+
+        return leaderboard_text(self.to_json(), width, strong)
+
+    def save(self, run_dir: str | Path) -> None:
+        """Write metrics.json, settings.json and leaderboard.txt. Raises StorageError."""
+        run = Path(run_dir)
+        try:
+            run.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(run, f"cannot be made ({error.strerror})", "another") from error
+        write_text(run / "metrics.json", json.dumps(self.to_json(), indent=1, allow_nan=False))
+        write_text(run / "settings.json", json.dumps(self.settings, indent=1, allow_nan=False))
+        write_text(run / "leaderboard.txt", self.text() + "\n")
+
+
+def evaluate_streamed(
+    store: Any,
+    heads: Sequence[str] = STREAMED,
+    on: Sequence[str] | None = None,
+    *,
+    folds: int = 5,
+    group: str | None = None,
+    seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    missing: str = "refuse",
+    progress: Callable[[int, int, str], None] | None = None,
+    **others: Any,
+) -> Result:
+    """Score linear heads out of fold on a store that need not fit in memory.
+
+    Rows of split ``test`` are scored once, by the refit on all others. Near duplicates are not
+    searched; rows with the same bytes share a fold (see ``read_streamed``). Raises what
+    ``evaluate`` raises, OptionError for a head that cannot read by blocks and for ``others``,
+    settings of ``evaluate`` that have no meaning here.
+    """
+    _refuse(others)
+    settings = {head: _options(head, (options or {}).get(head)) for head in heads}
+    names = list(on or ["+".join(store.sets)])
+    board, rows = [], None
+    for number, name in enumerate(names):
+        rows = read_streamed(store, name, folds=folds, group=group, seed=seed, missing=missing)
+        for place, head in enumerate(heads):
+            if progress is not None:
+                progress(number * len(heads) + place, len(names) * len(heads), f"{head}@{name}")
+            board.append(_line(rows, head, name, settings[head]))
+    assert rows is not None
+    board.sort(key=lambda r: (-r["accuracy"]["value"], r["log_loss"]))
+    sets = {part for name in names for part in parts_of(name)}
+    recipes = {name: store.feature_set(name).recipe for name in sorted(sets)}
+    return Result(
+        leaderboard=board,
+        settings={
+            "heads": list(heads), "on": names, "fusions": [], "seed": seed, "options": settings,
+            "classes": [str(c) for c in rows.classes], "store": str(store.path),
+            "missing": missing, "rows": rows.account, "by_blocks": True,
+        },
+        folds=_folds(rows, group, seed),
+        recipes={
+            name: {"modality": r.modality, "fingerprint": r.fingerprint, "fields": dict(r.fields)}
+            for name, r in recipes.items()
+        },
+    )  # fmt: skip
+
+
+def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    begin = time.perf_counter()
+    tested = bool(rows.account["test"])
+    moments, weights = learn(rows, head, options, full=tested, folds=True)
+    tally = _Tally(len(rows.classes))
+    for block in rows.blocks():
+        Z = moments(block.X)
+        for fold in np.unique(block.fold).tolist():
+            own = block.fold == fold
+            tally.add(weights[(fold,)].proba(Z[own]), block.codes[own])
+    line: dict[str, Any] = {
+        "head": head, "on": on, "fusion": "early" if "+" in on else None, "name": f"{head}@{on}",
+        **tally.scores(), "how": "by blocks",
+    }  # fmt: skip
+    if tested:
+        test = _Tally(len(rows.classes))
+        for block in rows.blocks(test=True):
+            test.add(weights[()].proba(moments(block.X)), block.codes)
+        line["test"] = test.scores()
+    line["seconds"] = round(time.perf_counter() - begin, 4)
+    return line
+
+
+class _Tally:
+    """Scores that add up over blocks."""
+
+    def __init__(self, k: int) -> None:
+        self.table = np.zeros((k, k), np.int64)
+        self.loss = self.brier = 0.0
+        self.sure = np.zeros((FINE, 3))  # by confidence: rows, their confidence, the right ones
+
+    def add(self, proba: np.ndarray, codes: np.ndarray) -> None:
+        said, confidence = proba.argmax(axis=1), proba.max(axis=1)
+        np.add.at(self.table, (codes, said), 1)
+        told = np.stack([np.ones(len(said)), confidence, said == codes], axis=1)
+        np.add.at(self.sure, np.minimum((confidence * FINE).astype(int), FINE - 1), told)
+        own = proba[np.arange(len(codes)), codes]
+        self.loss -= float(np.log(np.clip(own, FLOOR, 1.0)).sum())
+        self.brier += float((proba**2).sum() - 2 * own.sum() + len(codes))
+
+    def _calibration_error(self, bins: int = 15) -> float:
+        """``metrics.calibration_error``, its bins of equal count to within a step of FINE."""
+        count = self.sure[:, 0]
+        middle = np.cumsum(count) - count / 2
+        place = np.minimum((bins * middle / count.sum()).astype(int), bins - 1)
+        gaps = np.zeros(bins)
+        np.add.at(gaps, place, self.sure[:, 1] - self.sure[:, 2])
+        return float(np.abs(gaps).sum() / count.sum())
+
+    def scores(self) -> dict[str, Any]:
+        true, said, right = self.table.sum(axis=1), self.table.sum(axis=0), np.diag(self.table)
+        n, errors = int(true.sum()), int(true.sum() - right.sum())
+        low, high = accuracy_interval(errors, n)
+        there = true > 0
+        recall = right / np.maximum(true, 1)
+        precision = right / np.maximum(said, 1)
+        f1 = 2 * right / np.maximum(true + said, 1)
+        return {
+            "n": n,
+            "errors": errors,
+            "accuracy": {"value": 1 - errors / n, "low": low, "high": high},
+            "balanced_accuracy": float(recall[there].mean()),
+            "macro_f1": float(f1[there].mean()),
+            "log_loss": self.loss / n,
+            "brier": self.brier / n,
+            "calibration_error": self._calibration_error(),
+            "per_class": [
+                {
+                    "n": int(true[c]),
+                    "errors": int(true[c] - right[c]),
+                    "recall": float(recall[c]) if true[c] else None,
+                    "precision": float(precision[c]) if said[c] else None,
+                }
+                for c in range(len(true))
+            ],
+        }

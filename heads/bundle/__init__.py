@@ -1,0 +1,1 @@
+"""A fitted model: fitting it, its file, and what it says of rows."""

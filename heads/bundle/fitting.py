@@ -1,0 +1,225 @@
+"""Fitting a model on all training rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.bundle.bundle import Bundle, Member, Pattern
+from headstock.heads.engine.outoffold import cross_fit, fit_head
+from headstock.heads.evaluation.answers import restrict
+from headstock.heads.evaluation.leaderboard import DEFAULT_HEADS, plan_for
+from headstock.heads.evaluation.tuning import Tuned, search_record, with_searches
+from headstock.heads.fusion.fusions import FUSIONS, make_fusion
+from headstock.heads.head import make_head
+from headstock.heads.numbers.importances import weigh
+from headstock.heads.rows.adapted import answer_views, own_sets, with_views
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.hygiene import clean, find_duplicates
+from headstock.heads.rows.labelled import ALL, Rows, parts_of, read_rows
+from headstock.store.errors import HeadError, OptionError
+from headstock.store.progress import Report, unheard
+
+__all__ = ["fit", "fit_rows"]
+
+LEARN = ("weighted", "stacked", "gated")
+"""Fusions that learn from held-out probabilities."""
+
+
+def fit(
+    store: Any,
+    head: str = "logistic",
+    on: str | None = None,
+    fusion: str | None = None,
+    heads: Sequence[str] | None = None,
+    *,
+    folds: int | str | FoldPlan = 5,
+    group: str | None = None,
+    seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    missing: str = "refuse",
+    dedupe: str = "group",
+    tune: Sequence[str] = (),
+    save_plan: str | Path | None = None,
+    progress: Report = unheard,
+) -> Bundle:
+    """Fit on a store's labelled rows outside the test split.
+
+    One head on ``on`` (by default all sets side by side), or with a late ``fusion`` each of
+    ``heads`` (by default ``head`` alone; for ``stacked`` the default heads) on each single set of
+    ``on``, joined by a fusion learned from out-of-fold probabilities. The other settings are those
+    of ``evaluate``. By the folds is held out whatever must be: for calibration, early stopping and
+    the choice of options, for the answers that a fusion or a gate learns from. They are a new plan
+    or a saved one of a single repeat; which it was stands in the bundle's settings, and
+    ``save_plan`` writes it to a file that ``evaluate`` and ``fit`` take as ``folds``.
+    """
+    on = on or "+".join(own_sets(store))
+    rows, test, account = read_rows(store, [on], group=group, missing=missing)
+    rows, saw = with_views(store, rows, None, "mark", group)
+    if saw and fusion in LEARN:
+        name, count = next(iter(saw.items()))
+        raise HeadError(
+            f"fusion {fusion}",
+            f"it learns whom to trust, and the network of {name} saw the labels of {count} rows",
+            "adapt with --folds, or use mean, product, learned or early",
+        )
+    # test rows too, as evaluate looks for duplicates: the same rows are left, and in the same folds
+    rows, account["dropped"] = clean(rows, test, find_duplicates(rows, test), dedupe)
+    plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
+    _of_one_repeat(plan)
+    if save_plan is not None:
+        plan.save(save_plan)
+    options = with_searches(tune, options or {})
+    bundle = fit_rows(
+        rows, plan, head, on, fusion, heads, seed=seed, options=options, progress=progress
+    )
+    for name in account["sets"]:
+        feature_set = store.feature_set(name)
+        bundle.recipes[name] = feature_set.recipe
+        bundle.provenance[name] = dict(feature_set.provenance)
+    bundle.settings["rows"] = account
+    bundle.settings["folds"] = plan.summary()
+    return bundle
+
+
+def fit_rows(
+    rows: Rows,
+    plan: FoldPlan,
+    head: str,
+    on: str,
+    fusion: str | None = None,
+    heads: Sequence[str] | None = None,
+    *,
+    seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    progress: Report = unheard,
+) -> Bundle:
+    """``fit`` on plain arrays; the bundle has no recipes yet."""
+    _of_one_repeat(plan)
+    options = dict(options or {})
+    if fusion is not None and fusion not in FUSIONS:
+        raise OptionError(f"fusion {fusion}", "is not in the table", f"one of {', '.join(FUSIONS)}")
+    late = fusion is not None and FUSIONS[fusion] is not None
+    if fusion == "learned":
+        head, heads = "learned", None
+    names = list(heads or (DEFAULT_HEADS if fusion == "stacked" else (head,))) if late else [head]
+    places = list(parts_of(on)) if late else ["+".join(parts_of(on))]
+    pairs = [(name, place) for name in names for place in places]
+    if late and len(pairs) < 2:
+        raise OptionError(
+            f"fusion {fusion}", f"{on} with one head is one system", "name more of either"
+        )
+    unused = sorted(set(options) - {*names, fusion})
+    if unused:
+        raise OptionError(
+            "options", f"{', '.join(unused)} is not among the heads", "name it as a head"
+        )
+    fitted: dict[tuple[str, str], Member] = {}
+    held_out: dict[tuple[str, str], np.ndarray] = {}
+    chosen: list[Any] = []
+    tried: list[Any] = []
+    weighed: list[Any] = []
+
+    def member(name: str, place: str) -> None:
+        """Fit a head on the rows that have its sets, once."""
+        if (name, place) in fitted:
+            return
+        progress(len(fitted), max(len(pairs), len(fitted) + 1), f"{name}@{place}")
+        sets = parts_of(place)
+        which = np.flatnonzero(rows.having(sets))
+        mine = rows.only(sets)
+        cut = plan if len(which) == len(rows) else plan.take(which)
+        X, spans = mine.matrix(place, ALL)
+        if late:
+            told: dict[str, Any] = {"options": options.get(name), "seed": seed}
+            if mine.viewed(place):
+                answer = answer_views(name, place, mine, cut, **told)
+            else:
+                answer = cross_fit(name, X, spans, mine.codes, len(rows.classes), cut, **told)
+            said = np.full((len(rows), len(rows.classes)), np.nan)
+            said[which] = answer.proba[0]
+            held_out[name, place] = said
+        fresh = make_head(name, seed, options.get(name))
+        head: Any = fit_head(fresh, name, X, mine.codes, cut.codes[0], spans)
+        chosen.append(getattr(head, "chosen_", None))
+        searched = isinstance(head, Tuned)
+        tried.append(search_record(head.points, [head.losses_]) if searched else None)
+        weight = head.importances() if hasattr(head, "importances") else None
+        weighed.append(None if weight is None else weigh([weight], spans, rows.names))
+        fitted[name, place] = Member(name, place, head)
+
+    def join(some: Sequence[tuple[str, str]]) -> Any:
+        """A fusion of ``some`` members, learned from the rows that all of them answer."""
+        assert fusion is not None
+        sets = list(dict.fromkeys(p for _, place in some for p in parts_of(place)))
+        which = np.flatnonzero(rows.having(sets))
+        made: Any = make_fusion(fusion, seed, options.get(fusion))
+        P = np.stack([held_out[one][which] for one in some], axis=1)
+        codes, inner = rows.codes[which], plan.codes[0][which]
+        if not getattr(made, "wants_features", False):
+            return made.fit(P, codes, inner)
+        made.reads = tuple(sets)
+        return made.fit(P, codes, inner, rows.take(which).matrix("+".join(sets))[0])
+
+    plans = {}
+    for pattern in _patterns(rows, on):
+        some = [(name, p) for name, place in pairs if (p := restrict(place, pattern))]
+        some = [one for one in dict.fromkeys(some) if not late or one in pairs]
+        for one in some:
+            member(*one)
+        plans[pattern] = some, join(some) if late and len(some) > 1 else None
+    numbers = {one: number for number, one in enumerate(fitted)}
+    first, *more = plans.values()
+    by_pattern = {
+        pattern: Pattern([numbers[one] for one in some], joined)
+        for pattern, (some, joined) in plans.items()
+    }
+    sets = list(dict.fromkeys(part for _, place in pairs for part in parts_of(place)))
+    settings = {
+        "head": head,
+        "heads": names,
+        "on": on,
+        "fusion": fusion,
+        "seed": seed,
+        "options": {h: dict(o) for h, o in options.items()},
+        "chosen": chosen,
+        "tried": tried,
+        "importances": weighed,
+    }
+    widths = {name: rows.X[name].shape[1] for name in sets}
+    members = list(fitted.values())
+    classes = rows.classes.astype(object)
+    if not more:
+        return Bundle(members, first[1], classes, {}, widths, {}, settings)
+    return Bundle(members, None, classes, {}, widths, {}, settings, by_pattern)
+
+
+def _of_one_repeat(plan: FoldPlan) -> None:
+    if plan.repeats > 1:
+        raise HeadError(
+            "fold plan", f"it has {plan.repeats} repeats, and a model holds out by one",
+            "give the folds.json of a run without --repeats, or a number of folds",
+        )  # fmt: skip
+
+
+MOST_SETS = 4
+"""Feature sets up to which a model for rows that lack some is fitted on every combination of them;
+beyond, on those that occur and on each set alone."""
+
+
+def _patterns(rows: Rows, on: str) -> list[str]:
+    """What a model must be able to answer: all sets of ``on``; where rows lack some, the other
+    combinations of them too, most sets first."""
+    sets = parts_of(on)
+    if rows.present is None:
+        return ["+".join(sets)]
+    if len(sets) <= MOST_SETS:
+        found = [c for size in range(len(sets), 0, -1) for c in combinations(sets, size)]
+    else:
+        seen = {restrict("+".join(sets), p) for p in {*rows.patterns(), *sets, "+".join(sets)}}
+        found = sorted((parts_of(p) for p in seen if p), key=lambda p: (-len(p), p))
+    return ["+".join(c) for c in found if rows.having(c).any()]

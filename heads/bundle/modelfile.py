@@ -1,0 +1,217 @@
+"""The file of a fitted model, which runs nothing when it is read.
+
+``model.headstock`` is a safetensors file: the arrays of every fitted head and fusion, and one JSON
+text in its metadata for everything else. There is no pickle in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.bundle.bundle import Bundle, Member, Pattern
+from headstock.heads.evaluation.tuning import Tuned
+from headstock.heads.fusion.fusions import KINDS
+from headstock.heads.head import HEAD_KINDS
+from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
+from headstock.heads.results.tables import write_bytes
+from headstock.heads.rows.labelled import parts_of
+from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
+from headstock.store.recipe import Recipe
+from headstock.store.table import refuse_odd
+
+__all__ = ["read_model", "write_model"]
+
+FORMAT, VERSION = "headstock model", 2
+"""Version 1: members, all sets of a row there, fusions without features, stacks by the logistic
+head. Version 2 may have patterns, other stacks and heads from a file of the user's own. What
+version 1 can hold is written as version 1."""
+
+
+def write_model(bundle: Bundle, path: str | Path) -> None:
+    """See ``Bundle.save``."""
+    from safetensors.numpy import save
+
+    arrays: dict[str, np.ndarray] = {}
+    members = []
+    for number, member in enumerate(bundle.members):
+        # a tuned head is what it chose
+        fitted: Any = member.fitted.head_ if isinstance(member.fitted, Tuned) else member.fitted
+        kind = getattr(fitted, "kind", None)
+        entry: dict[str, Any] = {"head": member.head, "on": member.on, "kind": kind}
+        if not type(fitted).__module__.startswith("headstock.heads."):
+            entry |= {"kind": OWN, **told(fitted, member.head)}
+        entry["meta"], own = fitted.state()
+        columns = np.asarray(member.fitted.classes_)
+        members.append(entry)
+        arrays.update({f"{number}/{name}": value for name, value in own.items()})
+        arrays[f"{number}/classes"] = columns
+    fusion = _fusion_state(bundle.fusion, "fusion/", arrays)
+    patterns = {
+        name: {
+            "members": how.members,
+            "fusion": _fusion_state(how.fusion, f"fusion {name}/", arrays),
+        }
+        for name, how in bundle.patterns.items()
+    }
+    body = {
+        "format": FORMAT,
+        "version": _version(bundle),
+        "members": members,
+        "fusion": fusion,
+        "classes": [str(c) for c in bundle.classes],
+        "recipes": {name: recipe.to_json() for name, recipe in bundle.recipes.items()},
+        "widths": bundle.widths,
+        "provenance": bundle.provenance,
+        "settings": bundle.settings,
+    }
+    if patterns:
+        body["patterns"] = patterns
+    whole = {name: np.ascontiguousarray(value) for name, value in arrays.items()}
+    write_bytes(path, save(whole, {"headstock": json.dumps(body)}))
+
+
+def read_model(path: str | Path, head_files: Sequence[str | Path] = ()) -> Bundle:
+    """See ``Bundle.load``."""
+    body, arrays = _read(path)
+    try:
+        return _build(body, arrays, head_files)
+    except HeadstockError as error:
+        raise type(error)(path, f"{error.where}: {error.what}", error.fix) from error
+    except Exception as error:
+        raise BundleError(
+            path, f"is damaged ({type(error).__name__}: {error})", "fit the model again"
+        ) from error
+
+
+def _build(
+    body: dict[str, Any], arrays: Mapping[str, np.ndarray], head_files: Sequence[str | Path]
+) -> Bundle:
+    classes = np.array([str(c) for c in body["classes"]], dtype=object)
+    widths = {str(name): int(width) for name, width in body["widths"].items()}
+    if not 2 <= len(classes) < 1_000_000 or not all(0 < w < 10_000_000 for w in widths.values()):
+        raise BundleError("model", "declares absurd sizes", "fit the model again")
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise BundleError("model", f"{name} holds values that are not finite", "fit it again")
+    members = []
+    for number, entry in enumerate(body["members"]):
+        own = _under(arrays, f"{number}/")
+        columns = own.pop("classes").astype(np.int64)
+        if columns.min() < 0 or columns.max() >= len(classes) or len(set(columns)) < len(columns):
+            raise BundleError(
+                "model", "a head answers with classes that do not exist", "fit it again"
+            )
+        if any(part not in widths for part in parts_of(entry["on"])):
+            raise BundleError("model", "a head reads a set that is not declared", "fit it again")
+        name = str(entry["head"])
+        if entry["kind"] == OWN:
+            kind = kind_of(entry, name, head_files)
+            fitted = with_state(kind, entry["meta"], own, len(columns), name)
+        else:
+            module, _, attribute = HEAD_KINDS[entry["kind"]].partition(":")
+            kind = getattr(import_module(module), attribute)
+            fitted = kind.from_state(entry["meta"], own, len(columns))
+        fitted.classes_ = columns
+        members.append(Member(name, str(entry["on"]), fitted))
+    fusion = _fusion_from(body["fusion"], "fusion/", arrays, len(classes))
+    patterns = {
+        str(name): Pattern(
+            [int(number) for number in how["members"]],
+            _fusion_from(how["fusion"], f"fusion {name}/", arrays, len(classes)),
+        )
+        for name, how in body.get("patterns", {}).items()
+    }
+    groups = patterns or {"": Pattern(list(range(len(members))), fusion)}
+    for name, how in groups.items():
+        if len(how.members) != 1 and how.fusion is None:
+            raise BundleError(
+                "model", f"{len(how.members)} heads and no fusion", "fit the model again"
+            )
+        reads = [p for number in how.members for p in parts_of(members[number].on)]
+        reads += getattr(how.fusion, "reads", ())
+        if patterns and not set(reads) <= set(parts_of(name)) <= set(widths):
+            raise BundleError("model", f"pattern {name} reads other sets", "fit it again")
+    recipes = {name: Recipe.from_json(text) for name, text in body["recipes"].items()}
+    bundle = Bundle(
+        members,
+        fusion,
+        classes,
+        recipes,
+        widths,
+        dict(body["provenance"]),
+        dict(body["settings"]),
+        patterns,
+    )
+    if set(recipes) != set(widths):
+        raise BundleError("model", "recipes and widths name other sets", "fit the model again")
+    # Shapes that do not fit show here, not at a user's rows
+    for name in patterns or ["+".join(widths)]:
+        probe = {p: np.zeros((2, widths[p]), dtype=np.float32) for p in parts_of(name)}
+        said = bundle.predict_arrays(probe)
+        if said.shape != (2, len(classes)) or not np.isfinite(said).all():
+            raise BundleError("model", "its answer is no probabilities", "fit the model again")
+    return bundle
+
+
+def _version(bundle: Bundle) -> int:
+    """The oldest version of the format that holds this model."""
+    fusions = [bundle.fusion, *(how.fusion for how in bundle.patterns.values())]
+    ours = all(hasattr(m.fitted, "kind") and not is_own(m.head) for m in bundle.members)
+    plain = not bundle.patterns and all(getattr(f, "plain", True) for f in fusions)
+    return 1 if plain and ours else VERSION
+
+
+def _fusion_state(fusion: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
+    """What the file says of a fusion; its arrays go into ``arrays``."""
+    if fusion is None:
+        return None
+    meta, own = fusion.state()
+    arrays.update({prefix + name: value for name, value in own.items()})
+    return {"kind": fusion.kind, "meta": meta}
+
+
+def _fusion_from(
+    entry: Mapping[str, Any] | None, prefix: str, arrays: Mapping[str, np.ndarray], k: int
+) -> Any:
+    if entry is None:
+        return None
+    return KINDS[entry["kind"]].from_state(entry["kind"], entry["meta"], _under(arrays, prefix), k)
+
+
+def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {n[len(prefix) :]: a for n, a in arrays.items() if n.startswith(prefix)}
+
+
+def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    from safetensors import SafetensorError, safe_open
+
+    refuse_odd(path, "give a file that fit wrote")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            text = (file.metadata() or {}).get("headstock")
+            if text is None:
+                raise BundleError(path, "is no headstock model", "give a file that fit wrote")
+            body = json.loads(text)
+            if not isinstance(body, dict) or body.get("format") != FORMAT:
+                raise BundleError(path, "is no headstock model", "give a file that fit wrote")
+            if not isinstance(body.get("version"), int) or body["version"] > VERSION:
+                raise VersionError(
+                    path, f"model version {body.get('version')}", "use a newer headstock"
+                )
+            return body, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise BundleError(path, "there is no such file", "give a file that fit wrote") from error
+    except OSError as error:
+        raise StorageError(
+            path, f"cannot be read ({error.strerror or error})", "check the path"
+        ) from error
+    except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise BundleError(
+            path, f"is no headstock model ({error})", "give a file that fit wrote"
+        ) from error

@@ -1,0 +1,332 @@
+"""Kernel machines and nearest neighbours on all training parts, from products computed once.
+
+What a training part makes of the products passes through tiles that stay in cache: an affine map
+for each set, then for each concatenation their sum, and its exponential, power or largest. A
+kernel is never whole in memory: each class's block stays while the machines of a training part are
+solved, the block of two classes as long as their machine is. Decisions are computed from the
+support vectors alone.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
+
+import numpy as np
+from scipy.special import expit
+
+from headstock.heads.engine.loops import loops
+from headstock.heads.engine.products import TILE, Products, View
+from headstock.heads.engine.shared import Part, Shared, parts_left_out
+from headstock.heads.engine.smo import machine
+from headstock.heads.kinds.calibration import couple
+from headstock.heads.kinds.neighbours import votes
+from headstock.heads.kinds.svm import Kernel, class_pairs, pair_platt
+from headstock.heads.rows.labelled import parts_of
+from headstock.heads.threads import one_thread_each, threads
+
+__all__ = ["kernel_bytes", "machine_answers", "neighbour_answers", "product_bytes"]
+
+ENTRIES = 1 << 17
+"""Of a tile of a kernel: with its terms it stays in a core's own cache."""
+
+Answers = dict[str, tuple[np.ndarray, np.ndarray | None]]
+"""For each ``on``: out-of-fold probabilities (n, k), and those of the test rows (m, k) or None."""
+
+
+def product_bytes(shared: Shared, on: Sequence[str]) -> int:
+    """Memory of the products of all rows with all that are kept between training parts."""
+    names = {p for o in on for p in parts_of(o)}
+    n, m = len(shared.codes), 0 if shared.test is None else len(shared.test)
+    return 4 * n * (n + m) * sum(shared.products.is_wide(p) for p in names)
+
+
+def kernel_bytes(shared: Shared) -> int:
+    """Memory of the blocks of one training part's kernel on one concatenation: each class's, and in
+    each thread that of a pair, both ways round."""
+    sizes = np.sort(shared.counts.sum(axis=0))
+    return int(4 * (sizes @ sizes + 2 * threads() * np.prod(sizes[-2:])))
+
+
+class Room(threading.local):
+    """A thread's float32 memory, used again by each of its tiles: fresh pages cost as much as what
+    is computed in them."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, np.ndarray] = {}
+
+    def __call__(self, name: str, *shape: int) -> np.ndarray:
+        size = int(np.prod(shape))
+        if self._held.get(name, np.empty(0)).size < size:
+            self._held[name] = np.empty(size, dtype=np.float32)
+        return self._held[name][:size].reshape(shape)
+
+
+def _tiles(count: int, work: Callable[[slice], None]) -> None:
+    """``work`` on slices of ``TILE`` of ``count`` rows, beside each other."""
+    slices = [slice(s, min(s + TILE, count)) for s in range(0, count, TILE)]
+    with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(work, slices))
+
+
+def _sets(on: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(p for o in on for p in parts_of(o)))
+
+
+def _tile(
+    views: dict[str, View],
+    on: Sequence[str],
+    kernel: Kernel,
+    tested: bool,
+    rows: np.ndarray,
+    outs: Sequence[np.ndarray],
+    room: Room,
+) -> None:
+    """For each ``on`` the kernel of rows against the views' training rows, into outs (r, t)."""
+    terms = {}
+    for name, view in views.items():
+        terms[name] = room(name, *outs[0].shape)
+        if kernel.degree:
+            view.tile(tested, rows, terms[name], times=kernel.gamma)
+        else:
+            view.tile(tested, rows, terms[name], times=2 * kernel.gamma, norms=-kernel.gamma)
+    for o, out in zip(on, outs):
+        parts = parts_of(o)
+        total = terms[parts[0]]
+        if len(parts) > 1:
+            total = np.add(total, terms[parts[1]], out=out)
+        for p in parts[2:]:
+            total += terms[p]
+        if kernel.degree:
+            base = room("base", *out.shape)
+            np.multiply(total, np.float32(1 / len(parts)), out=base)
+            base += 1
+            np.copyto(out, base)
+            for _ in range(kernel.degree - 1):
+                out *= base
+        else:
+            loops().exponential(total, 1.0 / len(parts), out)
+
+
+def machine_answers(
+    products: Products, on: Sequence[str], C: float, kernel: Kernel, at_once: int
+) -> Answers:
+    """All folds of a kernel machine on each ``on``, calibrated as the head calibrates itself: the
+    sigmoids of a training part from decisions of parts that leave out one fold more. ``at_once``:
+    kernels that may be in memory."""
+    out: Answers = {}
+    for first in range(0, len(on), at_once):
+        out |= _machine_answers(products, on[first : first + at_once], C, kernel)
+    return out
+
+
+def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Kernel) -> Answers:
+    shared = products.shared
+    k, codes, fold = shared.k, products.codes, products.fold
+    pairs, full = len(class_pairs(k)), shared.test is not None
+    # Smaller parts first: each larger one starts from one inside it, never from one that has seen
+    # rows it is to answer, for within the tolerance it would remember them
+    parts = sorted(parts_left_out(shared.folds, True, full), key=len, reverse=True)
+    decisions = {o: np.full((len(codes), pairs, shared.folds), np.nan, np.float32) for o in on}
+    final: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
+    ended: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
+    room = Room()
+    own = np.empty((len(on), int((np.bincount(codes) ** 2).sum())), dtype=np.float32)
+    with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+        for part in parts:
+            train = products.train(part)
+            views = {name: View(products, name, train, True) for name in _sets(on)}
+            starts = np.searchsorted(codes[train], np.arange(k + 1))
+            inside = next((q for q in ended[on[0]] if set(q) > set(part)), None)
+            warm = None if inside is None else {o: ended[o][inside][train] for o in on}
+            found = _machines(views, on, kernel, train, starts, C, warm, own, room, pool)
+            for o in on if part else ():
+                ended[o][part] = np.zeros((len(codes), pairs), dtype=np.float32)
+                ended[o][part][train] = found[o][0]
+            for f in part or (-1,):
+                rows = np.flatnonzero(fold == f) if part else np.arange(len(shared.test or ()))
+                for o in on:
+                    said = _decisions(views, o, kernel, not part, rows, found[o], room, pool)
+                    if len(part) < 2:
+                        final[o][part] = said
+                    if part:  # for the sigmoids of the part that leaves out the other fold
+                        other = part[0] if f == part[-1] else part[-1]
+                        decisions[o][rows, :, other] = said
+    return {o: _assemble(products, decisions[o], final[o]) for o in on}
+
+
+def _machines(
+    views: dict[str, View],
+    on: Sequence[str],
+    kernel: Kernel,
+    train: np.ndarray,
+    starts: np.ndarray,
+    C: float,
+    warm: dict[str, np.ndarray] | None,
+    memory: np.ndarray,
+    room: Room,
+    pool: ThreadPoolExecutor,
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each ``on`` what ``one_against_one`` gives of the training rows; the classes' own blocks
+    go into ``memory``, those of pairs into the threads' rooms."""
+    k = len(starts) - 1
+    of = [np.arange(a, b) for a, b in pairwise(starts)]
+    sizes = np.diff(starts)
+    columns = [{n: v.only(rows) for n, v in views.items()} if len(rows) else {} for rows in of]
+    ends = np.cumsum(sizes**2)
+    own = [[line[e - m**2 : e].reshape(m, m) for line in memory] for e, m in zip(ends, sizes)]
+
+    def block(i: int, j: int, outs: Sequence[np.ndarray]) -> None:
+        step = max(1, ENTRIES // sizes[j])
+        for s in range(0, sizes[i], step):
+            some = slice(s, s + step)
+            tiles = [K[some] for K in outs]
+            _tile(columns[j], on, kernel, False, train[of[i][some]], tiles, room)
+
+    def classes(c: int) -> None:
+        if sizes[c]:
+            block(c, c, own[c])
+
+    pairs = class_pairs(k)
+    found = {o: (np.zeros((len(train), len(pairs)), np.float32), np.full(len(pairs), np.nan))
+             for o in on}  # fmt: skip
+
+    def pair(p: int) -> None:
+        i, j = pairs[p]
+        if not sizes[i] or not sizes[j]:
+            return
+        cross = [room(f"cross {o}", sizes[i], sizes[j]) for o in on]
+        block(i, j, cross)
+        turned = room("turned", sizes[j], sizes[i])
+        for n, o in enumerate(on):
+            start = None if warm is None else (warm[o][of[i], p], warm[o][of[j], p])
+            coefficients, bias = found[o]
+            beta, bias[p] = machine(own[i][n], cross[n], own[j][n], turned, C, start)
+            coefficients[of[i], p], coefficients[of[j], p] = np.split(beta, [sizes[i]])
+
+    largest = sorted(range(len(pairs)), key=lambda p: -sizes[list(pairs[p])].prod())
+    list(pool.map(classes, np.argsort(-sizes)))
+    list(pool.map(pair, largest))
+    return found
+
+
+def _decisions(
+    views: dict[str, View],
+    on: str,
+    kernel: Kernel,
+    tested: bool,
+    rows: np.ndarray,
+    machines: tuple[np.ndarray, np.ndarray],
+    room: Room,
+    pool: ThreadPoolExecutor,
+) -> np.ndarray:
+    """(r, p) decisions of rows, from the rows that support any of the machines."""
+    coefficients, bias = machines
+    used = np.flatnonzero(coefficients.any(axis=1))
+    across = [
+        ({name: views[name].only(some) for name in parts_of(on)}, coefficients[some])
+        for some in np.array_split(used, len(used) * TILE // ENTRIES + 1)
+        if len(some)
+    ]
+    out = np.empty((len(rows), len(bias)))
+
+    def work(start: int) -> None:
+        mine = rows[start : start + TILE]
+        total = room("decisions", len(mine), len(bias))
+        total[:] = 0
+        for some, A in across:
+            K = room("kernel", len(mine), len(A))
+            _tile(some, [on], kernel, tested, mine, [K], room)
+            total += K @ A
+        out[start : start + TILE] = total + bias
+
+    list(pool.map(work, range(0, len(rows), TILE)))
+    return out
+
+
+def _assemble(
+    products: Products, decisions: np.ndarray, final: dict[Part, np.ndarray]
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Sigmoids and coupling, part by part; probabilities in the rows' own order."""
+    shared, codes, fold = products.shared, products.codes, products.fold
+    k = shared.k
+    proba = np.zeros((len(codes), k))
+
+    def answer(part: Part, held_out: np.ndarray, rows: np.ndarray) -> np.ndarray:
+        there = np.flatnonzero(shared.present(part))
+        where = {pair: p for p, pair in enumerate(class_pairs(k))}
+        columns = np.array([where[there[i], there[j]] for i, j in class_pairs(len(there))])
+        local = np.searchsorted(there, codes[rows])
+        sigmoids = pair_platt(held_out[np.ix_(rows, columns)].astype(np.float64), local, len(there))
+        a, b = sigmoids.T
+        out = np.zeros((len(final[part]), k))
+        out[:, there] = couple(expit(a * final[part][:, columns] + b), len(there))
+        return out
+
+    for f in range(shared.folds):
+        rows = np.flatnonzero(fold != f)
+        proba[products.order[fold == f]] = answer((f,), decisions[:, :, f], rows)
+    if () not in final:
+        return proba, None
+    own = np.take_along_axis(decisions, fold[:, None, None], axis=2)[:, :, 0]
+    return proba, answer((), own, np.arange(len(codes)))
+
+
+def neighbour_answers(
+    products: Products, on: Sequence[str], neighbours: int, sharpness: float, whole: bool
+) -> Answers:
+    """All folds of the nearest-neighbour head on each ``on``: a tile of products for each set, sums
+    of them for the concatenations. ``whole``: whether products of all rows may be in memory."""
+    shared, codes, fold = products.shared, products.codes, products.fold
+    proba = {o: np.zeros((len(codes), shared.k)) for o in on}
+    tests: dict[str, np.ndarray | None] = dict.fromkeys(on)
+    for part in parts_left_out(shared.folds, False, shared.test is not None):
+        train = products.train(part)
+        rows = np.flatnonzero(fold == part[0]) if part else np.arange(len(shared.test or ()))
+        views = {name: View(products, name, train, whole) for name in _sets(on)}
+        there = np.flatnonzero(shared.present(part))
+        local = np.searchsorted(there, codes[train])
+        prior = np.bincount(local, minlength=len(there)) / len(train)
+        found = _nearest(views, on, not part, rows, min(neighbours, len(train)))
+        for o in on:
+            out = np.zeros((len(rows), shared.k))
+            out[:, there] = votes(*found[o], local, len(there), sharpness, prior)
+            if part:
+                proba[o][products.order[rows]] = out
+            else:
+                tests[o] = out
+    return {o: (proba[o], tests[o]) for o in on}
+
+
+def _nearest(
+    views: dict[str, View], on: Sequence[str], tested: bool, rows: np.ndarray, count: int
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """For each ``on``, the training rows nearest to rows (r, count) and their cosines."""
+    t = len(next(iter(views.values())).theirs)
+    near = {o: np.zeros((len(rows), count), dtype=np.int64) for o in on}
+    close = {o: np.zeros((len(rows), count), dtype=np.float32) for o in on}
+    inverse = {o: _inverse(np.sum([views[p].theirs for p in parts_of(o)], axis=0)) for o in on}
+    room = Room()
+
+    def work(s: slice) -> None:
+        dots = {}
+        for name, view in views.items():
+            dots[name] = room(name, s.stop - s.start, t)
+            view.tile(tested, rows[s], dots[name])
+        for o in on:
+            parts = parts_of(o)
+            total = dots[parts[0]]
+            for p in parts[1:]:
+                total = np.add(total, dots[p], out=room("sum", *total.shape))
+            loops().nearest(total, inverse[o], near[o][s], close[o][s])
+            own = np.sum([views[p].norms(tested, rows[s]) for p in parts], axis=0)
+            close[o][s] *= _inverse(own)[:, None]
+
+    _tiles(len(rows), work)
+    return {o: (near[o], close[o]) for o in on}
+
+
+def _inverse(squares: np.ndarray) -> np.ndarray:
+    return (1.0 / np.sqrt(np.maximum(squares, 1e-24))).astype(np.float32)

@@ -1,0 +1,368 @@
+"""Linear heads on all training parts at once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from headstock.heads.engine.shared import Part, Shared, parts_left_out
+from headstock.heads.engine.solvers import Problems, solve, solve_positive
+from headstock.heads.kinds.calibration import softmax, temperature
+from headstock.heads.kinds.discriminant import intensity
+from headstock.heads.kinds.linear import lengths
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.labelled import Rows
+from headstock.heads.threads import one_thread_each, threads
+
+__all__ = ["best_strength", "descent", "from_gram", "linear_answer", "tuned_answer"]
+
+Scores = Mapping[Part, tuple[np.ndarray, np.ndarray | None]]
+"""For each training part, scores of all rows (n, k) and of the test rows (m, k)."""
+
+Weigh = dict[Part, np.ndarray]
+"""For each training part that leaves out one fold, (d,) what the columns weigh."""
+
+COLUMNS = 512
+"""At most so many columns of weights in one product: beyond, memory grows and speed does not."""
+WIDEST = 6000
+"""Columns beyond which a Gram matrix a fold is too much memory."""
+
+
+def linear_answer(
+    shared: Shared, scores_of: Callable[[list[Part]], Scores], calibrate: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Out-of-fold probabilities (n, k) and the refit's of the test rows, from a head's scores.
+
+    With ``calibrate`` the temperature of a part is fitted on what the parts that leave out one fold
+    more say of that fold: exactly what the head does by itself with ``inner``.
+    """
+    full = shared.test is not None
+    scores = scores_of(parts_left_out(shared.folds, calibrate, full))
+    proba = np.zeros((len(shared.codes), shared.k))
+    for f in range(shared.folds):
+        rows = np.flatnonzero(shared.fold == f)
+        proba[rows] = _proba(shared, scores, (f,), scores[(f,)][0][rows], calibrate)
+    fresh = scores[()][1] if full else None
+    test = None if fresh is None else _proba(shared, scores, (), fresh, calibrate)
+    return proba, test
+
+
+def _proba(
+    shared: Shared, scores: Scores, part: Part, raw: np.ndarray, calibrate: bool
+) -> np.ndarray:
+    there = np.flatnonzero(shared.present(part))
+    multiplier = 1.0
+    if calibrate:
+        held_out = np.full((len(shared.codes), shared.k), np.nan)
+        for g in shared.left(part):
+            inner = tuple(sorted((*part, int(g))))
+            rows = np.flatnonzero(shared.fold == g)
+            seen = shared.present(inner)
+            if seen.sum() > 1 and inner in scores:
+                held_out[np.ix_(rows, seen)] = scores[inner][0][np.ix_(rows, seen)]
+        mask = shared.mask(part)
+        codes = np.searchsorted(there, shared.codes[mask])
+        multiplier = temperature(held_out[np.ix_(mask, there)], codes)
+    out = np.zeros((len(raw), shared.k))
+    out[:, there] = softmax(multiplier * raw[:, there].astype(np.float64), axis=1)
+    return out
+
+
+def descent(
+    shared: Shared, on: str, loss: str, C: float, tol: float, weigh: Weigh
+) -> Callable[..., Scores]:
+    """Scores by L-BFGS over all parts in the same matrix products; into ``weigh`` what the columns
+    weigh in each fold's head."""
+
+    def scores_of(parts: list[Part]) -> Scores:
+        held, fresh = shared.dense(on), shared.matrix(on)[1]
+        out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+        ended: dict[Part, np.ndarray] = {}
+        step = max(1, COLUMNS // shared.k)
+        for some in _batches(parts, step):
+            mean, scale = shared.scaling(on, some)
+            masks = np.stack([shared.mask(p) for p in some])
+            weight = np.full(len(some), C)
+            problems = Problems(held, shared.codes, shared.k, masks, mean, scale, weight, loss)
+            theta = solve(problems, tol, _starts(some, ended))
+            ended |= dict(zip(some, theta))
+            _weigh(weigh, some, theta)
+            out |= _scores(problems, theta, some, fresh)
+        return out
+
+    return scores_of
+
+
+def _weigh(weigh: Weigh, parts: list[Part], theta: np.ndarray) -> None:
+    weigh |= {p: lengths(t[:-1]) for p, t in zip(parts, theta) if len(p) == 1}
+
+
+def tuned_answer(
+    shared: Shared, on: str, strengths: list[float], tol: float, weigh: Weigh
+) -> tuple[np.ndarray, np.ndarray | None, list[float], list[list[float]]]:
+    """Logistic regression whose C is chosen inside each training part: out-of-fold probabilities,
+    the refit's of the test rows, and by fold (and refit) the C and the held-out log-loss of all C.
+
+    All parts go through the values of C together, each from where it stood at the value before. C
+    is the one whose held-out log-loss is smallest, a part's being that of the parts which leave out
+    one fold more: what ``tuning.Tuned`` does fold by fold.
+    """
+    held, fresh = shared.dense(on), shared.matrix(on)[1]
+    asked = parts_left_out(shared.folds, False, shared.test is not None)
+    loss, ended = _path(shared, on, asked, strengths, tol)
+    best = [int(np.argmin(loss[part])) for part in asked]
+    chosen = [strengths[number] for number in best]
+    start = np.stack([_inside(ended, part)[number] for part, number in zip(asked, best)])
+    mean, scale = shared.scaling(on, asked)
+    masks = np.stack([shared.mask(p) for p in asked])
+    problems = Problems(held, shared.codes, shared.k, masks, mean, scale, np.array(chosen))
+    theta = solve(problems, tol, start)
+    _weigh(weigh, asked, theta)
+    out = _scores(problems, theta, asked, fresh)
+    proba, test = linear_answer(shared, lambda _: out, False)
+    losses = [(loss[part] / shared.mask(part).sum()).tolist() for part in asked]
+    return proba, test, chosen, losses
+
+
+def best_strength(
+    X: np.ndarray, codes: np.ndarray, inner: np.ndarray, strengths: list[float], tol: float
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest; theta
+    (d + 1, k) of one of these folds' models at that C, to start from; the log-loss of every C."""
+    ids = tuple(map(str, range(len(X))))
+    fold = np.unique(inner, return_inverse=True)[1]
+    rows = Rows(np.array(ids, dtype=object), {"all": X}, codes, np.unique(codes).astype(object))
+    shared = Shared(rows, FoldPlan(ids, fold[None]), 0, None)
+    loss, ended = _path(shared, "all", [()], strengths, tol)
+    number = int(np.argmin(loss[()]))
+    return strengths[number], _inside(ended, ())[number], loss[()] / len(X)
+
+
+def _inside(ended: Mapping[Part, np.ndarray], part: Part) -> np.ndarray:
+    """Where a part that leaves out one fold more ended; zeros where there is none."""
+    found = next((q for q in sorted(ended) if set(q) > set(part)), None)
+    return np.zeros_like(next(iter(ended.values()))) if found is None else ended[found]
+
+
+def _path(
+    shared: Shared, on: str, asked: list[Part], strengths: list[float], tol: float
+) -> tuple[dict[Part, np.ndarray], dict[Part, np.ndarray]]:
+    """For each part of ``asked``, the summed log-loss of every C on its folds, each answered by the
+    part that leaves it out as well; and for each of those parts theta (s, d + 1, k) at every C."""
+    held = shared.dense(on)
+    inner = {tuple(sorted((*p, int(g)))) for p in asked for g in shared.left(p)}
+    parts = [p for p in sorted(inner) if len(shared.left(p))]
+    loss = {part: np.zeros(len(strengths)) for part in asked}
+    ended = {
+        part: np.zeros((len(strengths), held.shape[1] + 1, shared.k)) for part in parts or asked
+    }
+    step = max(1, COLUMNS // shared.k)
+    for some in (parts[i : i + step] for i in range(0, len(parts), step)):
+        mean, scale = shared.scaling(on, some)
+        masks = np.stack([shared.mask(p) for p in some])
+        path: list[tuple[float, np.ndarray]] = []
+        for number in np.argsort(strengths):
+            C = np.full(len(some), strengths[number])
+            problems = Problems(held, shared.codes, shared.k, masks, mean, scale, C)
+            theta = solve(problems, tol, _onward(path, strengths[number]))
+            path = [*path[-1:], (strengths[number], theta)]
+            for part, own in zip(some, theta):
+                ended[part][number] = own
+            scores = problems.forward(theta)
+            for b, part in enumerate(some):
+                there = shared.present(part)
+                for held_out in part:
+                    outer = tuple(f for f in part if f != held_out)
+                    if outer not in loss:
+                        continue
+                    rows = shared.fold == held_out
+                    proba = np.zeros((rows.sum(), shared.k))
+                    proba[:, there] = softmax(scores[rows, b][:, there].astype(np.float64), axis=1)
+                    own = proba[np.arange(len(proba)), shared.codes[rows]]
+                    loss[outer][number] -= np.log(np.clip(own, 1e-7, 1.0)).sum()
+    return loss, ended
+
+
+def _onward(path: list[tuple[float, np.ndarray]], C: float) -> np.ndarray | None:
+    """Where to start at C: from the solution at the value before, half as far on again as the last
+    step of log C led."""
+    if len(path) < 2 or path[-1][0] == path[-2][0]:
+        return path[-1][1] if path else None
+    (first, before), (second, last) = path
+    share = np.log(C / second) / np.log(second / first)
+    return last + 0.5 * min(1.0, share) * (last - before)
+
+
+def _scores(
+    problems: Problems, theta: np.ndarray, parts: list[Part], fresh: np.ndarray | None
+) -> Scores:
+    """Scores of all rows under each part's solution, and of the test rows under that of all."""
+    scores = problems.forward(theta)
+    out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+    for b, part in enumerate(parts):
+        tested = None
+        if part == () and fresh is not None:
+            W = theta[b, :-1] / problems.scale[b][:, None]
+            tested = fresh @ W.astype(np.float32) + (theta[b, -1] - problems.mean[b] @ W)
+        out[part] = scores[:, b], tested
+    return out
+
+
+def _batches(parts: list[Part], size: int) -> Iterator[list[Part]]:
+    """Parts that leave out two folds first, then one; all rows together with the last of them, or
+    after them where they can start it."""
+    deepest = max(map(len, parts))
+    for depth in range(deepest, -1, -1):
+        level = [p for p in parts if len(p) == depth]
+        if depth == 1 and deepest == 1:
+            level += [p for p in parts if p == ()]
+        if depth == 0 and deepest == 1:
+            return
+        for i in range(0, len(level), size):
+            yield level[i : i + size]
+
+
+def _starts(parts: list[Part], ended: Mapping[Part, np.ndarray]) -> np.ndarray | None:
+    """Where smaller parts ended, for larger ones that hold all their rows.
+
+    Never the other way: a solution that has seen a fold's rows, handed to a part that is to answer
+    them, stops near where it was, and the tolerance lets it keep what it knew of them.
+    """
+    inside = [next((q for q in ended if set(q) > set(p)), None) for p in parts]
+    if any(q is None for q in inside):
+        return None
+    return np.stack([ended[q] for q in inside if q is not None])
+
+
+def from_gram(
+    shared: Shared, on: str, kind: str, setting: float | str, weigh: Weigh
+) -> Callable[..., Scores]:
+    """Scores by a closed form (``lda`` with its shrinkage, ``ridge`` with its alpha) from Gram
+    matrices of which a part's is the total minus those of the folds it leaves out."""
+
+    def scores_of(parts: list[Part]) -> Scores:
+        Z, fresh = shared.matrix(on)
+        mean, scale = shared.scaling(on, parts)
+        grams = shared.gram(on)
+        total = grams.sum(axis=0)
+        _, _, own = shared.sums(on)
+        fourth = _fourth_moments(shared, on, Z, parts, mean, scale) if kind == "lda" else {}
+        out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+
+        def one(p: int) -> None:
+            part = parts[p]
+            left = shared.left(part)
+            there = np.flatnonzero(shared.present(part))
+            counts = shared.counts[left].sum(axis=0)[there]
+            sums = own[left].sum(axis=0)[there]
+            gram = total.copy()
+            for f in part:
+                gram -= grams[f]
+            if kind == "lda":
+                W, b = _discriminant(
+                    gram, sums, counts, mean[p], scale[p], setting, fourth.get(part, 0.0)
+                )
+            else:
+                W, b = _least_squares(gram, sums, counts, mean[p], scale[p], float(setting))
+            if len(part) == 1:
+                weigh[part] = lengths(W * scale[p][:, None])
+            b = b - mean[p] @ W
+            W32 = W.astype(np.float32)
+            scores = np.full((len(Z), shared.k), -np.inf)
+            scores[:, there] = Z @ W32 + b
+            tested = None
+            if part == () and fresh is not None:
+                tested = np.full((len(fresh), shared.k), -np.inf)
+                tested[:, there] = fresh @ W32 + b
+            out[part] = scores, tested
+
+        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(one, range(len(parts))))
+        return out
+
+    return scores_of
+
+
+def _without(gram: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> None:
+    """gram -= rows.T diag(weights) rows, in place; (d, d) float32, rows (c, d)."""
+    from scipy.linalg.blas import sgemm
+
+    weighed = (rows * np.sqrt(weights)[:, None]).astype(np.float32)
+    done = sgemm(-1.0, weighed, weighed, 1.0, gram.T, trans_a=True, overwrite_c=True)
+    assert np.shares_memory(done, gram)
+
+
+def _discriminant(
+    gram: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    setting: float | str,
+    fourth: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """``discriminant`` of standardised rows from the Gram matrix (d, d) of rows as they are, which
+    is overwritten: W (d, k) for them, b (k,) for them less their mean.
+
+    With D = diag(1 / scale) the shrunk system (1 - s) D S D + s mu I is that of (1 - s) S +
+    s mu D^-2 for the weights of the rows as they are: the scaling touches the diagonal alone.
+    """
+    n, d, means = counts.sum(), len(gram), sums / counts[:, None]
+    _without(gram, means, counts)
+    gram *= np.float32(1.0 / n)
+    diagonal = np.diag_indices(d)
+    trace = float((gram[diagonal] / scale**2).sum())
+    if setting == "auto":
+        inverse = (1.0 / scale**2).astype(np.float32)
+        norm = float(np.einsum("ij,ij,j->i", gram, gram, inverse).astype(np.float64) @ inverse)
+        share = intensity(fourth, trace, norm, d, counts)
+    else:
+        share = float(setting)
+    gram *= np.float32(1.0 - share)
+    gram[diagonal] += (max(share * trace / d, 1e-6) * scale**2).astype(np.float32)
+    means -= mean
+    W = solve_positive(gram, means.T)
+    return W, np.log(counts / n) - 0.5 * np.einsum("kd,dk->k", means, W)
+
+
+def _least_squares(
+    gram: np.ndarray,
+    sums: np.ndarray,
+    counts: np.ndarray,
+    mean: np.ndarray,
+    scale: np.ndarray,
+    alpha: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ridge onto the classes' indicators, as in ``linear.ridge``, by the same rearrangement."""
+    n = counts.sum()
+    _without(gram, mean[None], np.array([n]))
+    gram[np.diag_indices(len(gram))] += (alpha * n / 10.0 * scale**2).astype(np.float32)
+    target = sums - counts[:, None] * mean
+    return solve_positive(gram, target.T), counts / n
+
+
+def _fourth_moments(
+    shared: Shared,
+    on: str,
+    Z: np.ndarray,
+    parts: list[Part],
+    mean: np.ndarray,
+    scale: np.ndarray,
+) -> dict[Part, float]:
+    """Sum over a part's rows of |(z - its class's mean) / scale|^4, from |z|^2, z.m and |m|^2."""
+    _, _, own = shared.sums(on)
+    rows = np.arange(len(Z))
+    inverse = (1.0 / scale**2).T.astype(np.float32)
+    squared = np.concatenate([Z[s : s + 512] ** 2 @ inverse for s in range(0, len(Z), 512)])
+    out = {}
+    for p, part in enumerate(parts):
+        left = shared.left(part)
+        counts = np.maximum(shared.counts[left].sum(axis=0), 1)
+        means = own[left].sum(axis=0) / counts[:, None]
+        weighted = means / scale[p] ** 2
+        cross = (Z @ weighted.T.astype(np.float32))[rows, shared.codes]
+        norm = squared[:, p] - 2 * cross + (means * weighted).sum(axis=1)[shared.codes]
+        out[part] = float((norm[shared.mask(part)].astype(np.float64) ** 2).sum())
+    return out

@@ -1,0 +1,419 @@
+"""Out-of-fold probabilities of heads on sets, and their refits on all rows.
+
+``answer_all`` takes the shared way where a head has one and the slow honest way, ``cross_fit``,
+where not. Both give the same numbers; each answer says which way it came.
+"""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, cast
+
+import numpy as np
+
+from headstock.heads.engine.fastboosted import boosted_answers
+from headstock.heads.engine.fastkernel import (
+    kernel_bytes,
+    machine_answers,
+    neighbour_answers,
+    product_bytes,
+)
+from headstock.heads.engine.fastlinear import (
+    WIDEST,
+    descent,
+    from_gram,
+    linear_answer,
+    tuned_answer,
+)
+from headstock.heads.engine.loops import compiled
+from headstock.heads.engine.shared import Part, Shared, widths
+from headstock.heads.evaluation.tuning import Tuned, search_record
+from headstock.heads.head import Head, make_head
+from headstock.heads.kinds.boosted import LightGBM
+from headstock.heads.kinds.svm import LANDMARKS
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.labelled import Rows
+from headstock.heads.threads import one_thread_each, threads
+from headstock.store.errors import HeadError, HeadstockError
+
+__all__ = ["Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow"]
+
+SMALL = 1000
+"""Rows below which kernels are not shared: the fold-by-fold way takes no time there."""
+
+
+@dataclass
+class Answer:
+    """What one system said.
+
+    proba: (r, n, k) out-of-fold probabilities; test: (m, k) of the refit on all training rows, or
+    None; seconds: wall time of all its fits and predictions; how: which way they were computed.
+    """
+
+    proba: np.ndarray
+    test: np.ndarray | None
+    seconds: float
+    how: str
+    notes: list[str] = field(default_factory=list)
+    chosen: list[dict[str, Any]] = field(default_factory=list)
+    """What a tuned head chose: in each fold, in order, then in the refit, if there is one."""
+    importances: list[np.ndarray] = field(default_factory=list)
+    """(d,) how much each column weighs in each fold's head, for heads that can say."""
+    reused: bool = False
+    """Whether it was taken from an earlier evaluation; ``seconds`` is what it cost then."""
+    tried: dict[str, Any] = field(default_factory=dict)
+    """Of a tuned head: ``points``, what it could choose, and ``log_loss``, for each entry of
+    ``chosen`` the log-loss of every point on the rows held out inside."""
+
+
+def _wrong(name: str, error: Exception) -> HeadError:
+    return HeadError(f"head {name}", f"{type(error).__name__}: {error}", "see its options")
+
+
+def fit_head(
+    head: Head,
+    name: str,
+    X: np.ndarray,
+    codes: np.ndarray,
+    inner: np.ndarray,
+    spans: Mapping[str, slice],
+) -> Head:
+    """Fit, handing over what the head ``wants``. Raises HeadError for whatever it raises."""
+    wants = getattr(head, "wants", ())
+    given = {k: v for k, v in (("inner", inner), ("spans", spans)) if k in wants}
+    try:
+        head.fit(X, codes, **given)
+    except HeadstockError:
+        raise
+    except Exception as error:
+        raise _wrong(name, error) from error
+    return head
+
+
+def full_proba(head: Head, name: str, X: np.ndarray, k: int) -> np.ndarray:
+    """(m, k) probabilities over all classes; one absent from the head's training rows has 0.
+
+    Raises HeadError when the head's answer is not probabilities.
+    """
+    try:
+        said = np.asarray(head.predict_proba(X), dtype=np.float64)
+    except HeadstockError:
+        raise
+    except Exception as error:
+        raise _wrong(name, error) from error
+    columns = np.asarray(head.classes_)
+    if said.shape != (len(X), len(columns)):
+        raise HeadError(
+            f"head {name}",
+            f"predict_proba gave shape {said.shape}",
+            f"({len(X)}, {len(columns)}), a column for each of classes_",
+        )
+    out = np.zeros((len(X), k))
+    out[:, columns] = said
+    total = out.sum(axis=1, keepdims=True)
+    if not np.isfinite(out).all() or (out < 0).any() or (np.abs(total - 1) > 1e-3).any():
+        raise HeadError(
+            f"head {name}",
+            "predict_proba gave rows that are no probabilities",
+            "rows >= 0 summing to 1",
+        )
+    return out / total
+
+
+def cross_fit(
+    name: str,
+    X: np.ndarray,
+    spans: Mapping[str, slice],
+    codes: np.ndarray,
+    k: int,
+    plan: FoldPlan,
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    fresh: np.ndarray | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Answer:
+    """The slow honest way: a fresh head for each fold, fitted on its training rows alone.
+
+    X (n, d), codes (n,), fresh (m, d) the test rows for the refit. ``step`` is called after each
+    fit. Inside a fold the head holds out by the plan's other folds. A head that says ``parallel``
+    has its folds fitted beside each other, one thread each.
+    """
+    start = time.perf_counter()
+    proba = np.empty((plan.repeats, len(X), k))
+    test = None
+    # The refit first: it is the longest
+    jobs: list[tuple[int, int]] = [] if fresh is None else [(0, -1)]
+    jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
+
+    hows: list[str] = []
+
+    def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any, Any]:
+        repeat, fold = job
+        codes_of = plan.codes[repeat]
+        train = np.flatnonzero(codes_of != fold)
+        head = make_head(name, seed, options)
+        fit_head(head, name, X[train], codes[train], codes_of[train], spans)
+        hows.append(getattr(head, "how_", ""))
+        asked = X[codes_of == fold] if fold >= 0 else fresh
+        assert asked is not None
+        weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
+        if isinstance(head, Tuned):
+            searched[job] = head.losses_
+        return full_proba(head, name, asked, k), getattr(head, "chosen_", None), weight
+
+    picked: dict[tuple[int, int], Any] = {}
+    searched: dict[tuple[int, int], list[float]] = {}
+    model = make_head(name, seed, options)
+    weights: list[np.ndarray] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        beside = bool(getattr(model, "parallel", False))
+        with one_thread_each(beside), ThreadPoolExecutor(threads() if beside else 1) as pool:
+            for (repeat, fold), (said, choice, weight) in zip(jobs, pool.map(fit, jobs)):
+                picked[repeat, fold] = choice
+                weights += [] if weight is None else [np.asarray(weight, dtype=np.float64)]
+                if fold < 0:
+                    test = said
+                else:
+                    proba[repeat, plan.codes[repeat] == fold] = said
+                step()
+    order = sorted(jobs, key=lambda j: (j[1] < 0, j))
+    chosen = [picked[job] for job in order if picked[job]]
+    tried = {}
+    if isinstance(model, Tuned):
+        tried = search_record(model.points, [searched[job] for job in order])
+    notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
+    seconds = time.perf_counter() - start
+    how = "; ".join(["fold by fold", *filter(None, hows[-1:])])
+    notes += hows[-1:] if hows[-1] else []
+    return Answer(proba, test, seconds, how, notes, chosen, weights, tried=tried)
+
+
+def answer_all(
+    name: str,
+    on: Sequence[str],
+    rows: Rows,
+    plan: FoldPlan,
+    shared: Sequence[Shared],
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test: Rows | None = None,
+    step: Callable[[str, int], None] = lambda on, fits: None,
+    among: Sequence[str] | None = None,
+) -> dict[str, Answer]:
+    """One head's answers on each of ``on``. ``shared`` has one entry for each repeat of the plan;
+    ``step`` is told of fits done. among: all that the head is asked on, where some is known
+    already: by them it is decided whether work is shared, so that no number depends on what is
+    known."""
+    fresh_head = make_head(name, seed, options)
+    fast = getattr(fresh_head, "fast", None)
+    why = ""
+    if fast is not None:
+        why = _why_not(fast, shared[0], among or on)
+    if fast is None or why:
+        out = {}
+        options = _within(name, options or {}, plan, shared[0], fast)
+        for o in on:
+            X, spans = rows.matrix(o)
+            fresh = None if test is None else test.matrix(o)[0]
+            out[o] = cross_fit(
+                name, X, spans, rows.codes, len(rows.classes), plan,
+                options=options, seed=seed, fresh=fresh, step=partial(step, o, 1),
+            )  # fmt: skip
+            out[o].how += why
+        return out
+    if fast["how"] == "boosted":
+        return _boosted(name, options, seed, on, rows, plan, test, step)
+    if fast["how"] == "grid":
+        return {o: _tuned(o, shared, fast, partial(step, o), plan) for o in on}
+    start = time.perf_counter()
+    weights: dict[str, list[np.ndarray]] = {o: [] for o in on}
+    got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
+    seconds = dict.fromkeys(on, 0.0)
+    how, notes = "all folds at once", []
+    if fast["how"] in ("machine", "neighbours"):
+        notes = _tiled(shared[0], among or on)
+        how = "; ".join([how, *notes])
+        for one in shared:
+            for o, answer in _kernel_answers(one, fast, on).items():
+                got[o].append(answer)
+                step(o, plan.folds + (one.test is not None))
+        seconds = dict.fromkeys(on, (time.perf_counter() - start) / len(on))
+    else:
+        calibrate = bool(getattr(fresh_head, "calibrate", False))
+        for o in on:
+            start = time.perf_counter()
+            for one in shared:
+                weigh: dict[Part, np.ndarray] = {}
+                if fast["how"] == "gram":
+                    scores = from_gram(one, o, fast["kind"], fast["setting"], weigh)
+                else:
+                    scores = descent(one, o, fast["loss"], fast["C"], fast["tol"], weigh)
+                got[o].append(linear_answer(one, scores, calibrate))
+                weights[o] += [weigh[part] for part in sorted(weigh)]
+                step(o, plan.folds + (one.test is not None))
+            seconds[o] = time.perf_counter() - start
+    return {
+        o: Answer(
+            np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], how, list(notes),
+            importances=weights[o],
+        )
+        for o in on
+    }  # fmt: skip
+
+
+def _boosted(
+    name: str,
+    options: Mapping[str, Any] | None,
+    seed: int,
+    on: Sequence[str],
+    rows: Rows,
+    plan: FoldPlan,
+    test: Rows | None,
+    step: Callable[[str, int], None],
+) -> dict[str, Answer]:
+    start, k = time.perf_counter(), len(rows.classes)
+    try:
+        fits = boosted_answers(
+            lambda: cast(LightGBM, make_head(name, seed, options)),
+            lambda head, X: full_proba(head, name, X, k),
+            on, rows, plan, test, step,
+        )  # fmt: skip
+    except HeadstockError:
+        raise
+    except Exception as error:
+        raise _wrong(name, error) from error
+    # A fit takes about as long as it has columns, a narrow one somewhat longer
+    share = {o: sum(200 + w for w in widths(rows, o).values()) for o in on}
+    spent = (time.perf_counter() - start) / sum(share.values())
+    out = {
+        o: Answer(np.empty((plan.repeats, len(rows), k)), None, spent * share[o],
+                  "fold by fold, columns binned once")
+        for o in on
+    }  # fmt: skip
+    for repeat, fold, o, said, weight in fits:
+        if fold < 0:
+            out[o].test = said
+        else:
+            out[o].proba[repeat, plan.codes[repeat] == fold] = said
+            out[o].importances.append(weight)
+    return out
+
+
+def goes_slow(
+    name: str, options: Mapping[str, Any] | None, seed: int, shared: Shared, on: Sequence[str]
+) -> bool:
+    """Whether ``answer_all`` fits this head fold by fold."""
+    fast = getattr(make_head(name, seed, options), "fast", None)
+    return fast is None or bool(_why_not(fast, shared, on))
+
+
+def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
+    """Why the shared way is not taken, for the reader; empty when it is."""
+    if fast["how"] == "gram":
+        widest = max(sum(widths(shared.rows, o).values()) for o in on)
+        return (
+            f": {widest} columns are too many for shared Gram matrices" if widest > WIDEST else ""
+        )
+    if fast["how"] in ("machine", "neighbours"):
+        if len(shared.codes) < SMALL:
+            return ": few rows"
+        if not compiled():
+            return ": numba is not installed"
+        need, most = product_bytes(shared, on) + kernel_bytes(shared), shared.memory
+        upto, rows = fast.get("upto"), _most_rows(shared)
+        if upto is not None and rows > upto:  # where the head by itself takes landmarks
+            return f"; {rows:,} training rows are more than {upto:,}"
+        if fast["how"] == "machine" and need > most:
+            return f"; kernels would take {need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
+    return ""
+
+
+def _most_rows(shared: Shared) -> int:
+    """Rows of the largest training part."""
+    n = len(shared.codes)
+    return n if shared.test is not None else n - int(shared.counts.sum(axis=1).min())
+
+
+def _tiled(shared: Shared, on: Sequence[str]) -> list[str]:
+    """What is to be said where the products of all rows pass the memory: neighbours are still those
+    among all rows, and each product is computed when it is asked for."""
+    need, most = product_bytes(shared, on), shared.memory
+    if need <= most:
+        return []
+    wide = [X.shape[1] for name, X in shared.rows.X.items() if shared.products.is_wide(name)]
+    work = 2 * need / 4 * np.mean(wide)  # a multiplication and an addition a column and product
+    return [
+        f"products tile by tile, {work / 1e12:.2g} teraflop: together they would take "
+        f"{need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
+    ]
+
+
+def _within(
+    name: str,
+    options: Mapping[str, Any],
+    plan: FoldPlan,
+    shared: Shared,
+    fast: Mapping[str, Any] | None,
+) -> Mapping[str, Any]:
+    """The options with which a kernel machine, fitted by itself, stays within the memory."""
+    if fast is None or fast["how"] != "machine" or not compiled():
+        return options
+    rows = _most_rows(shared)
+    if "landmarks" in options or 5 * rows**2 <= shared.memory:  # a kernel and its rows
+        return options
+    count = int(min(LANDMARKS, rows, shared.memory / (8 * rows)))
+    if count < 16:
+        raise HeadError(
+            f"head {name}",
+            f"{shared.memory / 1e9:.2g} GB are too little for {rows} rows",
+            f"allow {128 * rows / 1e9:.1g} GB or more",
+        )
+    return {**options, "landmarks": count}
+
+
+def _tuned(
+    on: str,
+    shared: Sequence[Shared],
+    fast: Mapping[str, Any],
+    step: Callable[[int], None],
+    plan: FoldPlan,
+) -> Answer:
+    start = time.perf_counter()
+    got = []
+    weights: list[np.ndarray] = []
+    for one in shared:
+        weigh: dict[Part, np.ndarray] = {}
+        got.append(tuned_answer(one, on, fast["strengths"], fast["tol"], weigh))
+        weights += [weigh[part] for part in sorted(weigh)]
+        step(plan.folds + (one.test is not None))
+    # by repeat and fold; the refit, which the first repeat alone makes, last
+    choices = [(C, losses) for _, _, Cs, every in got for C, losses in zip(Cs, every, strict=True)]
+    if shared[0].test is not None:
+        choices.append(choices.pop(plan.folds))
+    chosen = [{**fast["fixed"], "C": C} for C, _ in choices]
+    points = [{**fast["fixed"], "C": C} for C in fast["strengths"]]
+    tried = search_record(points, [losses for _, losses in choices])
+    seconds = time.perf_counter() - start
+    proba = np.stack([p for p, *_ in got])
+    how = "all folds at once"
+    return Answer(proba, got[0][1], seconds, how, [], chosen, weights, tried=tried)
+
+
+def _kernel_answers(
+    shared: Shared, fast: Mapping[str, Any], on: Sequence[str]
+) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    whole = product_bytes(shared, on)
+    if fast["how"] == "machine":
+        at_once = max(1, int((shared.memory - whole) // kernel_bytes(shared)))
+        return machine_answers(shared.products, on, fast["C"], fast["kernel"], at_once)
+    return neighbour_answers(
+        shared.products, on, fast["neighbours"], fast["sharpness"], whole <= shared.memory
+    )

@@ -1,0 +1,1 @@
+"""One evaluation: systems, answers, scores, the leaderboard, and what is taken again."""

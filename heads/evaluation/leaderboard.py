@@ -1,0 +1,278 @@
+"""Every head on every set with every fusion, scored on one fold plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from headstock import __version__
+from headstock.heads.engine.shared import MEMORY
+from headstock.heads.evaluation.answers import answer_systems, bases_of, nested_fits, patterns_of
+from headstock.heads.evaluation.result import Evaluation
+from headstock.heads.evaluation.reuse import Reuse
+from headstock.heads.evaluation.scores import score_lines
+from headstock.heads.evaluation.systems import System, fused_systems
+from headstock.heads.evaluation.tuning import with_searches
+from headstock.heads.fusion.fusions import FUSIONS, make_fusion
+from headstock.heads.head import make_head
+from headstock.heads.numbers.compare import against_best
+from headstock.heads.numbers.curve import learning_curve as curve
+from headstock.heads.numbers.selection import selection
+from headstock.heads.rows.adapted import adapted_plan, mark_seen, own_sets, with_views
+from headstock.heads.rows.folds import FoldPlan, make_folds
+from headstock.heads.rows.hygiene import (
+    clean,
+    find_duplicates,
+    group_report,
+    hygiene_report,
+    label_doubts,
+)
+from headstock.heads.rows.labelled import Rows, parts_of, read_rows
+from headstock.store.errors import HeadError, OptionError, near, one_line
+
+__all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "plan_for"]
+
+DEFAULT_HEADS = ("logistic", "lda", "linear-svm", "rbf-svm", "knn", "lightgbm")
+DEFAULT_FUSIONS = ("mean", "weighted", "stacked")
+
+
+def evaluate(
+    store: Any,
+    heads: Sequence[str] = DEFAULT_HEADS,
+    on: Sequence[str] | None = None,
+    fusions: Sequence[str] = DEFAULT_FUSIONS,
+    folds: int | str | FoldPlan = 5,
+    *,
+    group: str | None = None,
+    repeats: int = 1,
+    seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    missing: str = "refuse",
+    dedupe: str = "group",
+    tune: Sequence[str] = (),
+    doubts: bool = False,
+    nested: bool | None = None,
+    memory: float = MEMORY,
+    device: str = "cpu",
+    learning_curve: bool = False,
+    seen: str = "refuse",
+    reuse: bool = False,
+    progress: Callable[[int, int, str], None] | None = None,
+) -> Evaluation:
+    """Score heads on a store's labelled rows.
+
+    on: sets or sums of sets (``image+audio`` stands side by side, which is early fusion); by
+    default every set, and all of them together. folds: a number, ``group-out`` (each value of
+    ``group`` once), ``given:COLUMN`` (each value of that column once) or a saved plan. progress is
+    called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
+    vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
+    learn do so from members fitted without the fold that scores them; by default wherever rows and
+    folds allow it (a note says where not), with False never, which is quicker and on few rows too
+    bright; a stack that reads features always does. learning_curve: also score the best head on
+    each feature set after learning from parts of each fold's training rows (``curve``). memory:
+    bytes that matrices shared between heads may take; beyond, kernel machines stand on landmarks
+    and say so. device: where the largest products are computed, ``cpu`` or one that torch knows
+    (``cuda``). dedupe: what becomes of rows with the same bytes or nearly the same vector:
+    ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does nothing; they are reported
+    always. tune: heads whose options are chosen inside the folds, among the values given as lists
+    in ``options`` or else the default ones (``tuning.GRIDS``). doubts: rank doubtful labels (needs
+    cleanlab). seen: rows whose labels the network of a set saw when it was adapted are a reason to
+    ``refuse``, or scored and ``mark``-ed as not honest; a set that was adapted with folds is scored
+    on these very folds. reuse: take what an earlier evaluation computed from the very same rows,
+    folds, vectors, options and code, and keep what is computed now, in a folder beside the store
+    (see ``reuse``). Rows of split ``test`` are scored once, apart, by the refit on all other
+    labelled rows.
+    """
+    names = _wanted_sets(store, on, fusions)
+    options = with_searches(tune, options or {})
+    found_rows, test, account = read_rows(store, names, group=group, missing=missing)
+    found_rows, saw = with_views(store, found_rows, test, seen, group)
+    found = find_duplicates(found_rows, test)
+    rows, dropped = clean(found_rows, test, found, dedupe)
+    plan = plan_for(store, rows, folds, group=group, repeats=repeats, seed=seed)
+    kept = Reuse.beside(store) if reuse else None
+    result = evaluate_rows(
+        rows, heads, names, fusions, plan,
+        test=test, seed=seed, options=options, nested=nested, memory=memory, device=device,
+        progress=progress, reuse=kept,
+    )  # fmt: skip
+    if kept is not None:
+        result.settings["reuse"] = {"folder": str(kept.folder), **kept.counts}
+    if learning_curve:
+        result.learning_curve = curve(
+            result.leaderboard, result.proba, rows, plan,
+            seed=seed, options=options, progress=progress,
+        )  # fmt: skip
+    result.hygiene = hygiene_report(found_rows, test, found, plan, dedupe, dropped)
+    told = group_report(store.items, rows, test, plan, group)
+    if told is not None:
+        result.hygiene["groups"] = told
+    mark_seen(result.leaderboard, saw)
+    result.hygiene["seen"] = saw
+    if doubts:
+        leader = result.proba[result.leaderboard[0]["name"]]
+        result.hygiene["label_doubts"] = label_doubts(leader, rows.codes, rows.ids, rows.classes)
+    result.settings |= {
+        "when": datetime.now(UTC).isoformat(timespec="seconds"),
+        "version": __version__,
+        "store": str(store.path),
+        "missing": missing,
+        "dedupe": dedupe,
+        "rows": account,
+    }
+    for name in account["sets"]:
+        recipe = store.feature_set(name).recipe
+        result.recipes[name] = {
+            "modality": recipe.modality,
+            "fingerprint": recipe.fingerprint,
+            "fields": dict(recipe.fields),
+        }
+    return result
+
+
+def _wanted_sets(store: Any, on: Sequence[str] | None, fusions: Sequence[str]) -> list[str]:
+    names = list(dict.fromkeys("+".join(parts_of(o)) for o in on)) if on else own_sets(store)
+    singles = list(dict.fromkeys(part for name in names for part in parts_of(name)))
+    if len(singles) > 1 and (not on or "early" in fusions) and "+".join(singles) not in names:
+        names.append("+".join(singles))
+    if not names:
+        raise OptionError("on", "the store has no feature set", "extract one first")
+    return names
+
+
+def plan_for(
+    store: Any,
+    rows: Rows,
+    folds: int | str | FoldPlan,
+    *,
+    group: str | None,
+    repeats: int,
+    seed: int,
+) -> FoldPlan:
+    """The fold plan for ``rows``: the one their networks were adapted on, a saved one found again
+    by ids, or a new one. Raises HeadError for a saved one that parts a value of ``group``."""
+    adapted = adapted_plan(rows, folds, repeats)
+    if adapted is not None:
+        return adapted
+    if isinstance(folds, FoldPlan):
+        plan = folds.align(rows.ids)
+        if group is not None:
+            values = dict(zip(store.items.id, store.items.column(group)))
+            parted = plan.parted([values[i] for i in rows.ids])
+            if parted:
+                raise HeadError(
+                    "fold plan",
+                    f"it parts {len(parted)} values of {group} (first: {one_line(parted[0], 40)})",
+                    f"make one with --group {group}, or leave --group away",
+                )
+        return plan
+    given = None
+    if isinstance(folds, str) and folds.startswith("given:"):
+        column = folds.partition(":")[2]
+        try:
+            values = dict(zip(store.items.id, store.items.column(column)))
+        except KeyError as error:
+            raise OptionError(
+                "folds",
+                f"there is no column {column}",
+                f"{near(column, error.args[0].split(', '))}one of {error.args[0]}",
+            ) from error
+        given, folds, group = [values[i] for i in rows.ids], "given", column
+    if folds == "group-out" and group is None:
+        raise OptionError("folds", "group-out needs a column", "name it as the group")
+    if rows.groups is not None and group is None:
+        group = "duplicates"
+    return make_folds(
+        rows.classes[rows.codes],
+        folds,
+        ids=rows.ids,
+        groups=rows.groups,
+        given=given,
+        strata=None if rows.present is None else rows.patterns(),
+        repeats=repeats,
+        seed=seed,
+        group_name=group,
+    )
+
+
+def evaluate_rows(
+    rows: Rows,
+    heads: Sequence[str],
+    on: Sequence[str],
+    fusions: Sequence[str],
+    plan: FoldPlan,
+    *,
+    test: Rows | None = None,
+    seed: int = 0,
+    options: Mapping[str, Mapping[str, Any]] | None = None,
+    nested: bool | None = None,
+    memory: float = MEMORY,
+    device: str = "cpu",
+    progress: Callable[[int, int, str], None] | None = None,
+    reuse: Reuse | None = None,
+) -> Evaluation:
+    """``evaluate`` on plain arrays; see there."""
+    options = dict(options or {})
+    heads, on = list(dict.fromkeys(heads)), list(dict.fromkeys(on))
+    for name in heads:
+        make_head(name, seed, options.get(name))  # a wrong name or option costs no fit
+    unused = sorted(set(options) - {*heads, *fusions})
+    if unused:
+        raise OptionError("options", f"{', '.join(unused)} is not among the heads", "add --head")
+    for name in fusions:
+        if name not in FUSIONS:
+            fix = f"{near(name, FUSIONS)}one of {', '.join(FUSIONS)}"
+            raise OptionError(f"fusion {name}", "is not in the table", fix)
+        if FUSIONS[name] is not None:
+            stack = make_fusion(name, seed, options.get(name))
+            if (nested or getattr(stack, "wants_features", False)) and plan.folds < 3:
+                raise OptionError("folds", "two are too few for a nested fusion", "three or more")
+    systems = [System(h, o, "early" if "+" in o else None) for o in on for h in heads]
+    singles = [o for o in on if "+" not in o]
+    if "learned" in fusions and len(singles) > 1:
+        systems.append(System("mlp", "+".join(singles), "learned"))
+        make_head("learned", seed, options.get("learned"))
+    fused = fused_systems(heads, singles, fusions)
+    bases = len(bases_of(systems, patterns_of(rows, test)))
+    total = bases * (plan.folds * plan.repeats + (test is not None)) + len(fused)
+    total += 0 if nested is False else nested_fits(fused, plan)
+    done = 0
+
+    def step(name: str, fits: int = 1) -> None:
+        nonlocal done
+        done = min(done + fits, total)
+        if progress is not None:
+            progress(done, total, name)
+
+    systems += fused
+    answers = answer_systems(
+        systems, rows, plan,
+        test=test, options=options, seed=seed, nested=nested, memory=memory, device=device,
+        step=step, reuse=reuse,
+    )  # fmt: skip
+    step(systems[-1].name, total)  # what was known took no fits
+    board = score_lines(systems, answers, rows, plan, test, seed)
+    proba = {name: a.proba[0] for name, a in answers.items()}
+    return Evaluation(
+        ids=rows.ids,
+        codes=rows.codes,
+        classes=rows.classes,
+        folds=plan,
+        leaderboard=board,
+        proba=proba,
+        comparisons=against_best(board, proba, rows.codes, rows.groups, seed),
+        selection=selection(board, proba, rows.codes, rows.groups, seed),
+        settings={
+            "heads": heads,
+            "on": on,
+            "fusions": list(fusions),
+            "nested": nested,
+            "seed": seed,
+            "options": {h: dict(o) for h, o in options.items()},
+            "classes": [str(c) for c in rows.classes],
+        },
+        test_ids=None if test is None else test.ids,
+        test_codes=None if test is None else test.codes,
+        test_proba={name: a.test for name, a in answers.items() if a.test is not None},
+    )

@@ -1,0 +1,120 @@
+"""What an evaluation found out, and the run folder it writes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.numbers.metrics import confusion
+from headstock.heads.results.tables import write_bytes, write_csv, write_text
+from headstock.heads.rows.folds import FoldPlan
+from headstock.store.errors import StorageError
+
+__all__ = ["Evaluation"]
+
+
+@dataclass
+class Evaluation:
+    """What ``evaluate`` found out.
+
+    ids (n,), codes (n,) into classes (k,); proba and test_proba: {system name: (n, k)} out-of-fold
+    and (m, k) on the test split, NaN where a system has nothing to read; leaderboard: rows as in
+    metrics.json, best accuracy first.
+    """
+
+    ids: np.ndarray
+    codes: np.ndarray
+    classes: np.ndarray
+    folds: FoldPlan
+    leaderboard: list[dict[str, Any]]
+    proba: dict[str, np.ndarray]
+    settings: dict[str, Any]
+    recipes: dict[str, Any] = field(default_factory=dict)
+    hygiene: dict[str, Any] = field(default_factory=dict)
+    comparisons: list[dict[str, Any]] = field(default_factory=list)
+    selection: dict[str, Any] | None = None
+    learning_curve: list[dict[str, Any]] = field(default_factory=list)
+    test_ids: np.ndarray | None = None
+    test_codes: np.ndarray | None = None
+    test_proba: dict[str, np.ndarray] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of metrics.json."""
+        more = {"selection": self.selection, "learning_curve": self.learning_curve}
+        return {
+            "leaderboard": self.leaderboard,
+            "folds": self.folds.summary(),
+            "settings": self.settings,
+            "recipes": self.recipes,
+            "hygiene": self.hygiene,
+            "comparisons": self.comparisons,
+            **{name: value for name, value in more.items() if value},
+        }
+
+    def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
+        """The leaderboard as text, at most ``width`` columns wide where it can; ``strong`` marks
+        lines that are not distinguishable from the first."""
+        from headstock.heads.results.report import leaderboard_text
+
+        return leaderboard_text(self.to_json(), width, strong)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows."""
+        from headstock.heads.results.notebook import leaderboard_html
+
+        return leaderboard_html(self.to_json())
+
+    def save(self, run_dir: str | Path) -> None:
+        """Write the run folder: metrics.json, folds.json, settings.json, leaderboard.txt, oof.npz
+        (and test.npz) with ids and probabilities, confusion/SYSTEM.csv. Raises StorageError."""
+        run = Path(run_dir)
+        try:
+            (run / "confusion").mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StorageError(
+                run, f"cannot be made ({error.strerror})", "choose another"
+            ) from error
+        write_text(run / "metrics.json", json.dumps(self.to_json(), indent=1, allow_nan=False))
+        write_text(run / "settings.json", json.dumps(self.settings, indent=1, allow_nan=False))
+        write_text(run / "leaderboard.txt", self.text() + "\n")
+        self.folds.save(run / "folds.json")
+        _write_npz(run / "oof.npz", self.ids, self.codes, self.classes, self.proba)
+        if self.test_ids is not None and self.test_codes is not None:
+            _write_npz(
+                run / "test.npz", self.test_ids, self.test_codes, self.classes, self.test_proba
+            )
+        for name, proba in self.proba.items():
+            there = ~np.isnan(proba[:, 0])
+            table = confusion(proba[there].argmax(axis=1), self.codes[there], len(self.classes))
+            file = re.sub(r"[^A-Za-z0-9@+:_-]+", "_", name).replace(":", "-")
+            write_csv(
+                run / "confusion" / f"{file}.csv",
+                ["true \\ predicted", *map(str, self.classes)],
+                [[str(c), *row.tolist()] for c, row in zip(self.classes, table)],
+            )
+
+
+def _write_npz(
+    path: Path,
+    ids: np.ndarray,
+    codes: np.ndarray,
+    classes: np.ndarray,
+    proba: Mapping[str, np.ndarray],
+) -> None:
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {f"proba/{name}": value for name, value in proba.items()}
+    np.savez(
+        buffer,
+        ids=np.asarray(ids, dtype=str),
+        codes=codes,
+        classes=np.asarray(classes, dtype=str),
+        **arrays,
+    )
+    write_bytes(path, buffer.getvalue())

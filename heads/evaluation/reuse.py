@@ -1,0 +1,345 @@
+"""Answers of earlier evaluations, taken again where nothing that makes them has changed.
+
+An answer is kept under a fingerprint of everything it was computed from: the rows' ids, labels and
+vectors, the folds, the test rows' vectors, the recipes, the head with its options and seed, the
+source of this package and of the reader's own head, the versions of the libraries that compute, and
+the arithmetic of this machine (kernels and threads of the linear algebra, on which the last bits
+depend). So a reused number is the very number that computing it again would give.
+
+The files lie beside the store, in ``features.h5.oof``; the folder may be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import io
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.engine.outoffold import Answer, answer_all, goes_slow
+from headstock.heads.engine.shared import Shared
+from headstock.heads.evaluation.systems import System
+from headstock.heads.results.tables import write_bytes
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.labelled import Rows, parts_of
+from headstock.store.errors import HeadstockError
+
+__all__ = ["LIMIT", "Reuse", "Scope"]
+
+SCHEMA = 1
+LIMIT = 2 << 30
+"""Bytes that kept answers may take; beyond, those that were not asked for longest go."""
+LARGEST = LIMIT // 8
+"""An answer larger than this is not kept."""
+READS = frozenset(
+    "open exec eval compile __import__ import_module run_path run_module load loadtxt genfromtxt "
+    "fromfile memmap read_csv read_text read_bytes environ getenv argv".split()
+)
+"""Names by which a head's file may take in what its own digest does not cover."""
+SHOWING = frozenset({"results", "page", "onnx", "service"})
+"""Rooms of this package that show or carry answers and make none."""
+LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost", "torch", "numba")
+
+
+class Reuse:
+    """The answers kept at ``folder``. recipes: {set: fingerprint} of the sets that are read.
+
+    Nothing here ever fails an evaluation: a folder that cannot be written keeps nothing, a file
+    that is damaged or cut short counts as absent.
+    """
+
+    def __init__(self, folder: str | Path, recipes: Mapping[str, str] | None = None) -> None:
+        self.folder, self._recipes = Path(folder), dict(recipes or {})
+        self.counts = {"found": 0, "kept": 0}
+
+    @classmethod
+    def beside(cls, store: Any) -> Reuse:
+        """For the sets of an open store."""
+        names = {name: store.feature_set(name).recipe.fingerprint for name in store.sets}
+        return cls(f"{store.path}.oof", names)
+
+    def scope(self, rows: Rows, plan: FoldPlan, test: Rows | None) -> Scope:
+        """The answers on these rows under this plan."""
+        return Scope(self, rows, plan, test)
+
+    def get(self, key: str) -> Answer | None:
+        """The answer kept under ``key``, if it is there and whole."""
+        path = self.folder / f"{key}.oof"
+        try:
+            raw = path.read_bytes()
+            if hashlib.sha256(raw[32:]).digest() != raw[:32]:
+                return None
+            with np.load(io.BytesIO(raw[32:]), allow_pickle=False) as held:
+                told = json.loads(str(held["told"]))
+                answer = Answer(
+                    held["proba"], held.get("test"), told["seconds"],
+                    told["how"], told["notes"], told["chosen"], tried=told["tried"],
+                )  # fmt: skip
+                if told["importances"]:
+                    answer.importances = [held[f"w{i}"] for i in range(told["importances"])]
+            os.utime(path)
+        except (OSError, ValueError, KeyError, TypeError, EOFError):
+            return None
+        self.counts["found"] += 1
+        return replace(answer, reused=True)
+
+    def put(self, key: str, answer: Answer) -> None:
+        """Keep ``answer``: whole or not at all."""
+        try:
+            told = json.dumps(
+                {
+                    "seconds": answer.seconds,
+                    "how": answer.how,
+                    "notes": answer.notes,
+                    "chosen": answer.chosen,
+                    "tried": answer.tried,
+                    "importances": len(answer.importances),
+                }
+            )
+        except (TypeError, ValueError):
+            return  # a head of the reader's own chose what JSON cannot say
+        arrays: dict[str, Any] = {"proba": answer.proba, "told": np.array(told)}
+        if answer.test is not None:
+            arrays["test"] = answer.test
+        arrays |= {f"w{i}": weight for i, weight in enumerate(answer.importances)}
+        if sum(a.nbytes for a in arrays.values()) > LARGEST:
+            return
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        raw = buffer.getvalue()
+        with suppress(HeadstockError, OSError):
+            self.folder.mkdir(exist_ok=True)
+            write_bytes(self.folder / f"{key}.oof", hashlib.sha256(raw).digest() + raw)
+            self.counts["kept"] += 1
+            self._make_room()
+
+    def _make_room(self) -> None:
+        files = []
+        for entry in os.scandir(self.folder):
+            about = entry.stat()
+            files.append((about.st_mtime_ns, about.st_size, entry.path))
+        total = sum(size for _, size, _ in files)
+        for _, size, path in sorted(files):
+            if total <= LIMIT:
+                return
+            with suppress(FileNotFoundError):  # another evaluation makes room too
+                os.unlink(path)
+            total -= size
+
+
+class Scope:
+    """Fingerprints of answers on the same rows, each matrix hashed once."""
+
+    def __init__(self, reuse: Reuse, rows: Rows, plan: FoldPlan, test: Rows | None) -> None:
+        self._reuse, self._rows, self._plan, self._test = reuse, rows, plan, test
+        self._matrices: dict[str, list[str]] = {}
+
+    def of_head(
+        self,
+        function: str,
+        on: str,
+        options: Mapping[str, Any] | None,
+        seed: int,
+        slow: bool,
+        memory: float,
+        device: str,
+    ) -> str | None:
+        """The fingerprint of one head on the sets of ``on``; None for an answer that nothing can
+        vouch for. ``slow``: whether it is computed fold by fold; ``memory``: bytes that kernels
+        may take, which decide on how many rows they stand; ``device``: where products are
+        computed."""
+        code = _code_of(function)
+        if code is None:
+            return None
+        sets = {part: self._set(part) for part in parts_of(on)}
+        return self._name("head", code, on, sets, dict(options or {}), seed, slow, memory, device)
+
+    def answer_all(
+        self,
+        name: str,
+        on: Sequence[str],
+        rows: Rows,
+        plan: FoldPlan,
+        shared: Sequence[Shared],
+        *,
+        options: Mapping[str, Any] | None = None,
+        seed: int = 0,
+        test: Rows | None = None,
+        step: Callable[[str, int], None] = lambda on, fits: None,
+    ) -> dict[str, Answer]:
+        """``engine.answer_all`` for the rows of this scope, but for what is known."""
+        if not on:
+            return {}
+        slow = goes_slow(name, options, seed, shared[0], on)
+        where = shared[0].memory, shared[0].device
+        keys = {o: self.of_head(name, o, options, seed, slow, *where) for o in on}
+        out: dict[str, Answer] = {}
+        for o, key in keys.items():
+            known = None if key is None else self._reuse.get(key)
+            if known is not None:
+                out[o] = known
+                step(o, plan.folds * plan.repeats + (test is not None))
+        left = [o for o in on if o not in out]
+        if left:
+            found = answer_all(
+                name, left, rows, plan, shared,
+                options=options, seed=seed, test=test, step=step, among=on,
+            )  # fmt: skip
+            for o, answer in found.items():
+                key = keys[o]
+                if key is not None:
+                    self._reuse.put(key, answer)
+            out |= found
+        return {o: out[o] for o in on}
+
+    def fused(
+        self,
+        system: System,
+        members: Sequence[Answer],
+        seed: int,
+        nested: bool | None,
+        heads: Sequence[str | None],
+        fuse: Callable[[], Answer],
+    ) -> Answer:
+        """The answer of a fusion without options: known, or what ``fuse`` makes. ``heads``: the
+        fingerprints (``of_head``) of what is fitted again for it where it is nested; it is made
+        anew where nothing can vouch for one."""
+        if None in heads:
+            return fuse()
+        rows, test = self._rows, self._test
+        said = [[_digest(m.proba), None if m.test is None else _digest(m.test)] for m in members]
+        have = [
+            None if r is None or r.present is None else _texts(r.patterns()) for r in (rows, test)
+        ]
+        names = system.fusion, list(system.members)
+        key = self._name("fusion", *names, said, have, seed, nested, list(heads))
+        answer = self._reuse.get(key)
+        if answer is None:
+            answer = fuse()
+            self._reuse.put(key, answer)
+        return answer
+
+    def _name(self, *parts: Any) -> str:
+        text = json.dumps([*self._common, *parts], sort_keys=True, default=repr)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @cached_property
+    def _common(self) -> list[Any]:
+        rows, test = self._rows, self._test
+        return [
+            SCHEMA,
+            _package(),
+            _arithmetic(),
+            _texts(rows.ids),
+            _digest(rows.codes),
+            _texts(rows.classes),
+            _digest(self._plan.codes),
+            None if test is None else _texts(test.ids),
+        ]
+
+    def _set(self, name: str) -> list[str]:
+        if name not in self._matrices:
+            matrices = [r.X[name] for r in (self._rows, self._test) if r is not None]
+            recipe = self._reuse._recipes.get(name, "")
+            self._matrices[name] = [recipe, *map(_digest, matrices)]
+        return self._matrices[name]
+
+
+def _digest(array: np.ndarray) -> str:
+    whole = np.ascontiguousarray(array)
+    digest = hashlib.blake2b(f"{whole.dtype.str} {whole.shape}".encode() + b"\0", digest_size=32)
+    digest.update(whole.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _texts(values: np.ndarray) -> str:
+    text = json.dumps([str(v) for v in values])
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+@cache
+def _package() -> str:
+    """sha256 of the source of every head, solver and fold: a changed line is another head."""
+    digest, room = hashlib.sha256(), Path(__file__).parents[1]
+    for path in _sources():
+        digest.update(f"{path.relative_to(room).as_posix()}\0".encode() + path.read_bytes() + b"\0")
+    return digest.hexdigest()
+
+
+def _sources() -> list[Path]:
+    """The files of this package that answers come from; not those that show them."""
+    room = Path(__file__).parents[1]
+    found = sorted(room.rglob("*.py"))
+    return [path for path in found if path.relative_to(room).parts[0] not in SHOWING]
+
+
+def _arithmetic() -> list[Any]:
+    """Versions of the libraries, and kernels and threads of the linear algebra."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    import scipy.linalg  # noqa: F401  its library must be loaded to be counted
+    from threadpoolctl import threadpool_info
+
+    from headstock.heads.threads import threads
+
+    found: list[Any] = [sys.version_info[:3], threads(), os.environ.get("OMP_NUM_THREADS")]
+    for name in LIBRARIES:
+        try:
+            found.append([name, version(name)])
+        except PackageNotFoundError:
+            found.append([name, None])
+    blas = [p for p in threadpool_info() if p["user_api"] == "blas"]
+    names = ("internal_api", "version", "architecture", "num_threads")
+    return [*found, sorted([p.get(name) for name in names] for p in blas)]
+
+
+def _code_of(function: str) -> str | None:
+    """What code a head runs: its name in the table (the package's own source is counted apart), or
+    the digest of the reader's file; None when that imports what has no version, or may read more
+    than itself."""
+    path, colon, attribute = function.rpartition(":")
+    if not (colon and path.endswith(".py")):
+        return function
+    try:
+        source = Path(path).read_bytes()
+        tree = ast.parse(source)
+    except (OSError, ValueError, SyntaxError):
+        return None
+    names = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            names.add("" if node.level else (node.module or "").partition(".")[0])
+            if READS & {alias.name for alias in node.names}:
+                return None
+        elif getattr(node, "id", getattr(node, "attr", "")) in READS:
+            return None
+    versions = []
+    for name in sorted(names - {"headstock", *sys.stdlib_module_names}):
+        found = _versions_of(name)
+        if found is None:
+            return None
+        versions.append(found)
+    return json.dumps([hashlib.sha256(source).hexdigest(), attribute, versions])
+
+
+def _versions_of(module: str) -> list[str] | None:
+    """The installed distributions that a module comes from; None when it comes from none, or from
+    a folder that is installed as it stands and may change under one version."""
+    from importlib.metadata import distribution, packages_distributions
+
+    found = [distribution(name) for name in set(packages_distributions().get(module, ()))]
+    if not found or any('"editable"' in (d.read_text("direct_url.json") or "") for d in found):
+        return None
+    return sorted(f"{d.metadata['Name']} {d.version}" for d in found)

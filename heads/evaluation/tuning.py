@@ -1,0 +1,174 @@
+"""Options chosen inside the training rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.evaluation.draws import DRAWS, RANGES, Range, draw_points
+from headstock.heads.numbers.metrics import log_loss
+from headstock.store.errors import OptionError
+
+__all__ = ["GRIDS", "Tuned", "points_of", "search_record", "with_searches"]
+
+GRIDS: Mapping[str, Mapping[str, list[Any]]] = {
+    "logistic": {"C": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]},
+    "linear-svm": {"C": [1e-4, 1e-3, 1e-2, 0.1]},
+    "ridge": {"alpha": [0.01, 0.1, 1.0, 10.0]},
+    "lda": {"shrinkage": ["auto", 0.05, 0.2, 0.5, 0.9]},
+    "rbf-svm": {"C": [1.0, 10.0], "gamma": [0.3, 1.0, 3.0]},
+    "poly-svm": {"C": [1.0, 10.0], "degree": [2, 3]},
+    "knn": {"neighbours": [1, 5, 10, 20, 40]},
+    "lightgbm": {"leaves": [7, 15, 31]},
+    "xgboost": {"depth": [3, 4, 6]},
+    "tree": {"depth": [4, 6, 8, 12, 16], "min_split": [2, 5, 10, 20]},
+    "forest": {"min_leaf": [1, 3, 10]},
+    "extra-trees": {"min_leaf": [1, 3, 10]},
+    "bagging": {"depth": [8, None]},
+    "mlp": {"hidden": [64, 256]},
+}
+"""What is tried where a head is to be tuned and nobody says among which values."""
+
+
+def points_of(
+    options: Mapping[str, Any], seed: int = 0, where: str = "options"
+) -> list[dict[str, Any]]:
+    """The points to choose from: every combination of the options that are lists; with ``draws``
+    among them so many random points (see ``draws``); one point where nothing is to be chosen.
+
+    Raises OptionError for a range that nobody says how many points to draw of.
+    """
+    if DRAWS in options:
+        left = {name: value for name, value in options.items() if name != DRAWS}
+        return draw_points(left, options[DRAWS], seed, where)
+    for name, value in options.items():
+        if Range.of(value, f"{where}, {name}"):
+            fix = f"say how many points to draw: --tune HEAD:30, or {DRAWS}=30"
+            raise OptionError(where, f"{name}={value} is a range", fix)
+    values = [list(v) if isinstance(v, list | tuple) else [v] for v in options.values()]
+    return [dict(zip(options, point)) for point in itertools.product(*values)]
+
+
+def with_searches(
+    tune: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """``options`` with what each head in ``tune`` is to be chosen from, where it is not stated:
+    ``HEAD`` its default grid, ``HEAD:30`` its default ranges and 30 draws.
+
+    Raises OptionError for a head that has no default and states none.
+    """
+    out = {name: dict(own) for name, own in options.items()}
+    for word in tune:
+        name, _, count = word.rpartition(":")
+        drawn = bool(name) and count.isdigit()
+        name = name if drawn else word
+        usual = (RANGES if drawn else GRIDS).get(name, {})
+        own = out[name] = {**usual, **out.get(name, {})}
+        if drawn:
+            own[DRAWS] = int(count)
+        elif DRAWS not in own and all(isinstance(v, int | float | None) for v in own.values()):
+            what = "all its options are set" if own else "it has no usual values to choose from"
+            fix = "state a list or a range, as HEAD.OPTION=[1,10]; HEAD:30 draws 30 points"
+            raise OptionError(f"tune {word}", what, fix)
+    return out
+
+
+def search_record(
+    points: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]]
+) -> dict[str, Any]:
+    """What a search tried, for a report: ``points``, and by fit the held-out log-loss of each."""
+    rounded = [[round(float(loss), 6) for loss in own] for own in losses]
+    return {"points": [dict(point) for point in points], "log_loss": rounded}
+
+
+class Tuned:
+    """A head whose options are those with the smallest log-loss on rows held out by ``inner``.
+
+    The choice is part of fitting, so that in an evaluation it is made anew inside each fold, and
+    the score is a nested estimate. ``chosen_`` says what was taken, ``losses_`` the held-out
+    log-loss of each of ``points``.
+    """
+
+    wants = frozenset({"inner", "spans"})
+
+    def __init__(self, make: Callable[[Mapping[str, Any]], Any], points: list[dict[str, Any]]):
+        self._make, self.points = make, points
+        heads = [make(point) for point in points]  # a wrong value anywhere shows now
+        self.head_ = heads[0]
+        self.parallel = bool(getattr(self.head_, "parallel", False))
+
+    @property
+    def fast(self) -> dict[str, Any] | None:
+        """For logistic regression tuned over C alone: how all folds are tuned at once."""
+        own = getattr(self.head_, "fast", None) or {}
+        fixed = {k: v for k, v in self.points[0].items() if k != "C"}
+        if own.get("loss") != "softmax" or any(
+            {**p, "C": 0} != {**fixed, "C": 0} for p in self.points
+        ):
+            return None
+        strengths = [float(p["C"]) for p in self.points]
+        return {"how": "grid", "strengths": strengths, "tol": own["tol"], "fixed": fixed}
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        inner: np.ndarray | None = None,
+        spans: Mapping[str, slice] | None = None,
+    ) -> Tuned:
+        from headstock.heads.head import encode_labels, seeded_codes
+
+        self.classes_, codes = encode_labels(y)
+        if inner is None:
+            inner = seeded_codes(codes, 5, 0)
+        fast = self.fast
+        if fast is not None:
+            from headstock.heads.engine.fastlinear import best_strength
+
+            C, start, losses = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
+            self.losses_ = losses.tolist()
+            self.chosen_ = {**fast["fixed"], "C": C}
+            self.head_ = self._make(self.chosen_)
+            self.head_.start = start
+            self.head_.fit(X, y)
+            return self
+        self.losses_ = [self._loss(point, X, codes, inner, spans) for point in self.points]
+        self.chosen_ = self.points[int(np.argmin(self.losses_))]
+        self.head_ = self._fit(self.chosen_, X, y, inner, spans)
+        return self
+
+    def _fit(self, point: Mapping[str, Any], X: Any, y: Any, inner: Any, spans: Any) -> Any:
+        head = self._make(point)
+        wants = getattr(head, "wants", ())
+        head.fit(X, y, **{k: v for k, v in (("inner", inner), ("spans", spans)) if k in wants})
+        return head
+
+    def _loss(
+        self,
+        point: Mapping[str, Any],
+        X: np.ndarray,
+        codes: np.ndarray,
+        inner: np.ndarray,
+        spans: Mapping[str, slice] | None,
+    ) -> float:
+        proba = np.zeros((len(X), len(self.classes_)))
+        for fold in np.unique(inner):
+            train, test = inner != fold, inner == fold
+            if len(np.unique(codes[train])) < 2:
+                proba[test] = 1.0 / proba.shape[1]
+                continue
+            head = self._fit(point, X[train], codes[train], inner[train], spans)
+            proba[np.ix_(test, head.classes_)] = head.predict_proba(X[test])
+        return log_loss(np.clip(proba, 1e-7, 1.0), codes)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return self.head_.predict_proba(X)
+
+    def __getattr__(self, name: str) -> Any:
+        # what a fitted head can say of itself, for bundles and reports
+        if name in ("kind", "state", "importances"):
+            return getattr(self.head_, name)
+        raise AttributeError(name)

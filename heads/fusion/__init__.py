@@ -1,0 +1,1 @@
+"""Fusion: many systems' probabilities into one, the gate, stacks, and rows with gaps."""

@@ -1,0 +1,171 @@
+"""Fusion: many systems' probabilities for a row into one system's.
+
+``early`` and ``learned`` are no functions of probabilities: they are one head on several sets, side
+by side or with a branch for each. The others take P (n, s, k), the held-out probabilities of s
+systems, and learn from them; a stack may read the features X (n, d) as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from scipy.special import logsumexp, softmax
+
+from headstock.heads.fusion.gate import Gated
+from headstock.heads.fusion.stacking import FLOOR, Stacked
+from headstock.store.errors import OptionError
+
+__all__ = ["FUSIONS", "Fusion", "Mean", "cross_fuse", "fusion_options", "make_fusion"]
+
+
+class Fusion(Protocol):
+    """``fit`` and ``predict`` on (n, s, k); ``state`` and ``from_state`` as heads have them. One
+    that ``wants_features`` is handed X (n, d) too."""
+
+    kind: str
+
+    def fit(
+        self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
+    ) -> Any: ...
+
+    def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
+        """(m, k), rows summing to 1."""
+        ...
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]: ...
+
+
+class Mean:
+    """Arithmetic or geometric mean of the systems.
+
+    rule ``mean``: arithmetic, equal weights. ``product``: normalised geometric mean, equal weights.
+    ``weighted``: softmax(sum of w_s log p_s), a product with weights w >= 0 under which the
+    held-out labels are most likely (a concave likelihood: the start does not matter). It can turn a
+    system down, off, or, where all are timid, up; an arithmetic mixture could only mix.
+    """
+
+    def __init__(self, rule: str) -> None:
+        self.kind = rule
+
+    def fit(
+        self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
+    ) -> Mean:
+        n, s, _ = P.shape
+        self.weights_ = np.full(s, 1.0 / s)
+        if self.kind == "weighted":
+            from scipy.optimize import minimize
+
+            logs = np.log(np.maximum(P, FLOOR))
+            own = logs[np.arange(n), :, codes]
+
+            def loss(w: np.ndarray) -> tuple[float, np.ndarray]:
+                z = np.einsum("s,nsk->nk", w, logs)
+                total = logsumexp(z, axis=1)
+                expected = np.einsum("nk,nsk->ns", np.exp(z - total[:, None]), logs)
+                pull = 1e-3 * (w - 1.0 / s)  # decides where the likelihood does not
+                value = float((total - own @ w).mean()) + float(pull @ (w - 1.0 / s)) / 2
+                return value, (expected - own).mean(axis=0) + pull
+
+            best = minimize(
+                loss, self.weights_, jac=True, method="L-BFGS-B", bounds=[(0.0, 10.0)] * s
+            )
+            self.weights_ = best.x
+        return self
+
+    def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
+        if self.kind == "mean":
+            out = np.einsum("s,nsk->nk", self.weights_, P)
+            return out / out.sum(axis=1, keepdims=True)
+        return softmax(np.einsum("s,nsk->nk", self.weights_, np.log(np.maximum(P, FLOOR))), axis=1)
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return {}, {"weights": self.weights_}
+
+    @classmethod
+    def from_state(
+        cls, kind: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
+    ) -> Mean:
+        fusion = cls(kind)
+        fusion.weights_ = arrays["weights"]
+        return fusion
+
+
+FUSIONS: Mapping[str, Callable[..., Fusion] | None] = {
+    "early": None,
+    "mean": lambda seed: Mean("mean"),
+    "weighted": lambda seed: Mean("weighted"),
+    "product": lambda seed: Mean("product"),
+    "stacked": Stacked,
+    "gated": lambda seed: Gated(),
+    "learned": None,
+}
+KINDS: Mapping[str, Any] = {
+    "mean": Mean,
+    "weighted": Mean,
+    "product": Mean,
+    "stacked": Stacked,
+    "gated": Gated,
+}
+
+
+def make_fusion(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Fusion:
+    """A fresh late fusion. Raises OptionError that names the fusions or options that exist."""
+    make = FUSIONS.get(name)
+    if make is None:
+        raise OptionError(f"fusion {name}", "is no late fusion", f"one of {', '.join(KINDS)}")
+    if options and name != "stacked":
+        raise OptionError(f"fusion {name}", f"unknown option {', '.join(options)}", "it has none")
+    return make(seed, **(options or {}))
+
+
+def fusion_options(name: str) -> dict[str, Any]:
+    """The options of a fusion and their defaults."""
+    return {"meta": "logistic", "features": False} if name == "stacked" else {}
+
+
+def cross_fuse(
+    name: str,
+    P: np.ndarray,
+    codes: np.ndarray,
+    folds: np.ndarray,
+    *,
+    seed: int = 0,
+    options: Mapping[str, Any] | None = None,
+    X: np.ndarray | None = None,
+    nested: Callable[[int, int], np.ndarray] | None = None,
+) -> np.ndarray:
+    """(r, n, k): each row fused by a fusion that was fitted on the rows of the other folds.
+
+    P (r, n, s, k) are out-of-fold already, so a row's fused probability never saw its label in
+    the fusion. Its members did not see it either, but the members that answered the fusion's
+    training rows had it among theirs: if the labels of two rows agree with how alike they are,
+    both their answers say so, and a fusion fitted on one knows it of the other. On random labels a
+    stack is then right more often than chance. ``nested(r, f)`` closes the gap: it gives what
+    members fitted without fold f at all say of the other folds' rows, held out (n - |f|, s, k), and
+    the fusion of fold f learns from these.
+    """
+    out = np.empty((P.shape[0], P.shape[1], P.shape[3]))
+    for r in range(P.shape[0]):
+        for fold in np.unique(folds[r]):
+            test = folds[r] == fold
+            train = ~test
+            learned = P[r, train] if nested is None else nested(r, int(fold))
+            fusion = make_fusion(name, seed, options)
+            if X is None:
+                fusion.fit(learned, codes[train], folds[r, train])
+                out[r, test] = fusion.predict(P[r, test])
+            else:
+                fusion.fit(learned, codes[train], folds[r, train], X[train])
+                out[r, test] = fusion.predict(P[r, test], X[test])
+    return out
+
+
+def listing(match: str = "") -> list[str]:
+    """A line for each fusion of the table whose name holds ``match``: the name and its options."""
+    return [
+        f"{name:8}  {', '.join(f'{k}={v}' for k, v in fusion_options(name).items())}".rstrip()
+        for name in FUSIONS
+        if match in name
+    ]

@@ -1,0 +1,126 @@
+"""Confidence gate: rows the first system is least sure of are answered by the second."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.numbers.compare import compare
+
+__all__ = ["Gated", "gate_report"]
+
+
+class Gated:
+    """Which system answers first, which second, and below which confidence: the choice with the
+    most right answers on the held-out rows P (n, s, k) it is fitted on. Never handing over is among
+    the choices, and of equal ones that which hands over least is taken."""
+
+    kind = "gated"
+
+    def fit(
+        self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
+    ) -> Gated:
+        n, s, _ = P.shape
+        right = (P.argmax(axis=2) == codes[:, None]).astype(np.int64)
+        best = (-1, 0)
+        for first in range(s):
+            order, confidence = hand_over_order(P[:, first])
+            cut = np.append(np.flatnonzero(np.diff(confidence) > 0) + 1, n)  # ties go together
+            for second in range(s):
+                gain = np.cumsum(right[order, second] - right[order, first])[cut - 1]
+                k = int(cut[gain.argmax()]) if second != first and gain.max() > 0 else 0
+                score = (int(right[:, first].sum()) + (int(gain.max()) if k else 0), -k)
+                if score > best:
+                    best = score
+                    self.first_, self.second_, self.handed_ = first, second, k
+                    # half way to the next row's confidence; outside 0 to 1 for none and all
+                    self.threshold_ = -1.0 if k == 0 else 2.0
+                    if 0 < k < n:
+                        self.threshold_ = float(confidence[k - 1] + confidence[k]) / 2
+        return self
+
+    def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
+        out = P[:, self.first_].copy()
+        unsure = out.max(axis=1) < self.threshold_
+        out[unsure] = P[unsure, self.second_]
+        return out
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        choice = np.array([self.first_, self.second_, self.threshold_], dtype=np.float64)
+        return {}, {"choice": choice}
+
+    @classmethod
+    def from_state(
+        cls, kind: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
+    ) -> Gated:
+        fusion = cls()
+        first, second, threshold = arrays["choice"]
+        fusion.first_, fusion.second_, fusion.threshold_ = int(first), int(second), float(threshold)
+        return fusion
+
+
+def hand_over_order(first: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows of the first system's (n, k) probabilities, least sure first, and their confidences."""
+    confidence = first.max(axis=1)
+    order = np.argsort(confidence, kind="stable")
+    return order, confidence[order]
+
+
+def gate_report(
+    P: np.ndarray,
+    nested: np.ndarray,
+    codes: np.ndarray,
+    members: Sequence[str],
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What the gate does, as plain data.
+
+    ``curve``: [k, accuracy] when the k least sure rows are handed over, for the choice made on all
+    held-out rows P (n, s, k). Its best point is ``apparent_accuracy`` and flatters itself, for k
+    was chosen to make it. ``nested_accuracy`` is of ``nested`` (n, k), where each fold's rows were
+    gated by a choice made on the others: the figure to believe. ``verdict`` says in words whether,
+    by it, the gate beats the best of its systems alone, ``best``: which was chosen on these rows
+    too, so that the comparison rather spares the system than the gate.
+    """
+    gate = Gated().fit(P, codes, codes)
+    right = P.argmax(axis=2) == codes[:, None]
+    order, _ = hand_over_order(P[:, gate.first_])
+    n = len(codes)
+    first = int(right[:, gate.first_].sum())
+    # with the gate off there is no second: the curve shows what the best other would do
+    others = [i for i in range(P.shape[1]) if i != gate.first_]
+    second = gate.second_ if gate.handed_ else max(others, key=lambda i: right[:, i].sum())
+    gain = np.cumsum(right[order, second].astype(int) - right[order, gate.first_])
+    points = sorted({0, gate.handed_, n, *np.unique(np.geomspace(1, n, 60).astype(int)).tolist()})
+    curve = [[int(k), (first + (int(gain[k - 1]) if k else 0)) / n] for k in points]
+    best = int(right.sum(axis=0).argmax())
+    against = compare(nested, P[:, best], codes, groups, seed)
+    gained = against["accuracy_difference"]["value"]
+    clear = against["mcnemar_p"] < 0.05
+    apparent = (first + (int(gain[gate.handed_ - 1]) if gate.handed_ else 0)) / n
+    if gained > 0 and clear:
+        verdict = "the gate helps"
+    elif gained > 0:
+        verdict = f"the gate may help: not distinguishable from {members[best]} alone"
+    elif apparent > right[:, best].mean():
+        verdict = "the gate does not help: what it gained was gained by choosing k"
+    else:
+        verdict = "the gate does not help"
+    return {
+        "first": members[gate.first_],
+        "second": members[second],
+        "k": gate.handed_,
+        "share": gate.handed_ / n,
+        "threshold": gate.threshold_,
+        "first_accuracy": first / n,
+        "best": members[best],
+        "best_accuracy": float(right[:, best].mean()),
+        "apparent_accuracy": apparent,
+        "nested_accuracy": float((nested.argmax(axis=1) == codes).mean()),
+        "against_best": against,
+        "verdict": verdict,
+        "curve": curve,
+    }

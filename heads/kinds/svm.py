@@ -1,0 +1,264 @@
+"""Kernel support vector machines: one against one, calibrated pair by pair."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from scipy.special import expit
+
+from headstock.heads.engine.loops import compiled
+from headstock.heads.engine.smo import one_against_one, rbf_from_products
+from headstock.heads.head import encode_labels, seeded_codes
+from headstock.heads.kinds.calibration import couple, held_out_scores, platt
+from headstock.heads.kinds.landmarks import Landmarks, linear_machines
+from headstock.heads.kinds.scaling import Blocks
+
+__all__ = ["Kernel", "KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
+
+COMPILED_FROM = 1000
+"""Training rows from which the compiled solver is worth its start."""
+COMPILED_UPTO = 25_000
+"""Training rows up to which it may hold their kernel: 2.5 GB. Beyond, landmarks."""
+LANDMARKS = 2048
+"""How many there are where nobody says; fewer lose accuracy, more take their square in time."""
+
+
+class Kernel(NamedTuple):
+    """exp(-gamma |x - z|^2), or with a degree (1 + gamma x.z)^degree; gamma is divided by the
+    number of sets."""
+
+    gamma: float
+    degree: int = 0
+
+
+def class_pairs(k: int) -> list[tuple[int, int]]:
+    """The p = k(k-1)/2 pairs of classes in the order of all pairwise arrays here."""
+    return [(i, j) for i in range(k) for j in range(i + 1, k)]
+
+
+def pair_platt(decisions: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
+    """(p, 2) Platt sigmoids from held-out ``decisions`` (n, p), each on its own two classes."""
+    out = np.empty((k * (k - 1) // 2, 2))
+    for p, (i, j) in enumerate(class_pairs(k)):
+        rows = np.flatnonzero((codes == i) | (codes == j))
+        out[p] = platt(decisions[rows, p], codes[rows] == i)
+    return out
+
+
+class KernelSVM:
+    """k(k-1)/2 two-class machines on one kernel; Platt sigmoids from decisions held out by
+    ``inner``; pairwise coupling to class probabilities.
+
+    ``kernel`` is ``rbf`` (exp(-gamma |x - z|^2)) or ``poly`` ((1 + gamma x.z)^degree) of rows that
+    ``Blocks`` scaled; gamma is divided by the number of blocks, so 1 means the same everywhere.
+    """
+
+    kind = "kernel-svm"
+    wants = frozenset({"inner", "spans"})
+    fast: Mapping[str, Any] | None = None
+
+    how_ = ""
+    """What is to be said of how the last fit was done."""
+
+    def __init__(
+        self,
+        kernel: str,
+        C: float,
+        gamma: float,
+        degree: int,
+        seed: int,
+        landmarks: int | str = "auto",
+    ) -> None:
+        if landmarks != "auto" and not (isinstance(landmarks, int) and landmarks >= 0):
+            raise ValueError(f"landmarks={landmarks} is neither auto nor a count")
+        self.landmarks = landmarks
+        if C <= 0 or gamma <= 0 or degree < 1:
+            raise ValueError(f"C={C}, gamma={gamma} and degree={degree} must be positive")
+        self.kernel, self.C, self.gamma, self.degree, self._seed = kernel, C, gamma, degree, seed
+
+    def fit(
+        self,
+        X: np.ndarray,
+        y: np.ndarray,
+        inner: np.ndarray | None = None,
+        spans: Mapping[str, slice] | None = None,
+    ) -> KernelSVM:
+        self.classes_, codes = encode_labels(y)
+        k = len(self.classes_)
+        if inner is None:
+            inner = seeded_codes(codes, 5, self._seed)
+
+        def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+            out = np.full((len(test), k * (k - 1) // 2), np.nan)
+            present, local = np.unique(codes[train], return_inverse=True)
+            if len(present) > 1:
+                self._learn(X[train], local, len(present), spans)
+                where = {pair: p for p, pair in enumerate(class_pairs(k))}
+                columns = [where[present[i], present[j]] for i, j in class_pairs(len(present))]
+                out[:, columns] = self.decisions(X[test])
+            return out
+
+        count = self._landmarks(len(X))
+        if count:
+            return self._fit_landmarks(X, codes, inner, spans, count)
+        held_out = held_out_scores(scores, inner, k * (k - 1) // 2)
+        self.sigmoids_ = pair_platt(held_out, codes, k)
+        self._learn(X, codes, k, spans)
+        return self
+
+    def _fit_landmarks(
+        self,
+        X: np.ndarray,
+        codes: np.ndarray,
+        inner: np.ndarray,
+        spans: Mapping[str, slice] | None,
+        count: int,
+    ) -> KernelSVM:
+        """``fit`` by features of landmarks, which the machines for the sigmoids share: they hold
+        no label, and stand on these rows alone."""
+        k = len(self.classes_)
+        self.scaler_ = Blocks.of(X, spans)
+        found = Landmarks(X, self.scaler_, self._kernel, count, self._seed)
+
+        def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+            W, b = linear_machines(found.features, train, codes, k, self.C, self._seed)
+            return found.features[test] @ W + b
+
+        self.sigmoids_ = pair_platt(held_out_scores(scores, inner, k * (k - 1) // 2), codes, k)
+        everything = np.arange(len(X))
+        W, self.bias_ = linear_machines(found.features, everything, codes, k, self.C, self._seed)
+        self.vectors_, self.coefficients_ = found.rows, found.coefficients(W)
+        self.how_ = f"landmarks: {count:,} of {len(X):,} rows"
+        return self
+
+    def _landmarks(self, n: int) -> int:
+        """How many landmarks stand for n rows; 0 for none."""
+        if self.landmarks == "auto":
+            return LANDMARKS if n > COMPILED_UPTO and compiled() else 0
+        return min(int(self.landmarks), n)
+
+    def _learn(
+        self, X: np.ndarray, codes: np.ndarray, k: int, spans: Mapping[str, slice] | None
+    ) -> None:
+        self.scaler_ = Blocks.of(X, spans)
+        Z = self.scaler_(X)
+        if COMPILED_FROM <= len(Z) <= COMPILED_UPTO and compiled():
+            order = np.argsort(codes, kind="stable")
+            Z = np.ascontiguousarray(Z[order])
+            starts = np.searchsorted(codes[order], np.arange(k + 1))
+            found, self.bias_ = one_against_one(self._own_kernel(Z), starts, self.C)
+            used = (found != 0).any(axis=1)
+            self.vectors_, self.coefficients_ = Z[used], found[used]
+            return
+        from sklearn.svm import SVC
+
+        gamma = self.gamma / self.scaler_.blocks
+        model = SVC(
+            C=self.C, kernel=self.kernel, gamma=gamma, degree=self.degree, coef0=1.0, cache_size=500
+        ).fit(Z, codes)
+        self.vectors_ = Z[model.support_]
+        self.coefficients_, self.bias_ = _by_pair(model, codes[model.support_], k)
+
+    def _own_kernel(self, Z: np.ndarray) -> np.ndarray:
+        """(n, n) kernel of the training rows, in place of their products where it can be."""
+        if self.kernel == "poly":
+            return self._kernel(Z, Z)
+        products, squares = Z @ Z.T, np.einsum("ij,ij->i", Z, Z)
+        gamma = self.gamma / self.scaler_.blocks
+        rbf_from_products(products, squares, squares, gamma, products)
+        return products
+
+    def _kernel(self, Z: np.ndarray, vectors: np.ndarray) -> np.ndarray:
+        """(m, s) float32 kernel of scaled rows against scaled ``vectors``."""
+        gamma = np.float32(self.gamma / self.scaler_.blocks)
+        products = Z @ vectors.T
+        if self.kernel == "poly":
+            return (1 + gamma * products) ** self.degree
+        own = np.einsum("ij,ij->i", Z, Z)[:, None]
+        theirs = np.einsum("ij,ij->i", vectors, vectors)
+        return np.exp(-gamma * np.maximum(own + theirs - 2 * products, 0))
+
+    def decisions(self, X: np.ndarray) -> np.ndarray:
+        """(m, p) margins, positive for the first class of a pair."""
+        out = np.empty((len(X), len(self.bias_)))
+        for start in range(0, len(X), 1024):
+            part = slice(start, start + 1024)
+            out[part] = (
+                self._kernel(self.scaler_(X[part]), self.vectors_) @ self.coefficients_ + self.bias_
+            )
+        return out
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        a, b = self.sigmoids_.T
+        return couple(expit(a * self.decisions(X) + b), len(self.classes_))
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        names = ("kernel", "C", "gamma", "degree")
+        return {name: getattr(self, name) for name in names}, {
+            "mean": self.scaler_.mean,
+            "scale": self.scaler_.scale,
+            "starts": self.scaler_.starts,
+            "vectors": self.vectors_,
+            "coefficients": self.coefficients_,
+            "bias": self.bias_,
+            "sigmoids": self.sigmoids_,
+        }
+
+    @classmethod
+    def from_state(
+        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
+    ) -> KernelSVM:
+        kernel = "poly" if meta["kernel"] == "poly" else "rbf"
+        head = cls(kernel, float(meta["C"]), float(meta["gamma"]), int(meta["degree"]), 0)
+        head.classes_ = np.arange(k)
+        head.scaler_ = Blocks(arrays["mean"], arrays["scale"], arrays["starts"])
+        head.vectors_, head.bias_ = arrays["vectors"], arrays["bias"]
+        head.coefficients_, head.sigmoids_ = arrays["coefficients"], arrays["sigmoids"]
+        return head
+
+
+def _by_pair(model: Any, codes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """libsvm's packed dual coefficients as (s, p) columns, one a pair, and (p,) intercepts.
+
+    Row j-1 of ``dual_coef_`` holds, for the vectors of class i < j, the pair (i, j); row i holds
+    it for the vectors of class j. With two classes scikit-learn turns the sign.
+    """
+    packed = (
+        model.dual_coef_ if not hasattr(model.dual_coef_, "toarray") else model.dual_coef_.toarray()
+    )
+    out = np.zeros((len(codes), k * (k - 1) // 2), dtype=np.float32)
+    for p, (i, j) in enumerate(class_pairs(k)):
+        out[codes == i, p] = packed[j - 1, codes == i]
+        out[codes == j, p] = packed[i, codes == j]
+    sign = -1.0 if k == 2 else 1.0
+    return sign * out, sign * np.asarray(model.intercept_, dtype=np.float64)
+
+
+def rbf_svm(
+    seed: int, C: float = 10.0, gamma: float = 1.0, landmarks: int | str = "auto"
+) -> KernelSVM:
+    """SVM with the kernel exp(-gamma |x - z|^2). C: weight of the loss; gamma: sharpness, where 1
+    is scikit-learn's ``scale``; landmarks: how many random rows stand for all (0: the whole
+    kernel), ``auto`` being 2,048 from 25,001 training rows."""
+    return _shared(KernelSVM("rbf", C, gamma, 1, seed, landmarks), 0)
+
+
+def poly_svm(
+    seed: int,
+    C: float = 10.0,
+    gamma: float = 1.0,
+    degree: int = 3,
+    landmarks: int | str = "auto",
+) -> KernelSVM:
+    """SVM with the kernel (1 + gamma x.z)^degree; landmarks as in ``rbf-svm``."""
+    return _shared(KernelSVM("poly", C, gamma, degree, seed, landmarks), degree)
+
+
+def _shared(head: KernelSVM, degree: int) -> KernelSVM:
+    if head.landmarks in ("auto", 0):
+        kernel = Kernel(float(head.gamma), degree)
+        upto = COMPILED_UPTO if head.landmarks == "auto" else None
+        head.fast = {"how": "machine", "C": float(head.C), "kernel": kernel, "upto": upto}
+    return head

@@ -1,0 +1,1 @@
+"""Scores, intervals, paired comparisons, and what a choice among many is worth."""

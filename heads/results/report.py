@@ -1,0 +1,306 @@
+"""Results as text, from what ``metrics.json`` holds."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from headstock.heads.evaluation.findings import findings
+from headstock.heads.rows.hygiene import hygiene_lines
+from headstock.store.errors import HeadError, OptionError, one_line
+
+__all__ = [
+    "DROPPED",
+    "cells_of",
+    "filled",
+    "fit_words",
+    "leaderboard_text",
+    "saved_metrics",
+    "text_table",
+    "undecided",
+]
+
+DROPPED = (
+    "test 95 %", "log-loss", "balanced", "test errors", "95 %", "seconds", "errors", "fusion", "on"
+)  # fmt: skip
+"""The order in which a leaderboard that is too wide loses columns; then long names are cut."""
+NARROWEST = 40
+FEW = 20
+"""Groups below which a bootstrap of groups is told to be too narrow: its spread is that of so few
+draws."""
+Line = Callable[[str], str]
+
+
+def leaderboard_text(
+    metrics: Mapping[str, Any], width: int | None = None, strong: Line = str
+) -> str:
+    """What was evaluated, then one table, best accuracy first, the test split beside it.
+
+    metrics: the content of metrics.json. Lines are at most ``width`` columns (not below 40): the
+    table loses columns in the order of ``DROPPED``, other lines are wrapped. ``strong`` marks the
+    lines of the systems that are not distinguishable from the first.
+    """
+    board, settings = metrics["leaderboard"], metrics.get("settings") or {}
+    tested = [r["test"]["n"] for r in board if r.get("test")]
+    lines = _account(metrics)
+    if tested:
+        lines.append(f"test split, {max(tested)} rows: scored once, by the refit on all others")
+    lines += hygiene_lines(metrics.get("hygiene") or {})
+    same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
+    grouped = _grouped(metrics)
+    header, rows = cells_of(metrics)
+    units = [r["accuracy"]["by_group"]["groups"] for r in board if r["accuracy"].get("by_group")]
+    if grouped and units:
+        few = "; so few groups make them too narrow" if max(units) < FEW else ""
+        lines.append(f"95 %: intervals with whole groups resampled, {max(units)} groups{few}")
+    some = len(same) < len(board)  # where all are alike none stands out
+    marked = [strong if some and r["name"] in same else str for r in board]
+    table = text_table(header, rows, width, DROPPED, marked)
+    below = [*_verdicts(metrics), *findings(metrics)]
+    for row in board:
+        if row.get("gate"):
+            below.append(_gate_line(row))
+    for doubt in (metrics.get("hygiene") or {}).get("label_doubts", []):
+        name, label, likely = (one_line(doubt[key], 60) for key in ("id", "label", "likely"))
+        below.append(f"label in doubt: {name} is {label}, looks like {likely}")
+    for row in board:
+        below += [f"note: {row['name']}: {one_line(note, 160)}" for note in row.get("notes", [])]
+    for note in settings.get("notes", []):
+        below.append(f"note: {one_line(note, 160)}")
+    return "\n".join([*filled(lines, width), "", table, "", *filled(below, width)]).rstrip()
+
+
+def _account(metrics: Mapping[str, Any]) -> list[str]:
+    plan, settings = metrics.get("folds") or {}, metrics.get("settings") or {}
+    board = metrics["leaderboard"]
+    n = plan.get("n") or max((r.get("n", 0) for r in board), default=0)
+    how = str(plan.get("kind", "of unknown kind")) + (
+        f" ({plan['group']})" if plan.get("group") else ""
+    )
+    times = f", {plan['repeats']} times" if plan.get("repeats", 1) > 1 else ""
+    classes = f"{len(settings['classes'])} classes, " if settings.get("classes") else ""
+    seed = plan.get("seed", "?")
+    lines = [f"{n} rows, {classes}{plan.get('folds', '?')} folds {how}{times}, seed {seed}"]
+    account = settings.get("rows") or {}
+    if account.get("unlabelled"):
+        lines.append(f"{account['unlabelled']} rows without a label are not scored")
+    if account.get("excluded_incomplete"):
+        lines.append(
+            f"{account['excluded_incomplete']} labelled rows lack a vector and are left out"
+        )
+    return lines
+
+
+def _grouped(metrics: Mapping[str, Any]) -> bool:
+    return (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
+
+
+def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """Header and cells of the whole table; intervals are those of resampled groups where folds kept
+    groups of a column together."""
+    board, grouped = metrics["leaderboard"], _grouped(metrics)
+    tested = any(r.get("test") for r in board)
+    header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]
+    header += ["test", "test 95 %", "test errors"] if tested else []
+    header += ["balanced", "log-loss", "seconds"]
+    rows = []
+    for row in board:
+        cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
+        cells += _scored(row, grouped)
+        cells += _scored(row.get("test") or {}) if tested else []
+        cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
+        cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
+        rows.append(cells)
+    return header, rows
+
+
+def _scored(scores: Mapping[str, Any], grouped: bool = False) -> list[str]:
+    accuracy = scores.get("accuracy")
+    if not accuracy:
+        return ["-", "-", "-"]
+    # without an error every resample is perfect: only the exact interval says something
+    by_group = accuracy.get("by_group") if grouped and scores.get("errors") else None
+    interval = by_group or accuracy
+    return [
+        _number(accuracy["value"]),
+        f"{interval['low']:.4f}-{interval['high']:.4f}",
+        f"{scores.get('errors', 0):g}/{scores.get('n', '?')}",
+    ]
+
+
+def _number(value: Any, digits: int = 4) -> str:
+    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
+
+
+def _undecided(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [c for c in metrics.get("comparisons") or [] if c["verdict"] == "not distinguishable"]
+
+
+def fit_words(
+    store: str,
+    row: Mapping[str, Any],
+    metrics: Mapping[str, Any] | None = None,
+    folder: str | None = None,
+) -> list[str]:
+    """The words after ``headstock`` that fit what a line of the leaderboard scored, with the
+    settings of the run's ``metrics`` (metrics.json) and by the plan in its ``folder``."""
+    heads = dict.fromkeys(str(m).partition("@")[0] for m in row.get("members") or [row["head"]])
+    words = ["fit", store, *(w for head in heads for w in ("--head", head)), "--on", row["on"]]
+    late = row.get("fusion") not in (None, "early")
+    if late:
+        words += ["--fusion", str(row["fusion"])]
+    settings = (metrics or {}).get("settings") or {}
+    for name in [*heads, *([row["fusion"]] if late else [])]:
+        for key, value in (settings.get("options") or {}).get(name, {}).items():
+            told = value if isinstance(value, str) else json.dumps(value)
+            words += ["--set", f"{name}.{key}={told}"]
+    if settings.get("by_blocks"):
+        words.append("--stream")
+    usual = {"seed": 0, "missing": "refuse", "dedupe": "group"}
+    own = {key: settings[key] for key in usual if settings.get(key, usual[key]) != usual[key]}
+    words += [w for key, value in own.items() for w in (f"--{key}", str(value))]
+    return [*words, *_fold_words(row, metrics or {}, folder), "-o", "model.headstock"]
+
+
+def _fold_words(
+    row: Mapping[str, Any], metrics: Mapping[str, Any], folder: str | None
+) -> list[str]:
+    """What makes ``fit`` hold out as the run did: its saved plan, where it is of the same rows and
+    of one repeat, else how it was made."""
+    plan, settings = metrics.get("folds") or {}, metrics.get("settings") or {}
+    sets = {part for on in settings.get("on") or () for part in on.split("+")}
+    same = sets <= set(row["on"].split("+")) or (
+        settings.get("missing", "refuse") == "refuse" and settings.get("dedupe") != "drop"
+    )
+    if folder and same and plan.get("repeats") == 1 and not settings.get("by_blocks"):
+        return ["--folds", f"{folder}/folds.json"]
+    kind, group = plan.get("kind", ""), plan.get("group")
+    if kind == "given":
+        return ["--folds", f"given:{group}"]
+    words = ["--folds", kind] if kind == "group-out" else []
+    if not words and plan.get("folds", 5) != 5:
+        words = ["--folds", str(plan["folds"])]
+    return [*words, "--group", group] if group and group != "duplicates" else words
+
+
+def undecided(metrics: Mapping[str, Any]) -> list[str]:
+    """The systems that cannot be told from the first on these rows, by name."""
+    return [str(c["b"]) for c in _undecided(metrics)]
+
+
+def _verdicts(metrics: Mapping[str, Any]) -> list[str]:
+    """What the comparisons with the first system say, in words."""
+    comparisons = metrics.get("comparisons") or []
+    if not comparisons:
+        return []
+    leader = comparisons[0]["a"]
+    by: dict[str, list[str]] = {}
+    for line in comparisons:
+        by.setdefault(line["verdict"], []).append(str(line["b"]))
+    better = len(by.get("better", ()))
+    of = " (in the first repeat)" if (metrics.get("folds") or {}).get("repeats", 1) > 1 else ""
+    lines = [f"{leader} is first; it is better than {better} of the other {len(comparisons)}{of}"]
+    for verdict, words in (
+        ("worse", "worse than these on the rows that both answer"),
+        ("not distinguishable", "not distinguishable from it on these rows"),
+    ):
+        names = by.get(verdict, [])
+        if names:
+            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
+            lines.append(f"{words}: {', '.join(names[:6])}{more}")
+    return lines
+
+
+def _gate_line(row: Mapping[str, Any]) -> str:
+    gate = row["gate"]
+    return (
+        f"{row['name']}: {gate['first']} hands its {gate['k']} least sure rows to "
+        f"{gate['second']}; {_best_alone(gate)}, {gate['apparent_accuracy']:.4f} apparent, "
+        f"{gate['nested_accuracy']:.4f} nested: {gate['verdict']}"
+    )
+
+
+def _best_alone(gate: Mapping[str, Any]) -> str:
+    best = gate.get("best", gate["first"])  # runs of older versions tell of the first alone
+    if best == gate["first"]:
+        return f"{gate['first_accuracy']:.4f} alone"
+    return f"{gate['first_accuracy']:.4f} alone (best alone: {best} {gate['best_accuracy']:.4f})"
+
+
+def saved_metrics(run: str | Path) -> dict[str, Any]:
+    """What ``Evaluation.save`` left in a run folder. Raises OptionError when there is none,
+    HeadError when it does not read as one."""
+    file = Path(run) / "metrics.json"
+    try:
+        metrics = json.loads(file.read_text("utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise OptionError(
+            run, "is no run folder", "name one that `headstock evaluate -o` wrote"
+        ) from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise HeadError(file, f"cannot be read ({error})", "evaluate again") from error
+    try:
+        if not metrics["leaderboard"]:
+            raise ValueError("it has no line")
+        for row in metrics["leaderboard"]:
+            row.setdefault("name", f"{row['head']}@{row['on']}")
+            if not all(isinstance(row[key], str) for key in ("head", "on", "name")):
+                raise TypeError("a name is no text")
+        leaderboard_text(metrics)
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise HeadError(file, f"is no leaderboard ({error!r})", "evaluate again") from error
+    return metrics
+
+
+def text_table(
+    header: Sequence[str],
+    rows: Sequence[Sequence[str]],
+    width: int | None = None,
+    drop: Sequence[str] = (),
+    mark: Sequence[Line] = (),
+) -> str:
+    """Columns padded to their widest cell; text left, numbers right.
+
+    Where that is more than ``width``, the columns named in ``drop`` go, in that order, and then
+    text is cut, the longest first, to no less than six letters. ``mark``: what makes a finished
+    line of each row, such as bold.
+    """
+    keep = list(range(len(header)))
+    sizes = [max([len(header[c]), *(len(r[c]) for r in rows)]) for c in keep]
+    left = [not any(r[c][:1].isdigit() for r in rows) for c in keep]
+    room = max(width or 0, NARROWEST)
+    for name in drop if width is not None else ():
+        if _total(keep, sizes) <= room:
+            break
+        keep = [c for c in keep if header[c] != name]
+    while width is not None and _total(keep, sizes) > room:
+        longest = max((c for c in keep if left[c]), key=lambda c: sizes[c], default=None)
+        if longest is None or sizes[longest] <= 6:
+            break
+        sizes[longest] -= 1
+
+    def line(cells: Sequence[str]) -> str:
+        cut = [(one_line(cells[c], sizes[c]), sizes[c], left[c]) for c in keep]
+        return "  ".join(
+            t.ljust(size) if to_left else t.rjust(size) for t, size, to_left in cut
+        ).rstrip()
+
+    body = [line(cells) for cells in rows]
+    if mark:
+        body = [make(text) for make, text in zip(mark, body, strict=True)]
+    return "\n".join([line(header), "  ".join("-" * sizes[c] for c in keep), *body])
+
+
+def _total(keep: Sequence[int], sizes: Sequence[int]) -> int:
+    return sum(sizes[c] for c in keep) + 2 * (len(keep) - 1)
+
+
+def filled(lines: Sequence[str], width: int | None) -> list[str]:
+    """Each line wrapped to ``width``."""
+    if width is None:
+        return list(lines)
+    room = max(width, NARROWEST)
+    return [textwrap.fill(one_line(text), room, subsequent_indent="  ") for text in lines]
