@@ -28,6 +28,8 @@ DROPPED = (
 )  # fmt: skip
 """The order in which a leaderboard that is too wide loses columns; then long names are cut."""
 NARROWEST = 40
+NAMED = 2
+"""Systems that are named before the others are counted."""
 FEW = 20
 """Groups below which a bootstrap of groups is told to be too narrow: its spread is that of so few
 draws."""
@@ -66,8 +68,13 @@ def leaderboard_text(
     for doubt in (metrics.get("hygiene") or {}).get("label_doubts", []):
         name, label, likely = (one_line(doubt[key], 60) for key in ("id", "label", "likely"))
         below.append(f"label in doubt: {name} is {label}, looks like {likely}")
+    noted: dict[str, list[str]] = {}
     for row in board:
-        below += [f"note: {row['name']}: {one_line(note, 160)}" for note in row.get("notes", [])]
+        for note in row.get("notes", []):
+            noted.setdefault(one_line(note, 160), []).append(str(row["name"]))
+    for note, names in noted.items():
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        below.append(f"note: {', '.join(names[:NAMED])}{more}: {note}")
     for note in settings.get("notes", []):
         below.append(f"note: {one_line(note, 160)}")
     return "\n".join([*filled(lines, width), "", table, "", *filled(below, width)]).rstrip()

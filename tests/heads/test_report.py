@@ -123,6 +123,17 @@ def test_the_hint_takes_over_what_the_run_was_made_with() -> None:
     assert fit_words("f.h5", whole, made)[-6:] == ["--folds", "group-out", "--group", "hand", *end]
 
 
+def test_a_note_that_many_systems_share_is_one_line(metrics) -> None:
+    for row in metrics["leaderboard"][:4]:
+        row["notes"] = ["approximate: so it is"]
+    metrics["leaderboard"][5]["notes"] = ["something else"]
+    a, b, *_, other = (row["name"] for row in metrics["leaderboard"][:6])
+    notes = [line for line in leaderboard_text(metrics).splitlines() if line.startswith("note:")]
+    assert notes == [
+        f"note: {a}, {b} and 2 more: approximate: so it is", f"note: {other}: something else"
+    ]  # fmt: skip
+
+
 def test_what_cannot_be_read_is_one_line(tmp_path) -> None:
     with pytest.raises(OptionError, match="is no run folder"):
         saved_metrics(tmp_path)
