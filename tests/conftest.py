@@ -1,8 +1,14 @@
 """What tests share: where development data lies, when it is there."""
 
+import signal
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # whoever runs the tests in the background of a script: the processes that tests interrupt
+    # would inherit that SIGINT is ignored
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
