@@ -107,9 +107,20 @@ def exported(suffix: str) -> Callable[[Path, int, int], None]:
 
         if export(folder / "f.h5", folder / f"out{suffix}").rows != rows:
             raise SystemExit("not all rows were exported")
-        (folder / f"out{suffix}").unlink()
+        if suffix != ".npz":  # which is imported next
+            (folder / f"out{suffix}").unlink()
 
     return do
+
+
+def imported(folder: Path, rows: int, dim: int) -> None:
+    from headstock.store import FeatureStore
+    from headstock.store.imports import import_features
+
+    import_features(folder / "out.npz", folder / "imported.h5")
+    with FeatureStore.open(folder / "imported.h5") as store:
+        if store.n != rows:
+            raise SystemExit("not all rows were imported")
 
 
 def merge(folder: Path, rows: int, dim: int) -> None:
@@ -172,6 +183,7 @@ STEPS: dict[str, Callable[[Path, int, int], None]] = {
     "export h5": exported(".h5"),
     "export csv": exported(".csv"),
     "export parquet": exported(".parquet"),
+    "import npz": imported,
     "label, all rows": label,
     "merge into a new store": merge,
     "repair": repair,
