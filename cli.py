@@ -1175,7 +1175,7 @@ def completion(shell: str) -> None:
     kind = get_completion_class(shell)
     assert kind is not None
     click.echo(kind(cli, {}, "headstock", "_HEADSTOCK_COMPLETE").source())
-    hint(["--help"])
+    hint(["--help"], quiet=not sys.stdout.isatty())  # a shell that evals it would say so each time
 
 
 def _numbers(text: str, flag: str) -> tuple[float, ...]:

@@ -1,11 +1,12 @@
 """Runs what the documents show: ``python documents.py FOLDER PAGE...``.
 
-Every ``console`` line that begins with ``$ `` and every ``python`` block of a page is run in order,
-in this process, in a folder of the page's own that holds what the pages take for granted: a
-reader's table, pictures, weights file and filled cache. A command whose line ends in ``# exit N``
-must end with that code, any other with 0. What a ``console`` block shows below a command must be in
-what the command prints, ``…`` standing for anything. One JSON line a page tells how it went, and
-the processor seconds that it took.
+Every ``console`` line that begins with ``$ ``, every ``python`` block and every ``sh`` block of a
+page is run in order, in a folder of the page's own that holds what the pages take for granted: a
+reader's table, pictures, weights file and filled cache. ``headstock`` and Python run in this
+process, all else in a shell (``scripts.py``). A command whose line ends in ``# exit N`` must end
+with that code, any other with 0. What a ``console`` block shows below a command must be in what the
+command prints, ``…`` standing for anything. One JSON line a page tells how it went, and the
+processor seconds that it took.
 """
 
 import contextlib
@@ -16,14 +17,17 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 import sys
 import traceback
 from pathlib import Path
 
+from scripts import Shell
+
 ROOT = Path(__file__).parents[1]
-BLOCK = re.compile(r"^```(console|python)\n(.*?)^```", re.M | re.S)
-# what installs, builds or starts the tests themselves: a fresh clone and .ci/run try those
-OUTSIDE = ("make ", "pip install", "git ")
+BLOCK = re.compile(r"^```(console|python|sh)\n(.*?)^```", re.M | re.S)
+LANGUAGE = re.compile(r"^ *```(\w+)", re.M)
+OUTSIDE = "make test"  # this is a part of it
 SLOW = "<!-- test: slow -->"
 
 
@@ -38,10 +42,10 @@ def is_slow(page: str) -> bool:
 
 
 def steps(text: str) -> list[tuple[str, str, list[str]]]:
-    """(``python`` or ``shell``, what to run, lines that it must print) in order."""
+    """(``python``, ``sh`` or ``headstock``, what to run, lines that it must print) in order."""
     found: list[tuple[str, str, list[str]]] = []
     for kind, body in BLOCK.findall(text):
-        if kind == "python":
+        if kind != "console":
             found.append((kind, body, []))
             continue
         shown = False
@@ -49,7 +53,9 @@ def steps(text: str) -> list[tuple[str, str, list[str]]]:
             if line[:2] == "$ ":
                 shown = not line[2:].startswith(OUTSIDE)
                 if shown:
-                    found.append(("shell", line[2:].strip(), []))
+                    command = line[2:].strip()
+                    kind = "headstock" if command.startswith("headstock ") else "sh"
+                    found.append((kind, command, []))
             elif shown and line.strip():
                 found[-1][2].append(line)
     return found
@@ -93,12 +99,20 @@ def user(folder: Path) -> None:
     shutil.copy(table.parent / rows[0]["image"], folder / "pictures/b.png")
     with Image.open(folder / "pictures/b.png") as picture:
         picture.convert("RGB").save(folder / "pictures/a.jpg")
+    shutil.copy(folder / "pictures/a.jpg", folder / "picture.jpg")
+    shutil.copy(table.parent / rows[0]["audio"], folder / "sound.wav")
+    with (folder / "index.csv").open("w", newline="") as file:
+        out = csv.DictWriter(file, rows[0])
+        out.writeheader()
+        for row in rows[:64]:
+            out.writerow(row | {k: f"demo/{row[k]}" for k in ("image", "audio")})
     for row in rows[:120]:
         shutil.copy(table.parent / row["image"], folder / "pictures" / f"{row['id']}.png")
     for i, row in enumerate(rows[:300]):
         place = folder / "photos" / f"digit {row['label']}"
         place.mkdir(parents=True, exist_ok=True)
         shutil.copy(table.parent / row["image"], place / f"{i:03d}.png")
+    competition(folder, rows)
     centres = np.random.default_rng(0).normal(size=(10, 104)) * 2
     noise = np.random.default_rng(1).normal(size=(120, 104))
     for name, part in (("train", range(100)), ("test", range(100, 120))):
@@ -112,6 +126,30 @@ def user(folder: Path) -> None:
                 out.writerow([*line, label] if name == "train" else line)
 
 
+def competition(folder: Path, rows: list[dict[str, str]]) -> None:
+    """Forty pairs of four classes to make a competition of, two such competitions, and random
+    weights of torchvision's ResNet-50 in its cache."""
+    import torch
+    import torchvision
+
+    few = [row for row in rows if row["label"] in "0123"][:40]
+    (folder / "animals").mkdir()
+    with (folder / "animals/index.csv").open("w", newline="") as file:
+        out = csv.DictWriter(file, ["id", "image", "audio", "label"], extrasaction="ignore")
+        out.writeheader()
+        for row in few:
+            files = {"image": f"{row['id']}.png", "audio": f"{row['id']}.wav"}
+            for kind, name in files.items():
+                shutil.copy(folder / "demo" / row[kind], folder / "animals" / name)
+            out.writerow({**row, **files, "label": f"class {row['label']}"})
+    program = [sys.executable, ROOT / "examples/kaggle_scenes/stand_in.py"]
+    subprocess.run([*program, folder / "animals/index.csv", folder / "scenes"], check=True)
+    shutil.copytree(folder / "scenes", folder / "scenes50")
+    cache = folder / "cache/hub/checkpoints"
+    cache.mkdir(parents=True)
+    torch.save(torchvision.models.resnet50().state_dict(), cache / "resnet50-11ad3fa6.pth")
+
+
 MADE = (
     "extract demo/index.csv -o features.h5 --image headstock:resnext_nano --audio mfcc",
     "evaluate features.h5 --head logistic --head lda -o runs/first",
@@ -120,8 +158,10 @@ MADE = (
 )
 
 
-def run(kind: str, text: str, names: dict) -> tuple[int, str]:
+def run(kind: str, text: str, names: dict, shell: Shell | None = None) -> tuple[int, str]:
     """(exit code, what it printed) of one step."""
+    if kind == "sh":
+        return shell.run(text)
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
         try:
@@ -143,15 +183,19 @@ def tell(page: str, home: Path, folder: Path) -> dict:
     shutil.copytree(home, folder, copy_function=_link_or_copy)
     os.chdir(folder)
     begin, names = sum(os.times()[:4]), {"__name__": "__page__"}
-    for kind, text, shown in steps((ROOT / page).read_text("utf-8")):
-        wanted = re.search(r"# exit (\d+)$", text) if kind == "shell" else None
-        if kind == "shell" and not text.startswith("headstock "):
-            return {"page": page, "step": text, "said": "no test can run this command"}
-        code, said = run(kind, text, names)
-        if code != (int(wanted[1]) if wanted else 0) or "Traceback" in said:
-            return {"page": page, "step": text, "code": code, "said": said[-3000:]}
-        if line := lacks(said, shown):
-            return {"page": page, "step": text, "not said": line, "said": said[-3000:]}
+    shell = Shell(folder)
+    try:
+        for kind, text, shown in steps((ROOT / page).read_text("utf-8")):
+            wanted = re.search(r"# exit (\d+)$", text) if kind == "headstock" else None
+            code, said = run(kind, text, names, shell)
+            if code != (int(wanted[1]) if wanted else 0) or "Traceback" in said:
+                return {"page": page, "step": text, "code": code, "said": said[-3000:]}
+            if line := lacks(said, shown):
+                return {"page": page, "step": text, "not said": line, "said": said[-3000:]}
+    finally:
+        ended = shell.close()
+    if any(ended):
+        return {"page": page, "step": "headstock serve", "code": ended}
     return {"page": page, "step": None, "seconds": round(sum(os.times()[:4]) - begin, 1)}
 
 
@@ -166,11 +210,12 @@ def _link_or_copy(source: str, target: str) -> None:
 def main() -> None:
     base = Path(sys.argv[1])
     home = base / "user"
-    os.environ |= {"HF_HOME": str(base / "user/cache"), "HF_HUB_OFFLINE": "1"}
+    cache = str(base / "user/cache")
+    os.environ |= {"HF_HOME": cache, "TORCH_HOME": cache, "HF_HUB_OFFLINE": "1"}
     user(home)
     os.chdir(home)
     for words in MADE:
-        code, said = run("shell", f"headstock {words}", {})
+        code, said = run("headstock", f"headstock {words}", {})
         assert code == 0, said
     for number, page in enumerate(sys.argv[2:]):
         print(json.dumps(tell(page, home, base / f"{number}")), flush=True)

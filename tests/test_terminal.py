@@ -415,9 +415,10 @@ def test_the_line_of_progress() -> None:
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_completion_is_printed(shell, capsys) -> None:
     assert call("completion", shell) == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "_HEADSTOCK_COMPLETE" in out
     assert f"{shell}_complete" in out
+    assert err == ""
 
 
 def offered(words: list[str], place: Path) -> list[str]:
@@ -453,6 +454,17 @@ def test_bash_itself_completes(here) -> None:
         capture_output=True, text=True, env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert said.stdout.split() == ["export"], said.stderr
+
+
+@pytest.mark.skipif(not shutil.which("fish"), reason="fish is not installed")
+def test_fish_itself_completes(here) -> None:
+    bin_ = Path(sys.executable).parent
+    said = subprocess.run(
+        ["fish", "-c", 'headstock completion fish | source; complete -C "headstock store exp"'],
+        capture_output=True, text=True, env={**os.environ, "PATH": f"{bin_}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert said.stdout.split()[:1] == ["export"], said.stderr
+    assert said.stderr == ""
 
 
 def test_help_stays_fast() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 ARCHITECTURE = "resnext50_32x4d"
 MODEL_ARGS = {
@@ -13,7 +13,6 @@ MODEL_ARGS = {
     "stem_type": "deep",
     "stem_width": 16,
     "avg_down": True,
-    "output_stride": 16,  # the last stage keeps 4x4 cells at 64 pixels; 2x2 is too few to pool
 }
 MEAN, STD = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
 SIZE = 64
@@ -24,6 +23,7 @@ class Settings:
     """Everything that shapes the weights besides the pictures, the teacher and the machine."""
 
     seed: int = 8
+    stride: int = 16  # pixels a cell of the last map: 4x4 cells at 64 pixels
     epochs: int = 20
     batch: int = 128
     workers: int = 2  # batches in work at a time; each steps on a slightly stale gradient
@@ -54,3 +54,23 @@ class Settings:
     coarse: float = 0.5  # share of the letters seen through 8 pixels a side
     coarse_start: int = 13
     duplicate: float = 0.95  # correlation from which two pictures count as one
+
+
+# The second training, from the weights of the first: twice the cells in the last two stages, more
+# weight on the teacher's features, less that hides the picture.
+SECOND = replace(
+    Settings(),
+    stride=8,
+    epochs=9,
+    lr=1.2e-3,
+    warmup=0.3,
+    small_share=0.34,
+    mix=0.15,
+    feature_weight=12.0,
+    gray=0.1,
+    two_tone=0.06,
+    invert=0.06,
+    blur=0.06,
+    glyph_start=0,
+    coarse_start=0,
+)

@@ -1,6 +1,7 @@
 """Pretrain `resnext_nano`, a ResNeXt of 1.9 M parameters for 64-pixel pictures, on a CPU.
 
     python examples/pretrain/train.py tiny_imagenet_48k.zip --teacher mobilenetv2_100.safetensors
+    python examples/pretrain/train.py ... --after resnext_nano.safetensors   # the second training
 
 The pictures are a zip file or a folder holding `train/<class>/*` and `val/<class>/*`; without that
 split, every tenth picture of `<class>/*` validates. Everything slow is kept under `--work` and
@@ -17,7 +18,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import click
@@ -28,7 +29,7 @@ import torch.nn.functional as F
 from glyphs import alphabet, draw
 from pictures import load_data, random_boxes, recolour, to_batch
 from safetensors.torch import load_file, save
-from settings import ARCHITECTURE, MEAN, MODEL_ARGS, SIZE, STD, Settings
+from settings import ARCHITECTURE, MEAN, MODEL_ARGS, SECOND, SIZE, STD, Settings
 from teacher import teach
 from torch import Tensor, nn
 
@@ -49,14 +50,21 @@ def mix(x: Tensor, kind: float, share: float, g: torch.Generator) -> tuple[Tenso
     return out, 1 - ch * cw / (h * w)
 
 
+def build(classes: int, s: Settings) -> nn.Module:
+    """The network with random weights."""
+    return timm.create_model(
+        ARCHITECTURE, num_classes=classes, output_stride=s.stride, **MODEL_ARGS
+    )
+
+
 class Student(nn.Module):
     """The network, and two linear maps of its embedding that are thrown away in the end."""
 
-    def __init__(self, classes: int, d: int, glyphs: int) -> None:
+    def __init__(self, classes: int, d: int, s: Settings) -> None:
         super().__init__()
-        self.net = timm.create_model(ARCHITECTURE, num_classes=classes, **MODEL_ARGS)
+        self.net = build(classes, s)
         self.to_teacher = nn.Linear(self.net.num_features, d)
-        self.to_glyph = nn.Linear(self.net.num_features, glyphs)
+        self.to_glyph = nn.Linear(self.net.num_features, s.glyph_classes)
 
     def forward(self, x: Tensor, n: int) -> tuple[Tensor, Tensor, Tensor]:
         """(b, 3, h, w), n pictures and then glyphs -> logits (n, k), features (n, d), glyphs."""
@@ -79,15 +87,25 @@ def accuracy(net: nn.Module, x: np.ndarray, y: np.ndarray, device: str, fast: bo
 class Training:
     """One run: the student, its average, the optimiser and how far it is."""
 
-    def __init__(self, data: dict, taught: dict | None, s: Settings, work: Path, device: str):
+    def __init__(
+        self,
+        data: dict,
+        taught: dict | None,
+        s: Settings,
+        work: Path,
+        device: str,
+        after: Path | None = None,
+    ):
         self.data, self.taught, self.s, self.device = data, taught, s, device
-        self.checkpoint = work / "checkpoint.pt"
+        self.checkpoint = work / ("second.pt" if after else "checkpoint.pt")
         torch.manual_seed(s.seed)
         self.letters = alphabet(s.glyph_classes, s.seed)
         k = len(data["classes"])
         d = taught["features"].shape[2] if taught else 1
-        self.student = Student(k, d, s.glyph_classes).to(device, memory_format=torch.channels_last)
-        self.average = Student(k, d, s.glyph_classes).to(device, memory_format=torch.channels_last)
+        self.student = Student(k, d, s).to(device, memory_format=torch.channels_last)
+        self.average = Student(k, d, s).to(device, memory_format=torch.channels_last)
+        if after:
+            self.student.net.load_state_dict(load_file(after))
         self.average.load_state_dict(self.student.state_dict())
         weights = [p for p in self.student.parameters() if p.ndim > 1]
         others = [p for p in self.student.parameters() if p.ndim <= 1]
@@ -248,13 +266,13 @@ class Training:
         }
         out.parent.mkdir(parents=True, exist_ok=True)
         out.with_suffix(".safetensors").write_bytes(save(state))
-        net = timm.create_model(ARCHITECTURE, num_classes=len(self.data["classes"]), **MODEL_ARGS)
+        net = build(len(self.data["classes"]), self.s)
         net.load_state_dict(load_file(out.with_suffix(".safetensors")))
         last = len(self.history) == self.s.epochs  # the figure that is quoted: single precision
         top1 = accuracy(net, self.data["vx"], self.data["vy"], "cpu", fast=not last)
         card = {
             "architecture": f"timm:{ARCHITECTURE}",
-            "model_args": MODEL_ARGS,
+            "model_args": {**MODEL_ARGS, "output_stride": self.s.stride},
             "input_size": [3, SIZE, SIZE],
             "crop_pct": 1.0,
             "interpolation": "bicubic",
@@ -289,7 +307,12 @@ class Training:
     default=Path("resnext_nano"),
     help="Written as OUT.safetensors and OUT.json every 4 epochs.",
 )
-@click.option("--epochs", default=Settings.epochs, show_default=True)
+@click.option(
+    "--after",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Weights of a first training: continue with the settings SECOND.",
+)
+@click.option("--epochs", type=int, help="Default: the settings'.")
 @click.option("--workers", default=Settings.workers, show_default=True, help="Threads.")
 @click.option("--device", default="cpu", show_default=True)
 def main(
@@ -298,22 +321,25 @@ def main(
     exclude: tuple[Path, ...],
     work: Path,
     out: Path,
-    epochs: int,
+    after: Path | None,
+    epochs: int | None,
     workers: int,
     device: str,
 ) -> None:
     torch.set_num_threads(workers)
     work.mkdir(parents=True, exist_ok=True)
-    s = Settings(epochs=epochs, workers=workers)
+    s = replace(SECOND if after else Settings(), workers=workers)
+    s = replace(s, epochs=epochs or s.epochs)
     data = load_data(source, exclude, work, s)
     if len(data["x"]) < s.batch:
         raise click.UsageError(f"{source}: {len(data['x'])} training pictures; {s.batch} or more")
     taught = teach(teacher, data, work, s) if teacher else None
-    run = Training(data, taught, s, work, device)
+    run = Training(data, taught, s, work, device, after)
     about = {
         "data": source.name,
         "pictures": len(data["x"]),
         "teacher": teacher.name if teacher else None,
+        "after": after.name if after else None,
     }
     while len(run.history) < s.epochs:
         run.epoch()
