@@ -21,6 +21,7 @@ except ImportError:
 __all__ = ["agree", "block_crcs", "crc32", "row_crcs"]
 
 POLYNOMIAL = 0xEDB88320  # of zlib, bits reversed
+RADIX = 16  # pieces joined at a time
 
 
 def row_crcs(ids: np.ndarray, digests: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -30,7 +31,7 @@ def row_crcs(ids: np.ndarray, digests: np.ndarray, x: np.ndarray) -> np.ndarray:
     """
     width = x.shape[1] * x.dtype.itemsize
     raw = np.ascontiguousarray(x).reshape(-1).view(np.uint8).data
-    heads = _heads(ids, digests)
+    heads = _heads(ids, digests).tolist()
     crcs = [crc32(raw[k * width : (k + 1) * width], head) for k, head in enumerate(heads)]
     return np.array(crcs, dtype="<u4")
 
@@ -48,7 +49,7 @@ def block_crcs(
 ) -> list[int]:
     """CRC32 of each block of ``step`` vectors of ``width`` bytes (the last may be shorter), as the
     row checksums ``crcs`` (b,) have it."""
-    vectors = crcs.astype(np.uint32) ^ _shift(np.array(_heads(ids, digests), np.uint32), width)
+    vectors = crcs.astype(np.uint32) ^ _shift(_heads(ids, digests), width)
     whole = len(vectors) // step * step
     blocks = [*_joined(vectors[:whole].reshape(-1, step), width).tolist()] if whole else []
     if whole < len(vectors):
@@ -56,25 +57,40 @@ def block_crcs(
     return blocks
 
 
-def _heads(ids: np.ndarray, digests: np.ndarray) -> list[int]:
-    """CRC32 of each row's id and content digest."""
-    digest = np.ascontiguousarray(digests).tobytes()
-    return [crc32(i + digest[32 * k : 32 * k + 32]) for k, i in enumerate(ids.tolist())]
+def _heads(ids: np.ndarray, digests: np.ndarray) -> np.ndarray:
+    """(b,) uint32: CRC32 of each row's id and content digest."""
+    b, width = len(ids), ids.dtype.itemsize
+    raw = np.ascontiguousarray(ids).view(np.uint8).reshape(b, width)
+    if not b or not raw[:, -1].all():  # shorter ids than others: row by row
+        digest = np.ascontiguousarray(digests).tobytes()
+        heads = [crc32(i + digest[32 * k : 32 * k + 32]) for k, i in enumerate(ids.tolist())]
+        return np.array(heads, np.uint32)
+    length = width + digests.shape[1]
+    at = np.empty((length, b), np.intp)
+    at[:width], at[width:] = raw.T, digests.T
+    at += 256 * np.arange(length)[:, None]
+    return np.bitwise_xor.reduce(_places(length).take(at), axis=0) ^ np.uint32(crc32(bytes(length)))
 
 
 def _joined(crcs: np.ndarray, width: int) -> np.ndarray:
     """(m,) CRC32 of m joined rows of pieces of ``width`` bytes, from that of each piece (m, k)."""
     while crcs.shape[1] > 1:
-        if crcs.shape[1] % 2:  # an empty piece before all others changes nothing
-            crcs = np.concatenate([np.zeros((len(crcs), 1), np.uint32), crcs], axis=1)
-        crcs = _shift(crcs[:, 0::2], width) ^ crcs[:, 1::2]
-        width *= 2
+        m, k = crcs.shape
+        if spare := -k % RADIX:  # empty pieces before all others change nothing
+            crcs = np.concatenate([np.zeros((m, spare), np.uint32), crcs], axis=1)
+        octets = crcs.reshape(m, -1, RADIX, 1) >> (8 * np.arange(4, dtype=np.uint32)) & 255
+        shifted = _ladder(width)[np.arange(RADIX)[:, None], np.arange(4), octets]
+        crcs = np.bitwise_xor.reduce(shifted.reshape(m, -1, 4 * RADIX), axis=2)
+        width *= RADIX
     return crcs[:, 0]
 
 
 def _shift(crcs: np.ndarray, length: int) -> np.ndarray:
     """What each CRC32 is after ``length`` more zero bytes, without zlib's inversions."""
-    table = _table(length)
+    return _looked_up(_table(length), crcs)
+
+
+def _looked_up(table: np.ndarray, crcs: np.ndarray) -> np.ndarray:
     return (
         table[0][crcs & 255]
         ^ table[1][(crcs >> 8) & 255]
@@ -99,6 +115,28 @@ def _table(length: int) -> np.ndarray:
         length >>= 1
     values = np.arange(256, dtype=np.uint32)
     return np.stack([_apply(made, values << np.uint32(8 * k)) for k in range(4)])
+
+
+@lru_cache(maxsize=32)
+def _ladder(width: int) -> np.ndarray:
+    """(16, 4, 256) uint32: the table of a shift by 15, 14, ... 0 times ``width`` bytes."""
+    values = np.arange(256, dtype=np.uint32)
+    made = [np.stack([values << np.uint32(8 * k) for k in range(4)])]
+    for _ in range(RADIX - 1):
+        made.append(_looked_up(_table(width), made[-1]))
+    return np.stack(made[::-1])
+
+
+@lru_cache(maxsize=32)
+def _places(length: int) -> np.ndarray:
+    """(length, 256) uint32: what each byte value at each place of a text adds to its CRC32."""
+    one = np.array([crc32(bytes([value])) for value in range(256)], np.uint32)
+    one ^= one[0]
+    out = np.empty((length, 256), np.uint32)
+    out[-1:] = one
+    for place in range(length - 2, -1, -1):
+        out[place] = (out[place + 1] >> 8) ^ one[out[place + 1] & 255]
+    return out
 
 
 def _apply(images: np.ndarray, values: np.ndarray) -> np.ndarray:

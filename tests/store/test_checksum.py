@@ -26,7 +26,9 @@ def test_a_row_has_the_crc_of_its_id_digest_and_vector(b, d):
         assert crc == zlib.crc32(f"é{i}".encode() + digests[i].tobytes() + x[i].tobytes())
 
 
-@pytest.mark.parametrize(("b", "d", "step"), [(1, 1, 1), (7, 5, 3), (13, 2, 13), (64, 3, 10)])
+@pytest.mark.parametrize(
+    ("b", "d", "step"), [(1, 1, 1), (7, 5, 3), (13, 2, 13), (64, 3, 10), (9, 4, 9), (700, 2, 273)]
+)
 def test_a_block_has_the_crc_that_its_rows_say(b, d, step):
     ids, digests, x = rows(b, d)
     told = block_crcs(ids, digests, row_crcs(ids, digests, x), 4 * d, step)
