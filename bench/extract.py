@@ -25,14 +25,14 @@ from pathlib import Path
 
 import numpy as np
 
-BACKBONE = "resnext50_32x4d"
+BACKBONE = os.environ.get("BACKBONE", "resnext50_32x4d")
 SIZE, CROP_PCT, SEED = 224, 0.95, 0
 WORKERS = max(1, (os.cpu_count() or 1) // 2)
 Loop = Callable[[list[str]], np.ndarray]
 
 
 def network():
-    """timm's ResNeXt-50 without its classifier, random weights."""
+    """timm's network without its classifier, random weights."""
     import timm
     import torch
 

@@ -50,7 +50,7 @@ class Shell:
             (programs / name).chmod(0o755)
         for name in ("bench", "examples"):
             (folder / name).symlink_to(ROOT / name)
-        (folder / ".curlrc").write_text("fail-with-body\nsilent\nshow-error\n")
+        (folder / ".curlrc").write_text("fail\nsilent\nshow-error\n")
         path = os.pathsep.join([str(programs), scripts, os.environ["PATH"]])
         self.env = {**os.environ, **SLURM, "PATH": path, "CURL_HOME": str(folder)}
 
