@@ -22,6 +22,7 @@ __all__ = ["agree", "block_crcs", "crc32", "row_crcs"]
 
 POLYNOMIAL = 0xEDB88320  # of zlib, bits reversed
 RADIX = 16  # pieces joined at a time
+MOST = 1 << 13  # rows at a time: the tables' indices take some 600 bytes a row
 
 
 def row_crcs(ids: np.ndarray, digests: np.ndarray, x: np.ndarray) -> np.ndarray:
@@ -51,7 +52,12 @@ def block_crcs(
     row checksums ``crcs`` (b,) have it."""
     vectors = crcs.astype(np.uint32) ^ _shift(_heads(ids, digests), width)
     whole = len(vectors) // step * step
-    blocks = [*_joined(vectors[:whole].reshape(-1, step), width).tolist()] if whole else []
+    some = max(1, MOST // step)
+    blocks = []
+    for i in range(0, whole, some * step):
+        blocks += _joined(
+            vectors[i : min(i + some * step, whole)].reshape(-1, step), width
+        ).tolist()
     if whole < len(vectors):
         blocks += _joined(vectors[None, whole:], width).tolist()
     return blocks
@@ -60,6 +66,9 @@ def block_crcs(
 def _heads(ids: np.ndarray, digests: np.ndarray) -> np.ndarray:
     """(b,) uint32: CRC32 of each row's id and content digest."""
     b, width = len(ids), ids.dtype.itemsize
+    if b > MOST:
+        parts = [slice(i, i + MOST) for i in range(0, b, MOST)]
+        return np.concatenate([_heads(ids[part], digests[part]) for part in parts])
     raw = np.ascontiguousarray(ids).view(np.uint8).reshape(b, width)
     if not b or not raw[:, -1].all():  # shorter ids than others: row by row
         digest = np.ascontiguousarray(digests).tobytes()

@@ -35,6 +35,13 @@ def test_a_block_has_the_crc_that_its_rows_say(b, d, step):
     assert told == [zlib.crc32(x[s : s + step].tobytes()) for s in range(0, b, step)]
 
 
+def test_many_rows_are_taken_a_part_at_a_time(monkeypatch):
+    monkeypatch.setattr("headstock.store.checksum.MOST", 32)
+    ids, digests, x = rows(333, 2)
+    told = block_crcs(ids, digests, row_crcs(ids, digests, x), 8, 20)
+    assert told == [zlib.crc32(x[s : s + 20].tobytes()) for s in range(0, 333, 20)]
+
+
 def test_any_changed_bit_and_any_swapped_row_disagrees():
     ids, digests, x = rows(9, 3)
     crcs = row_crcs(ids, digests, x)
