@@ -51,16 +51,12 @@ def block_crcs(
     """CRC32 of each block of ``step`` vectors of ``width`` bytes (the last may be shorter), as the
     row checksums ``crcs`` (b,) have it."""
     vectors = crcs.astype(np.uint32) ^ _shift(_heads(ids, digests), width)
-    whole = len(vectors) // step * step
+    whole = vectors[: len(vectors) // step * step].reshape(-1, step)
     some = max(1, MOST // step)
-    blocks = []
-    for i in range(0, whole, some * step):
-        blocks += _joined(
-            vectors[i : min(i + some * step, whole)].reshape(-1, step), width
-        ).tolist()
-    if whole < len(vectors):
-        blocks += _joined(vectors[None, whole:], width).tolist()
-    return blocks
+    parts = [_joined(whole[i : i + some], width) for i in range(0, len(whole), some)]
+    if whole.size < len(vectors):
+        parts.append(_joined(vectors[None, whole.size :], width))
+    return [crc for part in parts for crc in part.tolist()]
 
 
 def _heads(ids: np.ndarray, digests: np.ndarray) -> np.ndarray:
