@@ -33,7 +33,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor, nn
 
-WEIGHTS = Path(__file__).parents[1] / "extract" / "weights" / "resnext_nano.safetensors"
+WEIGHTS = Path(__file__).resolve().parents[1] / "extract" / "weights" / "resnext_nano.safetensors"
 NANO = "resnext_nano"
 CHOICES = (0.0003, 0.001, 0.003, 0.01, 0.1, 1.0)
 SEED = 0  # of the folds and of the untrained networks

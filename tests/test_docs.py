@@ -29,8 +29,8 @@ def test_there_is_something_to_run_and_nothing_that_is_not():
     """A block of another language would be a snippet that no test runs."""
     assert {"README.md", "docs/tutorial.md", "docs/troubleshooting.md"} <= set(PAGES)
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        written = set(documents.LANGUAGE.findall(page.read_text("utf-8")))
-        assert written <= {"console", "python", "sh", "text", "json"}, page
+        written = documents.LANGUAGE.findall(page.read_text("utf-8"))
+        assert set(written[::2]) <= {"console", "python", "sh", "text", "json"}, page
 
 
 def test_the_runner_sees_what_goes_wrong(tmp_path, monkeypatch):
