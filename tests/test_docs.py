@@ -42,11 +42,14 @@ def test_the_runner_sees_what_goes_wrong(tmp_path, monkeypatch):
     for number, (block, step) in enumerate(
         [
             ("```python\n1 / 0\n```", "1 / 0\n"),
-            ("```console\n$ rm -rf x\n```", "rm -rf x"),
+            ("```console\n$ ls nowhere\n```", "ls nowhere"),
+            ("```sh\nls nowhere\ntrue\n```", "ls nowhere\ntrue\n"),
+            ("```sh\nls nowhere &\ntrue\n```", "ls nowhere &\ntrue\n"),
             ("```console\n$ headstock nonsense\n```", "headstock nonsense"),
             ("```console\n$ headstock list heads # exit 3\n```", "headstock list heads # exit 3"),
             ("```console\n$ headstock list heads\nno … head\n```", "headstock list heads"),
-            ("```console\n$ headstock list heads\nlda …=auto\n$ pip install x\ny\n```", None),
+            ("```console\n$ headstock list heads\nlda …=auto\n$ make test\ny\n```", None),
+            ("```sh\ntest $SLURM_ARRAY_TASK_COUNT = 64 && echo cpu\n```", None),
         ]
     ):
         (tmp_path / "page.md").write_text(block + "\n")
