@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pickle
-import signal
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import Dataset
 
 from headstock.extract import FeatureDataset
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
@@ -61,29 +62,35 @@ def test_choices(path) -> None:
         FeatureDataset(path, ["smell"])
 
 
-@pytest.fixture
-def child_signals():
-    """torch's loader leaves its handler of SIGCHLD behind. A child's end then reaches the main
-    thread on pytest's alternate stack, and was seen to end a process that had used AMX tiles."""
-    before = signal.getsignal(signal.SIGCHLD)
-    yield
-    signal.signal(signal.SIGCHLD, before)
+LOADED = """
+import sys, torch
+from torch.utils.data import DataLoader
+from headstock.extract import FeatureDataset
+
+path, workers = sys.argv[1], int(sys.argv[2])
+data = FeatureDataset(path, ["audio"])
+assert data[0][0].shape == (3,)  # opened here before any worker is made
+order = torch.Generator().manual_seed(0)
+loader = DataLoader(
+    data, batch_size=8, shuffle=True, generator=order, num_workers=workers, timeout=60 * workers
+)
+X, y = (torch.cat(parts) for parts in zip(*loader))
+assert X.shape == (len(data), 3)
+every, _ = zip(*(data[k] for k in range(len(data))))
+assert {tuple(row) for row in X.tolist()} == {tuple(row.tolist()) for row in every}
+assert sorted(y.tolist()) == sorted(data.targets.tolist())
+print(len(data))
+"""
 
 
-@pytest.mark.usefixtures("child_signals")
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_loader_gets_every_row_once(path, workers: int) -> None:
-    data = FeatureDataset(path, ["audio"])
-    assert data[0][0].shape == (3,)  # opened here before any worker is made
-    order = torch.Generator().manual_seed(0)
-    loader = DataLoader(
-        data, batch_size=8, shuffle=True, generator=order, num_workers=workers, timeout=60 * workers
-    )
-    X, y = (torch.cat(parts) for parts in zip(*loader))
-    assert X.shape == (N - 1, 3)
-    every, _ = zip(*(data[k] for k in range(len(data))))
-    assert {tuple(row) for row in X.tolist()} == {tuple(row.tolist()) for row in every}
-    assert sorted(y.tolist()) == sorted(data.targets.tolist())
+    """In a process of its own: torch's loader leaves a handler of SIGCHLD behind, and the end of
+    its children was seen to end a process of many tests that had used AMX tiles."""
+    words = [sys.executable, "-c", LOADED, str(path), str(workers)]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [str(N - 1)]
 
 
 def test_it_can_be_sent_to_another_process(path) -> None:
