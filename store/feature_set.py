@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FeatureSet"]
 
 MANY = 8  # blocks from which on threads pay
+READS = 48  # a block, from which on they cost more than they give: each holds the lock in between
 MOST = 4  # threads
 
 
@@ -154,13 +155,18 @@ def _read(
         return
     starts = np.arange(0, len(rows), step)
     pending = bool(column.source[rows].any())
-    threads = _threads() if len(starts) >= MANY else 1
+    threads = _threads() if len(starts) >= MANY and not _scattered(rows, step) else 1
     if threads == 1 or pending:  # shards are opened one after the other
         work(starts)
         return
     state.ready(column)
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(work, np.array_split(starts, min(threads, len(starts)))))
+
+
+def _scattered(rows: np.ndarray, step: int) -> bool:
+    """Whether a block takes so many reads that threads would wait for the interpreter's lock."""
+    return int(np.count_nonzero(rows[1:] - rows[:-1] != 1)) * step > READS * len(rows)
 
 
 def _gather(x: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:

@@ -186,7 +186,7 @@ class StoreFile:
         out = np.empty(region.shape, region.dtype)
         if out.nbytes:
             self.read_into(region.offset, out.reshape(-1).view(np.uint8))
-        if check and path != SKELETON and crc32(out.tobytes()) != region.crc:
+        if check and path != SKELETON and crc32(out.reshape(-1).view(np.uint8).data) != region.crc:
             raise StoreDamaged(self.path, f"{path} fails its checksum", REPAIR)
         return out
 
@@ -199,7 +199,7 @@ class StoreFile:
         width = region.shape[1] * region.dtype.itemsize
         if out is None:
             out = np.empty((len(rows), region.shape[1]), region.dtype)
-        breaks = np.flatnonzero(np.diff(rows) != 1) + 1
+        breaks = (rows[1:] - rows[:-1] != 1).nonzero()[0] + 1
         starts = [0, *breaks.tolist()] if len(rows) else []
         raw: Any = out.reshape(-1).view(np.uint8).data if out.size else memoryview(b"")
         firsts = (region.offset + rows[starts].astype(np.int64) * width).tolist()

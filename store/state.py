@@ -33,6 +33,8 @@ OPEN_SHARDS = 32
 BLOCK = 1 << 20  # bytes of vectors read and checked in one go: they stay in the cache
 GENERATION = ""  # the source that is no shard
 
+STORED = {"digest": "content_sha256"}
+
 
 @dataclass
 class Column:
@@ -211,10 +213,12 @@ class State:
     def _stored(self, column: Column, base: str) -> None:
         """Fill in what the generation says of a set."""
         m = self.file.n
-        column.status[:m] = self.file.column(f"{base}/status")
-        column.digest[:m] = self.file.column(f"{base}/content_sha256")
-        column.stat[:m] = self.file.column(f"{base}/stat")
-        column.seq[:m] = self.file.column(f"{base}/seq")
+        for name in ("status", "digest", "stat", "seq"):
+            stored = self.file.column(f"{base}/{STORED.get(name, name)}")
+            if m == self.n:
+                setattr(column, name, stored)
+            else:
+                getattr(column, name)[:m] = stored
         column.errors = self._errors(column.declared.name)
 
     def _errors(self, name: str) -> dict[int, tuple[str, str]]:
