@@ -295,7 +295,7 @@ def _boosted(
     spent = (time.perf_counter() - start) / sum(share.values())
     out = {
         o: Answer(np.empty((plan.repeats, len(rows), k)), None, spent * share[o],
-                  "fold by fold, columns binned once")
+                  "fold by fold, components found once")
         for o in on
     }  # fmt: skip
     for repeat, fold, o, said, weight in fits:

@@ -22,7 +22,7 @@ GRIDS: Mapping[str, Mapping[str, list[Any]]] = {
     "rbf-svm": {"C": [1.0, 10.0], "gamma": [0.3, 1.0, 3.0]},
     "poly-svm": {"C": [1.0, 10.0], "degree": [2, 3]},
     "knn": {"neighbours": [1, 5, 10, 20, 40]},
-    "lightgbm": {"leaves": [7, 15, 31]},
+    "lightgbm": {"leaves": [4, 15, 31]},
     "xgboost": {"depth": [3, 4, 6]},
     "tree": {"depth": [4, 6, 8, 12, 16], "min_split": [2, 5, 10, 20]},
     "forest": {"min_leaf": [1, 3, 10]},

@@ -8,6 +8,13 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import encode_labels
+from headstock.heads.kinds.components import (
+    Components,
+    arrays_of,
+    components_from,
+    pieces,
+    wanted,
+)
 from headstock.heads.kinds.modeltext import check_lightgbm, check_xgboost
 from headstock.heads.kinds.scaling import WIDE
 from headstock.store.errors import HeadError
@@ -15,65 +22,91 @@ from headstock.store.errors import HeadError
 __all__ = ["LightGBM", "XGBoost", "lightgbm", "xgboost"]
 
 
-MANY: Mapping[str, Any] = {
-    "learning_rate": 0.4, "num_leaves": 6, "max_bin": 15, "bin_construct_sample_cnt": 2000,
-    "enable_bundle": False,
-}  # fmt: skip
-"""From ``WIDE`` columns: few bins, edges from 2,000 of the training rows, small trees that each see
-all rows of few columns and learn fast. The columns of an embedding say much the same, so trees of
-other columns mend what one tree gets wrong. On 2,048 columns half the time of 15 leaves on 200
-columns and the rows of large gradient, at a smaller log-loss (bench/README.md)."""
-COLUMNS = 40
-"""That a tree sees then."""
 FEW: Mapping[str, Any] = {
-    "learning_rate": 0.15, "num_leaves": 15, "max_bin": 31, "feature_fraction": 0.3,
+    "learning_rate": 0.15, "num_leaves": 15, "feature_fraction": 0.3, "extra_trees": True,
+    "rounds": 100,
 }  # fmt: skip
+"""Columns that each say something of their own: a narrow set."""
+COMPONENTS: Mapping[str, Any] = {
+    "learning_rate": 0.25, "num_leaves": 4, "extra_trees": True, "rounds": 300,
+}  # fmt: skip
+"""Where a wide set's principal components are among the columns: what they say adds up, so many
+small trees find it."""
+MANY_ROWS: Mapping[str, Any] = {"learning_rate": 0.35, "extra_trees": False, "rounds": 150}
+"""Then from ``ROWS`` training rows: they are enough to choose thresholds by."""
+ROWS = 5000
+"""That a tree sees at most, others in each round."""
+COLUMNS = 30
+"""That a tree sees then."""
 
 
 class LightGBM:
-    """Multiclass boosting; the fitted model is its text form."""
+    """Multiclass boosting; the fitted model is its text form, and the axes of wide sets."""
 
     kind = "lightgbm"
+    wants = frozenset({"spans"})
     parallel = True
     """Folds may be fitted beside each other, one thread each."""
-
-    def __init__(self, parameters: Mapping[str, Any], rounds: int | str) -> None:
-        self._parameters, self._rounds = dict(parameters), rounds
-
     fast: Mapping[str, Any] | None = None
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> LightGBM:
-        return self.fit_binned({"all": X}, y, {})
+    def __init__(
+        self,
+        parameters: Mapping[str, Any],
+        rounds: int | str,
+        components: int | str = 0,
+        rows: int | str = "auto",
+    ) -> None:
+        self._parameters, self._rounds = dict(parameters), rounds
+        self._components, self._rows = components, rows
 
-    def fit_binned(
-        self, X: Mapping[str, np.ndarray], y: np.ndarray, binned: dict[tuple[str, str], Any]
+    def fit(
+        self, X: np.ndarray, y: np.ndarray, spans: Mapping[str, slice] | None = None
     ) -> LightGBM:
-        """Fit on the sets X {name: (n, d)} side by side. ``binned`` holds the binned columns of
-        these rows by set and settings; what is binned here is left there, but a set to which
-        others were joined is taken out, since they are in it from then on."""
+        return self.fit_sets(pieces(X, spans), y, {})
+
+    def fit_sets(
+        self,
+        X: Mapping[str, np.ndarray],
+        y: np.ndarray,
+        known: dict[str, tuple[Components, np.ndarray]],
+    ) -> LightGBM:
+        """Fit on the sets X {name: (n, d)} side by side. ``known`` holds the components of these
+        rows by set; what is found here is left there."""
         import lightgbm
 
         self.classes_, codes = encode_labels(y)
-        width = sum(x.shape[1] for x in X.values())
-        own = {k: v for k, v in self._parameters.items() if v != "auto"}
-        many = width >= WIDE
-        if many:
-            own.setdefault("feature_fraction", COLUMNS / width)
-        parameters = {**(MANY if many else FEW), "num_class": len(self.classes_), **own}
-        rounds = (60 if many else 100) if self._rounds == "auto" else int(self._rounds)
-        bins = {k: v for k, v in parameters.items() if k not in ("feature_fraction", "num_class")}
-        keys = [(name, repr(sorted(bins.items()))) for name in X]
-        for key, x in zip(keys, X.values()):
-            if key not in binned:
-                binned[key] = lightgbm.Dataset(x, codes, params=parameters).construct()
-        data = binned[keys[0]]
-        for key in keys[1:]:
-            data.add_features_from(binned[key])
-        if len(keys) > 1:
-            del binned[keys[0]]
-        booster = lightgbm.train({**parameters, "verbosity": -1}, data, rounds)
-        self._open(booster.model_to_string())
+        self.widths_ = [x.shape[1] for x in X.values()]
+        self.components_: list[Components | None] = []
+        columns, seed = [], int(self._parameters["seed"])
+        for name, x in X.items():
+            count = wanted(self._components, x.shape[1])
+            if count and name not in known:
+                found = Components.of(x, count, seed)
+                known[name] = found, found(x)
+            self.components_.append(known[name][0] if count else None)
+            columns.append(known[name][1] if count else x)
+        joined = columns[0] if len(columns) == 1 else np.hstack(columns)
+        parameters = {**self._settings(*joined.shape), "num_class": len(self.classes_)}
+        data = lightgbm.Dataset(joined, codes, params=parameters)
+        rounds = int(parameters.pop("rounds"))
+        self._open(lightgbm.train(parameters, data, rounds).model_to_string())
         return self
+
+    def _settings(self, n: int, d: int) -> dict[str, Any]:
+        """What LightGBM is told of n rows of d columns."""
+        own = {k: v for k, v in self._parameters.items() if v != "auto"}
+        if self._rounds != "auto":
+            own["rounds"] = self._rounds
+        most = ROWS if self._rows == "auto" else int(self._rows)
+        usual = dict(FEW)
+        if any(self.components_):
+            share = min(1.0, COLUMNS / d)
+            usual = {**COMPONENTS, **(MANY_ROWS if n > ROWS else {}), "feature_fraction": share}
+        elif d >= WIDE:
+            usual["feature_fraction"] = column_share("auto", d)
+        if 0 < most < n:
+            usual |= {"bagging_fraction": most / n, "bagging_freq": 1}
+        return {**usual, **own}
 
     def _open(self, text: str) -> None:
         import lightgbm
@@ -81,15 +114,34 @@ class LightGBM:
         self.text_ = text
         self._booster = lightgbm.Booster(model_str=text)
 
+    def columns(self, X: np.ndarray) -> np.ndarray:
+        """(m, c): X (m, d) as the trees see it."""
+        if not any(self.components_):
+            return X
+        ends = np.cumsum(self.widths_)
+        return np.hstack([
+            X[:, end - width : end] if found is None else found(X[:, end - width : end])
+            for found, width, end in zip(self.components_, self.widths_, ends, strict=True)
+        ])  # fmt: skip
+
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self._booster.predict(X, num_threads=1), dtype=np.float64)
+        said = self._booster.predict(self.columns(X), num_threads=1)
+        return np.asarray(said, dtype=np.float64)
 
     def importances(self) -> np.ndarray:
-        """(d,) total gain of the splits on each column."""
-        return self._booster.feature_importance("gain")
+        """(d,) total gain of the splits on each column; a component's is dealt out to the columns
+        of its set by the squares of its axis."""
+        gains, out, start = self._booster.feature_importance("gain"), [], 0
+        for found, width in zip(self.components_, self.widths_, strict=True):
+            count = width if found is None else found.axes.shape[1]
+            part = gains[start : start + count]
+            out.append(part if found is None else found.back(part))
+            start += count
+        return np.concatenate(out)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return {}, {"text": np.frombuffer(self.text_.encode(), dtype=np.uint8)}
+        text = np.frombuffer(self.text_.encode(), dtype=np.uint8)
+        return {"widths": self.widths_}, {"text": text, **arrays_of(self.components_)}
 
     @classmethod
     def from_state(
@@ -99,6 +151,8 @@ class LightGBM:
         check_lightgbm(text)
         head = cls({}, 0)
         head.classes_ = np.arange(k)
+        head.widths_ = [int(width) for width in meta.get("widths", ())]
+        head.components_ = components_from(arrays, head.widths_)
         head._open(text)
         return head
 
@@ -110,14 +164,21 @@ def lightgbm(
     leaves: int | str = "auto",
     min_leaf: int = 10,
     columns: float | str = "auto",
+    rows: int | str = "auto",
+    components: int | str = "auto",
     l2: float = 1.0,
     threads: int = 1,
 ) -> LightGBM:
-    """LightGBM for wide embeddings: few bins, extremely random thresholds, few columns a tree. The
-    bins' edges are those of a fold's own training rows. ``auto``: from 512 columns 60 rounds (trees
-    a class) at a rate of .4, 6 leaves, 40 columns a tree; below, 100 rounds at .15, 15 leaves, 30 %
-    of the columns. leaves: of a tree; min_leaf: rows of a leaf; columns: share a tree sees;
-    threads: one, because folds run beside each other faster than one fit on many threads."""
+    """LightGBM for embeddings: a wide set's principal components in place of its columns, small
+    trees that each see few columns. Axes and bins are those of a fold's own training rows.
+
+    components: of each set that has more columns; ``auto``: 96 from 512 columns, 0: never. Of the
+    others ``auto`` means, without components, 100 rounds (trees a class) at a rate of .15, 15
+    leaves, extremely random thresholds, 30 % of the columns; with them 300 rounds at .25, 4 leaves,
+    30 columns, and above 5,000 rows 150 rounds at .35 with the best thresholds. leaves: of a tree;
+    min_leaf: rows of a leaf; columns: share a tree sees; rows: a round sees, others each time
+    (``auto`` 5,000, 0 all); threads: one, because folds run beside each other faster than one fit
+    on many threads."""
     parameters = {
         "objective": "multiclass",
         "learning_rate": learning_rate,
@@ -125,14 +186,14 @@ def lightgbm(
         "min_data_in_leaf": min_leaf,
         "feature_fraction": columns,
         "lambda_l2": l2,
-        "extra_trees": True,
+        "max_bin": 31,
         "seed": seed,
         "deterministic": True,
         "force_col_wise": True,
         "num_threads": threads,
         "verbosity": -1,
     }
-    head = LightGBM(parameters, rounds)
+    head = LightGBM(parameters, rounds, components, rows)
     head.fast = {"how": "boosted"}
     return head
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -69,9 +70,14 @@ def _at_thresholds(
         return
     e = ensemble_of(head)
     inner, parts = e.left >= 0, parts_of(member.on)
-    starts = np.cumsum([0, *(bundle.widths[p] for p in parts)])
+    widths = [bundle.widths[p] for p in parts]
+    reduced = getattr(head, "components_", None) or [None] * len(parts)
+    seen = [w if c is None else c.axes.shape[1] for w, c in zip(widths, reduced, strict=True)]
+    starts = np.cumsum([0, *seen])
     for column in np.unique(e.feature[inner]):
         part = int(np.searchsorted(starts, column, side="right")) - 1
+        if reduced[part] is not None:  # no column of the rows, and no threshold of one
+            continue
         values = rows[parts[part]][:, column - starts[part]]
         at = rng.random(len(values)) < 0.5
         drawn = rng.choice(e.threshold[inner & (e.feature == column)], len(values))
@@ -89,7 +95,10 @@ def on_edge(bundle: Bundle, X: dict[str, np.ndarray]) -> np.ndarray:
     for member in bundle.members:
         matrix = np.hstack([X[part] for part in parts_of(member.on)])
         said.append(full_proba(member.fitted, member.head, matrix, k))
-        edge |= _hangs(own_head(member.fitted), matrix, 0)
+        head = own_head(member.fitted)
+        if any(getattr(head, "components_", ())):
+            matrix = head.columns(matrix)
+        edge |= _hangs(head, matrix, _computed(head))
     if isinstance(bundle.fusion, Gated):
         sure = said[bundle.fusion.first_].max(axis=1)
         edge |= np.abs(sure - bundle.fusion.threshold_) < NEAR
@@ -97,18 +106,29 @@ def on_edge(bundle: Bundle, X: dict[str, np.ndarray]) -> np.ndarray:
         reads = bundle.fusion.reads if bundle.fusion.wants_features else ()
         beside = np.hstack([X[part] for part in reads]) if reads else None
         rows = bundle.fusion._columns(np.stack(said, axis=1), beside)
-        edge |= _hangs(own_head(bundle.fusion.head_), rows, len(said) * k)
+        edge |= _hangs(own_head(bundle.fusion.head_), rows, range(len(said) * k))
     return edge
 
 
-def _hangs(head: Any, X: np.ndarray, computed: int) -> np.ndarray:
-    """(m,) rows of X that rounding of its first ``computed`` columns may send another way."""
+def _computed(head: Any) -> list[int]:
+    """The columns of what a head's trees see that are components."""
+    out: list[int] = []
+    start = 0
+    for found, width in zip(getattr(head, "components_", ()), getattr(head, "widths_", ())):
+        count = width if found is None else found.axes.shape[1]
+        out += [] if found is None else range(start, start + count)
+        start += count
+    return out
+
+
+def _hangs(head: Any, X: np.ndarray, computed: Sequence[int]) -> np.ndarray:
+    """(m,) rows of X that rounding of the columns ``computed`` may send another way."""
     if isinstance(head, Neighbours):
         return _tied(head, X)
     out = np.zeros(len(X), dtype=bool)
-    if computed and getattr(head, "kind", None) in TREES:
+    if len(computed) and getattr(head, "kind", None) in TREES:
         e = ensemble_of(head)
-        for column in range(computed):
+        for column in computed:
             met = np.unique(e.threshold[(e.left >= 0) & (e.feature == column)])
             if len(met):
                 gap = np.abs(X[:, column, None] - met).min(axis=1)

@@ -50,6 +50,23 @@ def test_every_head_comes_back_the_same(name: str, store, tmp_path: Path) -> Non
     assert back.recipes == {n: store.feature_set(n).recipe for n in ("image", "audio")}
 
 
+def test_axes_come_back_and_must_fit(store, tmp_path: Path) -> None:
+    bundle = fit(store, "lightgbm", options={"lightgbm": {"rounds": 9, "components": 4}})
+    head = bundle.members[0].fitted
+    assert [c is not None for c in head.components_] == [True, True]
+    assert head.importances().shape == (sum(bundle.widths.values()),)
+    np.testing.assert_allclose(
+        head.importances().sum(), head._booster.feature_importance("gain").sum(), rtol=1e-5
+    )
+    bundle.save(tmp_path / "m.headstock")
+    proba = Bundle.load(tmp_path / "m.headstock").predict(store).proba
+    np.testing.assert_array_equal(proba, bundle.predict(store).proba)
+    head.components_[0].mean = head.components_[0].mean[:-1]
+    bundle.save(tmp_path / "n.headstock")
+    with pytest.raises(BundleError, match="axes have another width"):
+        Bundle.load(tmp_path / "n.headstock")
+
+
 @pytest.mark.parametrize(
     "fusion", ["early", "mean", "weighted", "product", "stacked", "gated", "learned"]
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import numpy as np
 import pytest
@@ -150,15 +151,20 @@ def test_importing_heads_is_cheap() -> None:
     assert out.stdout.strip() == "[]"
 
 
-def test_lightgbm_takes_its_defaults_from_the_width() -> None:
+def test_lightgbm_takes_its_defaults_from_the_width_and_the_rows(monkeypatch) -> None:
+    def told(d: int, **options: Any) -> list[float]:
+        head = make_head("lightgbm", 0, options).fit(X[:, :d], y)
+        text = head.text_  # type: ignore[attr-defined]
+        lines = dict(line[1:-1].split(": ") for line in text.splitlines() if line[:1] == "[")
+        names = ("num_leaves", "feature_fraction", "extra_trees", "bagging_fraction")
+        return [text.count("Tree=") / 3, *(round(float(lines[name]), 3) for name in names)]
+
     rng = np.random.default_rng(0)
-    y = np.arange(90) % 3
-    said = {}
-    for d in (20, 800):
-        X = rng.normal(size=(90, d)).astype(np.float32)
-        for options in ({"rounds": 2}, {"rounds": 2, "leaves": 9, "columns": 0.5}):
-            text = make_head("lightgbm", 0, options).fit(X, y).text_  # type: ignore[attr-defined]
-            lines = dict(line[1:-1].split(": ") for line in text.splitlines() if line[:1] == "[")
-            found = [float(lines[key]) for key in ("num_leaves", "feature_fraction")]
-            said[d, len(options)] = found
-    assert said == {(20, 1): [15, 0.3], (800, 1): [6, 0.05], (20, 3): [9, 0.5], (800, 3): [9, 0.5]}
+    X, y = rng.normal(size=(90, 800)).astype(np.float32), np.arange(90) % 3
+    assert told(20) == [100, 15, 0.3, 1, 1]
+    assert told(800) == [300, 4, round(30 / 89, 3), 1, 1]  # 90 rows have 89 components
+    assert told(800, components=0) == [100, 15, 0.25, 1, 1]
+    assert told(20, components=5, leaves=9, rounds=3, rows=45) == [3, 9, 1, 1, 0.5]
+    monkeypatch.setattr("headstock.heads.kinds.boosted.ROWS", 60)
+    assert told(800) == [150, 4, round(30 / 89, 3), 0, 0.667]
+    assert told(20) == [100, 15, 0.3, 1, 0.667]

@@ -75,6 +75,15 @@ def test_every_head_gives_the_same(name: str, small, tmp_path: Path) -> None:
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
 
 
+def test_trees_on_components(small, tmp_path: Path) -> None:
+    options = {"lightgbm": {"rounds": 20, "components": 4}}
+    bundle = fit(small, "lightgbm", "image+audio", options=options)
+    assert any(bundle.members[0].fitted.components_)
+    told = export_model(bundle, tmp_path / "m.onnx", store=small)
+    assert told.difference < 1e-5
+    assert told.edge < 10
+
+
 def test_kernels_on_landmarks(small, tmp_path: Path) -> None:
     bundle = fit(small, "rbf-svm", "image+audio", options={"rbf-svm": {"landmarks": 40}})
     assert "landmarks" in bundle.members[0].fitted.how_

@@ -177,7 +177,7 @@ def test_less_memory_gives_the_same_numbers(name: str) -> None:
         np.testing.assert_allclose(second[o].test, first[o].test, atol=1e-5)  # type: ignore[arg-type]
 
 
-def test_columns_binned_once_give_the_very_trees() -> None:
+def test_components_found_once_give_the_very_trees() -> None:
     rows, test = wide_rows(200), wide_rows(30, seed=8)
     plan = make_folds(rows.codes, 3, repeats=2)
     shared = [Shared(rows, plan, r, test if r == 0 else None) for r in range(2)]
@@ -189,7 +189,7 @@ def test_columns_binned_once_give_the_very_trees() -> None:
         slow = cross_fit(
             "lightgbm", X, spans, rows.codes, 4, plan, options=options, fresh=test.matrix(o)[0]
         )
-        assert fast[o].how == "fold by fold, columns binned once"
+        assert fast[o].how == "fold by fold, components found once"
         np.testing.assert_array_equal(fast[o].proba, slow.proba)
         assert fast[o].test is not None
         assert slow.test is not None
