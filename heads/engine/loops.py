@@ -1,23 +1,26 @@
-"""Compiled loops over tiles of products: affine maps, exponentials, the largest of each row.
-
-Written so that the compiler uses vector instructions, which it does for sums and element by element
-but not for "the largest so far": hence the lanes here and in ``smo``. Needs numba.
-"""
+"""The compiled loops, where numba is installed, and the runs of columns that they read."""
 
 from __future__ import annotations
 
 import importlib.util
-from functools import cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-__all__ = ["Loops", "compiled", "loops", "runs_of"]
+__all__ = ["compiled", "loops", "runs_of"]
 
 
 def compiled() -> bool:
     """Whether numba is installed."""
     return importlib.util.find_spec("numba") is not None
+
+
+def loops() -> Any:
+    """``compiled_tiles``, which importing numba makes slow to load: compiled once a machine where
+    numba can keep its cache."""
+    from headstock.heads.engine import compiled_tiles
+
+    return compiled_tiles
 
 
 def runs_of(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -26,115 +29,3 @@ def runs_of(columns: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     begins = columns[np.concatenate([[0], breaks])]
     ends = columns[np.concatenate([breaks - 1, [len(columns) - 1]])] + 1
     return begins, ends
-
-
-class Loops(NamedTuple):
-    """The compiled functions; each is documented where it is defined."""
-
-    affine: Any
-    picked: Any
-    exponential: Any
-    nearest: Any
-
-
-@cache
-def loops() -> Loops:
-    """Compiled once a machine where numba can keep its cache."""
-    import numba
-
-    compile_ = numba.njit(nogil=True, cache=True, fastmath=True)
-
-    @compile_
-    def affine(
-        source: np.ndarray, rows: np.ndarray, begins: np.ndarray, ends: np.ndarray, alpha: float,
-        side: np.ndarray, shift: np.ndarray, out: np.ndarray,
-    ) -> None:  # fmt: skip
-        """out[i] = alpha source[rows[i], columns] + side[i] + shift, the columns being the runs
-        from begins to ends, one after the other."""
-        for i in range(len(rows)):
-            whole, target, mine = source[rows[i]], out[i], side[i]
-            at = 0
-            for r in range(len(begins)):
-                part = whole[begins[r] : ends[r]]
-                n = len(part)
-                into, other = target[at : at + n], shift[at : at + n]
-                for j in range(n):
-                    into[j] = alpha * part[j] + (mine + other[j])
-                at += n
-
-    @compile_
-    def picked(
-        source: np.ndarray, rows: np.ndarray, columns: np.ndarray, alpha: float,
-        side: np.ndarray, shift: np.ndarray, out: np.ndarray,
-    ) -> None:  # fmt: skip
-        """out[i] = alpha source[rows[i], columns] + side[i] + shift, for columns in short runs."""
-        for i in range(len(rows)):
-            whole, into, mine = source[rows[i]], out[i], side[i]
-            for j in range(len(columns)):
-                into[j] = alpha * whole[columns[j]] + (mine + shift[j])
-
-    @compile_
-    def powers(
-        source: np.ndarray, scale: Any, x: np.ndarray, out: np.ndarray, whole: np.ndarray
-    ) -> None:
-        # 2^y = 2^n 2^f with |f| <= 1/2, by the exponential's series to the sixth power, whose rest
-        # is below 2e-7; n goes straight into the exponent's bits
-        lowest, zero, half = np.float32(-126), np.float32(0), np.float32(0.5)
-        for t in range(len(out)):  # aside, for the compiler to see that ``out`` is something else
-            y = source[t] * scale
-            y = y if y < zero else zero
-            x[t] = y if y > lowest else lowest
-        for t in range(len(out)):
-            y = x[t]
-            n = np.floor(y + half)
-            f = y - n
-            p = np.float32(1.5403530393381606e-4)
-            p = p * f + np.float32(1.3333558146428443e-3)
-            p = p * f + np.float32(9.618129107628477e-3)
-            p = p * f + np.float32(5.550410866482158e-2)
-            p = p * f + np.float32(0.2402265069591007)
-            p = p * f + np.float32(0.6931471805599453)
-            out[t] = p * f + np.float32(1)
-            whole[t] = np.int32(n) << np.int32(23)
-        bits = out.view(np.int32)
-        for t in range(len(out)):
-            bits[t] += whole[t]
-
-    @compile_
-    def exponential(x: np.ndarray, scale: float, out: np.ndarray) -> None:
-        """out = exp(min(scale x, 0)) of x (r, t) float32, never below 2^-126; ``out`` may be x."""
-        whole, aside = np.empty(1024, np.int32), np.empty(1024, np.float32)
-        base2 = np.float32(scale * 1.4426950408889634)
-        for i in range(len(x)):
-            for s in range(0, x.shape[1], 1024):
-                e = min(s + 1024, x.shape[1])
-                powers(x[i, s:e], base2, aside, out[i, s:e], whole)
-
-    @compile_
-    def nearest(x: np.ndarray, weight: np.ndarray, where: np.ndarray, value: np.ndarray) -> None:
-        """The largest of each row of x * weight, x (r, t) and weight (t,): their columns and
-        values, largest first, into (r, c) each; of equals the first columns."""
-        count, t = where.shape[1], x.shape[1]
-        block = np.empty(128, np.float32)
-        for i in range(len(x)):
-            place, best = where[i], value[i]
-            best[:] = np.float32(-1e30)
-            for s in range(0, t, 128):
-                n = min(128, t - s)
-                part, own = x[i, s : s + n], weight[s : s + n]
-                least = best[count - 1]
-                hits = 0
-                for j in range(n):
-                    block[j] = part[j] * own[j]
-                    hits += block[j] > least
-                if not hits:
-                    continue
-                for j in range(n):
-                    if block[j] > best[count - 1]:
-                        at = count - 1
-                        while at > 0 and best[at - 1] < block[j]:
-                            best[at], place[at] = best[at - 1], place[at - 1]
-                            at -= 1
-                        best[at], place[at] = block[j], s + j
-
-    return Loops(affine, picked, exponential, nearest)

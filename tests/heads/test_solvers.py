@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -296,3 +301,27 @@ def test_coupling_gives_back_consistent_probabilities() -> None:
     p = np.random.default_rng(0).dirichlet([1, 1, 1, 1], 50)
     i, j = np.triu_indices(4, 1)
     np.testing.assert_allclose(couple(p[:, i] / (p[:, i] + p[:, j]), 4), p, atol=1e-4)
+
+
+@needs_numba
+def test_another_process_compiles_nothing_again(tmp_path: Path) -> None:
+    program = """
+import numpy as np
+from headstock.heads.engine.loops import loops
+from headstock.heads.engine.smo import machine
+x = np.ones((3, 70), np.float32)
+loops().exponential(x, 1.0, x)
+K = np.eye(4, dtype=np.float32)
+machine(K, 0 * K, K, np.empty_like(K), 1.0)
+from headstock.heads.engine.compiled_smo import smo
+print(sum(f.stats.cache_hits[s] for f in (smo, loops().exponential) for s in f.stats.cache_hits))
+"""
+    said = []
+    for _ in range(2):
+        found = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+            env={**os.environ, "NUMBA_CACHE_DIR": str(tmp_path)},
+        )  # fmt: skip
+        said.append((found.stdout.strip(), len(list(tmp_path.rglob("*.nbc")))))
+    assert said[0][0] == "0"
+    assert said[1] == ("2", said[0][1])
