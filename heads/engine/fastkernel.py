@@ -21,7 +21,7 @@ from headstock.heads.engine.loops import loops
 from headstock.heads.engine.products import TILE, Products, View
 from headstock.heads.engine.shared import Part, Shared, parts_left_out
 from headstock.heads.engine.smo import machine
-from headstock.heads.kinds.calibration import couple
+from headstock.heads.kinds.calibration import couple, held_out_folds
 from headstock.heads.kinds.neighbours import votes
 from headstock.heads.kinds.svm import Kernel, class_pairs, pair_platt
 from headstock.heads.rows.labelled import parts_of
@@ -128,7 +128,10 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
     pairs, full = len(class_pairs(k)), shared.test is not None
     # Smaller parts first: each larger one starts from one inside it, never from one that has seen
     # rows it is to answer, for within the tolerance it would remember them
-    parts = sorted(parts_left_out(shared.folds, True, full), key=len, reverse=True)
+    calibrating = _calibrating(products, full)
+    held = {(f, g) for part, folds in calibrating.items() for f in part for g in folds}
+    both = {tuple(sorted(pair)) for pair in held} if shared.folds > 2 else set()
+    parts: list[Part] = [*sorted(both), *calibrating]
     decisions = {o: np.full((len(codes), pairs, shared.folds), np.nan, np.float32) for o in on}
     final: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
     ended: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
@@ -139,7 +142,7 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
             train = products.train(part)
             views = {name: View(products, name, train, True) for name in _sets(on)}
             starts = np.searchsorted(codes[train], np.arange(k + 1))
-            inside = next((q for q in ended[on[0]] if set(q) > set(part)), None)
+            inside = min((q for q in ended[on[0]] if set(q) > set(part)), key=len, default=None)
             warm = None if inside is None else {o: ended[o][inside][train] for o in on}
             found = _machines(views, on, kernel, train, starts, C, warm, own, room, pool)
             for o in on if part else ():
@@ -154,7 +157,18 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
                     if part:  # for the sigmoids of the part that leaves out the other fold
                         other = part[0] if f == part[-1] else part[-1]
                         decisions[o][rows, :, other] = said
-    return {o: _assemble(products, decisions[o], final[o]) for o in on}
+        each = [(decisions[o], final[o]) for o in on]
+        told = list(pool.map(lambda of: _assemble(products, calibrating, *of), each))
+    return dict(zip(on, told))
+
+
+def _calibrating(products: Products, full: bool) -> dict[Part, np.ndarray]:
+    """The folds whose held-out decisions make the sigmoids of each part that answers."""
+    out: dict[Part, np.ndarray] = {}
+    for part in parts_left_out(products.shared.folds, False, full):
+        train = products.train(part)
+        out[part] = held_out_folds(products.fold[train], products.codes[train])
+    return out
 
 
 def _machines(
@@ -247,31 +261,36 @@ def _decisions(
 
 
 def _assemble(
-    products: Products, decisions: np.ndarray, final: dict[Part, np.ndarray]
+    products: Products,
+    calibrating: dict[Part, np.ndarray],
+    decisions: np.ndarray,
+    final: dict[Part, np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Sigmoids and coupling, part by part; probabilities in the rows' own order."""
     shared, codes, fold = products.shared, products.codes, products.fold
     k = shared.k
-    proba = np.zeros((len(codes), k))
+    proba, tests = np.zeros((len(codes), k)), None
 
-    def answer(part: Part, held_out: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    def answer(part: Part) -> np.ndarray:
+        rows = products.train(part)
+        without = fold[rows] if part == () else np.full(len(rows), part[0])
+        held_out = np.take_along_axis(decisions[rows], without[:, None, None], axis=2)[:, :, 0]
+        held_out[~np.isin(fold[rows], calibrating[part])] = np.nan
         there = np.flatnonzero(shared.present(part))
         where = {pair: p for p, pair in enumerate(class_pairs(k))}
         columns = np.array([where[there[i], there[j]] for i, j in class_pairs(len(there))])
         local = np.searchsorted(there, codes[rows])
-        sigmoids = pair_platt(held_out[np.ix_(rows, columns)].astype(np.float64), local, len(there))
-        a, b = sigmoids.T
+        a, b = pair_platt(held_out[:, columns], local, len(there)).T
         out = np.zeros((len(final[part]), k))
         out[:, there] = couple(expit(a * final[part][:, columns] + b), len(there))
         return out
 
-    for f in range(shared.folds):
-        rows = np.flatnonzero(fold != f)
-        proba[products.order[fold == f]] = answer((f,), decisions[:, :, f], rows)
-    if () not in final:
-        return proba, None
-    own = np.take_along_axis(decisions, fold[:, None, None], axis=2)[:, :, 0]
-    return proba, answer((), own, np.arange(len(codes)))
+    for part in final:
+        if part == ():
+            tests = answer(part)
+        else:
+            proba[products.order[fold == part[0]]] = answer(part)
+    return proba, tests
 
 
 def neighbour_answers(

@@ -7,18 +7,51 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-__all__ = ["couple", "held_out_scores", "platt", "softmax", "temperature"]
+__all__ = ["couple", "held_out_folds", "held_out_scores", "platt", "softmax", "temperature"]
+
+
+ENOUGH = 4000
+"""Held-out rows with which a sigmoid for each pair of classes is as good as with more."""
+LEAST = 100
+"""Held-out rows of each class, likewise."""
+
+
+def held_out_folds(inner: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """The folds of ``inner`` (n,) that a head costly to fit holds out to calibrate itself on rows
+    of the classes ``codes`` (n,): as few as hold ``ENOUGH`` rows and ``LEAST`` of each class, else
+    all.
+
+    Numbered on a ring, those next to the fold that is missing, the one the head will answer, are
+    taken first: what holds out f for the answers on g then holds out g for those on f.
+    """
+    folds, number = np.unique(inner, return_inverse=True)
+    m = len(folds)
+    counts = np.zeros((m, int(codes.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (number, codes), 1)
+    there = counts.sum(axis=0) > 0
+    away = np.flatnonzero(folds != np.arange(m))
+    missing = away[0] if len(away) else m
+    for reach in range(1, (m + 1) // 2):
+        near = np.unique(np.arange(missing - reach, missing + reach) % m)
+        held = counts[near].sum(axis=0)
+        if held.sum() >= ENOUGH and held[there].min() >= LEAST:
+            return folds[near]
+    return folds
 
 
 def held_out_scores(
-    fit_scores: Callable[[np.ndarray, np.ndarray], np.ndarray], inner: np.ndarray, width: int
+    fit_scores: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    inner: np.ndarray,
+    width: int,
+    folds: np.ndarray | None = None,
 ) -> np.ndarray:
-    """(n, width) scores of each row by a model that did not see its inner fold.
+    """(n, width) scores of each row by a model that did not see its inner fold; NaN in folds other
+    than ``folds``.
 
     ``fit_scores(train, test)`` takes row numbers and gives the (len(test), width) scores.
     """
     scores = np.full((len(inner), width), np.nan)
-    for fold in np.unique(inner):
+    for fold in np.unique(inner) if folds is None else folds:
         test = np.flatnonzero(inner == fold)
         train = np.flatnonzero(inner != fold)
         if len(train):
@@ -55,13 +88,16 @@ def platt(decision: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     """(a, b) for which expit(a * decision + b) fits ``positive`` (n,) best.
 
     Platt's sigmoid with his smoothed targets, by Newton steps with backtracking (Lin, Lin, Weng
-    2007). One class alone, or no row, gives (1, 0): the plain logistic of the margin.
+    2007). Rows whose decision is not finite, because they were not held out, count towards the
+    smoothing only: without them, a sigmoid from half of the rows would be less sure of itself than
+    one from all, with nothing having been seen against it (bench/README.md). One class alone, or no
+    row, gives (1, 0): the plain logistic of the margin.
     """
     good = np.isfinite(decision)
     f, t = decision[good].astype(np.float64), positive[good]
-    up, down = int(t.sum()), int((~t).sum())
-    if not up or not down:
+    if t.all() or not t.any():
         return 1.0, 0.0
+    up, down = int(positive.sum()), int((~positive).sum())
     target = np.where(t, (up + 1.0) / (up + 2.0), 1.0 / (down + 2.0))
     theta = np.array([0.0, np.log((up + 1.0) / (down + 1.0))])
 

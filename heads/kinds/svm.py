@@ -11,7 +11,7 @@ from scipy.special import expit
 from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.smo import one_against_one, rbf_from_products
 from headstock.heads.head import encode_labels, seeded_codes
-from headstock.heads.kinds.calibration import couple, held_out_scores, platt
+from headstock.heads.kinds.calibration import couple, held_out_folds, held_out_scores, platt
 from headstock.heads.kinds.landmarks import Landmarks, linear_machines
 from headstock.heads.kinds.scaling import Blocks
 
@@ -39,7 +39,8 @@ def class_pairs(k: int) -> list[tuple[int, int]]:
 
 
 def pair_platt(decisions: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
-    """(p, 2) Platt sigmoids from held-out ``decisions`` (n, p), each on its own two classes."""
+    """(p, 2) Platt sigmoids from ``decisions`` (n, p), NaN where not held out, each on its own two
+    classes."""
     out = np.empty((k * (k - 1) // 2, 2))
     for p, (i, j) in enumerate(class_pairs(k)):
         rows = np.flatnonzero((codes == i) | (codes == j))
@@ -103,7 +104,7 @@ class KernelSVM:
         count = self._landmarks(len(X))
         if count:
             return self._fit_landmarks(X, codes, inner, spans, count)
-        held_out = held_out_scores(scores, inner, k * (k - 1) // 2)
+        held_out = held_out_scores(scores, inner, k * (k - 1) // 2, held_out_folds(inner, codes))
         self.sigmoids_ = pair_platt(held_out, codes, k)
         self._learn(X, codes, k, spans)
         return self
@@ -126,7 +127,8 @@ class KernelSVM:
             W, b = linear_machines(found.features, train, codes, k, self.C, self._seed)
             return found.features[test] @ W + b
 
-        self.sigmoids_ = pair_platt(held_out_scores(scores, inner, k * (k - 1) // 2), codes, k)
+        held_out = held_out_scores(scores, inner, k * (k - 1) // 2, held_out_folds(inner, codes))
+        self.sigmoids_ = pair_platt(held_out, codes, k)
         everything = np.arange(len(X))
         W, self.bias_ = linear_machines(found.features, everything, codes, k, self.C, self._seed)
         self.vectors_, self.coefficients_ = found.rows, found.coefficients(W)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import make_folds, make_head
+from headstock.heads.engine import fastkernel
 from headstock.heads.engine import outoffold as engine
 from headstock.heads.engine.fastkernel import kernel_bytes, product_bytes
 from headstock.heads.engine.loops import compiled
@@ -91,6 +92,32 @@ def test_the_same_numbers(name: str) -> None:
         assert fast.test is not None
         assert slow.test is not None
         np.testing.assert_allclose(fast.test, slow.test, atol=tolerance)
+
+
+@needs_numba
+@pytest.mark.parametrize("name", MACHINES)
+@pytest.mark.parametrize("folds", [5, 6])
+def test_the_same_numbers_with_few_folds_held_out(
+    name: str, folds: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstock.heads.kinds.calibration.ENOUGH", 60)
+    monkeypatch.setattr("headstock.heads.kinds.calibration.LEAST", 5)
+    solved: list[int] = []
+    real = fastkernel._machines
+
+    def counted(*given: Any) -> Any:
+        solved.append(len(given[3]))
+        return real(*given)
+
+    monkeypatch.setattr(fastkernel, "_machines", counted)
+    rows, test = wide_rows(300), wide_rows(40, seed=4)
+    plan = make_folds(rows.codes, folds)
+    for fast, slow in both_ways(name, rows, plan, test):
+        np.testing.assert_allclose(fast.proba, slow.proba, atol=3e-3)
+        assert fast.test is not None
+        assert slow.test is not None
+        np.testing.assert_allclose(fast.test, slow.test, atol=3e-3)
+    assert len(solved) == folds + folds + 1  # a ring of pairs, the folds, the refit
 
 
 @pytest.mark.parametrize("name", list(HEADS))
