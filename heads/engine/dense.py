@@ -29,8 +29,18 @@ class Dense:
         self._Z: Any = Z
 
     def across(self, A: np.ndarray) -> np.ndarray:
-        """A (m, d) -> A Z.T (m, n), float32."""
-        return np.asarray(A @ self._Z.T)
+        """A (m, d) -> A Z.T (m, n), float32, by strips beside each other."""
+        if len(A) <= STRIP:
+            return np.asarray(A @ self._Z.T)
+        out = np.empty((len(A), len(self._Z)), dtype=np.float32)
+
+        def strip(start: int) -> None:
+            stop = start + STRIP
+            np.matmul(A[start:stop], self._Z.T, out=out[start:stop])
+
+        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+            list(pool.map(strip, range(0, len(A), STRIP)))
+        return out
 
     def own(self) -> np.ndarray:
         """Z Z.T (n, n), float32: one triangle by strips beside each other, the other its mirror,
@@ -52,10 +62,10 @@ class Dense:
         """R (m, n) -> R Z (m, d), float32."""
         return np.asarray(R @ self._Z)
 
-    def gram(self, rows: np.ndarray, other: Dense) -> np.ndarray:
-        """Z.T Y (d, e) over ``rows`` (by number), for another matrix Y (n, e) or itself."""
+    def gram(self, rows: np.ndarray, other: Dense, out: np.ndarray) -> None:
+        """out = Z.T Y (d, e) over ``rows`` (by number), for another matrix Y (n, e) or itself."""
         mine = self._Z[rows]
-        return np.asarray(mine.T @ (mine if other is self else other._Z[rows]))
+        np.matmul(mine.T, mine if other is self else other._Z[rows], out=out)
 
 
 class _OnDevice(Dense):
@@ -81,10 +91,10 @@ class _OnDevice(Dense):
     def along(self, R: np.ndarray) -> np.ndarray:
         return (self._send(R) @ self._Z).cpu().numpy()
 
-    def gram(self, rows: np.ndarray, other: Dense) -> np.ndarray:
+    def gram(self, rows: np.ndarray, other: Dense, out: np.ndarray) -> None:
         which = self._send(rows)
         mine = self._Z[which]
-        return (mine.T @ (mine if other is self else other._Z[which])).cpu().numpy()
+        out[:] = (mine.T @ (mine if other is self else other._Z[which])).cpu().numpy()
 
 
 def dense(Z: np.ndarray, device: str = "cpu") -> Dense:

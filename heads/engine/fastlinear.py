@@ -250,6 +250,7 @@ def from_gram(
         _, _, own = shared.sums(on)
         fourth = _fourth_moments(shared, on, Z, parts, mean, scale) if kind == "lda" else {}
         out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
+        found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
         def one(p: int) -> None:
             part = parts[p]
@@ -269,17 +270,22 @@ def from_gram(
             if len(part) == 1:
                 weigh[part] = lengths(W * scale[p][:, None])
             b = b - mean[p] @ W
-            W32 = W.astype(np.float32)
-            scores = np.full((len(Z), shared.k), -np.inf)
-            scores[:, there] = Z @ W32 + b
-            tested = None
-            if part == () and fresh is not None:
-                tested = np.full((len(fresh), shared.k), -np.inf)
-                tested[:, there] = fresh @ W32 + b
-            out[part] = scores, tested
+            found[p] = there, W.astype(np.float32), b
 
         with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
             list(pool.map(one, range(len(parts))))
+        every = _beside(Z, np.hstack([found[p][1] for p in sorted(found)]))
+        start = 0
+        for p in sorted(found):
+            there, W, b = found[p]
+            scores = np.full((len(Z), shared.k), -np.inf)
+            scores[:, there] = every[:, start : start + len(there)] + b
+            start += len(there)
+            tested = None
+            if parts[p] == () and fresh is not None:
+                tested = np.full((len(fresh), shared.k), -np.inf)
+                tested[:, there] = fresh @ W + b
+            out[parts[p]] = scores, tested
         return out
 
     return scores_of
@@ -353,16 +359,32 @@ def _fourth_moments(
 ) -> dict[Part, float]:
     """Sum over a part's rows of |(z - its class's mean) / scale|^4, from |z|^2, z.m and |m|^2."""
     _, _, own = shared.sums(on)
-    rows = np.arange(len(Z))
-    inverse = (1.0 / scale**2).T.astype(np.float32)
-    squared = np.concatenate([Z[s : s + 512] ** 2 @ inverse for s in range(0, len(Z), 512)])
-    out = {}
-    for p, part in enumerate(parts):
+    rows, k = np.arange(len(Z)), shared.k
+    means = []
+    for part in parts:
         left = shared.left(part)
         counts = np.maximum(shared.counts[left].sum(axis=0), 1)
-        means = own[left].sum(axis=0) / counts[:, None]
-        weighted = means / scale[p] ** 2
-        cross = (Z @ weighted.T.astype(np.float32))[rows, shared.codes]
-        norm = squared[:, p] - 2 * cross + (means * weighted).sum(axis=1)[shared.codes]
+        means.append(own[left].sum(axis=0) / counts[:, None])
+    weighted = [m / s**2 for m, s in zip(means, scale)]
+    cross = _beside(Z, np.concatenate(weighted).T.astype(np.float32))
+    squared = _beside(Z, (1.0 / scale**2).T.astype(np.float32), squared=True)
+    out = {}
+    for p, part in enumerate(parts):
+        own_mean = (means[p] * weighted[p]).sum(axis=1)[shared.codes]
+        norm = squared[:, p] - 2 * cross[rows, p * k + shared.codes] + own_mean
         out[part] = float((norm[shared.mask(part)].astype(np.float64) ** 2).sum())
+    return out
+
+
+def _beside(Z: np.ndarray, W: np.ndarray, squared: bool = False) -> np.ndarray:
+    """(n, m) of Z (n, d), or of its squares, with what all parts have of columns, W (d, m): the
+    rows are read once, by slices beside each other."""
+    out = np.empty((len(Z), W.shape[1]), dtype=np.float32)
+
+    def some(start: int) -> None:
+        part = Z[start : start + 512]
+        np.matmul(part**2 if squared else part, W, out=out[start : start + 512])
+
+    with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
+        list(pool.map(some, range(0, len(Z), 512)))
     return out

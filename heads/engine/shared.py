@@ -140,8 +140,15 @@ class Shared:
     def gram(self, on: str) -> np.ndarray:
         """(f, d, d) float32 products of the columns over each fold's rows."""
         names = parts_of(on)
-        blocks = [[self._gram(a, b) for b in names] for a in names]
-        return blocks[0][0] if len(names) == 1 else np.block(blocks)
+        if len(names) == 1:
+            return self._gram(on, on)
+        ends = np.cumsum([self.rows.X[name].shape[1] for name in names])
+        spans = [slice(e - self.rows.X[name].shape[1], e) for name, e in zip(names, ends)]
+        out = np.empty((self.folds, ends[-1], ends[-1]), dtype=np.float32)
+        for a, down in zip(names, spans):
+            for b, along in zip(names, spans):
+                out[:, down, along] = self._gram(a, b)
+        return out
 
     def _gram(self, a: str, b: str) -> np.ndarray:
         order = list(self.rows.X)
@@ -149,8 +156,10 @@ class Shared:
             return self._gram(b, a).transpose(0, 2, 1)
         if (a, b) not in self._grams:
             left, right = self.dense(a), self.dense(b)
-            members = [np.flatnonzero(self.fold == f) for f in range(self.folds)]
-            self._grams[a, b] = np.stack([left.gram(m, right) for m in members])
+            shape = self.folds, left.shape[1], right.shape[1]
+            self._grams[a, b] = np.empty(shape, dtype=np.float32)
+            for f, out in enumerate(self._grams[a, b]):
+                left.gram(np.flatnonzero(self.fold == f), right, out)
         return self._grams[a, b]
 
     def present(self, part: Part) -> np.ndarray:

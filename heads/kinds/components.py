@@ -38,7 +38,7 @@ class Components:
             X = X[np.sort(np.random.default_rng(seed).choice(len(X), ROWS, replace=False))]
         count = max(1, min(count, len(X) - 1, X.shape[1]))
         with np.errstate(invalid="ignore", divide="ignore"):  # shares of no variance at all
-            fitted = PCA(count, svd_solver="randomized", iterated_power=4, random_state=seed).fit(X)
+            fitted = PCA(count, svd_solver="randomized", iterated_power=2, random_state=seed).fit(X)
         return cls(fitted.mean_.astype(np.float64), fitted.components_.T.astype(np.float64))
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
