@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from threading import Lock
 
 import numpy as np
 
-from headstock.heads.kinds.boosted import LightGBM
-from headstock.heads.kinds.components import Components
+from headstock.heads.kinds.boosted import LightGBM, Reduced
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["Fitted", "boosted_answers"]
 
-Fitted = tuple[int, int, str, np.ndarray, np.ndarray]
-"""Repeat, fold (-1: the refit), ``on``, what is said of the rows held out, importances (d,)."""
+Fitted = tuple[int, int, str, np.ndarray, np.ndarray, float]
+"""Repeat, fold (-1: the refit), ``on``, what is said of the rows held out, importances (d,), and
+the seconds of its thread."""
 
 
 def boosted_answers(
@@ -28,27 +31,48 @@ def boosted_answers(
     test: Rows | None,
     step: Callable[[str, int], None],
 ) -> list[Fitted]:
-    """All fits of the head on each ``on``, a training part a thread. ``say(head, X)`` gives what a
+    """All fits of the head on each ``on``, one a thread. ``say(head, X)`` gives what a
     fitted head says of X."""
-    # The refit first: it is the longest
     jobs = [(0, -1)] if test is not None else []
     jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
+    once = {(job, name): Once() for job in jobs for o in on for name in parts_of(o)}
+    # The longest first, which are the refit's and those on most columns
+    longest = sorted(on, key=lambda o: -sum(rows.X[name].shape[1] for name in parts_of(o)))
+    tasks = [(job, o) for o in longest for job in jobs]
 
-    def part(job: tuple[int, int]) -> list[Fitted]:
+    def fit(task: tuple[tuple[int, int], str]) -> Fitted:
+        start, (job, o) = time.perf_counter(), task
         repeat, fold = job
         train = plan.codes[repeat] != fold
         source, asked = (rows, plan.codes[repeat] == fold) if fold >= 0 else (test, slice(None))
         assert source is not None
-        out: list[Fitted] = []
-        known: dict[str, tuple[Components, np.ndarray]] = {}
-        for o in on:
-            X = {name: rows.X[name][train] for name in parts_of(o)}
-            head = make().fit_sets(X, rows.codes[train], known)
-            X = {name: source.X[name][asked] for name in X}
-            said = say(head, next(iter(X.values())) if len(X) == 1 else np.hstack(list(X.values())))
-            out.append((repeat, fold, o, said, np.asarray(head.importances(), dtype=np.float64)))
-            step(o, 1)
-        return out
+        head, names = make(), parts_of(o)
+
+        def reduced(name: str) -> Reduced:
+            return head.reduced(rows.X[name][train])
+
+        sets = [once[job, name](partial(reduced, name)) for name in names]
+        head.fit_sets(sets, rows.codes[train])
+        fresh = [source.X[name][asked] for name in names]
+        said = say(head, fresh[0] if len(fresh) == 1 else np.hstack(fresh))
+        step(o, 1)
+        weights = np.asarray(head.importances(), dtype=np.float64)
+        return repeat, fold, o, said, weights, time.perf_counter() - start
 
     with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-        return [line for lines in pool.map(part, jobs) for line in lines]
+        return list(pool.map(fit, tasks))
+
+
+class Once:
+    """A set's components in a training part, found by the first thread that asks."""
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._made: Reduced | None = None
+
+    def __call__(self, make: Callable[[], Reduced]) -> Reduced:
+        with self._lock:
+            made = self._made or make()
+            if made[1] is not None:  # columns as they are would be a copy of the set to keep
+                self._made = made
+            return made

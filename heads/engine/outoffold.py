@@ -290,15 +290,16 @@ def _boosted(
         raise
     except Exception as error:
         raise _wrong(name, error) from error
-    # A fit takes about as long as it has columns, a narrow one somewhat longer
-    share = {o: sum(200 + w for w in widths(rows, o).values()) for o in on}
+    share = dict.fromkeys(on, 0.0)
+    for _, _, o, _, _, seconds in fits:
+        share[o] += seconds
     spent = (time.perf_counter() - start) / sum(share.values())
     out = {
         o: Answer(np.empty((plan.repeats, len(rows), k)), None, spent * share[o],
                   "fold by fold, components found once")
         for o in on
     }  # fmt: skip
-    for repeat, fold, o, said, weight in fits:
+    for repeat, fold, o, said, weight, _ in fits:
         if fold < 0:
             out[o].test = said
         else:

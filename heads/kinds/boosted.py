@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -24,20 +24,25 @@ __all__ = ["LightGBM", "XGBoost", "lightgbm", "xgboost"]
 
 FEW: Mapping[str, Any] = {
     "learning_rate": 0.15, "num_leaves": 15, "feature_fraction": 0.3, "extra_trees": True,
-    "rounds": 100,
+    "lambda_l2": 1.0, "rounds": 100,
 }  # fmt: skip
 """Columns that each say something of their own: a narrow set."""
 COMPONENTS: Mapping[str, Any] = {
-    "learning_rate": 0.25, "num_leaves": 4, "extra_trees": True, "rounds": 300,
+    "learning_rate": 0.25, "num_leaves": 4, "extra_trees": True, "lambda_l2": 1.0, "rounds": 300,
 }  # fmt: skip
 """Where a wide set's principal components are among the columns: what they say adds up, so many
 small trees find it."""
-MANY_ROWS: Mapping[str, Any] = {"learning_rate": 0.35, "extra_trees": False, "rounds": 150}
-"""Then from ``ROWS`` training rows: they are enough to choose thresholds by."""
+MANY_ROWS: Mapping[str, Any] = {
+    "learning_rate": 0.35, "extra_trees": False, "lambda_l2": 0.1, "rounds": 150,
+}  # fmt: skip
+"""Then above ``ROWS`` training rows: they are enough to choose thresholds by."""
 ROWS = 5000
 """That a tree sees at most, others in each round."""
 COLUMNS = 30
 """That a tree sees then."""
+
+Reduced = tuple[int, Components | None, np.ndarray]
+"""The width of a set, its components where it has them, and the columns that the trees see."""
 
 
 class LightGBM:
@@ -62,33 +67,28 @@ class LightGBM:
     def fit(
         self, X: np.ndarray, y: np.ndarray, spans: Mapping[str, slice] | None = None
     ) -> LightGBM:
-        return self.fit_sets(pieces(X, spans), y, {})
+        return self.fit_sets([self.reduced(x) for x in pieces(X, spans).values()], y)
 
-    def fit_sets(
-        self,
-        X: Mapping[str, np.ndarray],
-        y: np.ndarray,
-        known: dict[str, tuple[Components, np.ndarray]],
-    ) -> LightGBM:
-        """Fit on the sets X {name: (n, d)} side by side. ``known`` holds the components of these
-        rows by set; what is found here is left there."""
+    def reduced(self, x: np.ndarray) -> Reduced:
+        """A set's training rows (n, d) as the trees are to see them."""
+        count = wanted(self._components, x.shape[1])
+        if not count:
+            return x.shape[1], None, x
+        found = Components.of(x, count, int(self._parameters["seed"]))
+        return x.shape[1], found, found(x)
+
+    def fit_sets(self, sets: Sequence[Reduced], y: np.ndarray) -> LightGBM:
+        """Fit on what ``reduced`` made of each set, side by side."""
         import lightgbm
 
         self.classes_, codes = encode_labels(y)
-        self.widths_ = [x.shape[1] for x in X.values()]
-        self.components_: list[Components | None] = []
-        columns, seed = [], int(self._parameters["seed"])
-        for name, x in X.items():
-            count = wanted(self._components, x.shape[1])
-            if count and name not in known:
-                found = Components.of(x, count, seed)
-                known[name] = found, found(x)
-            self.components_.append(known[name][0] if count else None)
-            columns.append(known[name][1] if count else x)
+        self.widths_ = [width for width, _, _ in sets]
+        self.components_ = [found for _, found, _ in sets]
+        columns = [x for _, _, x in sets]
         joined = columns[0] if len(columns) == 1 else np.hstack(columns)
         parameters = {**self._settings(*joined.shape), "num_class": len(self.classes_)}
-        data = lightgbm.Dataset(joined, codes, params=parameters)
         rounds = int(parameters.pop("rounds"))
+        data = lightgbm.Dataset(joined, codes, params=parameters)
         self._open(lightgbm.train(parameters, data, rounds).model_to_string())
         return self
 
@@ -166,7 +166,7 @@ def lightgbm(
     columns: float | str = "auto",
     rows: int | str = "auto",
     components: int | str = "auto",
-    l2: float = 1.0,
+    l2: float | str = "auto",
     threads: int = 1,
 ) -> LightGBM:
     """LightGBM for embeddings: a wide set's principal components in place of its columns, small
@@ -175,8 +175,9 @@ def lightgbm(
     components: of each set that has more columns; ``auto``: 96 from 512 columns, 0: never. Of the
     others ``auto`` means, without components, 100 rounds (trees a class) at a rate of .15, 15
     leaves, extremely random thresholds, 30 % of the columns; with them 300 rounds at .25, 4 leaves,
-    30 columns, and above 5,000 rows 150 rounds at .35 with the best thresholds. leaves: of a tree;
-    min_leaf: rows of a leaf; columns: share a tree sees; rows: a round sees, others each time
+    30 columns, and above 5,000 rows 150 rounds at .35 with the best thresholds and a tenth of
+    the penalty on leaves (l2). leaves: of a tree; min_leaf: rows of a leaf; columns: share a tree
+    sees; rows: a round sees, others each time
     (``auto`` 5,000, 0 all); threads: one, because folds run beside each other faster than one fit
     on many threads."""
     parameters = {
