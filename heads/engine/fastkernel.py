@@ -21,7 +21,7 @@ from headstock.heads.engine.loops import loops
 from headstock.heads.engine.products import TILE, Products, View
 from headstock.heads.engine.shared import Part, Shared, parts_left_out
 from headstock.heads.engine.smo import machine
-from headstock.heads.kinds.calibration import couple, held_out_folds
+from headstock.heads.kinds.calibration import couple
 from headstock.heads.kinds.neighbours import votes
 from headstock.heads.kinds.svm import Kernel, class_pairs, pair_platt
 from headstock.heads.rows.labelled import parts_of
@@ -29,8 +29,9 @@ from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["kernel_bytes", "machine_answers", "neighbour_answers", "product_bytes"]
 
-ENTRIES = 1 << 17
-"""Of a tile of a kernel: with its terms it stays in a core's own cache."""
+ENTRIES = 1 << 20
+"""Of a tile of a kernel: smaller ones stay in a core's own cache, but threads wait for the
+interpreter between them (1 << 17: a seventh more time by the clock)."""
 
 Answers = dict[str, tuple[np.ndarray, np.ndarray | None]]
 """For each ``on``: out-of-fold probabilities (n, k), and those of the test rows (m, k) or None."""
@@ -125,13 +126,10 @@ def machine_answers(
 def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Kernel) -> Answers:
     shared = products.shared
     k, codes, fold = shared.k, products.codes, products.fold
-    pairs, full = len(class_pairs(k)), shared.test is not None
+    pairs = len(class_pairs(k))
     # Smaller parts first: each larger one starts from one inside it, never from one that has seen
     # rows it is to answer, for within the tolerance it would remember them
-    calibrating = _calibrating(products, full)
-    held = {(f, g) for part, folds in calibrating.items() for f in part for g in folds}
-    both = {tuple(sorted(pair)) for pair in held} if shared.folds > 2 else set()
-    parts: list[Part] = [*sorted(both), *calibrating]
+    parts = sorted(shared.calibrated_parts(), key=len, reverse=True)
     decisions = {o: np.full((len(codes), pairs, shared.folds), np.nan, np.float32) for o in on}
     final: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
     ended: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
@@ -158,17 +156,8 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
                         other = part[0] if f == part[-1] else part[-1]
                         decisions[o][rows, :, other] = said
         each = [(decisions[o], final[o]) for o in on]
-        told = list(pool.map(lambda of: _assemble(products, calibrating, *of), each))
+        told = list(pool.map(lambda of: _assemble(products, *of), each))
     return dict(zip(on, told))
-
-
-def _calibrating(products: Products, full: bool) -> dict[Part, np.ndarray]:
-    """The folds whose held-out decisions make the sigmoids of each part that answers."""
-    out: dict[Part, np.ndarray] = {}
-    for part in parts_left_out(products.shared.folds, False, full):
-        train = products.train(part)
-        out[part] = held_out_folds(products.fold[train], products.codes[train])
-    return out
 
 
 def _machines(
@@ -261,15 +250,13 @@ def _decisions(
 
 
 def _assemble(
-    products: Products,
-    calibrating: dict[Part, np.ndarray],
-    decisions: np.ndarray,
-    final: dict[Part, np.ndarray],
+    products: Products, decisions: np.ndarray, final: dict[Part, np.ndarray]
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Sigmoids and coupling, part by part; probabilities in the rows' own order."""
     shared, codes, fold = products.shared, products.codes, products.fold
     k = shared.k
     proba, tests = np.zeros((len(codes), k)), None
+    calibrating = shared.calibrating()
 
     def answer(part: Part) -> np.ndarray:
         rows = products.train(part)

@@ -35,28 +35,30 @@ def linear_answer(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Out-of-fold probabilities (n, k) and the refit's of the test rows, from a head's scores.
 
-    With ``calibrate`` the temperature of a part is fitted on what the parts that leave out one fold
+    With ``calibrate`` the temperature of a part is fitted on what parts that leave out one fold
     more say of that fold: exactly what the head does by itself with ``inner``.
     """
     full = shared.test is not None
-    scores = scores_of(parts_left_out(shared.folds, calibrate, full))
+    parts = shared.calibrated_parts() if calibrate else parts_left_out(shared.folds, False, full)
+    scores, chosen = scores_of(parts), shared.calibrating() if calibrate else {}
     proba = np.zeros((len(shared.codes), shared.k))
     for f in range(shared.folds):
         rows = np.flatnonzero(shared.fold == f)
-        proba[rows] = _proba(shared, scores, (f,), scores[(f,)][0][rows], calibrate)
+        proba[rows] = _proba(shared, scores, (f,), scores[(f,)][0][rows], chosen.get((f,)))
     fresh = scores[()][1] if full else None
-    test = None if fresh is None else _proba(shared, scores, (), fresh, calibrate)
+    test = None if fresh is None else _proba(shared, scores, (), fresh, chosen.get(()))
     return proba, test
 
 
 def _proba(
-    shared: Shared, scores: Scores, part: Part, raw: np.ndarray, calibrate: bool
+    shared: Shared, scores: Scores, part: Part, raw: np.ndarray, held: np.ndarray | None
 ) -> np.ndarray:
+    """``held``: the folds by which it is calibrated."""
     there = np.flatnonzero(shared.present(part))
     multiplier = 1.0
-    if calibrate:
+    if held is not None:
         held_out = np.full((len(shared.codes), shared.k), np.nan)
-        for g in shared.left(part):
+        for g in held:
             inner = tuple(sorted((*part, int(g))))
             rows = np.flatnonzero(shared.fold == g)
             seen = shared.present(inner)

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.engine.dense import Dense, check_device, dense
+from headstock.heads.kinds.calibration import enough_folds
 from headstock.heads.kinds.scaling import moments, standardise
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
@@ -71,6 +72,18 @@ class Shared:
         from headstock.heads.engine.products import Products
 
         return Products(self)
+
+    def calibrating(self) -> dict[Part, np.ndarray]:
+        """For each part that answers, the folds whose held-out decisions calibrate it."""
+        parts = parts_left_out(self.folds, False, self.test is not None)
+        left = {part: self.left(part) for part in parts}
+        return {part: enough_folds(folds, self.counts[folds]) for part, folds in left.items()}
+
+    def calibrated_parts(self) -> list[Part]:
+        """The parts that answer, and those that leave out a fold more to calibrate them."""
+        chosen = self.calibrating()
+        held = {tuple(sorted((f, int(g)))) for part in chosen for f in part for g in chosen[part]}
+        return [*chosen, *(sorted(held) if self.folds > 2 else ())]
 
     def mask(self, part: Part) -> np.ndarray:
         """(n,) bool: the rows of a training part."""

@@ -7,27 +7,41 @@ from collections.abc import Callable
 import numpy as np
 from scipy.special import expit, log_softmax, softmax
 
-__all__ = ["couple", "held_out_folds", "held_out_scores", "platt", "softmax", "temperature"]
+__all__ = [
+    "couple",
+    "enough_folds",
+    "held_out_folds",
+    "held_out_scores",
+    "platt",
+    "softmax",
+    "temperature",
+]
 
 
 ENOUGH = 4000
-"""Held-out rows with which a sigmoid for each pair of classes is as good as with more."""
+"""Held-out rows with which a temperature, and a sigmoid for each pair of classes, is as good as
+with more."""
 LEAST = 100
 """Held-out rows of each class, likewise."""
 
 
 def held_out_folds(inner: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """The folds of ``inner`` (n,) that a head costly to fit holds out to calibrate itself on rows
-    of the classes ``codes`` (n,): as few as hold ``ENOUGH`` rows and ``LEAST`` of each class, else
-    all.
+    """The folds of ``inner`` (n,) that a head holds out to calibrate itself on rows of the classes
+    ``codes`` (n,), as ``enough_folds`` chooses them."""
+    folds, number = np.unique(inner, return_inverse=True)
+    counts = np.zeros((len(folds), int(codes.max()) + 1), dtype=np.int64)
+    np.add.at(counts, (number, codes), 1)
+    return enough_folds(folds, counts)
+
+
+def enough_folds(folds: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Of ``folds`` (m,), rising, with ``counts`` (m, k) rows of each class: as few as hold
+    ``ENOUGH`` rows and ``LEAST`` of each class that is there, else all.
 
     Numbered on a ring, those next to the fold that is missing, the one the head will answer, are
     taken first: what holds out f for the answers on g then holds out g for those on f.
     """
-    folds, number = np.unique(inner, return_inverse=True)
     m = len(folds)
-    counts = np.zeros((m, int(codes.max()) + 1), dtype=np.int64)
-    np.add.at(counts, (number, codes), 1)
     there = counts.sum(axis=0) > 0
     away = np.flatnonzero(folds != np.arange(m))
     missing = away[0] if len(away) else m
@@ -63,19 +77,20 @@ def temperature(scores: np.ndarray, codes: np.ndarray) -> float:
     """The multiplier a > 0 for which softmax(a * scores) fits best; argmax stays as it is.
 
     Temperature scaling (Guo et al. 2017) with targets smoothed as Platt smooths his, so that the
-    multiplier stays finite on rows without an error. Rows with a score that is not finite (a class
-    absent from their training part) are left out; with none left the multiplier is 1.
+    multiplier stays finite on rows without an error. Rows with a score that is not finite (not held
+    out, or a class absent from their training part) count towards the smoothing only; with no other
+    the multiplier is 1.
     """
     from scipy.optimize import minimize_scalar
 
+    n, k = scores.shape
     good = np.isfinite(scores).all(axis=1)
     scores, codes = scores[good], codes[good]
-    n, k = scores.shape
-    if not n:
+    if not len(scores):
         return 1.0
     unit = float(np.abs(scores).mean()) or 1.0
-    target = np.full((n, k), 1.0 / (n + k) / (k - 1))
-    target[np.arange(n), codes] = 1.0 - 1.0 / (n + k)
+    target = np.full(scores.shape, 1.0 / (n + k) / (k - 1))
+    target[np.arange(len(scores)), codes] = 1.0 - 1.0 / (n + k)
 
     def loss(log_a: float) -> float:
         return -float((target * log_softmax(np.exp(log_a) / unit * scores, axis=1)).sum())

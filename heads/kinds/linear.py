@@ -9,7 +9,7 @@ import numpy as np
 
 from headstock.heads.engine.solvers import Problems, solve, solve_positive
 from headstock.heads.head import encode_labels, seeded_codes
-from headstock.heads.kinds.calibration import held_out_scores, softmax, temperature
+from headstock.heads.kinds.calibration import held_out_folds, held_out_scores, softmax, temperature
 from headstock.heads.kinds.scaling import Standard
 
 __all__ = ["Linear", "lengths", "linear_svm", "logistic", "ridge"]
@@ -56,7 +56,8 @@ class Linear:
                     out[:, present] = self.decision_function(X[test])
                 return out
 
-            self.multiplier_ = temperature(held_out_scores(scores, inner, k), codes)
+            held_out = held_out_scores(scores, inner, k, held_out_folds(inner, codes))
+            self.multiplier_ = temperature(held_out, codes)
         self._learn(X, codes, k)
         return self
 

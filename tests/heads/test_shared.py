@@ -120,6 +120,22 @@ def test_the_same_numbers_with_few_folds_held_out(
     assert len(solved) == folds + folds + 1  # a ring of pairs, the folds, the refit
 
 
+@pytest.mark.parametrize("name", ["lda", "ridge", "linear-svm"])
+def test_the_same_numbers_of_linear_heads_with_few_folds_held_out(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("headstock.heads.kinds.calibration.ENOUGH", 60)
+    monkeypatch.setattr("headstock.heads.kinds.calibration.LEAST", 5)
+    rows, test = wide_rows(300), wide_rows(40, seed=4)
+    plan = make_folds(rows.codes, 5)
+    assert len(Shared(rows, plan, 0, test).calibrated_parts()) == 5 + 5 + 1
+    for fast, slow in both_ways(name, rows, plan, test):
+        np.testing.assert_allclose(fast.proba, slow.proba, atol=2e-4)
+        assert fast.test is not None
+        assert slow.test is not None
+        np.testing.assert_allclose(fast.test, slow.test, atol=2e-4)
+
+
 @pytest.mark.parametrize("name", list(HEADS))
 def test_a_class_that_a_training_part_lacks(name: str) -> None:
     """Folds by group in which a class lives in one group or in two: parts without it arise."""
