@@ -15,15 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import numpy as np
-from scipy.special import expit
 
 from headstock.heads.engine.loops import loops
 from headstock.heads.engine.products import TILE, Products, View
 from headstock.heads.engine.shared import Part, Shared, parts_left_out
 from headstock.heads.engine.smo import machine
-from headstock.heads.kinds.calibration import couple
 from headstock.heads.kinds.neighbours import votes
-from headstock.heads.kinds.svm import Kernel, class_pairs, pair_platt
+from headstock.heads.kinds.svm import Kernel, calibrated, class_pairs, coupled
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.threads import one_thread_each, threads
 
@@ -267,9 +265,9 @@ def _assemble(
         where = {pair: p for p, pair in enumerate(class_pairs(k))}
         columns = np.array([where[there[i], there[j]] for i, j in class_pairs(len(there))])
         local = np.searchsorted(there, codes[rows])
-        a, b = pair_platt(held_out[:, columns], local, len(there)).T
+        sigmoids, multiplier = calibrated(held_out[:, columns], local, len(there))
         out = np.zeros((len(final[part]), k))
-        out[:, there] = couple(expit(a * final[part][:, columns] + b), len(there))
+        out[:, there] = coupled(final[part][:, columns], sigmoids, multiplier, len(there))
         return out
 
     for part in final:

@@ -99,11 +99,11 @@ def temperature(scores: np.ndarray, codes: np.ndarray) -> float:
     return float(np.exp(best.x) / unit)
 
 
-def platt(decision: np.ndarray, positive: np.ndarray, doubt: float = 1.0) -> tuple[float, float]:
+def platt(decision: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
     """(a, b) for which expit(a * decision + b) fits ``positive`` (n,) best.
 
     Platt's sigmoid with his smoothed targets, by Newton steps with backtracking (Lin, Lin, Weng
-    2007). doubt: rows of the other kind that each kind is taken to hold unseen; Platt's is 1.
+    2007).
 
     Rows whose decision is not finite, because they were not held out, count towards the smoothing
     only: without them, a sigmoid from half of the rows would be less sure of itself than one from
@@ -115,8 +115,8 @@ def platt(decision: np.ndarray, positive: np.ndarray, doubt: float = 1.0) -> tup
     if t.all() or not t.any():
         return 1.0, 0.0
     up, down = int(positive.sum()), int((~positive).sum())
-    target = np.where(t, (up + doubt) / (up + 2 * doubt), doubt / (down + 2 * doubt))
-    theta = np.array([0.0, np.log((up + doubt) / (down + doubt))])
+    target = np.where(t, (up + 1.0) / (up + 2.0), 1.0 / (down + 2.0))
+    theta = np.array([0.0, np.log((up + 1.0) / (down + 1.0))])
 
     def loss(theta: np.ndarray) -> float:
         z = theta[0] * f + theta[1]  # log(1 + e^z), a third of np.logaddexp's time

@@ -11,7 +11,14 @@ from scipy.special import expit
 from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.smo import one_against_one, rbf_from_products
 from headstock.heads.head import encode_labels, seeded_codes
-from headstock.heads.kinds.calibration import couple, held_out_folds, held_out_scores, platt
+from headstock.heads.kinds.calibration import (
+    couple,
+    held_out_folds,
+    held_out_scores,
+    platt,
+    softmax,
+    temperature,
+)
 from headstock.heads.kinds.landmarks import Landmarks, linear_machines
 from headstock.heads.kinds.scaling import Blocks
 
@@ -40,19 +47,39 @@ def class_pairs(k: int) -> list[tuple[int, int]]:
 
 def pair_platt(decisions: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
     """(p, 2) Platt sigmoids from ``decisions`` (n, p), NaN where not held out, each on its own two
-    classes. A class is in k - 1 pairs, whose doubts add up when they are coupled, so Platt's doubt
-    of one row is dealt out among them: on every set measured a smaller log-loss, at the same
-    accuracy (bench/README.md)."""
+    classes."""
     out = np.empty((k * (k - 1) // 2, 2))
     for p, (i, j) in enumerate(class_pairs(k)):
         rows = np.flatnonzero((codes == i) | (codes == j))
-        out[p] = platt(decisions[rows, p], codes[rows] == i, 1.0 / (k - 1))
+        out[p] = platt(decisions[rows, p], codes[rows] == i)
     return out
+
+
+def calibrated(decisions: np.ndarray, codes: np.ndarray, k: int) -> tuple[np.ndarray, float]:
+    """The pairs' sigmoids (p, 2) and the multiplier for ``coupled``, from ``decisions`` (n, p), NaN
+    where not held out.
+
+    Each sigmoid doubts a row, and coupling adds up the doubts of the k - 1 pairs a class is in: a
+    temperature on the same rows takes that back, and leaves the largest where it is.
+    """
+    sigmoids = pair_platt(decisions, codes, k)
+    scores = np.full((len(decisions), k), np.nan)
+    known = np.isfinite(decisions).all(axis=1)
+    if known.any():
+        scores[known] = np.log(coupled(decisions[known], sigmoids, 1.0, k))
+    return sigmoids, temperature(scores, codes)
+
+
+def coupled(decisions: np.ndarray, sigmoids: np.ndarray, multiplier: float, k: int) -> np.ndarray:
+    """(m, k) probabilities of decisions (m, p): p^multiplier of the coupled ones, made to sum to
+    1."""
+    a, b = sigmoids.T
+    return softmax(multiplier * np.log(couple(expit(a * decisions + b), k)), axis=1)
 
 
 class KernelSVM:
     """k(k-1)/2 two-class machines on one kernel; Platt sigmoids from decisions held out by
-    ``inner``; pairwise coupling to class probabilities.
+    ``inner``; pairwise coupling to class probabilities, and their temperature.
 
     ``kernel`` is ``rbf`` (exp(-gamma |x - z|^2)) or ``poly`` ((1 + gamma x.z)^degree) of rows that
     ``Blocks`` scaled; gamma is divided by the number of blocks, so 1 means the same everywhere.
@@ -107,7 +134,7 @@ class KernelSVM:
         if count:
             return self._fit_landmarks(X, codes, inner, spans, count)
         held_out = held_out_scores(scores, inner, k * (k - 1) // 2, held_out_folds(inner, codes))
-        self.sigmoids_ = pair_platt(held_out, codes, k)
+        self.sigmoids_, self.multiplier_ = calibrated(held_out, codes, k)
         self._learn(X, codes, k, spans)
         return self
 
@@ -130,7 +157,7 @@ class KernelSVM:
             return found.features[test] @ W + b
 
         held_out = held_out_scores(scores, inner, k * (k - 1) // 2, held_out_folds(inner, codes))
-        self.sigmoids_ = pair_platt(held_out, codes, k)
+        self.sigmoids_, self.multiplier_ = calibrated(held_out, codes, k)
         everything = np.arange(len(X))
         W, self.bias_ = linear_machines(found.features, everything, codes, k, self.C, self._seed)
         self.vectors_, self.coefficients_ = found.rows, found.coefficients(W)
@@ -195,12 +222,13 @@ class KernelSVM:
         return out
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        a, b = self.sigmoids_.T
-        return couple(expit(a * self.decisions(X) + b), len(self.classes_))
+        said = self.decisions(X)
+        return coupled(said, self.sigmoids_, self.multiplier_, len(self.classes_))
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         names = ("kernel", "C", "gamma", "degree")
-        return {name: getattr(self, name) for name in names}, {
+        meta = {name: getattr(self, name) for name in names}
+        return {**meta, "multiplier": self.multiplier_}, {
             "mean": self.scaler_.mean,
             "scale": self.scaler_.scale,
             "starts": self.scaler_.starts,
@@ -220,6 +248,7 @@ class KernelSVM:
         head.scaler_ = Blocks(arrays["mean"], arrays["scale"], arrays["starts"])
         head.vectors_, head.bias_ = arrays["vectors"], arrays["bias"]
         head.coefficients_, head.sigmoids_ = arrays["coefficients"], arrays["sigmoids"]
+        head.multiplier_ = float(meta.get("multiplier", 1.0))
         return head
 
 

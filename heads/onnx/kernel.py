@@ -21,7 +21,9 @@ def kernel_svm(g: Graph, x: str, head: KernelSVM) -> str:
     margins = g("Add", g.cast(margins, np.float64), g.constant(head.bias_, np.float64))
     slope, shift = np.ascontiguousarray(head.sigmoids_.T, dtype=np.float64)
     turned = g("Add", g("Mul", margins, g.constant(slope)), g.constant(shift))
-    return _coupled(g, g("Sigmoid", turned), len(head.classes_))
+    said = _coupled(g, g("Sigmoid", turned), len(head.classes_))
+    sharp = g("Mul", g("Log", said), g.constant(head.multiplier_, np.float64))
+    return g("Softmax", sharp, axis=1)
 
 
 def _kernel(g: Graph, z: str, head: KernelSVM) -> str:
