@@ -11,8 +11,9 @@ import shutil
 import signal
 import sys
 import textwrap
+import threading
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
@@ -27,6 +28,7 @@ from headstock.store.settings import read_toml, toml_text
 FILE = click.Path(dir_okay=False)
 ANY = click.Path()
 EXAMPLE = re.compile(r"^\s*Example:\s*(headstock .+)$", re.M)
+ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 class Command(click.Command):
@@ -1192,6 +1194,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Cores are shared more often than not: threads that spin at a barrier beside a busy core make
     # extraction many times slower than threads that sleep. Read when OpenMP is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    before = [signal.getsignal(number) for number in ENDING]
+    _answer(_interrupt, _interrupt)
     try:
         cli.main(argv, prog_name="headstock", standalone_mode=False)
     except HeadstockError as err:
@@ -1201,10 +1205,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         err.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        for number in (signal.SIGINT, signal.SIGTERM):  # pressed twice: the exit code stays ours
-            signal.signal(number, signal.SIG_IGN)
-        click.echo("headstock: interrupted; what was committed is kept, run it again", err=True)
-        sys.exit(130)
+        with suppress(OSError):
+            sys.stdout.flush()
+        _leave()
     except BrokenPipeError:
         sys.stderr.close()
         sys.exit(0)
@@ -1216,6 +1219,33 @@ def main(argv: Sequence[str] | None = None) -> None:
         place = err.filename or "system"
         click.echo(f"headstock: {one_line(place)}: {one_line(err.strerror or err)}", err=True)
         sys.exit(5)
+    finally:
+        _answer(*before)
+
+
+def _answer(*how: Any) -> None:
+    """Set what answers ctrl-C and what answers SIGTERM. What whoever started us wants ignored stays
+    ignored; only the main thread may set it."""
+    if threading.current_thread() is threading.main_thread():
+        for number, one in zip(ENDING, how):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, one)
+
+
+def _interrupt(*_: object) -> None:
+    """The first signal unwinds: threads and processes beside are ended in order. Another one that
+    comes meanwhile must not unwind the unwinding."""
+    _answer(_leave, _leave)
+    raise KeyboardInterrupt
+
+
+def _leave(*_: object) -> None:
+    """End without what Python does at exit: a thread that is cut off while it holds HDF5's lock
+    would make it wait for ever. A store bears the end of its process anywhere."""
+    _answer(*[lambda *_: None] * 2)
+    with suppress(OSError):
+        os.write(2, b"headstock: interrupted; what was committed is kept, run it again\n")
+    os._exit(130)
 
 
 if __name__ == "__main__":

@@ -145,16 +145,19 @@ def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -
 
 @contextmanager
 def terminable() -> Iterator[None]:
-    """Turn SIGTERM into Terminated while it lasts; only the main thread may."""
-    if threading.current_thread() is not threading.main_thread():
+    """Turn SIGTERM into Terminated while it lasts; only the main thread may, and only where nobody
+    else answers it. One that comes while the first unwinds is not heard."""
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
         yield
         return
 
     def stop(number: int, frame: object) -> None:
+        signal.signal(number, lambda *_: None)
         raise Terminated(number)
 
-    before = signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGTERM, stop)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

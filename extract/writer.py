@@ -17,6 +17,7 @@ from headstock.store import OK, Batch, FeatureStore
 __all__ = ["Writer"]
 
 AHEAD = 4  # batches that may wait for the disk
+LOOK = 0.5  # seconds between two looks at whether anybody is left to wait for
 
 
 class Writer:
@@ -24,6 +25,10 @@ class Writer:
 
     A row is counted, and drawn on the progress bar, when its commit has returned. An error of the
     store is raised at the next ``put`` or on leaving.
+
+    The thread is no daemon: one that Python cuts off at exit keeps HDF5's lock, and whatever is
+    freed after it waits for ever. It ends by itself when leaving was cut short or the main thread
+    has ended.
     """
 
     def __init__(
@@ -40,10 +45,12 @@ class Writer:
         self._waiting: dict[bytes, np.ndarray] = {}  # vectors put and not yet in the store
         self.lock = lock or threading.Lock()  # around the store: readers and writers take turns
         self._error: BaseException | None = None
+        self._over = False
+        self._ended = threading.Event()
         self._bar = tqdm(
             total=total, desc=name, unit="row", disable=not progress, file=sys.stderr, smoothing=0.1
         )
-        self._thread = threading.Thread(target=self._work, name="headstock-writer", daemon=True)
+        self._thread = threading.Thread(target=self._work, name="headstock-writer")
 
     def __enter__(self) -> Writer:
         self._thread.start()
@@ -52,8 +59,9 @@ class Writer:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
+        self._over = True
         self._queue.put(None)
-        self._thread.join()
+        self._ended.wait()  # an interrupted join takes the thread for ended, which then is not so
         self._bar.close()
         if self._error is not None and kind is None:
             raise self._error
@@ -82,13 +90,22 @@ class Writer:
             return self._store.by_digest(self._name, key).get(digest)
 
     def _work(self) -> None:
-        while (put := self._queue.get()) is not None:
+        while (put := self._next()) is not None:
             if self._error is None:  # else keep draining: whoever puts must not block
                 try:
                     self._commit(*put)
                 except BaseException as error:  # noqa: BLE001  raised in the caller's thread
                     self._error = error
             self._queue.task_done()
+        self._ended.set()
+
+    def _next(self) -> tuple[Batch, set[str]] | None:
+        while True:
+            try:
+                return self._queue.get(timeout=LOOK)
+            except queue.Empty:
+                if self._over or not threading.main_thread().is_alive():
+                    return None
 
     def _commit(self, batch: Batch, fresh: set[str]) -> None:
         begin = time.perf_counter()

@@ -1,10 +1,12 @@
-"""A program to interrupt: ``python interrupted.py STORE FOLDER MARKS [BATCH]`` extracts with the
-counting encoder and leaves one line in MARKS for each item that was encoded."""
+"""A program to interrupt: ``python interrupted.py STORE FOLDER MARKS [BATCH [SECONDS]]`` extracts
+with the counting encoder and leaves one line in MARKS for each item that was encoded. ``SECONDS``:
+how long each commit holds the lock of HDF5."""
 
 import os
 import sys
 import time
 
+import h5py._objects
 from counting import CountingEncoder
 
 from headstock.extract import extract, fill
@@ -22,8 +24,19 @@ class Marking(CountingEncoder):
         return out
 
 
+commit = FeatureStore.commit
+
+
+def slow(*words):
+    with h5py._objects.phil:
+        time.sleep(float(sys.argv[5]))
+    return commit(*words)
+
+
 if __name__ == "__main__":
     fill.BLOCK = 32
+    if len(sys.argv) > 5:
+        FeatureStore.commit = slow
     names = sorted(os.listdir(sys.argv[2]))
     rows = Items.of(names, paths={"image": names}, root=sys.argv[2])
     with FeatureStore.open(sys.argv[1], "a") as store:

@@ -126,3 +126,19 @@ def test_ctrl_c_at_a_terminal_reaches_the_parent_alone(tmp_path, many):
     process = start(tmp_path / "f.h5", many, marks)
     interrupt(process, marks, signal.SIGINT, after=4)
     assert process.returncode in (-signal.SIGINT, 130)
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.2])
+def test_interrupted_twice_while_the_lock_of_hdf5_is_held(tmp_path, many, seconds):
+    """The second one unwinds the unwinding; a writer cut off at exit would keep the lock."""
+    marks = tmp_path / "marks.txt"
+    process = start(tmp_path / "f.h5", many, marks, "4", "0.5")
+    while len(encoded(marks)) < 8:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGINT)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=30)[1]
+    assert process.returncode in (-signal.SIGINT, 130), error
+    with FeatureStore.open(tmp_path / "f.h5") as store:
+        assert store.complete("image").any()

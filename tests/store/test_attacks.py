@@ -369,6 +369,43 @@ def test_an_interruption_is_one_line_and_nothing_is_lost(data, signals, code):
         assert store.complete("audio").all()
 
 
+SLOW_COMMITS = """
+import sys, time
+import h5py._objects
+from headstock.store import FeatureStore
+
+commit = FeatureStore.commit
+
+def slow(*words):
+    with h5py._objects.phil:
+        time.sleep(0.5)
+    return commit(*words)
+
+FeatureStore.commit = slow
+from headstock.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("seconds", [0.0, 0.02, 0.2])
+def test_a_second_interruption_ends_a_writer_that_holds_the_lock_of_hdf5(data, seconds):
+    """Cut off at exit it would keep the lock, and the process would wait for it for ever."""
+    command = [sys.executable, "-c", SLOW_COMMITS, "extract", data / "m.csv", "-q"]
+    command += ["-o", data / "f.h5", "--audio", "mfcc", "-j", "0", "-b", "1"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not list((data / "f.h5.d").glob("shard-*")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert len(error.strip().splitlines()) == 1
+    with FeatureStore.open(data / "f.h5") as store:
+        assert store.complete("audio").any()
+
+
 @pytest.mark.parametrize("locking", ["TRUE", "FALSE"])
 def test_file_locking_of_hdf5_set_either_way(data, locking):
     command = [sys.executable, "-m", "headstock.cli", "extract", data / "m.csv", "-q"]
