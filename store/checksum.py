@@ -83,9 +83,9 @@ def _joined(crcs: np.ndarray, width: int) -> np.ndarray:
         m, k = crcs.shape
         if spare := -k % RADIX:  # empty pieces before all others change nothing
             crcs = np.concatenate([np.zeros((m, spare), np.uint32), crcs], axis=1)
-        octets = crcs.reshape(m, -1, RADIX, 1) >> (8 * np.arange(4, dtype=np.uint32)) & 255
-        shifted = _ladder(width)[np.arange(RADIX)[:, None], np.arange(4), octets]
-        crcs = np.bitwise_xor.reduce(shifted.reshape(m, -1, 4 * RADIX), axis=2)
+        octets = np.ascontiguousarray(crcs, "<u4").view(np.uint8).reshape(-1, 4 * RADIX)
+        shifted = _ladder(width).take(octets + 256 * np.arange(4 * RADIX))
+        crcs = np.bitwise_xor.reduce(shifted, axis=1).reshape(m, -1)
         width *= RADIX
     return crcs[:, 0]
 

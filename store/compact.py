@@ -1,6 +1,6 @@
 """Compacting: everything a store holds, streamed into one plain HDF5 file.
 
-Memory: the rows' text and about 70 bytes a row and set, and two blocks of 1 MB of vectors.
+Memory: the rows' text and about 70 bytes a row and set, and some 10 MB of vectors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from headstock.store.depot import Depot
 from headstock.store.errors import StoreBusy, StoreDamaged
 from headstock.store.file import REPAIR, StoreFile
 from headstock.store.forms import generation_form
-from headstock.store.layout import SKELETON, Plan, text_bytes
+from headstock.store.layout import LARGE_PAGE, SKELETON, Plan, text_bytes
 from headstock.store.progress import Report, unheard
 from headstock.store.rows import dataset
 from headstock.store.state import BLOCK, Column, State
@@ -29,6 +29,7 @@ from headstock.store.state import BLOCK, Column, State
 __all__ = ["check_bytes", "compact", "write_generation"]
 
 ATTEMPTS = 20
+WRITE = 1 << 23  # bytes of vectors written in one go, cut where a LARGE_PAGE begins
 
 
 def compact(
@@ -197,11 +198,12 @@ def _write_vectors(
     declared = column.declared
     width = declared.dim * declared.stored.itemsize
     crcs, step = np.zeros(state.n, "<u4"), max(1, BLOCK // width)
-    scratch = np.empty((step, declared.dim), declared.stored)
+    held, begin, filled = np.empty(min(WRITE, state.n * width) + step * width, np.uint8), offset, 0
     for start in range(0, state.n, step):
         progress(start, state.n, f"writing {declared.name}")
         rows = np.arange(start, min(start + step, state.n))
-        block, ok = scratch[: len(rows)], column.status[rows] == OK
+        piece = held[filled : filled + len(rows) * width]
+        block, ok = piece.view(declared.stored).reshape(len(rows), -1), column.status[rows] == OK
         if ok.all():
             crcs[rows] = state.vectors(column, rows, block)
         else:
@@ -210,7 +212,13 @@ def _write_vectors(
             block[:] = np.nan
             block[ok] = x
             crcs[rows] = row_crcs(state.id_bytes[rows], column.digest[rows], block)
-        commit.write_all(fd, block.data, offset + start * width)
+        filled += piece.size
+        last = rows[-1] + 1 == state.n
+        if last or filled >= WRITE:
+            done = filled if last else filled - (begin + filled) % LARGE_PAGE
+            commit.write_all(fd, held[:done].data, begin)
+            begin, filled = begin + done, filled - done
+            held[:filled] = held[done : done + filled]
     return crcs
 
 

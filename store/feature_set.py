@@ -22,6 +22,7 @@ __all__ = ["FeatureSet"]
 
 MANY = 8  # blocks from which on threads pay
 READS = 48  # a block, from which on they cost more than they give: each holds the lock in between
+WIDER = 4  # such a block: what a map costs is shared by more rows
 MOST = 4  # threads
 
 
@@ -135,6 +136,9 @@ def _read(
     dim, stored = column.declared.dim, column.declared.stored
     step = max(1, BLOCK // (dim * stored.itemsize))
     direct = out is not None and out.flags.c_contiguous and out.dtype == stored
+    scattered = _scattered(rows, step)
+    if scattered and direct:
+        step *= WIDER
 
     def work(starts: np.ndarray) -> None:
         scratch = np.empty((0 if direct else min(step, len(rows)), dim), stored)
@@ -155,7 +159,7 @@ def _read(
         return
     starts = np.arange(0, len(rows), step)
     pending = bool(column.source[rows].any())
-    threads = _threads() if len(starts) >= MANY and not _scattered(rows, step) else 1
+    threads = _threads() if len(starts) >= MANY and not scattered else 1
     if threads == 1 or pending:  # shards are opened one after the other
         work(starts)
         return

@@ -8,8 +8,10 @@ read with plain reads at the offsets of the checked schema.
 from __future__ import annotations
 
 import json
+import mmap
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from headstock.store.checksum import crc32
 from headstock.store.errors import StorageError, StoreDamaged, UnsafeInput, VersionError
 from headstock.store.layout import (
     FORMAT,
+    LARGE_PAGE,
     ROOT,
     SKELETON,
     TYPES,
@@ -35,6 +38,10 @@ __all__ = ["REPAIR", "StoreFile"]
 
 LARGEST_SCHEMA = 16 << 20
 HUGE = 1 << 30  # from here on a file must hold a thousandth of its length: no sparse bombs
+FEW = 48  # reads that are not worth a map
+NEAR = 1 << 17  # bytes of a map that cost what one read costs
+WIDEST = 1 << 26  # bytes of a map: they count as memory while it lasts
+POPULATE = 22 if sys.platform == "linux" else None  # MADV_POPULATE_READ, of Linux 5.14
 REPAIR = "run `headstock store verify`, then `headstock store repair`"
 
 
@@ -200,6 +207,8 @@ class StoreFile:
         if out is None:
             out = np.empty((len(rows), region.shape[1]), region.dtype)
         breaks = (rows[1:] - rows[:-1] != 1).nonzero()[0] + 1
+        if len(breaks) >= FEW and self._gather(region, rows, len(breaks), out):
+            return out
         starts = [0, *breaks.tolist()] if len(rows) else []
         raw: Any = out.reshape(-1).view(np.uint8).data if out.size else memoryview(b"")
         firsts = (region.offset + rows[starts].astype(np.int64) * width).tolist()
@@ -213,6 +222,30 @@ class StoreFile:
             if short:  # read_into says why
                 self.read_into(at, part)
         return out
+
+    def _gather(self, region: Region, rows: np.ndarray, reads: int, out: np.ndarray) -> bool:
+        """Copy ``rows`` out of a map that lasts as long as the copy, where that costs less than
+        ``reads`` reads; False where it does not, or where the disk would be asked.
+
+        The pages are asked for beforehand: what a file cut short or a failing disk would answer by
+        a signal is then an error, which the reads that follow put into words.
+        """
+        d, width = region.shape[1], region.shape[1] * region.dtype.itemsize
+        low, high = int(rows.min()), int(rows.max()) + 1
+        begin = region.offset + low * width
+        base, m = begin // LARGE_PAGE * LARGE_PAGE, high - low
+        if m * width > min(reads * NEAR, WIDEST) or POPULATE is None:
+            return False
+        try:
+            length = begin - base + m * width
+            with mmap.mmap(self.file.fileno(), length, prot=mmap.PROT_READ, offset=base) as pages:
+                pages.madvise(POPULATE)
+                window = np.frombuffer(pages, region.dtype, m * d, begin - base).reshape(m, d)
+                np.take(window, rows - low, axis=0, out=out, mode="clip")
+                del window
+        except (OSError, ValueError):
+            return False
+        return True
 
     def mapped(self, path: str) -> np.ndarray:
         """A matrix in place, read-only and unchecked; always the same map, whose pages stay."""

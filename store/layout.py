@@ -32,6 +32,7 @@ __all__ = ["Plan", "Region", "gaps", "root_crc", "text_bytes", "text_from"]
 
 FORMAT = "headstock"
 VERSION = 1  # what this code writes, and the newest it reads
+LARGE_PAGE = 1 << 21  # bytes; such a piece that was written at once, Linux also maps at once
 SKELETON = "/skeleton_crc32"
 TYPES = {"<f4", "<f2", "<u4", "|u1", "<i8", "<i4"}  # beside fixed-length text, S1 and up
 ROOT = ("format", "format_version", "generation", "kind", "min_reader_version", "n", "schema",

@@ -223,6 +223,8 @@ class State:
 
     def _errors(self, name: str) -> dict[int, tuple[str, str]]:
         rows = self.file.column(f"/errors/{name}/row").tolist()
+        if not rows:
+            return {}
         if not all(0 <= row < self.file.n for row in rows):
             raise StoreDamaged(self.file.path, f"/errors/{name}/row names no row", REPAIR)
         codes, lines = (self.file.texts(f"/errors/{name}/{c}") for c in ("code", "line"))

@@ -61,6 +61,6 @@ class Toy:
             store.commit(name, self.batch(ids[start : start + size]))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def toy() -> Toy:
     return Toy()
