@@ -16,6 +16,7 @@ import numpy as np
 from headstock.store.checksum import row_crcs
 from headstock.store.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.errors import OptionError, one_line
+from headstock.store.halves import narrowed
 from headstock.store.layout import Plan, text_bytes
 
 __all__ = ["Batch", "shard_name", "shard_plan"]
@@ -71,7 +72,10 @@ def checked(batch: Batch, declared: Declared) -> Batch:
     failed = {i for i, good in zip(ids, ok.tolist(), strict=True) if not good}
     if {i for i, _, _ in batch.errors} - failed:
         raise OptionError(where, "an error names a row that did not fail")
-    x = np.ascontiguousarray(x if ok.all() else np.where(ok[:, None], x, 0), declared.stored)
+    x = x if ok.all() else np.where(ok[:, None], x, 0)
+    if declared.dtype == "float16" and x.dtype == np.float32:
+        x = narrowed(x)
+    x = np.ascontiguousarray(x, declared.stored)
     errors = [(i, one_line(code, 40), one_line(line, 500)) for i, code, line in batch.errors]
     return Batch(ids, digest, stat, x, status, errors)
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstock.store.declared import OK
 from headstock.store.errors import StoreBusy
+from headstock.store.halves import widen
 from headstock.store.recipe import Recipe
 from headstock.store.state import BLOCK, Column, State
 
@@ -153,7 +153,7 @@ def _read(
             elif pending or not state.matches(column, block, x, next(told)):
                 state.vectors(column, block, x)  # which checks row by row, and says which
             if part is not None and not direct:
-                _widen(x, part)
+                widen(x, part)
 
     if not len(rows):
         return
@@ -181,24 +181,7 @@ def _gather(x: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
         block = rows[start : start + step]
         unbroken = block[-1] - block[0] == len(block) - 1 and (np.diff(block) == 1).all()
         source = plain[block[0] : block[-1] + 1] if unbroken else plain[block]
-        _widen(source, out[start : start + len(block)])
-
-
-def _widen(x: np.ndarray, out: np.ndarray) -> None:
-    """Copy ``x`` as float32. Half precision by a table: NumPy's own cast takes a branch for each
-    value, five times as long where many are zero."""
-    if x.dtype.itemsize != 2:
-        out[:] = x
-    elif out.flags.c_contiguous:
-        np.take(_halves(), x.view("<u2"), out=out, mode="wrap")
-    else:
-        out[:] = _halves()[x.view("<u2")]
-
-
-@cache
-def _halves() -> np.ndarray:
-    """(65536,) float32: the value of each pattern of 16 bits."""
-    return np.arange(1 << 16, dtype="<u2").view("<f2").astype(np.float32)
+        widen(source, out[start : start + len(block)])
 
 
 def _threads() -> int:
