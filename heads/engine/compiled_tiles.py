@@ -88,21 +88,19 @@ def exponential(x: np.ndarray, scale: float, out: np.ndarray) -> None:
 
 
 @compile_
-def nearest(x: np.ndarray, weight: np.ndarray, where: np.ndarray, value: np.ndarray) -> None:
-    """The largest of each row of x * weight, x (r, t) and weight (t,): their columns and
-    values, largest first, into (r, c) each; of equals the first columns."""
+def nearest(x: np.ndarray, where: np.ndarray, value: np.ndarray) -> None:
+    """The largest of each row of x (r, t): their columns and values, largest first, into (r, c)
+    each; of equals the first columns."""
     count, t = where.shape[1], x.shape[1]
-    block = np.empty(128, np.float32)
     for i in range(len(x)):
         place, best = where[i], value[i]
         best[:] = np.float32(-1e30)
         for s in range(0, t, 128):
             n = min(128, t - s)
-            part, own = x[i, s : s + n], weight[s : s + n]
+            block = x[i, s : s + n]
             least = best[count - 1]
             hits = 0
             for j in range(n):
-                block[j] = part[j] * own[j]
                 hits += block[j] > least
             if not hits:
                 continue

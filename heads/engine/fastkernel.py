@@ -1,16 +1,16 @@
-"""Kernel machines and nearest neighbours on all training parts, from products computed once.
+"""Kernel machines on all training parts, from products computed once.
 
 What a training part makes of the products passes through tiles that stay in cache: an affine map
-for each set, then for each concatenation their sum, and its exponential, power or largest. A
-kernel is never whole in memory: each class's block stays while the machines of a training part are
-solved, the block of two classes as long as their machine is. Decisions are computed from the
-support vectors alone.
+for each set, then for each concatenation their sum, and its exponential or power. A kernel is never
+whole in memory: each class's block stays while the machines of a training part are solved, the
+block of two classes as long as their machine is. Decisions are computed from the support vectors
+alone.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
@@ -18,14 +18,13 @@ import numpy as np
 
 from headstock.heads.engine.loops import loops
 from headstock.heads.engine.products import TILE, Products, View
-from headstock.heads.engine.shared import Part, Shared, parts_left_out
+from headstock.heads.engine.shared import Part, Shared
 from headstock.heads.engine.smo import machine
-from headstock.heads.kinds.neighbours import votes
 from headstock.heads.kinds.svm import Kernel, calibrated, class_pairs, coupled
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.threads import one_thread_each, threads
 
-__all__ = ["kernel_bytes", "machine_answers", "neighbour_answers", "product_bytes"]
+__all__ = ["kernel_bytes", "machine_answers", "product_bytes"]
 
 ENTRIES = 1 << 20
 """Of a tile of a kernel: smaller ones stay in a core's own cache, but threads wait for the
@@ -61,13 +60,6 @@ class Room(threading.local):
         if self._held.get(name, np.empty(0)).size < size:
             self._held[name] = np.empty(size, dtype=np.float32)
         return self._held[name][:size].reshape(shape)
-
-
-def _tiles(count: int, work: Callable[[slice], None]) -> None:
-    """``work`` on slices of ``TILE`` of ``count`` rows, beside each other."""
-    slices = [slice(s, min(s + TILE, count)) for s in range(0, count, TILE)]
-    with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(work, slices))
 
 
 def _sets(on: Sequence[str]) -> list[str]:
@@ -136,7 +128,7 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
     with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
         for part in parts:
             train = products.train(part)
-            views = {name: View(products, name, train, True) for name in _sets(on)}
+            views = {name: View(products, name, train) for name in _sets(on)}
             starts = np.searchsorted(codes[train], np.arange(k + 1))
             inside = min((q for q in ended[on[0]] if set(q) > set(part)), key=len, default=None)
             warm = None if inside is None else {o: ended[o][inside][train] for o in on}
@@ -276,61 +268,3 @@ def _assemble(
         else:
             proba[products.order[fold == part[0]]] = answer(part)
     return proba, tests
-
-
-def neighbour_answers(
-    products: Products, on: Sequence[str], neighbours: int, sharpness: float, whole: bool
-) -> Answers:
-    """All folds of the nearest-neighbour head on each ``on``: a tile of products for each set, sums
-    of them for the concatenations. ``whole``: whether products of all rows may be in memory."""
-    shared, codes, fold = products.shared, products.codes, products.fold
-    proba = {o: np.zeros((len(codes), shared.k)) for o in on}
-    tests: dict[str, np.ndarray | None] = dict.fromkeys(on)
-    for part in parts_left_out(shared.folds, False, shared.test is not None):
-        train = products.train(part)
-        rows = np.flatnonzero(fold == part[0]) if part else np.arange(len(shared.test or ()))
-        views = {name: View(products, name, train, whole) for name in _sets(on)}
-        there = np.flatnonzero(shared.present(part))
-        local = np.searchsorted(there, codes[train])
-        prior = np.bincount(local, minlength=len(there)) / len(train)
-        found = _nearest(views, on, not part, rows, min(neighbours, len(train)))
-        for o in on:
-            out = np.zeros((len(rows), shared.k))
-            out[:, there] = votes(*found[o], local, len(there), sharpness, prior)
-            if part:
-                proba[o][products.order[rows]] = out
-            else:
-                tests[o] = out
-    return {o: (proba[o], tests[o]) for o in on}
-
-
-def _nearest(
-    views: dict[str, View], on: Sequence[str], tested: bool, rows: np.ndarray, count: int
-) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """For each ``on``, the training rows nearest to rows (r, count) and their cosines."""
-    t = len(next(iter(views.values())).theirs)
-    near = {o: np.zeros((len(rows), count), dtype=np.int64) for o in on}
-    close = {o: np.zeros((len(rows), count), dtype=np.float32) for o in on}
-    inverse = {o: _inverse(np.sum([views[p].theirs for p in parts_of(o)], axis=0)) for o in on}
-    room = Room()
-
-    def work(s: slice) -> None:
-        dots = {}
-        for name, view in views.items():
-            dots[name] = room(name, s.stop - s.start, t)
-            view.tile(tested, rows[s], dots[name])
-        for o in on:
-            parts = parts_of(o)
-            total = dots[parts[0]]
-            for p in parts[1:]:
-                total = np.add(total, dots[p], out=room("sum", *total.shape))
-            loops().nearest(total, inverse[o], near[o][s], close[o][s])
-            own = np.sum([views[p].norms(tested, rows[s]) for p in parts], axis=0)
-            close[o][s] *= _inverse(own)[:, None]
-
-    _tiles(len(rows), work)
-    return {o: (near[o], close[o]) for o in on}
-
-
-def _inverse(squares: np.ndarray) -> np.ndarray:
-    return (1.0 / np.sqrt(np.maximum(squares, 1e-24))).astype(np.float32)

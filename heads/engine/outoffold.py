@@ -16,13 +16,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from headstock.heads.engine.fastboosted import boosted_answers
-from headstock.heads.engine.fastkernel import (
-    kernel_bytes,
-    machine_answers,
-    neighbour_answers,
-    product_bytes,
-)
+from headstock.heads.engine.fastkernel import kernel_bytes, machine_answers, product_bytes
 from headstock.heads.engine.fastlinear import (
     WIDEST,
     descent,
@@ -30,11 +24,12 @@ from headstock.heads.engine.fastlinear import (
     linear_answer,
     tuned_answer,
 )
+from headstock.heads.engine.fastreduced import reduced_answers
 from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.shared import Part, Shared, widths
 from headstock.heads.evaluation.tuning import Tuned, search_record
 from headstock.heads.head import Head, make_head
-from headstock.heads.kinds.boosted import LightGBM
+from headstock.heads.kinds.components import OnComponents
 from headstock.heads.kinds.svm import LANDMARKS
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
@@ -229,20 +224,21 @@ def answer_all(
             )  # fmt: skip
             out[o].how += why
         return out
-    if fast["how"] == "boosted":
-        return _boosted(name, options, seed, on, rows, plan, test, step)
+    if fast["how"] == "reduced":
+        return _reduced(name, options, seed, on, rows, plan, test, step, shared[0].device)
     if fast["how"] == "grid":
         return {o: _tuned(o, shared, fast, partial(step, o), plan) for o in on}
     start = time.perf_counter()
     weights: dict[str, list[np.ndarray]] = {o: [] for o in on}
     got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
     seconds = dict.fromkeys(on, 0.0)
-    how, notes = "all folds at once", []
-    if fast["how"] in ("machine", "neighbours"):
-        notes = _tiled(shared[0], among or on)
-        how = "; ".join([how, *notes])
+    if fast["how"] == "machine":
         for one in shared:
-            for o, answer in _kernel_answers(one, fast, on).items():
+            at_once = (one.memory - product_bytes(one, on)) // kernel_bytes(one)
+            found = machine_answers(
+                one.products, on, fast["C"], fast["kernel"], max(1, int(at_once))
+            )
+            for o, answer in found.items():
                 got[o].append(answer)
                 step(o, plan.folds + (one.test is not None))
         seconds = dict.fromkeys(on, (time.perf_counter() - start) / len(on))
@@ -262,14 +258,14 @@ def answer_all(
             seconds[o] = time.perf_counter() - start
     return {
         o: Answer(
-            np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], how, list(notes),
+            np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], "all folds at once",
             importances=weights[o],
         )
         for o in on
     }  # fmt: skip
 
 
-def _boosted(
+def _reduced(
     name: str,
     options: Mapping[str, Any] | None,
     seed: int,
@@ -278,12 +274,20 @@ def _boosted(
     plan: FoldPlan,
     test: Rows | None,
     step: Callable[[str, int], None],
+    device: str,
 ) -> dict[str, Answer]:
     start, k = time.perf_counter(), len(rows.classes)
+
+    def fresh() -> OnComponents:
+        head = make_head(name, seed, options)
+        if hasattr(head, "device"):
+            head.device = device
+        return cast(OnComponents, head)
+
     try:
-        fits = boosted_answers(
-            lambda: cast(LightGBM, make_head(name, seed, options)),
-            lambda head, X: full_proba(head, name, X, k),
+        fits = reduced_answers(
+            fresh,
+            lambda head, X: full_proba(cast(Head, head), name, X, k),
             on, rows, plan, test, step,
         )  # fmt: skip
     except HeadstockError:
@@ -304,7 +308,7 @@ def _boosted(
             out[o].test = said
         else:
             out[o].proba[repeat, plan.codes[repeat] == fold] = said
-            out[o].importances.append(weight)
+            out[o].importances += [weight] if len(weight) else []
     return out
 
 
@@ -323,7 +327,7 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
         return (
             f": {widest} columns are too many for shared Gram matrices" if widest > WIDEST else ""
         )
-    if fast["how"] in ("machine", "neighbours"):
+    if fast["how"] == "machine":
         if len(shared.codes) < SMALL:
             return ": few rows"
         if not compiled():
@@ -332,7 +336,7 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
         upto, rows = fast.get("upto"), _most_rows(shared)
         if upto is not None and rows > upto:  # where the head by itself takes landmarks
             return f"; {rows:,} training rows are more than {upto:,}"
-        if fast["how"] == "machine" and need > most:
+        if need > most:
             return f"; kernels would take {need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
     return ""
 
@@ -341,20 +345,6 @@ def _most_rows(shared: Shared) -> int:
     """Rows of the largest training part."""
     n = len(shared.codes)
     return n if shared.test is not None else n - int(shared.counts.sum(axis=1).min())
-
-
-def _tiled(shared: Shared, on: Sequence[str]) -> list[str]:
-    """What is to be said where the products of all rows pass the memory: neighbours are still those
-    among all rows, and each product is computed when it is asked for."""
-    need, most = product_bytes(shared, on), shared.memory
-    if need <= most:
-        return []
-    wide = [X.shape[1] for name, X in shared.rows.X.items() if shared.products.is_wide(name)]
-    work = 2 * need / 4 * np.mean(wide)  # a multiplication and an addition a column and product
-    return [
-        f"products tile by tile, {work / 1e12:.2g} teraflop: together they would take "
-        f"{need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
-    ]
 
 
 def _within(
@@ -406,15 +396,3 @@ def _tuned(
     proba = np.stack([p for p, *_ in got])
     how = "all folds at once"
     return Answer(proba, got[0][1], seconds, how, [], chosen, weights, tried=tried)
-
-
-def _kernel_answers(
-    shared: Shared, fast: Mapping[str, Any], on: Sequence[str]
-) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
-    whole = product_bytes(shared, on)
-    if fast["how"] == "machine":
-        at_once = max(1, int((shared.memory - whole) // kernel_bytes(shared)))
-        return machine_answers(shared.products, on, fast["C"], fast["kernel"], at_once)
-    return neighbour_answers(
-        shared.products, on, fast["neighbours"], fast["sharpness"], whole <= shared.memory
-    )

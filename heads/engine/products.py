@@ -15,6 +15,7 @@ import numpy as np
 from headstock.heads.engine.dense import dense
 from headstock.heads.engine.loops import loops, runs_of
 from headstock.heads.kinds.scaling import WIDE, standardise
+from headstock.heads.threads import by_rows
 
 if TYPE_CHECKING:
     from headstock.heads.engine.shared import Part, Shared
@@ -51,17 +52,20 @@ class Products:
         return np.flatnonzero(~np.isin(self.fold, part))
 
     def rows(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """A set's rows in order, and its test rows, centred by the mean of all and scaled by one
-        number: neither changes what a part makes of them."""
+        """A set's rows in order, and its test rows, centred by the mean of all and scaled by
+        about their length: neither changes what a part makes of them."""
         if name not in self._rows:
             X = self.shared.rows.X[name]
             mean = X.mean(axis=0, dtype=np.float64)
-            Z, total = np.empty(X.shape, dtype=np.float32), 0.0
-            for s in _blocks(len(X)):
-                Z[s] = X[self.order[s]] - mean
-                total += float(np.vdot(Z[s], Z[s]))
-            scale = float(np.sqrt(total / len(Z))) or 1.0
-            Z *= np.float32(1.0 / scale)
+            some = X[:: len(X) // 1000 + 1] - mean
+            scale = float(np.sqrt(np.vdot(some, some) / len(some))) or 1.0
+
+            def centred(rows: slice, out: np.ndarray, of: np.ndarray) -> None:
+                np.multiply(
+                    of[self.order[rows]] - mean, 1.0 / scale, out[rows], casting="same_kind"
+                )
+
+            Z = by_rows(centred, X)
             fresh = None
             if self.shared.test is not None:
                 fresh = standardise(self.shared.test.X[name], mean, np.full(len(mean), scale))
@@ -106,13 +110,9 @@ class Products:
 
 class View:
     """One set as one training part sees it: products with its rows, scaled and centred as
-    ``scaling.Blocks`` does it on them.
+    ``scaling.Blocks`` does it on them."""
 
-    whole: whether products of all rows with all are taken from (and put into) memory; without,
-    those of a tile are computed when it is asked for.
-    """
-
-    def __init__(self, products: Products, name: str, train: np.ndarray, whole: bool) -> None:
+    def __init__(self, products: Products, name: str, train: np.ndarray) -> None:
         Z, fresh = products.rows(name)
         one, two = products.sums(name)
         folds = np.unique(products.fold[train])
@@ -133,8 +133,7 @@ class View:
             self._shift, self._theirs = self._side[0][train] - middle, self._own[0][train]
             self._train = train
             self._begins, self._ends = runs_of(train)
-            self._source = products.whole(name) if whole else (Z, fresh)
-            self._base = None if whole else Z
+            self._source, self._base = products.whole(name), None
             return
         flat = variance <= 1e-12 * mean**2 + 1e-30
         factor = (1.0 / np.sqrt(np.where(flat, 1.0, variance) * width)).astype(np.float32)
@@ -189,9 +188,6 @@ class View:
             point = np.hstack([np.float32(times) * source[rows], own])
             np.matmul(point, self._base, out=out)
             return
-        where = rows
-        if self._base is not None:
-            source, where = source[rows] @ self._base.T, np.arange(len(rows))
         alpha = self.alpha * times
         side = np.float32(alpha) * self._side[tested][rows]
         shift = np.float32(alpha) * self._shift
@@ -200,6 +196,6 @@ class View:
             shift += np.float32(norms) * self.theirs
         factor = np.float32(alpha)
         if len(self._begins) * SHORT > len(self._train):
-            loops().picked(source, where, self._train, factor, side, shift, out)
+            loops().picked(source, rows, self._train, factor, side, shift, out)
         else:
-            loops().affine(source, where, self._begins, self._ends, factor, side, shift, out)
+            loops().affine(source, rows, self._begins, self._ends, factor, side, shift, out)

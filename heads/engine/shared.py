@@ -20,14 +20,15 @@ from headstock.heads.kinds.calibration import enough_folds
 from headstock.heads.kinds.scaling import moments, standardise
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
+from headstock.heads.threads import by_rows
 
 __all__ = ["MEMORY", "Part", "Shared", "parts_left_out"]
 
 Part = tuple[int, ...]
 
 MEMORY = 8e9
-"""Bytes that kernels and products may take where nobody says; beyond, products are computed tile by
-tile, and a kernel machine stands on landmarks."""
+"""Bytes that kernels and products may take where nobody says; beyond, a kernel machine stands on
+landmarks."""
 
 
 def parts_left_out(folds: int, calibrate: bool, full: bool) -> list[Part]:
@@ -68,7 +69,7 @@ class Shared:
 
     @cached_property
     def products(self) -> Any:
-        """Inner products of the rows, for kernels and neighbours."""
+        """Inner products of the rows, for kernels."""
         from headstock.heads.engine.products import Products
 
         return Products(self)
@@ -98,10 +99,12 @@ class Shared:
         if name not in self._scaled:
             X = self.rows.X[name]
             mean, scale = moments(X)
-            fresh = None
-            if self.test is not None:
-                fresh = standardise(self.test.X[name], mean, scale)
-            self._scaled[name] = standardise(X, mean, scale), fresh
+
+            def own(rows: slice, out: np.ndarray, of: np.ndarray) -> None:
+                out[rows] = standardise(of[rows], mean, scale)
+
+            fresh = None if self.test is None else by_rows(own, self.test.X[name])
+            self._scaled[name] = by_rows(own, X), fresh
         return self._scaled[name]
 
     def matrix(self, on: str) -> tuple[np.ndarray, np.ndarray | None]:
@@ -109,7 +112,12 @@ class Shared:
         if on not in self._scaled:
             both = [self.scaled(p) for p in parts_of(on)]
             fresh = [t for _, t in both if t is not None]
-            self._scaled[on] = np.hstack([z for z, _ in both]), np.hstack(fresh) if fresh else None
+
+            def copy(rows: slice, out: np.ndarray, *of: np.ndarray) -> None:
+                np.concatenate([z[rows] for z in of], axis=1, out=out[rows])
+
+            joined = by_rows(copy, *[z for z, _ in both])
+            self._scaled[on] = joined, by_rows(copy, *fresh) if fresh else None
         return self._scaled[on]
 
     def dense(self, on: str) -> Dense:

@@ -10,6 +10,8 @@ import numpy as np
 from headstock.heads.head import encode_labels
 from headstock.heads.kinds.components import (
     Components,
+    OnComponents,
+    Reduced,
     arrays_of,
     components_from,
     pieces,
@@ -41,11 +43,8 @@ ROWS = 5000
 COLUMNS = 30
 """That a tree sees then."""
 
-Reduced = tuple[int, Components | None, np.ndarray]
-"""The width of a set, its components where it has them, and the columns that the trees see."""
 
-
-class LightGBM:
+class LightGBM(OnComponents):
     """Multiclass boosting; the fitted model is its text form, and the axes of wide sets."""
 
     kind = "lightgbm"
@@ -82,10 +81,7 @@ class LightGBM:
         import lightgbm
 
         self.classes_, codes = encode_labels(y)
-        self.widths_ = [width for width, _, _ in sets]
-        self.components_ = [found for _, found, _ in sets]
-        columns = [x for _, _, x in sets]
-        joined = columns[0] if len(columns) == 1 else np.hstack(columns)
+        joined = self.take(sets)
         parameters = {**self._settings(*joined.shape), "num_class": len(self.classes_)}
         rounds = int(parameters.pop("rounds"))
         data = lightgbm.Dataset(joined, codes, params=parameters)
@@ -114,16 +110,6 @@ class LightGBM:
         self.text_ = text
         self._booster = lightgbm.Booster(model_str=text)
 
-    def columns(self, X: np.ndarray) -> np.ndarray:
-        """(m, c): X (m, d) as the trees see it."""
-        if not any(self.components_):
-            return X
-        ends = np.cumsum(self.widths_)
-        return np.hstack([
-            X[:, end - width : end] if found is None else found(X[:, end - width : end])
-            for found, width, end in zip(self.components_, self.widths_, ends, strict=True)
-        ])  # fmt: skip
-
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         said = self._booster.predict(self.columns(X), num_threads=1)
         return np.asarray(said, dtype=np.float64)
@@ -131,13 +117,9 @@ class LightGBM:
     def importances(self) -> np.ndarray:
         """(d,) total gain of the splits on each column; a component's is dealt out to the columns
         of its set by the squares of its axis."""
-        gains, out, start = self._booster.feature_importance("gain"), [], 0
-        for found, width in zip(self.components_, self.widths_, strict=True):
-            count = width if found is None else found.axes.shape[1]
-            part = gains[start : start + count]
-            out.append(part if found is None else found.back(part))
-            start += count
-        return np.concatenate(out)
+        gains = self._booster.feature_importance("gain")
+        parts = [(found, gains[span]) for found, span in zip(self.components_, self.seen)]
+        return np.concatenate([g if found is None else found.back(g) for found, g in parts])
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         text = np.frombuffer(self.text_.encode(), dtype=np.uint8)
@@ -195,7 +177,7 @@ def lightgbm(
         "verbosity": -1,
     }
     head = LightGBM(parameters, rounds, components, rows)
-    head.fast = {"how": "boosted"}
+    head.fast = {"how": "reduced"}
     return head
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.kinds.components import OnComponents
 from headstock.heads.kinds.scaling import Blocks, Standard
 from headstock.store.errors import OptionError
 
@@ -91,6 +92,23 @@ class Graph:
         centred = self("Sub", wide, self.constant(scaler.mean, np.float64))
         factor = self.constant(1.0 / np.asarray(scaler.scale, dtype=np.float64))
         return self.cast(self("Mul", centred, factor), np.float32)
+
+    def seen(self, x: str, head: OnComponents) -> str:
+        """(n, c) float32: the rows as the head sees them, components in place of wide sets."""
+        if not any(head.components_):
+            return x
+        axis, start, parts = self.constant([1], np.int64), 0, []
+        for found, width in zip(head.components_, head.widths_, strict=True):
+            ends = self.constant([start], np.int64), self.constant([start + width], np.int64)
+            part = self("Slice", x, *ends, axis)
+            if found is not None:
+                kind = found.axes.dtype.type
+                centred = self("Sub", self.cast(part, kind), self.constant(found.mean, kind))
+                part = self("MatMul", centred, self.constant(found.axes, kind))
+                part = self.cast(part, np.float32)
+            parts.append(part)
+            start += width
+        return self("Concat", *parts, axis=1)
 
     def shares(self, value: str) -> str:
         """(n, k) divided by each row's sum."""

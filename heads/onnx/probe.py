@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from headstock.heads.bundle.bundle import Bundle, Member
 from headstock.heads.engine.outoffold import full_proba
 from headstock.heads.fusion.gate import Gated
 from headstock.heads.fusion.stacking import Stacked
+from headstock.heads.kinds.components import OnComponents
 from headstock.heads.kinds.neighbours import Neighbours
 from headstock.heads.onnx.kinds import own_head
 from headstock.heads.onnx.trees import ensemble_of
@@ -36,28 +38,40 @@ def random_rows(bundle: Bundle, count: int, seed: int) -> dict[str, np.ndarray]:
     }
     seen: set[str] = set()
     for member in bundle.members:
-        start = 0
-        for name in parts_of(member.on):
-            span = slice(start, start + bundle.widths[name])
-            start = span.stop
+        for number, name in enumerate(parts_of(member.on)):
             if name not in seen:
                 seen.add(name)
-                out[name] = _like(own_head(member.fitted), span, out[name])
+                out[name] = _like(member, number, bundle, out[name])
     rows = {name: x.astype(np.float32) for name, x in out.items()}
     for member in bundle.members:
         _at_thresholds(member, bundle, rows, rng)
     return rows
 
 
-def _like(head: Any, span: slice, x: np.ndarray) -> np.ndarray:
+def _like(member: Member, number: int, bundle: Bundle, x: np.ndarray) -> np.ndarray:
+    head = own_head(member.fitted)
     scaler = getattr(head, "scaler_", None)
     if scaler is None:
         return x
+    found = getattr(head, "components_", {}) and head.components_[number]
+    if found:  # what has components like those of a row of length 1
+        some = x[:, : found.axes.shape[1]]
+        return found.mean + some @ np.linalg.pinv(found.axes) / np.sqrt(some.shape[1])
+    span = _seen(member, bundle)[number]
     spread = np.asarray(scaler.scale, dtype=np.float64)
     if hasattr(scaler, "starts"):  # of a block: its whole length
         ends = np.append(scaler.starts, len(spread))[1:]
         spread = spread / np.repeat(np.sqrt(ends - scaler.starts), ends - scaler.starts)
     return scaler.mean[span] + spread[span] * x
+
+
+def _seen(member: Member, bundle: Bundle) -> list[slice]:
+    """Where each set is among the columns that the member's head sees."""
+    head = own_head(member.fitted)
+    if isinstance(head, OnComponents) and head.widths_:
+        return head.seen
+    ends = np.cumsum([0, *(bundle.widths[p] for p in parts_of(member.on))]).tolist()
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 def _at_thresholds(
@@ -70,10 +84,8 @@ def _at_thresholds(
         return
     e = ensemble_of(head)
     inner, parts = e.left >= 0, parts_of(member.on)
-    widths = [bundle.widths[p] for p in parts]
     reduced = getattr(head, "components_", None) or [None] * len(parts)
-    seen = [w if c is None else c.axes.shape[1] for w, c in zip(widths, reduced, strict=True)]
-    starts = np.cumsum([0, *seen])
+    starts = [span.start for span in _seen(member, bundle)]
     for column in np.unique(e.feature[inner]):
         part = int(np.searchsorted(starts, column, side="right")) - 1
         if reduced[part] is not None:  # no column of the rows, and no threshold of one
@@ -112,13 +124,10 @@ def on_edge(bundle: Bundle, X: dict[str, np.ndarray]) -> np.ndarray:
 
 def _computed(head: Any) -> list[int]:
     """The columns of what a head's trees see that are components."""
-    out: list[int] = []
-    start = 0
-    for found, width in zip(getattr(head, "components_", ()), getattr(head, "widths_", ())):
-        count = width if found is None else found.axes.shape[1]
-        out += [] if found is None else range(start, start + count)
-        start += count
-    return out
+    if not isinstance(head, OnComponents):
+        return []
+    spans = [span for found, span in zip(head.components_, head.seen) if found is not None]
+    return [column for span in spans for column in range(span.start, span.stop)]
 
 
 def _hangs(head: Any, X: np.ndarray, computed: Sequence[int]) -> np.ndarray:
@@ -141,7 +150,7 @@ def _tied(head: Neighbours, X: np.ndarray) -> np.ndarray:
     count = head.neighbours
     if count >= len(head.rows_):
         return np.zeros(len(X), dtype=bool)
-    similarity = head._unit(X) @ head.rows_.T
+    similarity = head.unit(X) @ head.rows_.T
     last = -np.partition(-similarity, count - 1, axis=1)[:, count - 1]
     out = np.zeros(len(X), dtype=bool)
     for row in range(len(X)):

@@ -42,7 +42,7 @@ def network(g: Graph, x: str, head: Network) -> str:
 
 def neighbours(g: Graph, x: str, head: Neighbours) -> str:
     """(n, c) of the votes of the nearest rows, each weighing by its distance to the nearest."""
-    z, k = g.scaled(x, head.scaler_), len(head.classes_)
+    z, k = g.scaled(g.seen(x, head), head.scaler_), len(head.classes_)
     length = g("Max", g("ReduceL2", z, g.constant([1], np.int64)), g.constant(1e-12, np.float32))
     unit = g("Div", z, length)
     similarity = g("MatMul", unit, g.constant(head.rows_.T, np.float32))

@@ -51,27 +51,11 @@ def boosted(g: Graph, x: str, head: LightGBM | XGBoost) -> str:
     """(n, c): softmax of the leaves' sums."""
     e = ensemble_of(head)
     if isinstance(head, LightGBM):
-        x = _columns(g, x, head)
+        x = g.seen(x, head)
         zero, least = g.constant(0, np.float32), g.constant(LEAST, np.float32)
         x = g("Where", g("Greater", g("Abs", x), least), x, zero)
     raw = g("Add", g.cast(_sum(g, x, e), np.float64), g.constant(e.start[None, :]))
     return g("Softmax", raw, axis=1)
-
-
-def _columns(g: Graph, x: str, head: LightGBM) -> str:
-    """(n, c) float32: the rows as the trees see them, components in place of wide sets."""
-    if not any(head.components_):
-        return x
-    axis, start, parts = g.constant([1], np.int64), 0, []
-    for found, width in zip(head.components_, head.widths_, strict=True):
-        ends = g.constant([start], np.int64), g.constant([start + width], np.int64)
-        part = g("Slice", x, *ends, axis)
-        if found is not None:
-            centred = g("Sub", g.cast(part, np.float64), g.constant(found.mean, np.float64))
-            part = g.cast(g("MatMul", centred, g.constant(found.axes, np.float64)), np.float32)
-        parts.append(part)
-        start += width
-    return g("Concat", *parts, axis=1)
 
 
 def ensemble_of(head: Trees | LightGBM | XGBoost) -> Ensemble:

@@ -197,7 +197,7 @@ def test_a_view_of_some_rows_has_their_products(monkeypatch: pytest.MonkeyPatch)
         scaler = Blocks.of(mine.X[name])
         z, fresh = scaler(mine.X[name]), scaler(test.X[name][asked])
         for columns in (np.arange(5, 45), np.arange(0, len(train), 3)):
-            view = View(products, name, train, True).only(columns)
+            view = View(products, name, train).only(columns)
             expected = 2 * fresh @ z[columns].T
             expected -= (fresh**2).sum(axis=1)[:, None] + (z[columns] ** 2).sum(axis=1)
             out = np.empty((3, len(columns)), dtype=np.float32)
@@ -240,11 +240,10 @@ def test_nearest_are_the_largest(columns: int, count: int) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(20, columns)).astype(np.float32)
     x[:, ::7] = np.round(x[:, ::7])  # ties
-    weight = rng.uniform(0.5, 2, columns).astype(np.float32)
     where, value = np.zeros((20, count), np.int64), np.zeros((20, count), np.float32)
-    loops().nearest(x, weight, where, value)
-    np.testing.assert_array_equal(value, -np.sort(-x * weight, axis=1)[:, :count])
-    np.testing.assert_array_equal(np.take_along_axis(x * weight, where, axis=1), value)
+    loops().nearest(x, where, value)
+    np.testing.assert_array_equal(value, -np.sort(-x, axis=1)[:, :count])
+    np.testing.assert_array_equal(np.take_along_axis(x, where, axis=1), value)
     assert all(len(set(row)) == count for row in where)
 
 

@@ -1,4 +1,4 @@
-"""Boosted trees on all training parts, a wide set's components found once in a part."""
+"""Heads on components, on all training parts: a wide set's are found once in a part."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from threading import Lock
 
 import numpy as np
 
-from headstock.heads.kinds.boosted import LightGBM, Reduced
+from headstock.heads.kinds.components import OnComponents, Reduced
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.threads import one_thread_each, threads
 
-__all__ = ["Fitted", "boosted_answers"]
+__all__ = ["Fitted", "reduced_answers"]
 
 Fitted = tuple[int, int, str, np.ndarray, np.ndarray, float]
-"""Repeat, fold (-1: the refit), ``on``, what is said of the rows held out, importances (d,), and
-the seconds of its thread."""
+"""Repeat, fold (-1: the refit), ``on``, what is said of the rows held out, importances (d,), where
+the head has them, and the seconds of its thread."""
 
 
-def boosted_answers(
-    make: Callable[[], LightGBM],
-    say: Callable[[LightGBM, np.ndarray], np.ndarray],
+def reduced_answers(
+    make: Callable[[], OnComponents],
+    say: Callable[[OnComponents, np.ndarray], np.ndarray],
     on: Sequence[str],
     rows: Rows,
     plan: FoldPlan,
@@ -56,7 +56,7 @@ def boosted_answers(
         fresh = [source.X[name][asked] for name in names]
         said = say(head, fresh[0] if len(fresh) == 1 else np.hstack(fresh))
         step(o, 1)
-        weights = np.asarray(head.importances(), dtype=np.float64)
+        weights = np.asarray(getattr(head, "importances", tuple)(), dtype=np.float64)
         return repeat, fold, o, said, weights, time.perf_counter() - start
 
     with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
