@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import expit, log_softmax, softmax
+from scipy.special import expit, softmax
 
 __all__ = [
     "couple",
@@ -89,11 +89,15 @@ def temperature(scores: np.ndarray, codes: np.ndarray) -> float:
     if not len(scores):
         return 1.0
     unit = float(np.abs(scores).mean()) or 1.0
+    scores = (scores - scores.max(axis=1, keepdims=True)) / unit
     target = np.full(scores.shape, 1.0 / (n + k) / (k - 1))
     target[np.arange(len(scores)), codes] = 1.0 - 1.0 / (n + k)
+    toward, z = float((target * scores).sum()), np.empty_like(scores)
 
-    def loss(log_a: float) -> float:
-        return -float((target * log_softmax(np.exp(log_a) / unit * scores, axis=1)).sum())
+    def loss(log_a: float) -> float:  # a row's targets sum to 1, and no exponential overflows
+        a = float(np.exp(log_a))
+        np.exp(np.multiply(scores, a, out=z), out=z)
+        return float(np.log(z.sum(axis=1)).sum()) - a * toward
 
     best = minimize_scalar(loss, bounds=(-4.0, 6.0), method="bounded", options={"xatol": 1e-4})
     return float(np.exp(best.x) / unit)
