@@ -88,13 +88,13 @@ def exponential(x: np.ndarray, scale: float, out: np.ndarray) -> None:
 
 
 @compile_
-def nearest(x: np.ndarray, where: np.ndarray, value: np.ndarray) -> None:
-    """The largest of each row of x (r, t): their columns and values, largest first, into (r, c)
-    each; of equals the first columns."""
+def nearest(x: np.ndarray, first: int, where: np.ndarray, value: np.ndarray) -> None:
+    """The largest of each row, of what is in ``value`` and of x (r, t), the columns from ``first``
+    on: their columns and values, largest first, into (r, c) each; of equals those that came
+    first."""
     count, t = where.shape[1], x.shape[1]
     for i in range(len(x)):
         place, best = where[i], value[i]
-        best[:] = np.float32(-1e30)
         for s in range(0, t, 128):
             n = min(128, t - s)
             block = x[i, s : s + n]
@@ -110,4 +110,4 @@ def nearest(x: np.ndarray, where: np.ndarray, value: np.ndarray) -> None:
                     while at > 0 and best[at - 1] < block[j]:
                         best[at], place[at] = best[at - 1], place[at - 1]
                         at -= 1
-                    best[at], place[at] = block[j], s + j
+                    best[at], place[at] = block[j], first + s + j

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.dense import STRIP, dense
+from headstock.heads.engine.dense import STRIP, Dense, dense
 from headstock.heads.engine.loops import compiled, loops
 from headstock.heads.head import encode_labels
 from headstock.heads.kinds.components import (
@@ -31,20 +31,26 @@ spoken digits' pictures by speaker .569, .545, .553; whole columns, as scikit-le
 behind a StandardScaler, .386 and .576."""
 ROWS = 2048
 """Random training rows that axes are found in; 4,096 gave .357 for .360, in twice the time."""
-ENTRIES = 1 << 23
-"""Similarities in memory at once."""
+PIECE = 4096
+"""Training rows whose similarities with ``STRIP`` rows are in memory at once."""
 
 
-def nearest(similarity: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Columns and values (m, count) of the largest of each row of ``similarity`` (m, n)."""
-    m, n = similarity.shape
-    if compiled():
-        near = np.zeros((m, count), dtype=np.int64)
-        close = np.zeros((m, count), dtype=np.float32)
-        loops().nearest(similarity, near, close)
-        return near, close
-    near = np.argpartition(similarity, n - count, axis=1)[:, n - count :]
-    return near, np.take_along_axis(similarity, near, axis=1)
+def nearest(
+    asked: np.ndarray, theirs: Sequence[Dense], count: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Of the rows ``theirs`` (n, d), in pieces, the ``count`` with the largest products with each
+    row of ``asked`` (m, d): their numbers and the products, (m, count) each."""
+    if not compiled():
+        similarity = np.hstack([piece.across(asked) for piece in theirs])
+        near = np.argpartition(similarity, -count, axis=1)[:, -count:]
+        return near, np.take_along_axis(similarity, near, axis=1)
+    near = np.zeros((len(asked), count), dtype=np.int64)
+    close = np.full((len(asked), count), -np.inf, dtype=np.float32)
+    first = 0
+    for piece in theirs:
+        loops().nearest(piece.across(asked), first, near, close)
+        first += piece.shape[0]
+    return near, close
 
 
 def votes(
@@ -126,11 +132,12 @@ class Neighbours(OnComponents):
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         k, n = len(self.classes_), len(self.rows_)
         prior = np.bincount(self.codes_, minlength=k) / n
-        asked, theirs = self.unit(self.columns(X)), dense(self.rows_, self.device)
-        out, step = np.empty((len(X), k)), min(STRIP, max(16, ENTRIES // n))
-        for start in range(0, len(X), step):
-            part = slice(start, start + step)
-            found = nearest(theirs.across(asked[part]), min(self.neighbours, n))
+        pieces = [self.rows_[start : start + PIECE] for start in range(0, n, PIECE)]
+        theirs = [dense(piece, self.device) for piece in pieces]
+        asked, out = self.unit(self.columns(X)), np.empty((len(X), k))
+        for start in range(0, len(X), STRIP):
+            part = slice(start, start + STRIP)
+            found = nearest(asked[part], theirs, min(self.neighbours, n))
             out[part] = votes(*found, self.codes_, k, self.sharpness, prior)
         return out
 

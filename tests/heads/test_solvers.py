@@ -240,8 +240,10 @@ def test_nearest_are_the_largest(columns: int, count: int) -> None:
     rng = np.random.default_rng(1)
     x = rng.normal(size=(20, columns)).astype(np.float32)
     x[:, ::7] = np.round(x[:, ::7])  # ties
-    where, value = np.zeros((20, count), np.int64), np.zeros((20, count), np.float32)
-    loops().nearest(x, where, value)
+    where, value = np.zeros((20, count), np.int64), np.full((20, count), -np.inf, np.float32)
+    half = columns // 2
+    loops().nearest(x[:, :half], 0, where, value)
+    loops().nearest(x[:, half:], half, where, value)
     np.testing.assert_array_equal(value, -np.sort(-x, axis=1)[:, :count])
     np.testing.assert_array_equal(np.take_along_axis(x, where, axis=1), value)
     assert all(len(set(row)) == count for row in where)
