@@ -234,6 +234,7 @@ def answer_all(
     seconds = dict.fromkeys(on, 0.0)
     if fast["how"] == "machine":
         for one in shared:
+            one.release()
             at_once = (one.memory - product_bytes(one, on)) // kernel_bytes(one)
             found = machine_answers(
                 one.products, on, fast["C"], fast["kernel"], max(1, int(at_once))

@@ -96,11 +96,14 @@ class Products:
         return self._along[name]
 
     def whole(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """Products of all rows with all rows, and of test rows with all rows; once a set."""
+        """Products of all rows with all rows, and of test rows with all rows; once a set, whose
+        ``rows`` are let go."""
         if name not in self._whole:
+            self.along(name)
             Z, fresh = self.rows(name)
             held = dense(Z, self.shared.device)
             self._whole[name] = held.own(), None if fresh is None else held.across(fresh)
+            del self._rows[name]
         return self._whole[name]
 
     def is_wide(self, name: str) -> bool:
@@ -113,10 +116,9 @@ class View:
     ``scaling.Blocks`` does it on them."""
 
     def __init__(self, products: Products, name: str, train: np.ndarray) -> None:
-        Z, fresh = products.rows(name)
         one, two = products.sums(name)
         folds = np.unique(products.fold[train])
-        n, width = len(train), Z.shape[1]
+        n, width = len(train), one.shape[1]
         mean = one[folds].sum(axis=0) / n
         variance = two[folds].sum(axis=0) / n - mean**2
         self._source: tuple[np.ndarray, np.ndarray | None]
@@ -135,6 +137,7 @@ class View:
             self._begins, self._ends = runs_of(train)
             self._source, self._base = products.whole(name), None
             return
+        Z, fresh = products.rows(name)
         flat = variance <= 1e-12 * mean**2 + 1e-30
         factor = (1.0 / np.sqrt(np.where(flat, 1.0, variance) * width)).astype(np.float32)
         centre = mean.astype(np.float32)

@@ -126,6 +126,12 @@ class Shared:
             self._dense[on] = dense(self.matrix(on)[0], self.device)
         return self._dense[on]
 
+    def release(self) -> None:
+        """Let go of what linear heads stand on, which is computed again when one comes: a kernel
+        then takes memory whose pages are there, and new ones cost seconds a gigabyte."""
+        for kept in (self._scaled, self._dense, self._grams):
+            kept.clear()
+
     def sums(self, on: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """By fold: sums of the columns (f, d), of their squares (f, d), of each class's rows
         (f, k, d); float64."""
