@@ -115,14 +115,15 @@ class StoreFile:
     def _parse(self, kind: str | None) -> None:
         self._measure()
         root = self._root()
-        if root["min_reader_version"] > VERSION and root["format"] == FORMAT.encode():
+        ours = root["format"] == FORMAT.encode() and root["root_crc"] == root_crc(root)
+        if ours and root["min_reader_version"] > VERSION:  # which every format says in this way
             raise VersionError(
                 self.path,
                 f"written by headstock {root['writer'].decode(errors='replace')} in format "
                 f"{root['format_version']}, this one reads up to format {VERSION}",
                 "upgrade headstock",
             )
-        if root["format"] != FORMAT.encode() or root["root_crc"] != root_crc(root):
+        if not ours:
             raise StoreDamaged(self.path, "its root attributes fail their checksum", REPAIR)
         self.kind, self.uuid = root["kind"].decode(), root["uuid"].decode()
         self.generation, self.n = root["generation"], root["n"]

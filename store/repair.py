@@ -108,6 +108,7 @@ def _set_aside(depot: Depot, told: Repaired, progress: Report) -> RawFile | None
     """
     uuids, identity = set(), depot.directory / "STORE.json"
     listing, broken, newest = depot.listing(), [], 0
+    _none_newer(depot)
     for target in [depot.path, *map(depot.generation_path, depot.generations())]:
         if target.exists():
             try:
@@ -116,8 +117,6 @@ def _set_aside(depot: Depot, told: Repaired, progress: Report) -> RawFile | None
                         file.column("/items/id")
                     uuids.add(file.uuid)
                     newest = max(newest, file.generation, 1)
-            except VersionError:
-                raise
             except HeadstockError:
                 broken.append(target)
     try:
@@ -141,6 +140,20 @@ def _set_aside(depot: Depot, told: Repaired, progress: Report) -> RawFile | None
         progress(at, len(listing.shards), "looking at shards")
         _try(depot, depot.directory / name, "shard", uuids, told)
     return raw
+
+
+def _none_newer(depot: Depot) -> None:
+    """Raises VersionError where a file is of a newer format: to this code it would be damage, and
+    what a newer headstock committed would be set aside."""
+    pending = [*map(depot.patch_path, depot.listing().patches)]
+    pending += [depot.directory / name for name in depot.listing().shards]
+    for target in [depot.path, *map(depot.generation_path, depot.generations()), *pending]:
+        try:
+            StoreFile(target).close()
+        except VersionError:
+            raise
+        except (HeadstockError, FileNotFoundError):
+            continue
 
 
 def _raw(broken: Sequence[Path], newest: int) -> RawFile | None:

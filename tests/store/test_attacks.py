@@ -17,7 +17,7 @@ import pytest
 import soundfile
 
 from headstock.cli import main
-from headstock.store import FeatureStore, commit
+from headstock.store import FeatureStore, commit, layout
 from headstock.store.verify import verify
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -207,6 +207,8 @@ def hostile(path, how):
             file.create_dataset("x", (1 << 45, 8), dtype="f4", chunks=(1024, 8))
         elif how == "newer":
             file.attrs["min_reader_version"] = np.int64(99)
+            root = {k: file.attrs[k] for k in layout.ROOT}
+            file.attrs["root_crc"] = np.int64(layout.root_crc(root))
 
 
 @pytest.mark.parametrize("command", ["info", "verify", "export", "repair"])

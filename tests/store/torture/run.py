@@ -33,6 +33,7 @@ import fuzz
 import kills
 import machine
 import mutants
+import newer
 import weave
 
 Part = Callable[[Path, int, float], dict[str, Any]]
@@ -69,6 +70,7 @@ PARTS: dict[str, Part] = {
         folder, some(20000, share, 900), seed, 512 if share else 4096
     ),
     "fuzz": lambda folder, seed, share: fuzz.run(folder, some(2000, share, 15), seed),
+    "newer": lambda folder, seed, share: newer.run(folder, some(500, share, 10), seed),
     "images": lambda folder, seed, share: decoders.run(
         folder, "images", some(10000, share, 100), seed
     ),

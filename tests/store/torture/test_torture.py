@@ -26,6 +26,7 @@ PARTS = [
     "machine",
     "flips",
     "fuzz",
+    "newer",
     "images",
     "sounds",
     "mutants",
