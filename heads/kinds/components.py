@@ -6,6 +6,7 @@ few columns that do not repeat each other, and leave out the noise of all others
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -82,7 +83,7 @@ Reduced = tuple[int, Components | None, np.ndarray]
 """The width of a set, its components where it has them, and the columns (n, c) a head sees."""
 
 
-class OnComponents:
+class OnComponents(ABC):
     """A head that sees some sets by their components.
 
     ``widths_``: the columns of each set; ``components_``: its components, or None.
@@ -91,13 +92,13 @@ class OnComponents:
     widths_: Sequence[int]
     components_: Sequence[Components | None]
 
+    @abstractmethod
     def reduced(self, x: np.ndarray) -> Reduced:
         """A set's training rows (n, d) as the head is to see them."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fit_sets(self, sets: Sequence[Reduced], y: np.ndarray) -> Any:
         """Fit on what ``reduced`` made of each set, side by side."""
-        raise NotImplementedError
 
     def take(self, sets: Sequence[Reduced]) -> np.ndarray:
         """Keep the sets' components; the columns side by side (n, c)."""
