@@ -34,8 +34,8 @@ def one_thread_each(beside: bool = True) -> Iterator[None]:
 
 def by_rows(work: Callable[..., None], *of: np.ndarray) -> np.ndarray:
     """A new float32 matrix (n, d) as wide as the matrices ``of`` (n, ...) together, which
-    ``work(rows, out, *of)`` fills a slice of rows at a time, slices beside each other: for memory
-    that is new, its pages take longer than the copy."""
+    ``work(rows, out, *of)`` fills a slice of rows at a time, slices beside each other: the
+    pages of new memory take longer than what is written into them."""
     out = np.empty((len(of[0]), sum(x.shape[1] for x in of)), dtype=np.float32)
     slices = [slice(s, min(s + ROWS, len(out))) for s in range(0, len(out), ROWS)]
     with ThreadPoolExecutor(threads()) as pool:

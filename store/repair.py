@@ -36,6 +36,7 @@ def repair(path: str | os.PathLike[str], progress: Report = unheard) -> Repaired
     depot, told = Depot(path), Repaired(Depot(path).path)
     if not depot.path.exists() and not depot.generations():
         raise OptionError(depot.path, "there is no store here", "make one with `headstock extract`")
+    _none_newer(depot)
     raw = _set_aside(depot, told, progress)
     if raw is not None:
         _rebuild(depot, told, raw, progress)
@@ -108,7 +109,6 @@ def _set_aside(depot: Depot, told: Repaired, progress: Report) -> RawFile | None
     """
     uuids, identity = set(), depot.directory / "STORE.json"
     listing, broken, newest = depot.listing(), [], 0
-    _none_newer(depot)
     for target in [depot.path, *map(depot.generation_path, depot.generations())]:
         if target.exists():
             try:
@@ -145,8 +145,11 @@ def _set_aside(depot: Depot, told: Repaired, progress: Report) -> RawFile | None
 def _none_newer(depot: Depot) -> None:
     """Raises VersionError where a file is of a newer format: to this code it would be damage, and
     what a newer headstock committed would be set aside."""
-    pending = [*map(depot.patch_path, depot.listing().patches)]
-    pending += [depot.directory / name for name in depot.listing().shards]
+    listing = depot.listing()
+    pending = [
+        *map(depot.patch_path, listing.patches),
+        *map(depot.directory.joinpath, listing.shards),
+    ]
     for target in [depot.path, *map(depot.generation_path, depot.generations()), *pending]:
         try:
             StoreFile(target).close()

@@ -126,17 +126,21 @@ def _extend(path: Path) -> None:
 READERS: list[Callable[[Path], Any]] = [_read, verify, _extend, repair]
 
 
-def run(folder: Path, files: int, seed: int = 0) -> dict[str, Any]:
-    """So many hostile files, each met by every reader; the counts."""
-    base = folder / "base"
+def made(base: Path) -> list[tuple[Path, str]]:
+    """A store ``f.h5`` in ``base``, with work pending beside it; its files and their kinds."""
     shutil.rmtree(base, ignore_errors=True)
     base.mkdir(parents=True)
     extract(base / "f.h5", wanted(8), lambda *words: None)
     extract(base / "f.h5", wanted(12, "b", r2=1), lambda *words: None, compact=False)
-    shutil.rmtree(base / "f.h5.d" / "gen-00000001.h5", ignore_errors=True)
     pending = base / "f.h5.d"
     targets = [(base / "f.h5", "generation"), *((p, "shard") for p in pending.glob("shard-*"))]
-    targets += [(p, "patch") for p in pending.glob("patch-*")]
+    return targets + [(p, "patch") for p in pending.glob("patch-*")]
+
+
+def run(folder: Path, files: int, seed: int = 0) -> dict[str, Any]:
+    """So many hostile files, each met by every reader; the counts."""
+    base = folder / "base"
+    targets = made(base)
     whole = [(path, apart(path, kind)) for path, kind in targets]
     wrong, refused = [], 0
     for number in range(files):

@@ -1,7 +1,7 @@
 """Files of a newer format: each reader refuses by the version that is needed, and no file that was
 there is changed.
 
-A real generation, shard, patch, identity or list of parts is written anew as a format of the
+A real generation, shard, patch or identity is written anew as a format of the
 future would be, with every checksum right.
 """
 
@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from fuzz import READERS, apart, together
-from world import extract, wanted
+from fuzz import READERS, apart, made, together
 
 from headstock.store import layout
 from headstock.store.errors import VersionError
@@ -37,14 +36,7 @@ def _state(folder: Path) -> dict[str, bytes]:
 def run(folder: Path, files: int, seed: int = 0) -> dict[str, Any]:
     """So many files of newer formats, each met by every reader; the counts."""
     base = folder / "base"
-    shutil.rmtree(base, ignore_errors=True)
-    base.mkdir(parents=True)
-    extract(base / "f.h5", wanted(8), lambda *words: None)
-    extract(base / "f.h5", wanted(12, "b", r2=1), lambda *words: None, compact=False)
-    pending = base / "f.h5.d"
-    targets = [(base / "f.h5", "generation"), (pending / "STORE.json", "json")]
-    targets += [(p, "shard") for p in pending.glob("shard-*")]
-    targets += [(p, "patch") for p in pending.glob("patch-*")]
+    targets = [*made(base), (base / "f.h5.d" / "STORE.json", "json")]
     wrong, refused = [], 0
     for number in range(files):
         rng = random.Random(f"{seed}/{number}")
