@@ -226,7 +226,7 @@ class StoreFile:
 
     def _gather(self, region: Region, rows: np.ndarray, reads: int, out: np.ndarray) -> bool:
         """Copy ``rows`` out of a map that lasts as long as the copy, where that costs less than
-        ``reads`` reads; False where it does not, or where the disk would be asked.
+        ``reads`` reads; False where it does not, or could not be done.
 
         The pages are asked for beforehand: what a file cut short or a failing disk would answer by
         a signal is then an error, which the reads that follow put into words.
