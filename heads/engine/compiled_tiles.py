@@ -12,7 +12,9 @@ from typing import Any
 import numba
 import numpy as np
 
-__all__ = ["affine", "exponential", "nearest", "picked"]
+__all__ = ["affine", "exponential", "exponential_of_sum", "nearest", "picked"]
+
+LOG2_E = 1.4426950408889634
 
 compile_: Any = numba.njit(nogil=True, cache=True, fastmath=True)
 
@@ -49,16 +51,10 @@ def picked(
 
 
 @compile_
-def powers(
-    source: np.ndarray, scale: Any, x: np.ndarray, out: np.ndarray, whole: np.ndarray
-) -> None:
+def powers(x: np.ndarray, out: np.ndarray, whole: np.ndarray) -> None:
     # 2^y = 2^n 2^f with |f| <= 1/2, by the exponential's series to the sixth power, whose rest
     # is below 2e-7; n goes straight into the exponent's bits
-    lowest, zero, half = np.float32(-126), np.float32(0), np.float32(0.5)
-    for t in range(len(out)):  # aside, for the compiler to see that ``out`` is something else
-        y = source[t] * scale
-        y = y if y < zero else zero
-        x[t] = y if y > lowest else lowest
+    half = np.float32(0.5)
     for t in range(len(out)):
         y = x[t]
         n = np.floor(y + half)
@@ -80,11 +76,30 @@ def powers(
 def exponential(x: np.ndarray, scale: float, out: np.ndarray) -> None:
     """out = exp(min(scale x, 0)) of x (r, t) float32, never below 2^-126; ``out`` may be x."""
     whole, aside = np.empty(1024, np.int32), np.empty(1024, np.float32)
-    base2 = np.float32(scale * 1.4426950408889634)
+    base2, lowest, zero = np.float32(scale * LOG2_E), np.float32(-126), np.float32(0)
     for i in range(len(x)):
         for s in range(0, x.shape[1], 1024):
-            e = min(s + 1024, x.shape[1])
-            powers(x[i, s:e], base2, aside, out[i, s:e], whole)
+            source, into = x[i, s : s + 1024], out[i, s : s + 1024]
+            for t in range(len(into)):  # aside, for the compiler to see that they are not one
+                y = source[t] * base2
+                y = y if y < zero else zero
+                aside[t] = y if y > lowest else lowest
+            powers(aside, into, whole)
+
+
+@compile_
+def exponential_of_sum(x: np.ndarray, z: np.ndarray, scale: float, out: np.ndarray) -> None:
+    """``exponential`` of x + z, both read once."""
+    whole, aside = np.empty(1024, np.int32), np.empty(1024, np.float32)
+    base2, lowest, zero = np.float32(scale * LOG2_E), np.float32(-126), np.float32(0)
+    for i in range(len(x)):
+        for s in range(0, x.shape[1], 1024):
+            one, other, into = x[i, s : s + 1024], z[i, s : s + 1024], out[i, s : s + 1024]
+            for t in range(len(into)):
+                y = (one[t] + other[t]) * base2
+                y = y if y < zero else zero
+                aside[t] = y if y > lowest else lowest
+            powers(aside, into, whole)
 
 
 @compile_

@@ -84,21 +84,22 @@ def _tile(
         else:
             view.tile(tested, rows, terms[name], times=2 * kernel.gamma, norms=-kernel.gamma)
     for o, out in zip(on, outs):
-        parts = parts_of(o)
-        total = terms[parts[0]]
-        if len(parts) > 1:
-            total = np.add(total, terms[parts[1]], out=out)
-        for p in parts[2:]:
-            total += terms[p]
+        *others, last = (terms[p] for p in parts_of(o))
+        total = others[0] if others else last
+        for term in others[1:]:
+            total = np.add(total, term, out=out)
+        each = 1.0 / (len(others) + 1)
         if kernel.degree:
             base = room("base", *out.shape)
-            np.multiply(total, np.float32(1 / len(parts)), out=base)
+            np.multiply(np.add(total, last, out=out) if others else last, np.float32(each), base)
             base += 1
             np.copyto(out, base)
             for _ in range(kernel.degree - 1):
                 out *= base
+        elif others:
+            loops().exponential_of_sum(total, last, each, out)
         else:
-            loops().exponential(total, 1.0 / len(parts), out)
+            loops().exponential(last, each, out)
 
 
 def machine_answers(
@@ -145,9 +146,16 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
                     if part:  # for the sigmoids of the part that leaves out the other fold
                         other = part[0] if f == part[-1] else part[-1]
                         decisions[o][rows, :, other] = said
-        each = [(decisions[o], final[o]) for o in on]
-        told = list(pool.map(lambda of: _assemble(products, *of), each))
-    return dict(zip(on, told))
+        asked = [(o, part) for o in on for part in final[o]]
+        told = pool.map(lambda a: _told(products, a[1], decisions[a[0]], final[a[0]][a[1]]), asked)
+        by_part = dict(zip(asked, told))
+    out: Answers = {}
+    for o in on:
+        proba = np.zeros((len(codes), k))
+        for f in range(shared.folds):
+            proba[products.order[fold == f]] = by_part[o, (f,)]
+        out[o] = proba, by_part.get((o, ()))
+    return out
 
 
 def _machines(
@@ -239,32 +247,20 @@ def _decisions(
     return out
 
 
-def _assemble(
-    products: Products, decisions: np.ndarray, final: dict[Part, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Sigmoids and coupling, part by part; probabilities in the rows' own order."""
+def _told(products: Products, part: Part, decisions: np.ndarray, final: np.ndarray) -> np.ndarray:
+    """(m, k) probabilities of what a part is asked, from its ``final`` decisions (m, p): sigmoids
+    and coupling by the ``decisions`` (n, p, f) of its rows by parts that leave out another fold."""
     shared, codes, fold = products.shared, products.codes, products.fold
     k = shared.k
-    proba, tests = np.zeros((len(codes), k)), None
-    calibrating = shared.calibrating()
-
-    def answer(part: Part) -> np.ndarray:
-        rows = products.train(part)
-        without = fold[rows] if part == () else np.full(len(rows), part[0])
-        held_out = np.take_along_axis(decisions[rows], without[:, None, None], axis=2)[:, :, 0]
-        held_out[~np.isin(fold[rows], calibrating[part])] = np.nan
-        there = np.flatnonzero(shared.present(part))
-        where = {pair: p for p, pair in enumerate(class_pairs(k))}
-        columns = np.array([where[there[i], there[j]] for i, j in class_pairs(len(there))])
-        local = np.searchsorted(there, codes[rows])
-        sigmoids, multiplier = calibrated(held_out[:, columns], local, len(there))
-        out = np.zeros((len(final[part]), k))
-        out[:, there] = coupled(final[part][:, columns], sigmoids, multiplier, len(there))
-        return out
-
-    for part in final:
-        if part == ():
-            tests = answer(part)
-        else:
-            proba[products.order[fold == part[0]]] = answer(part)
-    return proba, tests
+    rows = products.train(part)
+    without = fold[rows] if part == () else np.full(len(rows), part[0])
+    held_out = np.take_along_axis(decisions[rows], without[:, None, None], axis=2)[:, :, 0]
+    held_out[~np.isin(fold[rows], shared.calibrating()[part])] = np.nan
+    there = np.flatnonzero(shared.present(part))
+    where = {pair: p for p, pair in enumerate(class_pairs(k))}
+    columns = np.array([where[there[i], there[j]] for i, j in class_pairs(len(there))])
+    local = np.searchsorted(there, codes[rows])
+    sigmoids, multiplier = calibrated(held_out[:, columns], local, len(there))
+    out = np.zeros((len(final), k))
+    out[:, there] = coupled(final[:, columns], sigmoids, multiplier, len(there))
+    return out

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.special import expit, softmax
+from scipy.special import softmax
 
 __all__ = [
     "couple",
@@ -23,6 +23,8 @@ ENOUGH = 4000
 with more."""
 LEAST = 100
 """Held-out rows of each class, likewise."""
+TOGETHER = 1 << 17
+"""Entries of the systems of ``couple`` at once: they stay in cache, however many classes."""
 
 
 def held_out_folds(inner: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -103,66 +105,91 @@ def temperature(scores: np.ndarray, codes: np.ndarray) -> float:
     return float(np.exp(best.x) / unit)
 
 
-def platt(decision: np.ndarray, positive: np.ndarray) -> tuple[float, float]:
-    """(a, b) for which expit(a * decision + b) fits ``positive`` (n,) best.
+def platt(decision: np.ndarray, positive: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """(p, 2): a and b for which expit(a * decision + b) fits ``positive`` (n,) best, for each of
+    p problems that stand one after the other in the rows, from ``starts`` (p,) on.
 
     Platt's sigmoid with his smoothed targets, by Newton steps with backtracking (Lin, Lin, Weng
-    2007).
+    2007), all problems in the same operations on arrays: two threads that each took them one by one
+    would wait for the interpreter most of the time.
 
     Rows whose decision is not finite, because they were not held out, count towards the smoothing
     only: without them, a sigmoid from half of the rows would be less sure of itself than one from
     all, with nothing having been seen against it (bench/README.md). One class alone, or no
     row, gives (1, 0): the plain logistic of the margin.
     """
+    count = len(starts)
+    of = np.repeat(np.arange(count), np.diff(starts, append=len(decision)))
+    up, down = (np.bincount(of[x], minlength=count) for x in (positive, ~positive))
     good = np.isfinite(decision)
-    f, t = decision[good].astype(np.float64), positive[good]
-    if t.all() or not t.any():
-        return 1.0, 0.0
-    up, down = int(positive.sum()), int((~positive).sum())
-    target = np.where(t, (up + 1.0) / (up + 2.0), 1.0 / (down + 2.0))
-    theta = np.array([0.0, np.log((up + 1.0) / (down + 1.0))])
+    f, t, of = decision[good].astype(np.float64), positive[good], of[good]
+    both = np.all([np.bincount(of[x], minlength=count) > 0 for x in (t, ~t)], axis=0)
+    target = np.where(t, ((up + 1.0) / (up + 2.0))[of], (1.0 / (down + 2.0))[of])
+    out = np.tile([1.0, 0.0], (count, 1))
+    out[both] = np.stack([np.zeros(count), np.log((up + 1.0) / (down + 1.0))], axis=1)[both]
 
-    def loss(theta: np.ndarray) -> float:
-        z = theta[0] * f + theta[1]  # log(1 + e^z), a third of np.logaddexp's time
-        return float((np.maximum(z, 0.0) + np.log1p(np.exp(-np.abs(z))) - target * z).sum())
-
-    now = loss(theta)
+    live = np.flatnonzero(both)
     for _ in range(100):
-        p = expit(theta[0] * f + theta[1])
-        slope = np.array([((p - target) * f).sum(), (p - target).sum()])
-        if np.abs(slope).max() < 1e-5:
+        there = np.isin(of, live)
+        f, target, of = f[there], target[there], of[there]
+        if not len(f):
             break
-        w = p * (1.0 - p)
-        cross = (w * f).sum()
-        curve = np.array([[(w * f * f).sum() + 1e-12, cross], [cross, w.sum() + 1e-12]])
-        step = np.linalg.solve(curve, slope)
-        size = 1.0
-        while size > 1e-10 and loss(theta - size * step) > now - 1e-4 * size * (slope @ step):
-            size /= 2.0
-        if size <= 1e-10:
+        live = _newton(f, target, np.searchsorted(of, live), out, live)
+    return out
+
+
+def _newton(
+    f: np.ndarray, target: np.ndarray, starts: np.ndarray, theta: np.ndarray, live: np.ndarray
+) -> np.ndarray:
+    """One step of each problem of ``live`` in theta (p, 2), whose rows begin at ``starts``; those
+    that are to take another."""
+    lengths = np.diff(starts, append=len(f))
+
+    def losses(theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        a, b = np.repeat(theta, lengths, axis=0).T
+        z = a * f + b
+        small = np.exp(-np.abs(z))  # log(1 + e^z), a third of np.logaddexp's time
+        each = np.maximum(z, 0.0) + np.log1p(small) - target * z
+        return np.add.reduceat(each, starts), np.where(z < 0, small, 1.0) / (1.0 + small)
+
+    before = theta[live]
+    now, p = losses(before)
+    w = p * (1.0 - p)
+    wf, r = w * f, p - target
+    terms = np.add.reduceat(np.stack([r * f, r, wf * f, wf, w]), starts, axis=1)
+    slope, (ff, cross, flat) = terms[:2].T, terms[2:]
+    curve = np.stack([ff + 1e-12, cross, cross, flat + 1e-12], axis=1).reshape(-1, 2, 2)
+    step = np.linalg.solve(curve, slope[:, :, None])[:, :, 0]
+    down = (slope * step).sum(axis=1)
+    going = np.abs(slope).max(axis=1) >= 1e-5
+    size = np.where(going, 1.0, 0.0)
+    while True:
+        ahead, _ = losses(before - size[:, None] * step)
+        bad = (size > 1e-10) & (ahead > now - 1e-4 * size * down)
+        if not bad.any():
             break
-        theta = theta - size * step
-        now = loss(theta)
-    return float(theta[0]), float(theta[1])
+        size[bad] /= 2.0
+    going &= size > 1e-10
+    theta[live[going]] -= (size[:, None] * step)[going]
+    return live[going]
 
 
 def couple(pairwise: np.ndarray, k: int) -> np.ndarray:
     """(m, k) probabilities from (m, k(k-1)/2) probabilities of class i against j, i < j.
 
-    The second method of Wu, Lin and Weng (2004), which libsvm uses, as one linear system a row:
-    minimise sum over pairs of (r_ji p_i - r_ij p_j)^2 under sum p = 1.
+    The second method of Wu, Lin and Weng (2004), which libsvm uses: minimise p.Q p, the sum over
+    pairs of (r_ji p_i - r_ij p_j)^2, under sum p = 1. There Q p is the same for all classes, so p
+    is (Q + 1)^-1 1 but for its length: one linear system a row, regular where Q is not.
     """
-    m = len(pairwise)
-    r = np.zeros((m, k, k))
+    out, diagonal = np.empty((len(pairwise), k)), np.arange(k)
     i, j = np.triu_indices(k, 1)
-    clipped = np.clip(pairwise, 1e-7, 1 - 1e-7)
-    r[:, i, j], r[:, j, i] = clipped, 1.0 - clipped
-    system = np.zeros((m, k + 1, k + 1))
-    system[:, :k, :k] = -np.swapaxes(r, 1, 2) * r
-    diagonal = np.arange(k)
-    system[:, diagonal, diagonal] = (r**2).sum(axis=1)
-    system[:, :k, k] = system[:, k, :k] = 1.0
-    right = np.zeros((m, k + 1, 1))
-    right[:, k] = 1.0
-    p = np.maximum(np.linalg.solve(system, right)[:, :k, 0], 1e-12)
-    return p / p.sum(axis=1, keepdims=True)
+    step = max(1, TOGETHER // k**2)
+    for s in range(0, len(pairwise), step):
+        clipped = np.clip(pairwise[s : s + step], 1e-7, 1 - 1e-7)
+        r = np.zeros((len(clipped), k, k))
+        r[:, i, j], r[:, j, i] = clipped, 1.0 - clipped
+        system = 1.0 - np.swapaxes(r, 1, 2) * r
+        system[:, diagonal, diagonal] += (r**2).sum(axis=1)
+        out[s : s + step] = np.linalg.solve(system, np.ones((k, 1)))[:, :, 0]
+    out = np.maximum(out / out.sum(axis=1, keepdims=True), 1e-12)
+    return out / out.sum(axis=1, keepdims=True)

@@ -48,11 +48,13 @@ def class_pairs(k: int) -> list[tuple[int, int]]:
 def pair_platt(decisions: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
     """(p, 2) Platt sigmoids from ``decisions`` (n, p), NaN where not held out, each on its own two
     classes."""
-    out = np.empty((k * (k - 1) // 2, 2))
+    own = [np.flatnonzero(codes == c) for c in range(k)]
+    said, first, lengths = [np.empty(0)], [np.empty(0, dtype=bool)], [0]
     for p, (i, j) in enumerate(class_pairs(k)):
-        rows = np.flatnonzero((codes == i) | (codes == j))
-        out[p] = platt(decisions[rows, p], codes[rows] == i)
-    return out
+        said += [decisions[own[i], p], decisions[own[j], p]]
+        first += [np.ones(len(own[i]), dtype=bool), np.zeros(len(own[j]), dtype=bool)]
+        lengths.append(len(own[i]) + len(own[j]))
+    return platt(np.concatenate(said), np.concatenate(first), np.cumsum(lengths)[:-1])
 
 
 def calibrated(decisions: np.ndarray, codes: np.ndarray, k: int) -> tuple[np.ndarray, float]:

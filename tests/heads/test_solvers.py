@@ -230,6 +230,9 @@ def test_exponential_is_the_exponential() -> None:
     assert 0 <= out[0, -2] < 1e-37
     assert out[0, -1] == 1
     np.testing.assert_allclose(out[0, :3], 1, rtol=2e-7)
+    halves = np.empty_like(x)
+    loops().exponential_of_sum(0.75 * x, 0.25 * x, 1.0, halves)
+    np.testing.assert_allclose(halves, out, rtol=6e-6, atol=1e-37)
     loops().exponential(x, 1.0, x)
     np.testing.assert_array_equal(x, out)
 
@@ -293,9 +296,36 @@ def test_platt_finds_the_sigmoid() -> None:
     rng = np.random.default_rng(0)
     f = rng.normal(size=20000) * 2
     t = rng.random(20000) < 1 / (1 + np.exp(-(1.5 * f - 0.7)))
-    assert platt(f, t) == pytest.approx((1.5, -0.7), abs=0.08)
-    assert platt(f, np.ones(20000, dtype=bool)) == (1.0, 0.0)
-    assert platt(f[:0], t[:0]) == (1.0, 0.0)
+    one = np.zeros(1, dtype=int)
+    assert platt(f, t, one)[0] == pytest.approx((1.5, -0.7), abs=0.08)
+    assert platt(f, np.ones(20000, dtype=bool), one).tolist() == [[1.0, 0.0]]
+    assert platt(f[:0], t[:0], one).tolist() == [[1.0, 0.0]]
+    assert platt(f[:0], t[:0], one[:0]).shape == (0, 2)
+
+
+def test_platt_of_many_is_that_of_each_and_its_slope_is_zero() -> None:
+    rng = np.random.default_rng(1)
+    f, t, lengths = [], [], [400, 0, 30, 2, 50, 3000, 60]
+    for n in lengths:
+        f.append(rng.normal(size=n) * rng.choice([0.01, 3, 50]))
+        t.append(f[-1] + rng.normal(size=n) * rng.choice([0, 2]) > 0)
+    t[3][:] = [True, False]
+    t[4][:] = True
+    f[2][::3] = np.nan
+    f[6][:] = np.nan
+    starts = np.cumsum([0, *lengths[:-1]])
+    found = platt(np.concatenate(f), np.concatenate(t), starts)
+    for n, (a, b) in enumerate(found):
+        alone = platt(f[n], t[n], np.zeros(1, dtype=int))[0]
+        np.testing.assert_allclose((a, b), alone, rtol=1e-6, atol=1e-9)
+        if n in (1, 4, 6):
+            assert (a, b) == (1.0, 0.0)
+            continue
+        good, up, down = np.isfinite(f[n]), t[n].sum(), (~t[n]).sum()
+        target = np.where(t[n], (up + 1) / (up + 2), 1 / (down + 2))[good]
+        left = 1 / (1 + np.exp(-(a * f[n][good] + b))) - target
+        assert abs(left.sum()) < 1e-4
+        assert abs((left * f[n][good]).sum()) < 1e-4
 
 
 def test_coupling_gives_back_consistent_probabilities() -> None:
