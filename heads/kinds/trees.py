@@ -120,10 +120,14 @@ class Trees:
 
 
 def tree(
-    seed: int, depth: int | None = 8, min_leaf: int = 5, min_split: int = 2, criterion: str = "gini"
+    seed: int,
+    depth: int | None = None,
+    min_leaf: int = 5,
+    min_split: int = 2,
+    criterion: str = "gini",
 ) -> Trees:
-    """One decision tree. depth: at most so deep; min_leaf: rows of a leaf; min_split: rows a node
-    needs to be split."""
+    """One decision tree. depth: at most so deep (None: as deep as the rows ask); min_leaf: rows of
+    a leaf; min_split: rows a node needs to be split."""
 
     def make() -> Any:
         from sklearn.tree import DecisionTreeClassifier
