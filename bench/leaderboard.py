@@ -1,11 +1,11 @@
 """The leaderboard of the reference workload with every head and every fusion.
 
 ``python bench/leaderboard.py`` prints Markdown: heads by feature sets and fusions, then what the
-run says in words. Trees look at each of 2,048 columns for every split and boosted ones bin them:
-all 13,802 rows take hours, 3,000 some minutes on two quiet cores. With ``--reuse FOLDER`` answers
-are kept there, so that the whole can be run in slices: a head a run, then all of them. Fusions
-learn from members that answered each other's folds; with ``--nested`` members are fitted anew
-without the fold that is scored, as ``evaluate`` does by itself: five times the fits.
+run says in words. All 13,802 rows take half an hour on two quiet cores, most of it networks and
+trees, which look at each of 2,048 columns. With ``--reuse FOLDER`` answers are kept there, so that
+the whole can be run in slices: a head a run, then all of them. Fusions learn from members that
+answered each other's folds; with ``--nested`` members are fitted anew without the fold that is
+scored, as ``evaluate`` does by itself: five times the fits.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the headstock command sets it
-from heads_workload import workload
+from heads_workload import TEST, TRAIN, workload
 
 from headstock.heads import HEADS, make_folds
 from headstock.heads.evaluation.findings import findings
@@ -32,8 +32,8 @@ ON = ("image", "audio")
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--train", type=int, default=3000, help="training rows")
-    parser.add_argument("--test", type=int, default=500, help="test rows, scored once")
+    parser.add_argument("--train", type=int, default=TRAIN, help="training rows")
+    parser.add_argument("--test", type=int, default=TEST, help="test rows, scored once")
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--head", dest="heads", action="append", help="a head; all by default")
     parser.add_argument("--nested", action="store_true", help="members anew for each fold")
