@@ -147,7 +147,8 @@ class Workers:
     def close(self) -> None:
         """End the processes; what is under way is dropped."""
         self._stopped = True
-        self._poke()
+        # Whatever ``_poked`` says: an interrupt may have come between it and the byte
+        self._wake.send_bytes(b".")
         if self._thread is not None:
             self._thread.join()
         self._listening.close()

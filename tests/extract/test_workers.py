@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -127,6 +128,20 @@ def test_leaving_early_ends_the_processes(folder):
     processes = [worker.process for worker in pool._workers]
     stream.close()
     assert all(process.poll() is not None for process in processes)
+
+
+def test_it_ends_though_an_interrupt_came_between_a_poke_and_its_byte(folder):
+    pool = Workers(Reader(str(folder)), CountingLoader(), 1, window=2)
+    stream = pool.run(Task(i, f"{i % 12:02d}") for i in range(40))
+    next(stream)
+    while pool._held < 2 or any(worker.tasks for worker in pool._workers):
+        time.sleep(0.01)
+    time.sleep(0.1)  # the pump waits for room, and nobody else will wake it
+    pool._poked = True  # what the interrupted poke leaves
+    ending = threading.Thread(target=pool.close, daemon=True)
+    ending.start()
+    ending.join(20)
+    assert not ending.is_alive()
 
 
 def test_workers_do_not_import_torch():
