@@ -146,9 +146,13 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
                     if part:  # for the sigmoids of the part that leaves out the other fold
                         other = part[0] if f == part[-1] else part[-1]
                         decisions[o][rows, :, other] = said
+
+        def answer(asked: tuple[str, Part]) -> np.ndarray:
+            o, part = asked
+            return _probabilities(products, part, decisions[o], final[o][part])
+
         asked = [(o, part) for o in on for part in final[o]]
-        told = pool.map(lambda a: _told(products, a[1], decisions[a[0]], final[a[0]][a[1]]), asked)
-        by_part = dict(zip(asked, told))
+        by_part = dict(zip(asked, pool.map(answer, asked)))
     out: Answers = {}
     for o in on:
         proba = np.zeros((len(codes), k))
@@ -247,7 +251,9 @@ def _decisions(
     return out
 
 
-def _told(products: Products, part: Part, decisions: np.ndarray, final: np.ndarray) -> np.ndarray:
+def _probabilities(
+    products: Products, part: Part, decisions: np.ndarray, final: np.ndarray
+) -> np.ndarray:
     """(m, k) probabilities of what a part is asked, from its ``final`` decisions (m, p): sigmoids
     and coupling by the ``decisions`` (n, p, f) of its rows by parts that leave out another fold."""
     shared, codes, fold = products.shared, products.codes, products.fold
