@@ -606,9 +606,9 @@ def evaluate(
     """
     from headstock.heads import evaluate as at_once
     from headstock.heads.blockwise.stream import evaluate_streamed
-    from headstock.heads.results.report import fit_words
-    from headstock.heads.results.tables import write_text
-    from headstock.heads.results.tracking import log_evaluation
+    from headstock.heads.report.tables import write_text
+    from headstock.heads.report.text import fit_words
+    from headstock.heads.report.tracking import log_evaluation
     from headstock.store import FeatureStore
 
     flags = {"heads": heads, "on": on, "fusions": fusions, **flags}
@@ -766,7 +766,7 @@ def report(
 
     Example: headstock report runs/a -o report.html
     """
-    from headstock.heads.results.report import leaderboard_text, saved_metrics
+    from headstock.heads.report.text import leaderboard_text, saved_metrics
 
     saved = {run: saved_metrics(run) for run in runs}
     for metrics in [] if as_json else saved.values():
@@ -776,7 +776,7 @@ def report(
             click.echo(json.dumps(saved, indent=1))
         hint(["report", *runs, "-o", "report.html"], quiet=quiet or as_json)
         return
-    from headstock.heads.page import write_report
+    from headstock.heads.report.page import write_report
 
     with Progress("report", "parts", quiet) as progress:
         written = write_report(runs, output, store=store, data=data, progress=progress)
@@ -807,10 +807,10 @@ def runs(places: tuple, form: str, output: str | None, quiet: bool, as_json: boo
     Example: headstock runs runs/a runs/first
     Example: headstock runs runs/a --format latex -o leaderboard.tex
     """
-    from headstock.heads.results.formats import leaderboard_as
-    from headstock.heads.results.report import saved_metrics
-    from headstock.heads.results.runs import look, the_runs
-    from headstock.heads.results.tables import write_text
+    from headstock.heads.report.formats import leaderboard_as
+    from headstock.heads.report.runs import look, the_runs
+    from headstock.heads.report.tables import write_text
+    from headstock.heads.report.text import saved_metrics
 
     places = places or ("runs",)
     if form != "text":
@@ -845,7 +845,7 @@ def info(path: str, failed: bool, quiet: bool, as_json: bool) -> None:
     Example: headstock store info features.h5
     """
     from headstock.store import FeatureStore
-    from headstock.store.info import describe, description
+    from headstock.store.care.info import describe, description
 
     with FeatureStore.open(path) as features:
         if failed:
@@ -874,7 +874,7 @@ def verify(
     Example: headstock store verify features.h5 --files
     """
     from headstock.store import FeatureStore
-    from headstock.store.apart import verify_apart
+    from headstock.store.care.apart import verify_apart
 
     with Progress("verify", "rows", quiet) as progress:
         verdict = verify_apart(path, files=files, progress=progress)
@@ -907,7 +907,7 @@ def repair(path: str, quiet: bool, as_json: bool) -> None:
 
     Example: headstock store repair features.h5
     """
-    from headstock.store.repair import repair as run
+    from headstock.store.care.repair import repair as run
 
     with Progress("repair", quiet=quiet) as progress:
         repaired = run(path, progress)
@@ -952,7 +952,7 @@ def label(
 
     Example: headstock store label features.h5 labels.csv --label-col CLASS
     """
-    from headstock.store.label import relabel
+    from headstock.store.care.label import relabel
 
     cols = {k.removesuffix("_col"): v for k, v in names.items() if v}
     with Progress("label", quiet=quiet):
@@ -978,7 +978,7 @@ def merge(
 
     Example: headstock store merge all.h5 first.h5 second.h5
     """
-    from headstock.store.merge import merge as run
+    from headstock.store.care.merge import merge as run
     from headstock.store.parts import link as join
 
     with Progress("merge", "rows", quiet) as progress:
@@ -1002,7 +1002,7 @@ def export(path: str, output: str, sets: tuple, quiet: bool, as_json: bool) -> N
 
     Example: headstock store export features.h5 features.npz
     """
-    from headstock.store.export import export as run
+    from headstock.store.exchange.export import export as run
 
     with Progress("export", "rows", quiet) as progress:
         exported = run(path, output, sets=sets or None, progress=progress)
@@ -1023,7 +1023,7 @@ def import_(source: str, output: str, quiet: bool, as_json: bool, **flags: Any) 
 
     Example: headstock store import features.npz imported.h5 --set image
     """
-    from headstock.store.imports import import_features
+    from headstock.store.exchange.imports import import_features
 
     with Progress("import", "rows", quiet) as progress:
         imported = import_features(source, output, progress=progress, **flags)
@@ -1045,8 +1045,8 @@ def doctor(
 
     Example: headstock doctor --image headstock:resnext_nano --seconds 3 --items 100000
     """
-    from headstock.extract.backbones import DEFAULT_IMAGE
     from headstock.extract.doctor import measure
+    from headstock.extract.encoders.backbones import DEFAULT_IMAGE
 
     with Progress("doctor", "measurements", quiet) as progress:
         checkup = measure(".", image or DEFAULT_IMAGE, device, seconds, progress=progress)
@@ -1066,7 +1066,7 @@ def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
     Example: headstock list backbones resnext
     """
     if what == "backbones":
-        from headstock.extract.backbones import listing
+        from headstock.extract.encoders.backbones import listing
     elif what == "heads":
         from headstock.heads.head import listing
     else:
@@ -1107,7 +1107,7 @@ def export_model(
 
     Example: headstock export-model model.headstock -o model.onnx --store features.h5
     """
-    from headstock.extract.onnx import backbones
+    from headstock.extract.encoders.graphs import backbones
     from headstock.heads import Bundle
     from headstock.heads.onnx import export_model as run
     from headstock.store import FeatureStore

@@ -22,7 +22,7 @@ import safetensors.numpy
 from PIL import Image
 
 from headstock.extract import image_encoder
-from headstock.extract.preprocess import ImageLoader
+from headstock.extract.decode.preprocess import ImageLoader
 
 
 def enlarged(path: Path, side: int, grain: float, seed: int) -> bytes:

@@ -366,9 +366,9 @@ def sounds() -> None:
 
     import librosa
 
-    from headstock.extract.audio import mono_blocks
+    from headstock.extract.decode.audio import mono_blocks
     from headstock.extract.doctor import sample_wav
-    from headstock.extract.mfcc import MfccLoader, mfcc, windows
+    from headstock.extract.encoders.mfcc import MfccLoader, mfcc, windows
 
     loader = MfccLoader()
 

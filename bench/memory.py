@@ -95,7 +95,7 @@ def compact(folder: Path, rows: int, dim: int) -> None:
 
 
 def verify(folder: Path, rows: int, dim: int) -> None:
-    from headstock.store.verify import verify as run
+    from headstock.store.care.verify import verify as run
 
     if run(folder / "f.h5").findings:
         raise SystemExit("the store does not verify")
@@ -103,7 +103,7 @@ def verify(folder: Path, rows: int, dim: int) -> None:
 
 def exported(suffix: str) -> Callable[[Path, int, int], None]:
     def do(folder: Path, rows: int, dim: int) -> None:
-        from headstock.store.export import export
+        from headstock.store.exchange.export import export
 
         if export(folder / "f.h5", folder / f"out{suffix}").rows != rows:
             raise SystemExit("not all rows were exported")
@@ -115,7 +115,7 @@ def exported(suffix: str) -> Callable[[Path, int, int], None]:
 
 def imported(folder: Path, rows: int, dim: int) -> None:
     from headstock.store import FeatureStore
-    from headstock.store.imports import import_features
+    from headstock.store.exchange.imports import import_features
 
     import_features(folder / "out.npz", folder / "imported.h5")
     with FeatureStore.open(folder / "imported.h5") as store:
@@ -124,13 +124,13 @@ def imported(folder: Path, rows: int, dim: int) -> None:
 
 
 def merge(folder: Path, rows: int, dim: int) -> None:
-    from headstock.store.merge import merge as run
+    from headstock.store.care.merge import merge as run
 
     run(folder / "merged.h5", [folder / "f.h5"])
 
 
 def label(folder: Path, rows: int, dim: int) -> None:
-    from headstock.store.label import relabel
+    from headstock.store.care.label import relabel
 
     if relabel(folder / "f.h5", folder / "labels.csv").changed != rows:
         raise SystemExit("not all rows were relabelled")
@@ -160,10 +160,10 @@ def read(folder: Path, rows: int, dim: int) -> None:
 
 
 def repair(folder: Path, rows: int, dim: int) -> None:
-    from headstock.store.repair import repair as run
+    from headstock.store.care.repair import repair as run
 
     with open(folder / "f.h5", "r+b") as file:
-        from headstock.store.file import StoreFile
+        from headstock.store.disk.file import StoreFile
 
         with StoreFile(folder / "f.h5") as opened:
             file.seek(opened.regions["/features/image/x"].offset)

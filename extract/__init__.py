@@ -9,14 +9,14 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "Account": "account",
+    "Account": "pipeline.account",
     "Encoder": "encoder",
     "FeatureDataset": "dataset",
     "Loader": "encoder",
-    "audio_encoder": "backbones",
-    "encoder_from_recipe": "backbones",
-    "extract": "run",
-    "image_encoder": "backbones",
+    "audio_encoder": "encoders.backbones",
+    "encoder_from_recipe": "encoders.backbones",
+    "extract": "pipeline.run",
+    "image_encoder": "encoders.backbones",
 }
 __all__ = sorted(_HOMES)
 

@@ -20,11 +20,11 @@ import soundfile
 from PIL import Image
 
 import headstock
-from headstock.extract.backbones import DEFAULT_IMAGE, image_encoder
-from headstock.extract.mfcc import MfccLoader
-from headstock.extract.network import NetworkEncoder
-from headstock.extract.openvino import present
-from headstock.extract.preprocess import ImageLoader
+from headstock.extract.decode.preprocess import ImageLoader
+from headstock.extract.encoders.backbones import DEFAULT_IMAGE, image_encoder
+from headstock.extract.encoders.mfcc import MfccLoader
+from headstock.extract.encoders.network import NetworkEncoder
+from headstock.extract.runtimes.compiled import present
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.errors import OptionError
 from headstock.store.progress import Report, unheard

@@ -13,19 +13,19 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstock.extract.account import Account
-from headstock.extract.backbones import (
+from headstock.extract.encoder import Encoder
+from headstock.extract.encoders.backbones import (
     DEFAULT_AUDIO,
     DEFAULT_IMAGE,
     audio_encoder,
     encoder_from_recipe,
     image_encoder,
 )
-from headstock.extract.columns import ingest_columns
-from headstock.extract.distributed import extract_on_ray, share_of
-from headstock.extract.encoder import Encoder
-from headstock.extract.mfcc import MfccLoader
-from headstock.extract.run import extract
+from headstock.extract.encoders.columns import ingest_columns
+from headstock.extract.encoders.mfcc import MfccLoader
+from headstock.extract.pipeline.account import Account
+from headstock.extract.pipeline.distributed import extract_on_ray, share_of
+from headstock.extract.pipeline.run import extract
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
 
@@ -139,7 +139,7 @@ def _of_weights(weights: str | Path | None) -> tuple[str | None, list[Path]]:
     if not weights:
         return None, []
     from headstock.extract.adapt.files import fold_files
-    from headstock.extract.checkpoint import read_settings
+    from headstock.extract.encoders.checkpoint import read_settings
 
     return read_settings(Path(weights)).get("architecture"), fold_files(Path(weights))
 

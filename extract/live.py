@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from headstock.extract.backbones import encoder_from_recipe
-from headstock.extract.reading import Reader, Task
-from headstock.extract.workers import Workers
+from headstock.extract.decode.reading import Reader, Task
+from headstock.extract.decode.workers import Workers
+from headstock.extract.encoders.backbones import encoder_from_recipe
 from headstock.store.errors import BundleError, ItemError
 from headstock.store.recipe import Recipe
 

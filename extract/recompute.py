@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from headstock.extract.backbones import encoder_from_recipe
+from headstock.extract.encoders.backbones import encoder_from_recipe
 from headstock.store import OK, FeatureStore
 from headstock.store.errors import HeadstockError, ItemError
 from headstock.store.progress import Report, unheard

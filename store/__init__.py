@@ -9,23 +9,23 @@ from importlib import import_module
 from typing import Any
 
 _HOMES = {
-    "ABSENT": "declared",
-    "FAILED": "declared",
-    "OK": "declared",
-    "Batch": "batch",
-    "Change": "rows",
+    "ABSENT": "disk.declared",
+    "FAILED": "disk.declared",
+    "OK": "disk.declared",
+    "Batch": "disk.batch",
+    "Change": "disk.rows",
     "FeatureSet": "feature_set",
     "FeatureStore": "features",
     "Items": "items",
-    "Manifest": "manifest",
+    "Manifest": "manifest.manifest",
     "Progress": "reader",
     "Recipe": "recipe",
     "RowError": "reader",
-    "as_arrays": "views",
-    "as_dataset": "views",
-    "as_frame": "views",
+    "as_arrays": "exchange.views",
+    "as_dataset": "exchange.views",
+    "as_frame": "exchange.views",
     "errors": "errors",
-    "is_store": "depot",
+    "is_store": "disk.depot",
 }
 __all__ = sorted(_HOMES)
 

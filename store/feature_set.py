@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.store.declared import OK
+from headstock.store.disk.declared import OK
+from headstock.store.disk.halves import widen
+from headstock.store.disk.state import BLOCK, Column, State
 from headstock.store.errors import StoreBusy
-from headstock.store.halves import widen
 from headstock.store.recipe import Recipe
-from headstock.store.state import BLOCK, Column, State
 
 if TYPE_CHECKING:
     from headstock.store.reader import StoreReader

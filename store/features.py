@@ -10,20 +10,20 @@ from typing import Any
 
 import numpy as np
 
-from headstock.store import commit
-from headstock.store.batch import Batch, checked, shard_name, shard_plan
-from headstock.store.claims import share
-from headstock.store.compact import compact, empty_generation
-from headstock.store.declared import ABSENT, FAILED, OK, Declared
-from headstock.store.depot import Depot, is_parts
+from headstock.store.disk import commit
+from headstock.store.disk.batch import Batch, checked, shard_name, shard_plan
+from headstock.store.disk.claims import share
+from headstock.store.disk.compact import compact, empty_generation
+from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
+from headstock.store.disk.depot import Depot, is_parts
+from headstock.store.disk.patch import Patch
+from headstock.store.disk.rows import Change, difference
+from headstock.store.disk.state import State
 from headstock.store.errors import OptionError, RecipeMismatch, StorageError, StoreBusy
 from headstock.store.items import Items
-from headstock.store.patch import Patch
 from headstock.store.progress import Report, unheard
 from headstock.store.reader import LOOKS, StoreReader
 from headstock.store.recipe import Recipe
-from headstock.store.rows import Change, difference
-from headstock.store.state import State
 
 __all__ = ["ABSENT", "FAILED", "OK", "FeatureStore"]
 

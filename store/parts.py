@@ -22,9 +22,11 @@ from pathlib import Path
 
 import numpy as np
 
-from headstock.store import commit
-from headstock.store.declared import ABSENT, OK, Declared
-from headstock.store.depot import PARTS, is_parts
+from headstock.store.disk import commit
+from headstock.store.disk.declared import ABSENT, OK, Declared
+from headstock.store.disk.depot import PARTS, is_parts
+from headstock.store.disk.rows import columns_of, items_of
+from headstock.store.disk.state import BLOCK, Column
 from headstock.store.errors import (
     ManifestError,
     OptionError,
@@ -38,8 +40,6 @@ from headstock.store.feature_set import FeatureSet
 from headstock.store.features import FeatureStore
 from headstock.store.items import Items, text_column
 from headstock.store.reader import RowError
-from headstock.store.rows import columns_of, items_of
-from headstock.store.state import BLOCK, Column
 
 __all__ = ["Linked", "PartedStore", "link", "parts_of_file"]
 

@@ -10,12 +10,12 @@ from typing import NamedTuple, TypeVar
 
 import numpy as np
 
-from headstock.store.declared import ABSENT, OK, Declared
-from headstock.store.depot import Depot
+from headstock.store.disk.declared import ABSENT, OK, Declared
+from headstock.store.disk.depot import Depot
+from headstock.store.disk.state import Column, State
 from headstock.store.errors import IncompleteSet, MissingSet, StoreBusy, near
 from headstock.store.feature_set import FeatureSet
 from headstock.store.items import Items
-from headstock.store.state import Column, State
 
 __all__ = ["LOOKS", "Progress", "RowError", "StoreReader"]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstock.store.errors import OptionError, one_line
-from headstock.store.table import refuse_odd
+from headstock.store.manifest.table import refuse_odd
 
 __all__ = ["read_toml", "toml_text"]
 

@@ -65,8 +65,8 @@ def test_wheel_contents(tmp_path):
     code = {name for name in names if ".dist-info/" not in name}
     assert {"headstock/__init__.py", "headstock/cli.py"} <= code
     assert "headstock/py.typed" in code  # type checkers believe the hints only then
-    assert "headstock/extract/weights/resnext_nano.safetensors" in code
-    assert "headstock/extract/weights/resnext_nano.json" in code
+    assert "headstock/extract/encoders/weights/resnext_nano.safetensors" in code
+    assert "headstock/extract/encoders/weights/resnext_nano.json" in code
     assert not {n for n in code if n.split("/")[1] not in _rooms()}
     assert any(name.endswith("licenses/LICENSE") for name in names)
     modules = {

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from headstock.extract.adapt.settings import Settings
-from headstock.extract.preprocess import Preprocess
+from headstock.extract.decode.preprocess import Preprocess
 
 __all__ = ["centred", "mixed", "normalised", "views"]
 

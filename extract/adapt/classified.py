@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from headstock.extract.adapt.augment import centred
 from headstock.extract.adapt.pictures import Pictures
-from headstock.extract.checkpoint import CLASSIFIER
-from headstock.extract.preprocess import Preprocess
-from headstock.extract.runtime import PRECISIONS
+from headstock.extract.decode.preprocess import Preprocess
+from headstock.extract.encoders.checkpoint import CLASSIFIER
+from headstock.extract.runtimes.eager import PRECISIONS
 
 __all__ = ["Classified", "answers", "cast", "fresh_model", "moved"]
 

@@ -12,8 +12,8 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
-from headstock.extract.checkpoint import NOTE, read_note
-from headstock.extract.preprocess import Preprocess
+from headstock.extract.decode.preprocess import Preprocess
+from headstock.extract.encoders.checkpoint import NOTE, read_note
 from headstock.store.errors import StorageError, WeightsError
 
 __all__ = [

@@ -25,8 +25,8 @@ from headstock.extract.adapt.report import Adapted, predictions_csv, score
 from headstock.extract.adapt.rows import Labelled, Part
 from headstock.extract.adapt.settings import Settings
 from headstock.extract.adapt.train import Training
-from headstock.extract.checkpoint import read_note, read_state_dict
-from headstock.extract.network import NetworkEncoder
+from headstock.extract.encoders.checkpoint import read_note, read_state_dict
+from headstock.extract.encoders.network import NetworkEncoder
 from headstock.store import Items
 from headstock.store.errors import OptionError
 from headstock.store.progress import Report

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import numpy as np
 
-from headstock.extract.account import Failure
-from headstock.extract.preprocess import ImageLoader, Preprocess
-from headstock.extract.reading import Done, Reader, Task
-from headstock.extract.workers import Workers
+from headstock.extract.decode.preprocess import ImageLoader, Preprocess
+from headstock.extract.decode.reading import Done, Reader, Task
+from headstock.extract.decode.workers import Workers
+from headstock.extract.pipeline.account import Failure
 from headstock.store.errors import ItemError
 
 __all__ = ["CACHE", "Pictures", "canvas"]

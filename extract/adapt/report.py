@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy.stats import beta
 
-from headstock.extract.account import Failure
-from headstock.store.export import safe_cell
+from headstock.extract.pipeline.account import Failure
+from headstock.store.exchange.export import safe_cell
 
 __all__ = ["Adapted", "predictions_csv", "score"]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from headstock.extract.runtime import PRECISIONS
+from headstock.extract.runtimes.eager import PRECISIONS
 from headstock.store.errors import OptionError
 
 __all__ = ["Settings"]

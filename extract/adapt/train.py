@@ -22,7 +22,7 @@ from headstock.extract.adapt.augment import mixed, views
 from headstock.extract.adapt.classified import Classified, answers, cast, moved
 from headstock.extract.adapt.pictures import Pictures
 from headstock.extract.adapt.settings import Settings
-from headstock.extract.preprocess import Preprocess
+from headstock.extract.decode.preprocess import Preprocess
 from headstock.store.errors import OptionError
 
 __all__ = ["Training", "one_cycle"]

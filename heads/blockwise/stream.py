@@ -18,7 +18,7 @@ from headstock.heads.head import head_options
 from headstock.heads.kinds.linear import Linear
 from headstock.heads.kinds.scaling import Standard
 from headstock.heads.numbers.metrics import FLOOR, accuracy_interval
-from headstock.heads.results.tables import write_text
+from headstock.heads.report.tables import write_text
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import OptionError, StorageError
 
@@ -128,7 +128,7 @@ class Result:
 
     def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
         """The leaderboard, as ``Evaluation.text``."""
-        from headstock.heads.results.report import leaderboard_text
+        from headstock.heads.report.text import leaderboard_text
 
         return leaderboard_text(self.to_json(), width, strong)
 

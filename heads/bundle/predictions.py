@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.results.tables import write_csv
+from headstock.heads.report.tables import write_csv
 from headstock.store.errors import OptionError
 
 __all__ = ["Predictions"]

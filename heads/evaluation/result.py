@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.numbers.metrics import confusion
-from headstock.heads.results.tables import write_bytes, write_csv, write_text
+from headstock.heads.report.tables import write_bytes, write_csv, write_text
 from headstock.heads.rows.folds import FoldPlan
 from headstock.store.errors import StorageError
 
@@ -61,13 +61,13 @@ class Evaluation:
     def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
         """The leaderboard as text, at most ``width`` columns wide where it can; ``strong`` marks
         lines that are not distinguishable from the first."""
-        from headstock.heads.results.report import leaderboard_text
+        from headstock.heads.report.text import leaderboard_text
 
         return leaderboard_text(self.to_json(), width, strong)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from headstock.heads.results.notebook import leaderboard_html
+        from headstock.heads.report.notebook import leaderboard_html
 
         return leaderboard_html(self.to_json())
 

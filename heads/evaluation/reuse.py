@@ -29,7 +29,7 @@ import numpy as np
 from headstock.heads.engine.outoffold import Answer, answer_all, goes_slow
 from headstock.heads.engine.shared import Shared
 from headstock.heads.evaluation.systems import System
-from headstock.heads.results.tables import write_bytes
+from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadstockError
@@ -46,7 +46,7 @@ READS = frozenset(
     "fromfile memmap read_csv read_text read_bytes environ getenv argv".split()
 )
 """Names by which a head's file may take in what its own digest does not cover."""
-SHOWING = frozenset({"results", "page", "onnx", "service"})
+SHOWING = frozenset({"onnx", "report", "service"})
 """Rooms of this package that show or carry answers and make none."""
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost", "torch", "numba")
 

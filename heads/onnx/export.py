@@ -16,7 +16,7 @@ from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.onnx.graph import Graph, require
 from headstock.heads.onnx.kinds import attribute, head_graph
 from headstock.heads.onnx.probe import on_edge, random_rows
-from headstock.heads.results.tables import write_bytes
+from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, OptionError
 

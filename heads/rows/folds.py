@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import seeded_codes
-from headstock.heads.results.tables import write_text
+from headstock.heads.report.tables import write_text
 from headstock.store.errors import HeadError, OptionError, VersionError
 
 __all__ = ["FoldPlan", "make_folds"]

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any
 
-from headstock.heads.page.markup import Safe, h, json_block
+from headstock.heads.report.page.markup import Safe, h, json_block
 
 __all__ = ["page_of"]
 

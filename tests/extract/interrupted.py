@@ -9,7 +9,8 @@ import time
 import h5py._objects
 from counting import CountingEncoder
 
-from headstock.extract import extract, fill
+from headstock.extract import extract
+from headstock.extract.pipeline import fill
 from headstock.store import FeatureStore, Items
 
 

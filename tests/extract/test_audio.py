@@ -10,8 +10,8 @@ import pytest
 import soundfile
 import soxr
 
-from headstock.extract.audio import MAX_CHANNELS, mono_blocks
-from headstock.extract.mfcc import MfccLoader
+from headstock.extract.decode.audio import MAX_CHANNELS, mono_blocks
+from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.store.errors import ItemError
 
 RATE = 8000
@@ -156,7 +156,7 @@ def test_an_hour_in_a_small_file_stays_in_bounded_memory():
 
 
 def test_too_long_is_refused_unless_a_duration_is_stated(monkeypatch, tone):
-    monkeypatch.setattr("headstock.extract.audio.MAX_SECONDS", 0.5)
+    monkeypatch.setattr("headstock.extract.decode.audio.MAX_SECONDS", 0.5)
     assert code_of(sound(tone)) == "too-long"
     assert len(read(sound(tone), duration=0.75)) == 6000
 

@@ -12,9 +12,10 @@ import torch
 import torchvision
 from torch import nn
 
-from headstock.extract import encoder_from_recipe, hub, image_encoder
-from headstock.extract.backbones import DEFAULT_IMAGE, LIBRARIES, embedded, listing
-from headstock.extract.network import NetworkEncoder
+from headstock.extract import encoder_from_recipe, image_encoder
+from headstock.extract.encoders import hub
+from headstock.extract.encoders.backbones import DEFAULT_IMAGE, LIBRARIES, embedded, listing
+from headstock.extract.encoders.network import NetworkEncoder
 from headstock.store.errors import OptionError, WeightsError
 
 SMALL = {"input_size": 64}
@@ -298,7 +299,7 @@ class Library:
 
     def __init__(self, monkeypatch, then):
         self.asked, self.then = [], then
-        monkeypatch.setattr("headstock.extract.timm._create", self.create)
+        monkeypatch.setattr("headstock.extract.encoders.timm_networks._create", self.create)
         monkeypatch.setattr(hub, "require", lambda *_: None)
         # whoever runs the tests may have forbidden the hub
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)

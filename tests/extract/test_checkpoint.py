@@ -9,7 +9,7 @@ import safetensors.torch
 import torch
 from torch import nn
 
-from headstock.extract.checkpoint import digest, fit, read_settings, read_state_dict
+from headstock.extract.encoders.checkpoint import digest, fit, read_settings, read_state_dict
 from headstock.store.errors import OptionError, UnsafeInput, WeightsError
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstock.extract.columns import ingest_columns
+from headstock.extract.encoders.columns import ingest_columns
 from headstock.store import FeatureStore, Manifest
 from headstock.store.errors import IncompleteSet, ManifestError, RecipeMismatch
 

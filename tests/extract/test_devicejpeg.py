@@ -7,11 +7,13 @@ import pytest
 import torch
 from PIL import Image
 
-from headstock.extract import devicejpeg, encoder_from_recipe, extract, image_encoder, network
-from headstock.extract.devicejpeg import DeviceLoader, pixels_on
+from headstock.extract import encoder_from_recipe, extract, image_encoder
+from headstock.extract.decode import device_jpeg as devicejpeg
+from headstock.extract.decode.device_jpeg import DeviceLoader, pixels_on
+from headstock.extract.decode.images import plain_jpeg
+from headstock.extract.decode.preprocess import ImageLoader, Preprocess
 from headstock.extract.doctor import sample_jpeg
-from headstock.extract.images import plain_jpeg
-from headstock.extract.preprocess import ImageLoader, Preprocess
+from headstock.extract.encoders import network
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import ItemError, OptionError
 

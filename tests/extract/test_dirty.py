@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from headstock.extract import audio_encoder, extract, image_encoder
-from headstock.extract.mfcc import MfccLoader
-from headstock.extract.preprocess import ImageLoader, Preprocess
-from headstock.extract.reading import Reader, Task
-from headstock.extract.workers import Workers
+from headstock.extract.decode.preprocess import ImageLoader, Preprocess
+from headstock.extract.decode.reading import Reader, Task
+from headstock.extract.decode.workers import Workers
+from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.store import FAILED, OK, FeatureStore, Items
 from headstock.store.errors import TooManyFailures
 

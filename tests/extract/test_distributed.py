@@ -18,10 +18,11 @@ import numpy as np
 import pytest
 from counting import CountingEncoder, MarkingEncoder, vector_of
 
-from headstock.extract import distributed, extract
-from headstock.extract.account import Account
-from headstock.extract.distributed import Actor, extract_on_ray, resources, share_of
+from headstock.extract import extract
 from headstock.extract.job import extract_manifest
+from headstock.extract.pipeline import distributed
+from headstock.extract.pipeline.account import Account
+from headstock.extract.pipeline.distributed import Actor, extract_on_ray, resources, share_of
 from headstock.store import FeatureStore, Items, Manifest
 from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
 
@@ -361,7 +362,7 @@ PROGRAM = """
 import sys
 from functools import partial
 from itertools import chain
-from headstock.extract.distributed import extract_on_ray
+from headstock.extract.pipeline.distributed import extract_on_ray
 from headstock.store import FeatureStore, Items
 from counting import MarkingEncoder
 import os

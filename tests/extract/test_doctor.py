@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from headstock.extract.decode.images import decode_image
 from headstock.extract.doctor import Checkup, measure, sample_jpeg
-from headstock.extract.images import decode_image
-from headstock.extract.openvino import present
+from headstock.extract.runtimes.compiled import present
 
 
 def checkup(**changed) -> Checkup:

@@ -9,7 +9,7 @@ import soundfile
 from PIL import Image
 
 from headstock.extract import Encoder, Loader, audio_encoder, encoder_from_recipe, image_encoder
-from headstock.extract.backbones import AUDIO, LIBRARIES
+from headstock.extract.encoders.backbones import AUDIO, LIBRARIES
 from headstock.store import Recipe
 from headstock.store.errors import ItemError
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstock.extract.images import MAX_ASPECT, MAX_PIXELS, decode_image
+from headstock.extract.decode.images import MAX_ASPECT, MAX_PIXELS, decode_image
 from headstock.store.errors import ItemError
 
 

@@ -85,7 +85,9 @@ def test_any_signal_anywhere_and_the_same_bytes_in_the_end(tmp_path, many):
                 error.strip()
                 .splitlines()[-1]
                 .startswith(
-                    "KeyboardInterrupt" if number == signal.SIGINT else "headstock.extract.run.Term"
+                    "KeyboardInterrupt"
+                    if number == signal.SIGINT
+                    else "headstock.extract.pipeline.run.Term"
                 )
             )
         deadline = time.monotonic() + 10

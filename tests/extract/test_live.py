@@ -12,7 +12,7 @@ import soundfile
 from counting import CountingLoader
 from PIL import Image
 
-from headstock.extract.backbones import audio_encoder, image_encoder
+from headstock.extract.encoders.backbones import audio_encoder, image_encoder
 from headstock.extract.live import Live
 from headstock.store.errors import BundleError, ItemError
 from headstock.store.recipe import Recipe

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headstock.extract import audio_encoder
-from headstock.extract.mfcc import MfccLoader, mel_filters, mfcc, windows
+from headstock.extract.encoders.mfcc import MfccLoader, mel_filters, mfcc, windows
 from headstock.store.errors import OptionError
 
 

@@ -12,12 +12,12 @@ import torch
 from torch import nn
 
 from headstock.extract import extract, image_encoder
-from headstock.extract.fill import _count
-from headstock.extract.forward import Forward
-from headstock.extract.network import Network, NetworkEncoder, pick_device
-from headstock.extract.openvino import present
-from headstock.extract.preprocess import Preprocess
-from headstock.extract.runtime import PRECISIONS, CudaRuntime
+from headstock.extract.decode.preprocess import Preprocess
+from headstock.extract.encoders.network import Network, NetworkEncoder, pick_device
+from headstock.extract.pipeline.fill import _count
+from headstock.extract.runtimes.compiled import present
+from headstock.extract.runtimes.eager import PRECISIONS, CudaRuntime
+from headstock.extract.runtimes.forward import Forward
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import OptionError
 

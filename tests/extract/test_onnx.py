@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstock.extract.backbones import audio_encoder, image_encoder
-from headstock.extract.onnx import backbones
+from headstock.extract.encoders.backbones import audio_encoder, image_encoder
+from headstock.extract.encoders.graphs import backbones
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import BundleError, OptionError
 from headstock.store.recipe import Recipe

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstock.extract.preprocess import INTERPOLATIONS, ImageLoader, Preprocess
+from headstock.extract.decode.preprocess import INTERPOLATIONS, ImageLoader, Preprocess
 from headstock.store.errors import OptionError
 
 SIZES = [(500, 375), (375, 500), (224, 224), (100, 60), (640, 227), (33, 300), (1, 5), (301, 299)]
@@ -46,7 +46,7 @@ def test_equals_torchvision_over_its_own_weights():
     from torchvision import models
     from torchvision.transforms import functional as F
 
-    from headstock.extract.torchvision import _preprocess
+    from headstock.extract.encoders.torchvision_networks import _preprocess
 
     kinds = {}
     for name in models.list_models(module=models):
@@ -96,8 +96,8 @@ def _checks(rng, w: int, h: int) -> np.ndarray:
 
 
 def test_photographs_differ_by_one_grey_level_at_most():
+    from headstock.extract.decode.images import decode_image
     from headstock.extract.doctor import sample_jpeg
-    from headstock.extract.images import decode_image
 
     for size in ((500, 375), (375, 500), (1280, 720)):
         image = decode_image(sample_jpeg(*size))
@@ -113,7 +113,7 @@ def test_photographs_differ_by_one_grey_level_at_most():
 def test_torchvision_with_a_stated_size_keeps_its_crop_share():
     from torchvision.models import ResNet50_Weights
 
-    from headstock.extract.torchvision import _preprocess
+    from headstock.extract.encoders.torchvision_networks import _preprocess
 
     own = ResNet50_Weights.IMAGENET1K_V1.transforms()  # 256, then 224
     assert _preprocess(own, {"input_size": (112, 112)}).resize == (128, 128)
@@ -133,8 +133,8 @@ def test_loader_gives_uint8_and_crosses_processes():
 
 
 def test_fast_decoding_keeps_twice_the_size_and_is_another_recipe():
+    from headstock.extract.decode.images import decode_image
     from headstock.extract.doctor import sample_jpeg
-    from headstock.extract.images import decode_image
 
     data = sample_jpeg(1280, 960)
     assert decode_image(data, enough=400).size == (640, 480)

@@ -5,7 +5,7 @@ import os
 
 import pytest
 
-from headstock.extract.reading import Reader, Task, perform
+from headstock.extract.decode.reading import Reader, Task, perform
 from headstock.store.errors import ItemError
 
 

@@ -18,7 +18,9 @@ import headstock.extract
 timm = pytest.importorskip("timm")
 torch = pytest.importorskip("torch")
 
-WEIGHTS = Path(headstock.extract.__file__).parent / "weights" / "resnext_nano.safetensors"
+WEIGHTS = (
+    Path(headstock.extract.__file__).parent / "encoders" / "weights" / "resnext_nano.safetensors"
+)
 
 
 @pytest.fixture(scope="module")

@@ -11,8 +11,8 @@ import pytest
 from counting import CountingEncoder, vector_of
 
 from headstock.extract import extract
-from headstock.extract.account import SetAccount
-from headstock.extract.run import Terminated
+from headstock.extract.pipeline.account import SetAccount
+from headstock.extract.pipeline.run import Terminated
 from headstock.store import FAILED, OK, FeatureStore, Items
 from headstock.store.errors import (
     EncoderError,
@@ -491,7 +491,7 @@ def test_the_account_reads_and_parses(store, folder, capsys):
 
 
 def test_the_account_advises_only_what_can_help(monkeypatch):
-    monkeypatch.setattr("headstock.extract.account._cores", lambda: 8)
+    monkeypatch.setattr("headstock.extract.pipeline.account._cores", lambda: 8)
     slow = SetAccount("image", workers=1, encoded=1000, decode="full")
     slow.seconds.update(total=100.0, wait=60.0, model=30.0, read=5.0, decode=60.0)
     assert "more workers (-j 8)" in slow.advice()

@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import nn
 
-from headstock.extract import forward, image_encoder
-from headstock.extract import openvino as ours
-from headstock.extract.network import Network, NetworkEncoder
-from headstock.extract.preprocess import Preprocess
-from headstock.extract.runtime import TOLERANCE
+from headstock.extract import image_encoder
+from headstock.extract.decode.preprocess import Preprocess
+from headstock.extract.encoders.network import Network, NetworkEncoder
+from headstock.extract.runtimes import compiled as ours
+from headstock.extract.runtimes import forward
+from headstock.extract.runtimes.eager import TOLERANCE
 from headstock.store.errors import OptionError
 
 PLAIN = Preprocess.of_size((16, 16), 1.0, (0.5,), (0.25,))

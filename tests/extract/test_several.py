@@ -9,10 +9,10 @@ import pytest
 from counting import CountingEncoder, vector_of
 
 from headstock.extract import audio_encoder, extract, image_encoder
+from headstock.extract.decode.reading import Reader, Several, Task, perform
 from headstock.extract.doctor import sample_wav
+from headstock.extract.encoders.network import NetworkEncoder
 from headstock.extract.job import extract_manifest
-from headstock.extract.network import NetworkEncoder
-from headstock.extract.reading import Reader, Several, Task, perform
 from headstock.store import FeatureStore, Items, Manifest, Recipe
 from headstock.store.errors import ItemError, OptionError, TooManyFailures
 
@@ -153,7 +153,7 @@ def test_rows_that_another_extractor_took_for_one_set_alone_are_done_for_the_oth
 
 
 def test_sounds_with_other_parameters_share_the_decoding(tmp_path, monkeypatch):
-    from headstock.extract import mfcc
+    from headstock.extract.encoders import mfcc
 
     (tmp_path / "a.wav").write_bytes(sample_wav(1.0))
     opened, real = [], mfcc.mono_blocks
@@ -229,7 +229,7 @@ def test_two_backbones_on_the_command_line(shared_data, tmp_path, monkeypatch):
 
 def test_a_shared_pass_lands_for_each_set_once():
     """Batches that the sets do not ask for alike are computed for each, and nothing is kept."""
-    from headstock.extract.joint import HELD, joined
+    from headstock.extract.encoders.joint import HELD, joined
 
     told = {"untrained_seed": 0, "device": "cpu", "input_size": 64, "runtime": "torch"}
     made = {n: image_encoder("timm:test_resnet", **VIEWS[n], **told) for n in ("whole", "third")}

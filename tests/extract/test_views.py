@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from headstock.extract import encoder_from_recipe, image_encoder
-from headstock.extract.views import View, Whole
+from headstock.extract.runtimes.views import View, Whole
 from headstock.store.errors import OptionError
 
 OPTIONS = {"untrained_seed": 0, "device": "cpu", "input_size": 64}

@@ -9,8 +9,8 @@ import threading
 import numpy as np
 import pytest
 
-from headstock.extract.reading import Done
-from headstock.extract.wire import receive, send
+from headstock.extract.decode.reading import Done
+from headstock.extract.decode.wire import receive, send
 
 FROZEN = np.arange(12, dtype=np.uint8)
 FROZEN.setflags(write=False)
@@ -82,7 +82,7 @@ def test_nobody_listens(pair):
 
 def test_it_needs_little_to_import():
     """Workers start with it."""
-    program = "import sys, headstock.extract.wire; print('torch' in sys.modules)"
+    program = "import sys, headstock.extract.decode.wire; print('torch' in sys.modules)"
     told = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True, env=os.environ
     )

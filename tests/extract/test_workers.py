@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from counting import CountingLoader, vector_of
 
-from headstock.extract.reading import Reader, Task
-from headstock.extract.workers import Workers
+from headstock.extract.decode.reading import Reader, Task
+from headstock.extract.decode.workers import Workers
 from headstock.store.errors import OptionError
 
 
@@ -146,8 +146,8 @@ def test_it_ends_though_an_interrupt_came_between_a_poke_and_its_byte(folder):
 
 def test_workers_do_not_import_torch():
     code = (
-        "import sys; import headstock.extract.worker, headstock.extract.preprocess, "
-        "headstock.extract.mfcc; "
+        "import sys; import headstock.extract.decode.worker, headstock.extract.decode.preprocess, "
+        "headstock.extract.encoders.mfcc; "
         "sys.exit(any(m in sys.modules for m in ('torch', 'timm', 'h5py', 'sklearn')))"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 
 from headstock.heads import evaluate
 from headstock.heads.numbers.compare import against_best, compare, group_intervals, mcnemar
-from headstock.heads.results.report import leaderboard_text
+from headstock.heads.report.text import leaderboard_text
 
 
 def system(codes: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.page.write import Written
-from headstock.heads.results.notebook import LARGEST, page_html
+from headstock.heads.report.notebook import LARGEST, page_html
+from headstock.heads.report.page.write import Written
 
 EVIL = '<img src=x onerror="alert(1)">'
 

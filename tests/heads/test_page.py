@@ -10,11 +10,11 @@ import pytest
 import soundfile
 from PIL import Image
 
-from headstock.heads.page import write_report
-from headstock.heads.page.markup import h, json_block, text
-from headstock.heads.page.media import clip, thumbnail
+from headstock.heads.report.page import write_report
+from headstock.heads.report.page.markup import h, json_block, text
+from headstock.heads.report.page.media import clip, thumbnail
 from headstock.store import FeatureStore
-from headstock.store.batch import Batch
+from headstock.store.disk.batch import Batch
 from headstock.store.errors import HeadError, ItemError, OptionError
 from headstock.store.items import Items
 from headstock.store.recipe import Recipe

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from headstock.heads.page import write_report
+from headstock.heads.report.page import write_report
 
 pytest.importorskip("matplotlib", reason="the report is an extra: pip install 'headstock[report]'")
 

@@ -7,8 +7,8 @@ import pytest
 from scipy.stats import binomtest
 
 from headstock.heads.numbers.metrics import calibration_error
-from headstock.heads.page.contest import Contest
-from headstock.heads.page.figures import (
+from headstock.heads.report.page.contest import Contest
+from headstock.heads.report.page.figures import (
     coverage,
     doubts,
     group_gaps,
@@ -17,7 +17,7 @@ from headstock.heads.page.figures import (
     reliability,
     thinned,
 )
-from headstock.heads.page.runs import Run
+from headstock.heads.report.page.runs import Run
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ import soundfile
 from PIL import Image
 
 from headstock.heads import evaluate
-from headstock.heads.page import write_report
+from headstock.heads.report.page import write_report
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
 
 pytest.importorskip("matplotlib", reason="the report is an extra: pip install 'headstock[report]'")

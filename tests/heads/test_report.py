@@ -7,7 +7,7 @@ import json
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.results.report import (
+from headstock.heads.report.text import (
     DROPPED,
     fit_words,
     leaderboard_text,

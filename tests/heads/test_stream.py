@@ -179,7 +179,7 @@ def test_what_it_refuses(tmp_path, stores):
 
 
 def test_a_run_is_saved_and_read_again(stores, small_blocks, tmp_path):
-    from headstock.heads.results.report import leaderboard_text
+    from headstock.heads.report.text import leaderboard_text
 
     with FeatureStore.open(stores[1]) as store:
         result = evaluate_streamed(store, ["lda", "ridge"], ["a", "a+b"])

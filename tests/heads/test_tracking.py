@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.results.tracking import log_evaluation
+from headstock.heads.report.tracking import log_evaluation
 from headstock.store.errors import HeadError, OptionError
 
 pytest.importorskip("mlflow")

@@ -17,8 +17,9 @@ import pytest
 import soundfile
 
 from headstock.cli import main
-from headstock.store import FeatureStore, commit, layout
-from headstock.store.verify import verify
+from headstock.store import FeatureStore
+from headstock.store.care.verify import verify
+from headstock.store.disk import commit, layout
 
 ROOT = Path(__file__).resolve().parents[2]
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from headstock.store import FeatureStore
-from headstock.store.checksum import agree, block_crcs, row_crcs
+from headstock.store.disk.checksum import agree, block_crcs, row_crcs
+from headstock.store.disk.state import State
 from headstock.store.errors import StoreDamaged
-from headstock.store.state import State
 
 
 def rows(b, d, dtype="<f4"):
@@ -36,7 +36,7 @@ def test_a_block_has_the_crc_that_its_rows_say(b, d, step):
 
 
 def test_many_rows_are_taken_a_part_at_a_time(monkeypatch):
-    monkeypatch.setattr("headstock.store.checksum.MOST", 32)
+    monkeypatch.setattr("headstock.store.disk.checksum.MOST", 32)
     ids, digests, x = rows(333, 2)
     told = block_crcs(ids, digests, row_crcs(ids, digests, x), 8, 20)
     assert told == [zlib.crc32(x[s : s + 20].tobytes()) for s in range(0, 333, 20)]

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from headstock.store import OK, FeatureStore
-from headstock.store.claims import Claims
+from headstock.store.disk.claims import Claims
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def test_one_extractor_gets_everything_in_order(toy, path):
 
 
 def test_two_extractors_divide_the_rows(toy, path, monkeypatch):
-    monkeypatch.setattr("headstock.store.claims.LOOK", 0.01)
+    monkeypatch.setattr("headstock.store.disk.claims.LOOK", 0.01)
     with FeatureStore.open(path, "a") as one, FeatureStore.open(path, "a") as two:
         shares = {name: store.share("image", toy.ids(10), size=4) for name, store in
                   (("one", one), ("two", two))}  # fmt: skip
@@ -56,7 +56,7 @@ def test_a_block_of_a_dead_process_is_taken_over(toy, path):
     command = [sys.executable, "-c", "import os; print(os.getpid())"]
     dead = int(subprocess.run(command, capture_output=True, check=True).stdout)
     with Claims(path.with_name("f.h5.d"), "image-2-1024") as claims:
-        from headstock.store.commit import host
+        from headstock.store.disk.commit import host
 
         claims.path(0).write_text(f"{host()} {dead}\n")
     with FeatureStore.open(path, "a") as store:

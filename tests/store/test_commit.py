@@ -9,9 +9,10 @@ import time
 import numpy as np
 import pytest
 
-from headstock.store import FeatureStore, commit, state
+from headstock.store import FeatureStore
+from headstock.store.care.verify import verify
+from headstock.store.disk import commit, state
 from headstock.store.errors import StorageError, StoreBusy
-from headstock.store.verify import verify
 
 
 def test_a_taken_name_stays_as_it_is(tmp_path):

@@ -8,16 +8,16 @@ import numpy as np
 import pytest
 
 from headstock.store import OK, FeatureStore, Items, Recipe
+from headstock.store.care.merge import merge
+from headstock.store.care.verify import verify
 from headstock.store.errors import (
     ManifestError,
     OptionError,
     RecipeMismatch,
     UnsafeInput,
 )
-from headstock.store.export import export
-from headstock.store.imports import import_features
-from headstock.store.merge import merge
-from headstock.store.verify import verify
+from headstock.store.exchange.export import export
+from headstock.store.exchange.imports import import_features
 
 
 @pytest.fixture
@@ -224,7 +224,7 @@ def test_odd_sources_are_named(tmp_path):
 
 def test_an_interrupted_import_goes_on(tmp_path, toy, path, monkeypatch):
     export(path, tmp_path / "out.npz")
-    monkeypatch.setattr("headstock.store.imports.ROWS", 2)
+    monkeypatch.setattr("headstock.store.exchange.imports.ROWS", 2)
     real, left = FeatureStore.commit, [2]
 
     def commit(self, name, batch):

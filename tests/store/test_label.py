@@ -1,8 +1,8 @@
 import pytest
 
 from headstock.store import FeatureStore
+from headstock.store.care.label import relabel
 from headstock.store.errors import ManifestError, OptionError
-from headstock.store.label import relabel
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from headstock.store.errors import ManifestError, OptionError
-from headstock.store.manifest import Manifest
+from headstock.store.manifest.manifest import Manifest
 
 
 @pytest.fixture

@@ -9,6 +9,10 @@ import numpy as np
 import pytest
 
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe, is_store
+from headstock.store.care.info import description
+from headstock.store.care.merge import merge
+from headstock.store.care.repair import repair
+from headstock.store.care.verify import verify
 from headstock.store.errors import (
     IncompleteSet,
     ManifestError,
@@ -19,12 +23,8 @@ from headstock.store.errors import (
     UnsafeInput,
     VersionError,
 )
-from headstock.store.export import export
-from headstock.store.info import description
-from headstock.store.merge import merge
+from headstock.store.exchange.export import export
 from headstock.store.parts import OPEN, link
-from headstock.store.repair import repair
-from headstock.store.verify import verify
 
 ROWS = 40
 

@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from headstock.store import ABSENT, OK, FeatureStore
+from headstock.store.care.repair import repair
+from headstock.store.care.verify import verify
+from headstock.store.disk.file import StoreFile
+from headstock.store.disk.layout import gaps
 from headstock.store.errors import OptionError, StoreDamaged
-from headstock.store.file import StoreFile
-from headstock.store.layout import gaps
-from headstock.store.repair import repair
-from headstock.store.verify import verify
 
 
 def made(path, toy, n=8):

@@ -8,7 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from headstock.store import FeatureStore, compact, file
+from headstock.store import FeatureStore
+from headstock.store.disk import compact, file
 from headstock.store.errors import StoreDamaged
 
 N = 3000

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from headstock.store import FeatureStore
-from headstock.store.apart import verify_apart
+from headstock.store.care.apart import verify_apart
+from headstock.store.care.repair import repair
+from headstock.store.care.verify import verify
+from headstock.store.disk.layout import Plan
 from headstock.store.errors import (
     HeadstockError,
     OptionError,
@@ -14,9 +17,6 @@ from headstock.store.errors import (
     UnsafeInput,
     VersionError,
 )
-from headstock.store.layout import Plan
-from headstock.store.repair import repair
-from headstock.store.verify import verify
 
 
 def made(path, toy, n=8, compact=True):
@@ -135,7 +135,7 @@ def test_an_older_generation_put_back_is_rolled_forward(tmp_path, toy):
 
 
 def test_a_newer_store_is_refused_with_the_version_needed(tmp_path, monkeypatch):
-    monkeypatch.setattr("headstock.store.layout.VERSION", 9)
+    monkeypatch.setattr("headstock.store.disk.layout.VERSION", 9)
     plan = Plan("generation", "u", 1, 0, {}, {"/items/id": ("S1", (0,))})
     (tmp_path / "f.h5").write_bytes(plan.pack({"/items/id": np.empty(0, "S1")}))
     with pytest.raises(VersionError, match="format 9, this one reads up to format 1; upgrade"):
@@ -155,7 +155,7 @@ def test_files_that_are_no_stores(tmp_path):
 
 def hostile(path, schema: bytes, **attributes):
     """A file with correct checksums over whatever it claims."""
-    from headstock.store import layout
+    from headstock.store.disk import layout
 
     root = {
         "format": "headstock", "format_version": 1, "min_reader_version": 1, "kind": "generation",
@@ -280,7 +280,7 @@ def test_checking_in_a_child_process_says_the_same(tmp_path, toy):
 
 def test_a_child_that_dies_is_a_finding(tmp_path, toy, monkeypatch):
     path = made(tmp_path / "f.h5", toy)
-    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", "import os; os.abort()"])
+    monkeypatch.setattr("headstock.store.care.apart.COMMAND", ["-c", "import os; os.abort()"])
     assert verify_apart(path).exit_code == 4
     assert "died" in verify_apart(path).text()
 

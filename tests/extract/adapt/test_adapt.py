@@ -14,7 +14,7 @@ from headstock.extract import encoder_from_recipe, extract, image_encoder
 from headstock.extract.adapt import adapt
 from headstock.extract.adapt.files import fold_files
 from headstock.extract.adapt.train import Training
-from headstock.extract.checkpoint import read_note, read_seen
+from headstock.extract.encoders.checkpoint import read_note, read_seen
 from headstock.extract.job import extract_manifest
 from headstock.heads import FoldPlan, make_folds
 from headstock.store import FeatureStore, Items, Manifest

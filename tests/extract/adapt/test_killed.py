@@ -12,7 +12,7 @@ import pytest
 from safetensors.torch import load_file
 from tiny import draw
 
-from headstock.extract.checkpoint import read_note
+from headstock.extract.encoders.checkpoint import read_note
 
 WORDS = (
     "--backbone headstock:cnn4 --from-scratch --epochs 30 --patience 30 --folds 3 --no-flip -b 4 "

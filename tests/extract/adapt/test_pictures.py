@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from headstock.extract.adapt.pictures import Pictures, canvas
-from headstock.extract.preprocess import ImageLoader, Preprocess
-from headstock.extract.reading import Reader
+from headstock.extract.decode.preprocess import ImageLoader, Preprocess
+from headstock.extract.decode.reading import Reader
 from headstock.store.errors import ItemError
 
 HALF = (0.5, 0.5, 0.5)

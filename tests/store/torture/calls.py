@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from headstock.store import file as store_file
+from headstock.store.disk import file as store_file
 
 MUTATING = (
     "open", "write", "pwrite", "fsync", "link", "unlink", "rename", "replace", "mkdir", "rmdir",

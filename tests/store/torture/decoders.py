@@ -20,10 +20,10 @@ import numpy as np
 import soundfile
 from PIL import Image
 
-from headstock.extract.mfcc import MfccLoader
-from headstock.extract.preprocess import ImageLoader, Preprocess
-from headstock.extract.reading import Done, Reader, Task
-from headstock.extract.workers import Workers
+from headstock.extract.decode.preprocess import ImageLoader, Preprocess
+from headstock.extract.decode.reading import Done, Reader, Task
+from headstock.extract.decode.workers import Workers
+from headstock.extract.encoders.mfcc import MfccLoader
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SECONDS, MEMORY = 20.0, 3 << 30  # what one item may take, and bytes beyond a worker's own

@@ -21,8 +21,8 @@ import numpy as np
 import soundfile
 
 from headstock.store import FeatureStore
+from headstock.store.care.verify import verify
 from headstock.store.errors import HeadstockError
-from headstock.store.verify import verify
 
 ROWS, BATCH = 4200, 16  # rows: a little more than four of the blocks that processes claim
 COMMAND = [sys.executable, "-m", "headstock.cli", "extract"]

@@ -9,8 +9,8 @@ from typing import Any
 
 from world import extract, wanted
 
+from headstock.store.care.verify import check_file
 from headstock.store.errors import HeadstockError
-from headstock.store.verify import check_file
 
 
 def subjects(folder: Path) -> list[tuple[str, bytes]]:

@@ -18,11 +18,11 @@ import numpy as np
 from world import extract, wanted
 
 from headstock.store import FeatureStore
+from headstock.store.care.repair import repair
+from headstock.store.care.verify import verify
+from headstock.store.disk.file import StoreFile
+from headstock.store.disk.layout import SKELETON, Plan
 from headstock.store.errors import HeadstockError
-from headstock.store.file import StoreFile
-from headstock.store.layout import SKELETON, Plan
-from headstock.store.repair import repair
-from headstock.store.verify import verify
 
 ODD = [None, -1, 0, 1, 3, 2**31, 2**63, 2**70, 1.5, True, "", "x", "image", "é\u202e", [], {}, [1],
        {"a": 1}, "../../x", "a" * 5000]  # fmt: skip

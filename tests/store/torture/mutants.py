@@ -20,7 +20,8 @@ import kills
 import weave
 import world
 
-from headstock.store import commit, compact, features, file, state
+from headstock.store import features
+from headstock.store.disk import commit, compact, file, state
 
 
 @dataclass(frozen=True)

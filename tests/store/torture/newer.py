@@ -16,9 +16,9 @@ from unittest.mock import patch
 
 from fuzz import READERS, apart, made, together
 
-from headstock.store import layout
+from headstock.store.care.verify import verify
+from headstock.store.disk import layout
 from headstock.store.errors import VersionError
-from headstock.store.verify import verify
 
 
 def _future(path: Path, kind: str, version: int) -> bytes:

@@ -12,8 +12,8 @@ from world import finish as finish_store
 from world import judge as judge_store
 
 from headstock.store import Batch, Change, FeatureStore, Items, Recipe
+from headstock.store.care.label import relabel
 from headstock.store.errors import HeadstockError
-from headstock.store.label import relabel
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
+from headstock.store.care.verify import check_file, verify
 from headstock.store.errors import HeadstockError
-from headstock.store.verify import check_file, verify
 
 DIM, SIZE = 6, 4
 RECIPE = Recipe("image", {"weights": "known function", "dim": DIM})

@@ -1,0 +1,1 @@
+"""What turns the bytes of one file into one vector."""

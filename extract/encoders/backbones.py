@@ -1,0 +1,328 @@
+"""From a backbone's name to its Encoder.
+
+``timm:arch.tag``, ``torchvision:arch.WEIGHTS``, ``headstock:resnext_nano`` (weights inside the
+package), or a bare name that is looked for in that order of libraries. torch, timm and torchvision
+are imported when a name is resolved, not before: they cost seconds.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstock.extract.encoders.mfcc import MfccEncoder
+from headstock.extract.encoders.options import number, switch, text, whole
+from headstock.store.errors import OptionError, WeightsError
+from headstock.store.recipe import Recipe
+
+if TYPE_CHECKING:
+    from headstock.extract.encoder import Encoder
+    from headstock.extract.encoders.network import NetworkEncoder
+    from headstock.store.seen import Seen
+
+__all__ = [
+    "AUDIO",
+    "DEFAULT_AUDIO",
+    "DEFAULT_IMAGE",
+    "LIBRARIES",
+    "audio_encoder",
+    "embedded",
+    "encoder_from_recipe",
+    "image_encoder",
+    "listing",
+]
+
+DEFAULT_IMAGE = "timm:resnext50_32x4d.a1h_in1k"
+DEFAULT_AUDIO = "mfcc"
+LIBRARIES = {
+    "timm": "headstock.extract.encoders.timm_networks",
+    "torchvision": "headstock.extract.encoders.torchvision_networks",
+    "headstock": "headstock.extract.encoders.cnn4",
+}
+AUDIO = {"mfcc": "headstock.extract.encoders.mfcc:MfccEncoder"}
+EMBEDDED = Path(__file__).parent / "weights"
+
+
+def embedded() -> dict[str, Path]:
+    """Backbones whose weights come with the package, by name."""
+    return {path.stem: path for path in sorted(EMBEDDED.glob("*.safetensors"))}
+
+
+def listing(match: str = "") -> list[str]:
+    """Every backbone's full name that contains ``match``; imports timm and torchvision."""
+    found = [f"headstock:{name}" for name in embedded()]
+    for library, module in LIBRARIES.items():
+        found += [f"{library}:{name}" for name in import_module(module).names()]
+    return [name for name in (*found, *AUDIO) if match in name]
+
+
+def image_encoder(
+    name: str = DEFAULT_IMAGE,
+    weights: str | Path | None = None,
+    model_args: Mapping[str, Any] | None = None,
+    input_size: int | Sequence[int] | None = None,
+    crop_pct: float | None = None,
+    crop_mode: str | None = None,
+    mean: float | Sequence[float] | None = None,
+    std: float | Sequence[float] | None = None,
+    interpolation: str | None = None,
+    device: str = "auto",
+    precision: str = "fp32",
+    offline: bool = False,
+    untrained_seed: int | None = None,
+    compile: bool = False,
+    channels_last: bool = True,
+    decode: str = "full",
+    runtime: str = "auto",
+    layer: str | None = None,
+    pool: str | None = None,
+    flip: str = "none",
+) -> NetworkEncoder:
+    """The Encoder of pictures called ``name``; see the module for names.
+
+    ``weights``: a file in place of the library's own; a JSON beside it (``FILE.json``) may state
+    ``architecture``, ``model_args``, ``input_size``, ``crop_pct``, ``crop_mode``, ``mean``, ``std``
+    and ``interpolation``, and what is given here goes before it. Without a file they go before the
+    weights' own configuration. ``untrained_seed``: random weights, marked in name and recipe.
+    ``decode="fast"``: JPEGs at a reduced scale, another recipe; see ``ImageLoader``;
+    ``decode="device"``: by the CUDA device, another recipe again; see ``DeviceLoader``.
+    ``runtime``: ``auto``, ``torch`` or ``openvino``; see ``Forward``. ``layer``, ``pool``,
+    ``flip``: see ``View``.
+
+    Raises OptionError for names and options without meaning, WeightsError for weights that cannot
+    be had or do not fit.
+    """
+    for option, value, kind in (
+        ("crop-pct", crop_pct, number), ("untrained", untrained_seed, whole),
+        ("compile", compile, switch), ("crop mode", crop_mode, text),
+        ("interpolation", interpolation, text), ("precision", precision, text),
+        ("decode", decode, text), ("runtime", runtime, text), ("layer", layer, text),
+        ("pool", pool, text), ("flip", flip, text),
+    ):  # fmt: skip
+        if value is not None:
+            kind(option, value)
+    file = None if weights is None else Path(weights)
+    if file is not None and untrained_seed is not None:
+        raise OptionError("untrained-seed", "weights are given as well", "one of the two")
+    inside = name if name.startswith("headstock:") and not _own(name) else ""
+    if inside:
+        file = _embedded_file(name, file, untrained_seed)
+    said = _settings(file)
+    library, rest = _resolve(said.get("architecture", name) if inside else name)
+    _agree(file, said.get("architecture"), library, rest)
+    stated = {
+        "input_size": _size(input_size),
+        "crop_pct": crop_pct,
+        "crop_mode": crop_mode,
+        "mean": _numbers(mean),
+        "std": _numbers(std),
+        "interpolation": interpolation,
+    }
+    beside = {k: said[k] for k in stated if k in said}
+    if "input_size" in beside:
+        beside["input_size"] = _size(beside["input_size"])
+    for key in ("mean", "std"):
+        if key in beside:
+            beside[key] = _numbers(beside[key])
+    network = import_module(LIBRARIES[library]).build(
+        rest,
+        weights=file if untrained_seed is None else None,
+        model_args={**said.get("model_args", {}), **(model_args or {})},
+        preprocess={**beside, **{k: v for k, v in stated.items() if v is not None}},
+        offline=offline,
+        seed=untrained_seed,
+    )
+    from headstock.extract.encoders.network import NetworkEncoder, untrained
+    from headstock.extract.runtimes.views import View
+
+    shown = untrained(f"{library}:{rest}", network.seed)
+    network.seen = _seen(file)
+    if inside:
+        shown, network.file, network.source = inside, None, inside
+    return NetworkEncoder(
+        shown,
+        network,
+        device,
+        precision,
+        compile=compile,
+        channels_last=channels_last,
+        decode=decode,
+        runtime=runtime,
+        view=View(layer, pool, flip),
+    )
+
+
+def audio_encoder(name: str = "mfcc", **parameters: Any) -> MfccEncoder:
+    """The Encoder of sounds called ``name``; parameters are those of ``MfccLoader``.
+
+    Raises OptionError.
+    """
+    if name not in AUDIO:
+        raise OptionError(f"audio {name}", "no such encoder", f"one of {', '.join(AUDIO)}")
+    module, _, attribute = AUDIO[name].partition(":")
+    return getattr(import_module(module), attribute)(**parameters)
+
+
+def encoder_from_recipe(
+    recipe: Recipe,
+    *,
+    weights_hint: str | Path | None = None,
+    provenance: Mapping[str, Any] | None = None,
+    device: str = "auto",
+    offline: bool = False,
+) -> Encoder:
+    """The Encoder that makes exactly what ``recipe`` describes, to encode new files alike.
+
+    The recipe holds no path: weights are looked for in ``weights_hint``, else where
+    ``provenance`` (of the set, as the encoder gave it) says they came from.
+    Raises WeightsError when what it builds differs, naming the fields; OptionError for a recipe
+    that no encoder here can follow.
+    """
+    fields = recipe.fields
+    kind = fields.get("encoder")
+    if kind == "mfcc":
+        known = MfccEncoder().loader.__dataclass_fields__
+        encoder: Encoder = audio_encoder("mfcc", **{k: v for k, v in fields.items() if k in known})
+    elif kind in LIBRARIES:
+        encoder = _network_again(fields, weights_hint, provenance or {}, device, offline)
+    else:
+        raise OptionError("recipe", f"encoder {kind!r} is not one of ours", "extract it elsewhere")
+    differences = recipe.difference(encoder.recipe())
+    if differences:
+        what = f"rebuilt another encoder: {'; '.join(differences[:4])}"
+        raise WeightsError(encoder.name, what, "give the weights it was made with (--weights)")
+    return encoder
+
+
+def _network_again(
+    fields: Mapping[str, Any],
+    hint: str | Path | None,
+    provenance: Mapping[str, Any],
+    device: str,
+    offline: bool,
+) -> NetworkEncoder:
+    from headstock.extract.decode.preprocess import Preprocess
+    from headstock.extract.encoders.network import NetworkEncoder
+    from headstock.extract.runtimes.views import View
+
+    library, architecture = fields["encoder"], fields["architecture"]
+    seed = fields["weights"].get("untrained_seed")
+    if hint is None and seed is None:
+        file = provenance.get("weights")
+        hint = file if file and Path(file).is_file() else _same_embedded(fields)
+    told = str(provenance.get("name", "")).partition(":")[2]
+    name = told if told.partition(".")[0] == architecture and seed is None else architecture
+    network = import_module(LIBRARIES[library]).build(
+        name,
+        weights=None if hint is None else Path(hint),
+        model_args=fields["model_args"],
+        offline=offline,
+        seed=seed,
+    )
+    network.preprocess = Preprocess.from_recipe(fields["preprocess"])
+    full = f"{library}:{name}" + ("" if seed is None else f"[untrained:{seed}]")
+    network.seen = _seen(None if hint is None else Path(hint))
+    said = str(fields["decoder"].get("jpeg", ""))
+    decode = "device" if said == "by the device" else "fast" if said else "full"
+    view = View.from_recipe(fields)
+    return NetworkEncoder(full, network, device, fields["precision"], decode=decode, view=view)
+
+
+def _same_embedded(fields: Mapping[str, Any]) -> Path | None:
+    """Embedded weights of the architecture that a recipe describes."""
+    wanted = f"{fields['encoder']}:{fields['architecture']}", fields["model_args"]
+    for path in embedded().values():
+        said = _settings(path)
+        if (said.get("architecture"), said.get("model_args", {})) == wanted:
+            return path
+    return None
+
+
+def _embedded_file(name: str, file: Path | None, seed: int | None) -> Path:
+    known, rest = embedded(), name.partition(":")[2]
+    if file is not None or seed is not None:
+        raise OptionError(name, "carries its own weights", "leave --weights and seed away")
+    if rest not in known:
+        here = ", ".join(f"headstock:{n}" for n in known) or "none in this installation"
+        raise OptionError(name, "no such embedded backbone", here)
+    return known[rest]
+
+
+def _own(name: str) -> bool:
+    """Whether ``headstock:NAME`` is a network without weights, not one inside the package."""
+    return name.partition(":")[2] in import_module(LIBRARIES["headstock"]).names()
+
+
+def _seen(file: Path | None) -> Seen | None:
+    if file is None:
+        return None
+    from headstock.extract.encoders.checkpoint import read_seen
+
+    return read_seen(file)
+
+
+def _settings(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    from headstock.extract.encoders.checkpoint import read_settings
+
+    return read_settings(file)
+
+
+def _agree(file: Path | None, said: str | None, library: str, rest: str) -> None:
+    """A JSON that names another architecture than the one asked for is a mistake to stop at."""
+    architecture = rest.partition(".")[0]
+    if said and said.partition(":")[2] not in ("", rest, architecture):
+        raise OptionError(f"{file}", f"its JSON says {said}, not {library}:{rest}", "ask for that")
+    if said and ":" not in said and said.partition(".")[0] != architecture:
+        raise OptionError(f"{file}", f"its JSON says {said}, not {rest}", "ask for that")
+
+
+def _resolve(name: str) -> tuple[str, str]:
+    """(library, name inside it); a bare name is looked for. Raises OptionError with near misses."""
+    library, colon, rest = name.partition(":")
+    if colon and library not in LIBRARIES:
+        known = ", ".join(f"{n}:" for n in LIBRARIES)
+        raise OptionError(name, f"no library {library!r}", f"a name begins with {known}")
+    bare = rest if colon else name
+    where = [library] if colon else list(LIBRARIES)
+    for candidate in where:
+        if bare.partition(".")[0] in import_module(LIBRARIES[candidate]).names():
+            return candidate, bare
+    every = [f"{n}:{a}" for n in where for a in import_module(LIBRARIES[n]).names()]
+    near = _near(bare, every)
+    fix = f"did you mean {' or '.join(near)}?" if near else "see headstock list backbones"
+    raise OptionError(name, "no such backbone", fix)
+
+
+def _near(bare: str, every: list[str]) -> list[str]:
+    """Up to three full names closest to ``bare``."""
+    by_name: dict[str, list[str]] = {}
+    for full in every:
+        by_name.setdefault(full.partition(":")[2], []).append(full)
+    wanted = bare.partition(".")[0]
+    close = sorted((n for n in by_name if n.startswith(wanted)), key=len) if wanted else []
+    close += difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.6)
+    return [full for name in dict.fromkeys(close) for full in by_name[name]][:3]
+
+
+def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(h, w) from 224, (224, 224) or (3, 224, 224)."""
+    if size is None:
+        return None
+    if not isinstance(size, list | tuple):
+        side = whole("input-size", size)
+        return side, side
+    pair = tuple(whole("input-size", v) for v in size)[-2:]
+    return (pair[0], pair[0]) if len(pair) == 1 else (pair[0], pair[1])
+
+
+def _numbers(values: float | Sequence[float] | None) -> list[float] | None:
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple):
+        return [number("mean, std", values)] * 3
+    return [number("mean, std", v) for v in values]

@@ -1,0 +1,1 @@
+"""From pending rows to commits, and the account of it."""

@@ -1,0 +1,218 @@
+"""The closing account of an extraction: what was done, what failed, and where the time went."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import headstock
+from headstock.store.disk.commit import write_whole
+from headstock.store.errors import one_line
+
+__all__ = ["Account", "Failure", "SetAccount"]
+
+SHOWN = 10
+
+
+def _cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
+
+@dataclass(frozen=True)
+class Failure:
+    """One row that has no vector: ``code`` to count by, ``line`` to read. ``known``: it failed in
+    an earlier run and was not tried again."""
+
+    id: str
+    code: str
+    line: str
+    known: bool = False
+
+    def text(self) -> str:
+        """One line; the id is left out where the line begins with it."""
+        same = self.line.startswith(f"{self.id}: ")
+        return self.line if same else f"{one_line(self.id, 60)}: {self.line}"
+
+
+@dataclass
+class SetAccount:
+    """One feature set. Rows: ``done`` computed now, ``reused`` taken over (already in the store, or
+    same bytes elsewhere), ``failed``, ``missing`` without a path, ``left`` beyond a limit or a
+    stop. ``encoded`` items went through the encoder in ``calls`` batches, computed by ``runtime``
+    at ``precision``, from pictures decoded as ``decode`` says; ``beside``: sets filled in the same
+    pass, whose read, decode, transform and wait are the same seconds; ``notes``: what should be
+    known. Seconds: ``read``, ``decode`` and ``transform`` (resize, crop; MFCC) summed over workers;
+    ``transfer`` to and from a device, ``start`` (preparing and proving the runtime), ``model``,
+    ``wait`` (for workers) and ``total`` on the clock;
+    ``commit`` beside them in the writer. ``memory``: peak bytes so far of this process (``host``),
+    of its largest worker (``worker``) and of the accelerator (``device``)."""
+
+    name: str
+    encoder: str = ""
+    done: int = 0
+    reused: int = 0
+    failed: int = 0
+    missing: int = 0
+    left: int = 0
+    encoded: int = 0
+    calls: int = 0
+    workers: int = 0
+    runtime: str = ""
+    precision: str = ""
+    decode: str = ""
+    beside: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    seconds: dict[str, float] = field(
+        default_factory=lambda: dict.fromkeys(
+            "read decode transform transfer start model wait commit total".split(), 0.0
+        )
+    )
+    memory: dict[str, int] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    @property
+    def codes(self) -> dict[str, int]:
+        """Failed rows by code, most frequent first."""
+        return dict(Counter(f.code for f in self.failures).most_common())
+
+    @property
+    def busy(self) -> float:
+        """The share of the time that the model computed, 0..1."""
+        return self.seconds["model"] / self.seconds["total"] if self.seconds["total"] else 0.0
+
+    def advice(self) -> str:
+        """What would make the next run faster; empty when the model is the limit."""
+        s, cores = self.seconds, _cores()
+        total, waited = s["total"], s["wait"]
+        if total < 5:
+            return ""
+        if waited >= 0.25 * total:
+            lost = f"the model waited {waited:.0f} of {total:.0f} s for files"
+            if s["read"] > s["decode"] + s["transform"]:
+                return f"{lost}, most of it for reading: copy them to a nearer disk, or more -j"
+            useful = min(cores, self.encoded + self.failed)
+            if self.workers < useful:
+                return f"{lost}: try more workers (-j {useful})"
+            if useful < cores:
+                return ""  # a worker a file
+            if self.decode == "full":
+                return f"{lost} on all {cores} cores: try --decode fast, or more cores"
+            return f"{lost} on all {cores} cores: more of them would help" if self.decode else ""
+        if s["commit"] > 0.5 * total:
+            return f"writing took {s['commit']:.0f} of {total:.0f} s: a bigger batch (-b), or disk"
+        if s["transfer"] > 0.25 * max(s["model"], 1e-9) and self.calls > 4:
+            return f"{s['transfer']:.0f} s went into transfers: try a bigger batch (-b)"
+        return ""
+
+    def text(self, short: bool = False) -> str:
+        """Some lines for people; ``short``: what was done and what failed, not where time went."""
+        s = self.seconds
+        rate = f", {self.encoded / s['total']:.1f} a second" if s["total"] and self.encoded else ""
+        lines = [
+            f"{self.name}: {self.done} done, {self.reused} reused, {self.failed} failed, "
+            f"{self.missing} without a file"
+            + (f", {self.left} left" if self.left else "")
+            + (f"  [{self.encoder}]" if self.encoder else "")
+        ]
+        if not short and self.encoder and (s["read"] or self.encoded):  # else nothing was opened
+            how = " ".join(word for word in (self.runtime, self.precision) if word)
+            lines.append(
+                f"  {s['total']:.1f} s{rate}; model {s['model']:.1f} s ({self.busy:.0%} busy"
+                + (f", {how}" if how else "")
+                + f"), reading {s['read']:.1f} s, decoding {s['decode']:.1f} s and transforming "
+                f"{s['transform']:.1f} s in {self.workers} workers, "
+                + (f"starting {s['start']:.1f} s, " if s["start"] >= 0.1 else "")
+                + (f"transfers {s['transfer']:.1f} s, " if s["transfer"] >= 0.1 else "")
+                + f"writing {s['commit']:.1f} s"
+                + "".join(f", {k} {v / 2**20:,.0f} MiB" for k, v in self.memory.items() if v)
+            )
+            if self.beside and self.encoded:
+                lines.append(f"  in one pass with {', '.join(dict.fromkeys(self.beside))}")
+            lines += [f"  {note}" for note in dict.fromkeys(self.notes)]
+        if self.failures:
+            counts = ", ".join(f"{n} {code}" for code, n in self.codes.items())
+            lines.append(f"  failed: {counts}")
+            lines += [f"    {f.text()}" for f in self.failures[:SHOWN]]
+            if len(self.failures) > SHOWN:
+                more = len(self.failures) - SHOWN
+                lines.append(f"    and {more} more: headstock store info --failed")
+        if advice := self.advice():
+            lines.append(f"  {advice}")
+        return "\n".join(lines)
+
+
+@dataclass
+class Account:
+    """What ``extract`` returns: one SetAccount a feature set, by name."""
+
+    sets: dict[str, SetAccount] = field(default_factory=dict)
+
+    @property
+    def done(self) -> int:
+        return sum(s.done for s in self.sets.values())
+
+    @property
+    def reused(self) -> int:
+        return sum(s.reused for s in self.sets.values())
+
+    @property
+    def failed(self) -> int:
+        return sum(s.failed for s in self.sets.values())
+
+    @property
+    def calls(self) -> int:
+        """Encoder calls."""
+        return sum(s.calls for s in self.sets.values())
+
+    @property
+    def failures(self) -> list[Failure]:
+        return [f for s in self.sets.values() for f in s.failures]
+
+    def add_columns(self, counts: Mapping[str, Mapping[str, int]]) -> None:
+        """Add sets that came from the manifest's own columns: ``{set: {done, reused, ...}}``."""
+        for name, count in counts.items():
+            known = {k: int(v) for k, v in count.items() if k in SetAccount.__dataclass_fields__}
+            self.sets[name] = SetAccount(name, **known)  # type: ignore[arg-type]
+
+    def text(self, short: bool = False) -> str:
+        """The account for people."""
+        return "\n".join(s.text(short) for s in self.sets.values())
+
+    def to_json(self) -> str:
+        """The account for scripts: ``{"sets": {name: {...}}}``."""
+        return json.dumps({"sets": self._body()}, indent=2, allow_nan=False)
+
+    def save(self, path: str | Path) -> None:
+        """Write the account with date, version and machine to ``path``, durably; nothing when no
+        set computed anything, so that the last run that did stays on record. Raises StorageError.
+        """
+        if not any(one.calls for one in self.sets.values()):
+            return
+        about = {
+            "when": datetime.now(UTC).isoformat(timespec="seconds"),
+            "headstock": headstock.__version__,
+            "machine": f"{platform.machine()}, {_cores()} cores",
+        }
+        body = json.dumps({**about, "sets": self._body()}, indent=2, allow_nan=False)
+        write_whole(Path(path), body.encode())
+
+    def _body(self) -> dict[str, Any]:
+        body: dict[str, Any] = {}
+        for name, account in self.sets.items():
+            s = account.seconds
+            extra = {
+                "codes": account.codes,
+                "busy": account.busy,
+                "items_a_second": account.encoded / s["total"] if s["total"] else 0.0,
+                "advice": account.advice(),
+            }
+            body[name] = asdict(account) | extra
+        return body

@@ -1,0 +1,352 @@
+"""Extraction on many machines: shares of the rows for job arrays, and actors on a Ray cluster.
+
+Either way a process commits what it has computed into the store by itself, so that whatever ends it
+costs the batches in its hands and nothing else. Claims (see ``store.claims``) keep two processes
+from one block of rows.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import re
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from headstock.extract.decode.reading import Reader
+from headstock.extract.encoder import Encoder
+from headstock.extract.pipeline.account import Account, SetAccount
+from headstock.extract.pipeline.fill import BLOCK, JUDGED
+from headstock.extract.pipeline.pending import pending
+from headstock.extract.pipeline.run import declare, extract, reader_of, terminable
+from headstock.store import FeatureStore, Items
+from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
+
+__all__ = ["Actor", "Resources", "extract_on_ray", "resources", "share_of"]
+
+Builder = Callable[[], Encoder]
+CORES = 4  # of a node for an actor that computes on the CPU
+
+
+def share_of(word: str, n: int, flag: str = "--shard") -> np.ndarray:
+    """The rows (their numbers) of share ``i/m`` of n, i from 1 to m: unbroken runs, in order.
+
+    Raises OptionError for anything else.
+    """
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", word.strip())
+    i, m = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= i <= m:
+        raise OptionError(f"{flag} {word}", "is no share", f"{flag} 1/8 to {flag} 8/8")
+    return np.arange(n * (i - 1) // m, n * i // m)
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What each of ``actors`` actors asks of the cluster; ``workers``: its decoding processes."""
+
+    actors: int
+    cpus: int
+    gpus: int
+    workers: int
+
+
+def resources(
+    nodes: Sequence[Mapping[str, float]], device: str, actors: int | None, workers: int | None
+) -> Resources:
+    """One actor a GPU where the cluster has any and ``device`` allows it, else one for every four
+    cores, or for a node that has fewer; ``nodes``: what each has (``CPU``, ``GPU``). The cores of a
+    node are divided among its actors. Raises OptionError when the cluster has no such device.
+    """
+    gpus = sum(int(node.get("GPU", 0)) for node in nodes)
+    if device.startswith("cuda") and not gpus:
+        raise OptionError(f"--device {device}", "the cluster has no GPU", "--device cpu")
+    on_gpu = gpus > 0 and device in ("auto", "cuda")
+    key = "GPU" if on_gpu else "CPU"
+    fit = [node for node in nodes if node.get(key, 0) >= 1 and node.get("CPU", 0) >= 1]
+    if not fit:
+        raise OptionError("--engine ray", "no node of the cluster has a free core", "add nodes")
+    cores = [int(node["CPU"]) for node in fit]
+    most = sum(int(node[key]) for node in fit)
+    if on_gpu:
+        usual = most
+        each = max(1, min(int(node["CPU"]) // int(node["GPU"]) for node in fit))
+    else:
+        usual = sum(max(1, c // CORES) for c in cores)
+        each = min(CORES, *cores)
+    count = usual if actors is None else actors
+    if not 1 <= count <= most:
+        what = f"the cluster has {most} {'GPUs' if on_gpu else 'cores'}"
+        raise OptionError(f"--actors {count}", what, f"1 to {most}")
+    if not on_gpu:  # few actors get more cores, as many as the smallest node has; many get fewer
+        each = min(min(cores), max(1, sum(cores) // count))
+    return Resources(
+        actors=count,
+        cpus=each,
+        gpus=int(on_gpu),
+        workers=workers if workers is not None else max(1, each if on_gpu else each // 2),
+    )
+
+
+class Actor:
+    """One process of the cluster: it builds the encoders once, and then extracts block after block
+    into the shared store, as a local run would, and gives each block's account.
+
+    ``table`` in: ``id`` and ``path/<modality>`` columns of a block. Out: one row with the account,
+    or an error of ours, pickled; other exceptions are bugs and go to whoever asked.
+    """
+
+    def __init__(
+        self, store: str, root: str, builders: Mapping[str, Builder], options: Mapping[str, Any]
+    ) -> None:
+        self._store, self._root = store, root
+        self._builders, self._options = builders, dict(options)
+        self._encoders: dict[str, Encoder] | None = None
+
+    def __call__(self, table: Any) -> dict[str, list[bytes]]:
+        try:
+            if self._encoders is None:
+                self._encoders = {name: build() for name, build in self._builders.items()}
+            columns = {name: table[name].to_pylist() for name in table.column_names}
+            ids = columns.pop("id")
+            paths = {name.partition("/")[2]: cells for name, cells in columns.items()}
+            items = Items.of(ids, paths=paths, root=self._root)
+            with FeatureStore.open(self._store, "a") as store:
+                told: Any = extract(store, items, self._encoders, **self._options)
+        except HeadstockError as error:
+            told = error
+        return {"told": [pickle.dumps(told)]}
+
+
+def extract_on_ray(
+    store: FeatureStore,
+    items: Items,
+    builders: Mapping[str, Builder],
+    encoders: Mapping[str, Encoder],
+    *,
+    device: str = "auto",
+    actors: int | None = None,
+    workers: int | None = None,
+    batch_size: int | None = None,
+    limit: int | None = None,
+    fail_threshold: float | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: bool = False,
+    data_roots: Sequence[str | Path] = (),
+    allow_outside: bool = False,
+    item_seconds: float = 120.0,
+) -> Account:
+    """``extract`` by actors on a Ray cluster: the one in ``RAY_ADDRESS``, or this machine.
+
+    ``builders`` make in each actor what ``encoders`` are here, where they only tell the recipe.
+    Ray Data hands out blocks of pending rows; every node must see the store and the files under the
+    same paths. A block whose actor died is given to another, which finds what was committed done
+    (and counts it as reused). ``limit``: at most so many rows in all.
+
+    Raises OptionError without Ray, what ``extract`` raises, and HeadstockError when the cluster
+    gives up. Whatever is raised, what was committed stays.
+    """
+    reader = reader_of(items.root, data_roots, allow_outside)
+    account = Account()
+    store.register(items)
+    for name, encoder in encoders.items():
+        declare(store, name, encoder, overwrite)
+    rows = _plan(store, items, encoders, reader, retry_failed, limit, account)
+    if not len(rows):
+        return account
+    options = {
+        "batch_size": batch_size,
+        "retry_failed": retry_failed,
+        "data_roots": [os.path.abspath(root) for root in data_roots],
+        "allow_outside": allow_outside,
+        "item_seconds": item_seconds,
+    }
+    largest = max(batch_size or getattr(e, "batch_size", 32) for e in encoders.values())
+    tables = list(_tables(items, rows, store.rows(items.id[rows].tolist()), 32 * largest))
+    begin = time.perf_counter()
+    with _ray() as ray, terminable():
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        asked = resources(nodes, device, actors, workers)
+        told = _answers(ray, tables, asked, str(store.path), items.root, builders, options)
+        bar = tqdm(
+            total=len(rows), desc="+".join(encoders), unit="row", disable=not progress,
+            file=sys.stderr,
+        )  # fmt: skip
+        with bar:
+            for part in told:
+                if isinstance(part, HeadstockError):
+                    raise part
+                bar.update(_merge(account, part))
+                _judge(account, fail_threshold, JUDGED)
+    for one in account.sets.values():
+        _on_the_clock(one, asked.actors, time.perf_counter() - begin)
+    _judge(account, fail_threshold, 1)
+    return account
+
+
+def _plan(
+    store: FeatureStore,
+    items: Items,
+    encoders: Mapping[str, Encoder],
+    reader: Reader,
+    retry_failed: bool,
+    limit: int | None,
+    account: Account,
+) -> np.ndarray:
+    """The rows that some set still wants; the account of all others."""
+    todo = {}
+    wanted = np.zeros(len(items), dtype=bool)
+    for name, encoder in encoders.items():
+        known = store.progress(name, items.id.tolist())
+        todo[name] = pending(
+            items, encoder.modality, known.status, known.digest, known.stat, reader, retry_failed
+        )
+        wanted[todo[name].rows] = True
+    rows = np.flatnonzero(wanted)[:limit]
+    sent = np.zeros(len(items), dtype=bool)
+    sent[rows] = True
+    for name, encoder in encoders.items():
+        one, plan = SetAccount(name, encoder.name), todo[name]
+        one.reused = int((~sent[plan.reused]).sum())
+        one.missing = int((~sent[plan.missing]).sum())
+        one.left = int((~sent[plan.rows]).sum())
+        failed = set(items.id[plan.failed[~sent[plan.failed]]].tolist())
+        one.failed = len(failed)
+        one.failures = [_known(e) for e in store.errors(name) if e.id in failed]
+        account.sets[name] = one
+    return rows
+
+
+def _known(error: Any) -> Any:
+    from headstock.extract.pipeline.account import Failure
+
+    return Failure(error.id, error.code, error.line, known=True)
+
+
+def _tables(items: Items, rows: np.ndarray, numbers: np.ndarray, least: int) -> Iterator[Any]:
+    """A block for each block that extractors claim, so that no actor waits for another."""
+    import pyarrow as pa
+
+    blocks = numbers // max(BLOCK, least)
+    for block in np.unique(blocks).tolist():
+        own = rows[blocks == block]
+        columns = {"id": pa.array(items.id[own].tolist(), pa.string())}
+        for modality, paths in items.paths.items():
+            columns[f"path/{modality}"] = pa.array(paths[own].tolist(), pa.string())
+        yield pa.table(columns)
+
+
+@contextmanager
+def _ray() -> Iterator[Any]:
+    """Ray, connected; what was started here ends here."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise OptionError(
+            "--engine ray", "Ray is not installed", "pip install 'headstock[ray]'"
+        ) from error
+    ours = not ray.is_initialized()
+    if ours:
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nobody is told of this run
+        where = os.environ.get("RAY_ADDRESS") or "local"  # never the leavings of an earlier cluster
+        own: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
+        try:
+            ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (ConnectionError, ValueError, RuntimeError, OSError) as error:
+            what = f"no cluster: {error}"
+            raise OptionError("--engine ray", what, "check RAY_ADDRESS") from error
+    try:
+        with redirect_stdout(sys.stderr):  # Ray tells of dead actors where our result will stand
+            yield ray
+    finally:
+        if ours:
+            ray.shutdown()
+
+
+def _answers(
+    ray: Any,
+    tables: list[Any],
+    asked: Resources,
+    store: str,
+    root: str,
+    builders: Mapping[str, Builder],
+    options: Mapping[str, Any],
+) -> Iterator[Account | HeadstockError]:
+    """What the actors say of each block, as it comes."""
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    said = ray.data.from_arrow(tables).map_batches(
+        Actor,
+        fn_constructor_args=(store, root, dict(builders), {**options, "workers": asked.workers}),
+        batch_format="pyarrow",
+        batch_size=None,
+        compute=ray.data.ActorPoolStrategy(
+            min_size=1, max_size=asked.actors, max_tasks_in_flight_per_actor=1
+        ),
+        num_cpus=asked.cpus,
+        num_gpus=asked.gpus,
+    )
+    try:
+        for row in said.iter_rows():
+            yield pickle.loads(row["told"])  # noqa: S301  our own actors' words
+    except ray.exceptions.RayError as error:
+        fix = "what was committed is kept; look at the node, and run it again"
+        last = str(error).strip().splitlines() or [type(error).__name__]
+        raise HeadstockError("--engine ray", last[-1], fix) from error
+
+
+def _merge(account: Account, part: Account) -> int:
+    """Add a block's account to the whole; the block's rows."""
+    rows = 0
+    for name, theirs in part.sets.items():
+        ours = account.sets[name]
+        for field in fields(SetAccount):
+            mine, more = getattr(ours, field.name), getattr(theirs, field.name)
+            if field.name == "workers":
+                ours.workers = max(mine, more)
+            elif field.name == "failures" or isinstance(mine, int):
+                setattr(ours, field.name, mine + more)
+            elif isinstance(mine, list):
+                setattr(ours, field.name, list(dict.fromkeys([*mine, *more])))
+            elif field.name == "memory":
+                ours.memory = {k: max(mine.get(k, 0), more.get(k, 0)) for k in {**mine, **more}}
+            elif isinstance(mine, dict):
+                setattr(
+                    ours, field.name, {k: mine.get(k, 0) + more.get(k, 0) for k in {**mine, **more}}
+                )
+            elif not mine:
+                setattr(ours, field.name, more)
+        done = theirs.done + theirs.reused + theirs.failed + theirs.missing
+        rows = max(rows, done)
+    return rows
+
+
+def _on_the_clock(one: SetAccount, actors: int, wall: float) -> None:
+    """Seconds that are said on the clock are the actors' mean; the total is what passed here."""
+    beside = ("read", "decode", "transform")
+    one.seconds = {k: v if k in beside else v / actors for k, v in one.seconds.items()}
+    one.seconds["total"] = wall
+    one.workers *= actors
+
+
+def _judge(account: Account, threshold: float | None, least: int) -> None:
+    for name, one in account.sets.items():
+        tried = one.done + one.reused + one.failed
+        if threshold is None or tried < least or one.failed <= threshold * tried:
+            continue
+        raise TooManyFailures(
+            f"set {name}",
+            f"{one.failed} of {tried} rows failed, more than {threshold:.0%}",
+            "what was done is kept; look at the errors, or raise --fail-threshold",
+        )

@@ -1,0 +1,196 @@
+"""One pass over the files fills one feature set or several: each file is read and decoded once."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+from headstock.extract.decode.reading import SKIP, Done, Reader, Several, Task, peak_memory
+from headstock.extract.decode.workers import Workers
+from headstock.extract.pipeline.lane import JUDGED, Lane
+from headstock.extract.pipeline.writer import Writer
+from headstock.store import FeatureStore, Items
+from headstock.store.errors import TooManyFailures
+
+__all__ = ["BLOCK", "JUDGED", "Pass"]
+
+BLOCK = 1024  # rows that one of several extractors claims at a time, at least
+STARVED = 0.25  # share of the time that the model waited, from which on a worker more is started
+
+
+@dataclass(frozen=True)
+class _File:
+    """A file and its rows (indices into the items) for each lane; ``known`` as in Task."""
+
+    path: str
+    rows: tuple[list[int], ...]
+    known: tuple[bytes | None, ...]
+
+
+class Pass:
+    """One pass of one ``extract`` over the files of one modality, for the sets in ``lanes``."""
+
+    def __init__(
+        self, store: FeatureStore, items: Items, lanes: Sequence[Lane], progress: bool
+    ) -> None:
+        self._store, self._items, self._progress = store, items, progress
+        self._lanes = list(lanes)
+        self._paths = items.paths[lanes[0].encoder.modality]
+
+    def go(self, reader: Reader, workers: int | None, seconds: float) -> None:
+        """Do the pending rows of all sets and close their accounts."""
+        begin = time.perf_counter()
+        active = [lane for lane in self._lanes if lane.rows]
+        for lane in active:
+            lane.tally.beside = [other.name for other in active if other is not lane]
+        try:
+            if active:
+                self._fill(active, [lane.rows for lane in active], reader, workers, seconds)
+            for lane in active[1:]:  # blocks are claimed by the first set's name
+                rest = self._unsaid(lane)
+                if rest:
+                    self._fill([lane], [rest], reader, workers, seconds)
+        finally:
+            for lane in self._lanes:
+                self._close(lane, time.perf_counter() - begin)
+        for lane in self._lanes:
+            tally = lane.tally
+            lane.judge(tally.failed, tally.done + tally.reused + tally.failed, 1)
+
+    def _close(self, lane: Lane, seconds: float) -> None:
+        tally, encoder = lane.tally, lane.encoder
+        tally.seconds["total"] = seconds
+        tally.seconds["start"] = float(getattr(encoder, "start_seconds", 0.0))
+        of_device = getattr(encoder, "device_memory", int)
+        tally.memory |= {"host": peak_memory(), "device": of_device()}
+        tally.runtime = str(getattr(encoder, "runtime", ""))
+        tally.precision = str(getattr(encoder, "precision", ""))
+        tally.decode = str(getattr(encoder.loader, "way", ""))
+        if (note := getattr(encoder, "note", "")) and note not in tally.notes:
+            tally.notes.append(note)
+
+    def _unsaid(self, lane: Lane) -> set[int]:
+        """Rows of ``lane`` that another extractor took, and then did not do for this set."""
+        rows = sorted(lane.rows - lane.taken)
+        if not rows:
+            return set()
+        if self._store.behind():
+            self._store.refresh()
+        now = self._store.said(lane.name, self._items.id[rows].tolist())
+        return {row for row, seq in zip(rows, now.tolist()) if seq == lane.before[row]}
+
+    def _fill(
+        self,
+        lanes: list[Lane],
+        wanted: list[set[int]],
+        reader: Reader,
+        workers: int | None,
+        seconds: float,
+    ) -> None:
+        """The rows ``wanted`` of each lane, in blocks that several extractors share among them."""
+        ids = self._items.id
+        rows = sorted(set().union(*wanted))
+        row_of = {ids[row]: row for row in rows}
+        largest = max(lane.batch_size for lane in lanes)
+        for lane, own in zip(lanes, wanted):
+            listed = sorted(own)
+            said = self._store.said(lane.name, ids[listed].tolist())
+            lane.before = dict(zip(listed, said.tolist()))
+        blocks = self._store.share(lanes[0].name, list(row_of), max(BLOCK, 32 * largest))
+        count, most = _count(workers, lanes, len(rows))
+        loaders = Several(tuple(lane.encoder.loader for lane in lanes))
+        with ExitStack() as stack:
+            lock = None
+            for lane, own in zip(lanes, wanted):
+                shown = self._progress and lane is lanes[0]
+                out = Writer(self._store, lane.name, lane.tally, len(own), shown, lock)
+                lock = out.lock
+                lane.begin(stack.enter_context(out))
+            pool = stack.enter_context(
+                Workers(reader, loaders, count, 2 * largest + 64, seconds=seconds, most=most)
+            )
+            stack.enter_context(closing(blocks))
+            for block in blocks:
+                files = self._files(lanes, wanted, [row_of[identity] for identity in block])
+                self._block(lanes, pool, files, reader)
+            for lane in lanes:
+                lane.tally.workers = max(lane.tally.workers, pool.count)
+        for lane, own in zip(lanes, wanted):
+            if lane is lanes[0] or len(lanes) == 1:  # another extractor was faster
+                lane.tally.reused += len(own - lane.taken)
+            else:
+                lane.tally.reused += len(own - lane.taken - self._unsaid(lane))
+
+    def _files(self, lanes: list[Lane], wanted: list[set[int]], rows: Sequence[int]) -> list[_File]:
+        """``rows`` by file, in order of the first row of each."""
+        by_path: dict[str, list[int]] = {}
+        for row in rows:
+            by_path.setdefault(self._paths[row], []).append(row)
+        files = []
+        for path, same in by_path.items():
+            own = tuple([row for row in same if row in mine] for mine in wanted)
+            known = tuple(lane.known(mine[0]) if mine else SKIP for lane, mine in zip(lanes, own))
+            files.append(_File(path, own, known))
+        return files
+
+    def _block(self, lanes: list[Lane], pool: Workers, files: list[_File], reader: Reader) -> None:
+        """The rows of ``files``, committed when it returns."""
+        tasks = (Task(i, file.path, file.known) for i, file in enumerate(files))
+        hunger = _Hunger(pool)
+        try:
+            with closing(pool.run(tasks)) as results:
+                while (done := self._waited(lanes, results, hunger)) is not None:
+                    file = files[done.number]
+                    for i, lane in enumerate(lanes):
+                        if file.rows[i]:
+                            lane.take(file.path, file.rows[i], done.of(i), reader)
+            for lane in lanes:
+                lane.settle()
+        except TooManyFailures:
+            for lane in lanes:
+                lane.settle()  # what is known so far stays known
+            raise
+        finally:
+            for lane in lanes:
+                lane.abandon()
+
+    def _waited(self, lanes: list[Lane], results: Iterator[Done], hunger: _Hunger) -> Done | None:
+        begin = time.perf_counter()
+        done = next(results, None)
+        waited = time.perf_counter() - begin
+        for lane in lanes:
+            lane.tally.seconds["wait"] += waited
+        hunger.ate(waited)
+        return done
+
+
+class _Hunger:
+    """Starts a worker more whenever the model waited for a good share of two seconds."""
+
+    SPELL = 2.0
+
+    def __init__(self, pool: Workers) -> None:
+        self._pool, self._since, self._waited = pool, time.perf_counter(), 0.0
+
+    def ate(self, waited: float) -> None:
+        self._waited += waited
+        now = time.perf_counter()
+        if now - self._since >= self.SPELL:
+            if self._waited >= STARVED * (now - self._since):
+                self._pool.more()
+            self._since, self._waited = now, 0.0
+
+
+def _count(workers: int | None, lanes: Sequence[Lane], tasks: int) -> tuple[int, int]:
+    """Worker processes to begin with and at most: half the cores beside a model on the CPU, and
+    all of them when it starves; otherwise this device's share of the cores."""
+    if workers is not None:
+        return min(workers, tasks), 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    devices = [getattr(getattr(lane.encoder, "device", None), "type", "") for lane in lanes]
+    own = max(1, (cores or 1) // max(getattr(lane.encoder, "devices", 1) for lane in lanes))
+    first = own // (2 if "cpu" in devices else 1)
+    return max(1, min(first, tasks)), min(own, tasks)

@@ -1,0 +1,181 @@
+"""One feature set in a pass over the files: items in, batches through its encoder, commits out."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from headstock.extract.decode.reading import Done, Reader, Task, perform
+from headstock.extract.encoder import Encoder
+from headstock.extract.pipeline.account import Failure, SetAccount
+from headstock.extract.pipeline.batch import Assembly, Rows
+from headstock.extract.pipeline.pending import Pending
+from headstock.extract.pipeline.writer import Writer
+from headstock.store import OK, FeatureStore, Items
+from headstock.store.errors import EncoderError, TooManyFailures, one_line
+
+__all__ = ["JUDGED", "Lane"]
+
+JUDGED = 20  # rows before a share of failures means anything
+RIDERS = 8  # rows a batch may hold for each item that it encodes
+
+
+class Lane:
+    """The set ``name``: ``todo`` is what is pending, ``tally`` its account."""
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        items: Items,
+        name: str,
+        encoder: Encoder,
+        todo: Pending,
+        tally: SetAccount,
+        batch_size: int,
+        fail_threshold: float | None,
+    ) -> None:
+        self.name, self.encoder, self.todo, self.tally = name, encoder, todo, tally
+        self.batch_size = batch_size
+        self.rows = set(todo.rows.tolist())
+        self.taken: set[int] = set()
+        self.before: dict[int, int] = {}  # what the store had been told of each row
+        self._store, self._items = store, items
+        self._threshold = fail_threshold
+        self._tried = self._tried_failed = 0
+        self._flights: deque[tuple[Rows, Any]] = deque()
+        self._assembly: Assembly
+        self._out: Writer
+        tally.reused, tally.failed = len(todo.reused), len(todo.failed)
+        tally.missing, tally.left = len(todo.missing), todo.left
+        self._known_failures()
+
+    def _known_failures(self) -> None:
+        if not len(self.todo.failed):
+            return
+        ids = {self._items.id[row] for row in self.todo.failed}
+        for error in self._store.errors(self.name):
+            if error.id in ids:
+                self.tally.failures.append(Failure(error.id, error.code, error.line, known=True))
+
+    def begin(self, out: Writer) -> None:
+        """Take rows from now on, and commit them by ``out``."""
+        status = self._store.progress(self.name)
+        made = {d.tobytes() for d in status.digest[status.status == OK]}
+        self._assembly, self._out = Assembly(self._items, made), out
+
+    def known(self, row: int) -> bytes | None:
+        """The digest that ``row`` was made from, when its file may have changed."""
+        return self.todo.made.get(row)
+
+    def take(self, path: str, rows: list[int], done: Done, reader: Reader) -> None:
+        """Put the ``rows`` of one file into the batch that is being assembled, and send it through
+        the encoder when it is full. Raises TooManyFailures."""
+        assembly = self._assembly
+        self.taken.update(rows)
+        for step in ("read", "decode", "transform"):
+            self.tally.seconds[step] += getattr(done, step)
+        self.tally.memory["worker"] = max(self.tally.memory.get("worker", 0), done.peak)
+        self._tried += len(rows)
+        if done.error is not None:
+            assembly.fail(rows, done)
+            self._tried_failed += len(rows)
+            self.judge(self._tried_failed, self._tried, JUDGED)
+        elif done.digest in assembly.made:
+            vector = self._vector(done.digest)
+            if vector is not None:
+                assembly.reuse(rows, done, vector)
+            elif done.item is None:  # the store lost what it had: decode after all
+                self._tried -= len(rows)
+                assembly.made.discard(done.digest)
+                again = perform(Task(done.number, path), reader, self.encoder.loader)
+                self.take(path, rows, again, reader)
+                return
+            else:
+                assembly.add(rows, done)
+        else:
+            assembly.add(rows, done)
+        if assembly.items >= self.batch_size or assembly.size >= RIDERS * self.batch_size:
+            self._launch()
+
+    def settle(self) -> None:
+        """Encode and commit what has been collected."""
+        if self._assembly.size:
+            self._launch()
+        self._land(0)
+        self._out.flush()
+
+    def abandon(self) -> None:
+        """After an exception: do not let the encoder work on what nobody will take."""
+        if abandon := getattr(self.encoder, "abandon", None):
+            for _, flight in self._flights:
+                if flight is not None:
+                    abandon(flight)
+        self._flights.clear()
+
+    def judge(self, failed: int, tried: int, least: int) -> None:
+        """Raises TooManyFailures when too large a share of the rows ``tried`` has failed."""
+        if self._threshold is None or tried < least or failed <= self._threshold * tried:
+            return
+        raise TooManyFailures(
+            f"set {self.name}",
+            f"{failed} of {tried} rows failed, more than {self._threshold:.0%}",
+            "what was done is kept; look at the errors, or raise --fail-threshold",
+        )
+
+    def _vector(self, digest: bytes) -> np.ndarray | None:
+        """The vector of bytes that were encoded before, here or in an earlier run."""
+        for pending_rows, _ in self._flights:
+            if digest in pending_rows.slots:
+                self._land(0)
+                break
+        return self._out.find(digest)
+
+    def _launch(self) -> None:
+        """Send the assembled batch through the encoder."""
+        rows = self._assembly.take()
+        flight = None
+        if rows.pixels:
+            flight = self._model(getattr(self.encoder, "start", self.encoder.encode), rows.pixels)
+            self.tally.calls += 1
+            self.tally.encoded += len(rows.pixels)
+        self._flights.append((rows, flight))
+        self._land(getattr(self.encoder, "in_flight", 1) - 1)
+
+    def _land(self, leave: int) -> None:
+        """Finish batches under way, oldest first, until ``leave`` are left, and commit them."""
+        while len(self._flights) > leave:
+            rows, flight = self._flights.popleft()
+            vectors = np.empty((0, self.encoder.dim), dtype=np.float32)
+            if flight is not None:
+                finish = getattr(self.encoder, "finish", np.asarray)
+                vectors = np.asarray(self._model(finish, flight), dtype=np.float32)
+            refused = getattr(flight, "errors", None)
+            self._out.put(rows.batch(vectors, self.encoder.dim, refused), rows.fresh)
+
+    def _model(self, step: Callable[[Any], Any], given: Any) -> Any:
+        """``step(given)`` with its time, by the encoder's clocks if it has them: an encoder that
+        works while we wait for files knows better. Raises EncoderError."""
+        begin, clocks = time.perf_counter(), self._clocks()
+        try:
+            result = step(given)
+        except (RuntimeError, MemoryError) as error:  # torch's, of a device among them
+            raise EncoderError(
+                f"set {self.name}", f"{self.encoder.name} failed ({one_line(error, 300)})",
+                "what was committed stays: run it again, with a smaller --batch-size or another "
+                "--device",
+            ) from error  # fmt: skip
+        after = self._clocks()
+        if clocks is None or after is None:
+            self.tally.seconds["model"] += time.perf_counter() - begin
+        else:
+            self.tally.seconds["model"] += after[0] - clocks[0]
+            self.tally.seconds["transfer"] += after[1] - clocks[1]
+        return result
+
+    def _clocks(self) -> tuple[float, float] | None:
+        model = getattr(self.encoder, "model_seconds", None)
+        return None if model is None else (model, getattr(self.encoder, "transfer_seconds", 0.0))

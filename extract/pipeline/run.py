@@ -1,0 +1,163 @@
+"""``extract``: pending rows -> read -> decode -> encode -> commit, and an account of it.
+
+Rows are done in their order, in batches of ``batch_size`` new items, and batches are committed in
+order: a run that was interrupted leaves exactly the first batches behind, and the next run goes on
+with the very batches that the first one would have made.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from headstock.extract.decode.reading import Reader
+from headstock.extract.encoder import Encoder
+from headstock.extract.encoders.joint import joined
+from headstock.extract.pipeline.account import Account, SetAccount
+from headstock.extract.pipeline.fill import Pass
+from headstock.extract.pipeline.lane import Lane
+from headstock.extract.pipeline.pending import pending
+from headstock.store import FeatureStore, Items
+from headstock.store.errors import OptionError, RecipeMismatch
+
+__all__ = ["Terminated", "declare", "extract", "reader_of", "terminable"]
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM arrived: like ctrl-C, everything committed stays and nothing is half-written."""
+
+
+def extract(
+    store: FeatureStore,
+    items: Items,
+    encoders: Mapping[str, Encoder],
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    fail_threshold: float | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: bool = False,
+    data_roots: Sequence[str | Path] = (),
+    allow_outside: bool = False,
+    item_seconds: float = 120.0,
+) -> Account:
+    """Fill each set of ``encoders`` (set name -> Encoder) for ``items``; do only what is missing.
+
+    Sets of one modality are filled in one pass: each file is read and hashed once, decoded once for
+    all that decode alike, and sets that are views of one network share its passes.
+
+    A row whose path, and whose file's size and times, are those of last time is not opened; the
+    same bytes are encoded once, under however many ids and paths; a row that failed is recorded and
+    not tried again until its file changes or ``retry_failed``. ``limit``: at most so many rows a
+    set now. ``fail_threshold`` (0..1): stop when a larger share of the rows tried has failed,
+    judged from 20 rows on and at the end. ``overwrite``: a set that was made another way is
+    replaced; one that was made this way goes on. ``workers``: processes that read and decode, 0 for
+    none.
+    ``item_seconds``: what reading and decoding one file may take.
+
+    With ``items.root`` set, files must lie (links followed) inside it or inside ``data_roots``,
+    unless ``allow_outside``. Without a root, paths are the caller's own and taken as they are.
+
+    Raises OptionError, RecipeMismatch, TooManyFailures, StorageError; KeyboardInterrupt on SIGINT
+    and Terminated on SIGTERM. Whatever is raised, what was committed stays.
+    """
+    _check(items, encoders, batch_size, workers, limit, fail_threshold, item_seconds)
+    reader = reader_of(items.root, data_roots, allow_outside)
+    account = Account()
+    store.register(items)
+    with terminable():
+        for name, encoder in encoders.items():
+            declare(store, name, encoder, overwrite)
+            account.sets[name] = SetAccount(name, encoder.name)
+        for modality in dict.fromkeys(encoder.modality for encoder in encoders.values()):
+            mine = {n: e for n, e in encoders.items() if e.modality == modality}
+            todo = {}
+            for name in mine:
+                known = store.progress(name, items.id)
+                todo[name] = pending(
+                    items, modality, known.status, known.digest, known.stat,
+                    reader, retry_failed, limit,
+                )  # fmt: skip
+            shared = joined(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
+            lanes = [
+                Lane(
+                    store, items, name, encoder, todo[name], account.sets[name],
+                    batch_size or int(getattr(encoder, "batch_size", 32)), fail_threshold,
+                )
+                for name, encoder in shared.items()
+            ]  # fmt: skip
+            Pass(store, items, lanes, progress).go(reader, workers, item_seconds)
+    return account
+
+
+def _check(
+    items: Items,
+    encoders: Mapping[str, Encoder],
+    batch_size: int | None,
+    workers: int | None,
+    limit: int | None,
+    fail_threshold: float | None,
+    item_seconds: float,
+) -> None:
+    for name, encoder in encoders.items():
+        if encoder.modality not in items.paths:
+            here = ", ".join(items.paths) or "none"
+            raise OptionError(f"set {name}", f"rows have no {encoder.modality} column", here)
+    for option, value, least in (
+        ("batch-size", batch_size, 1),
+        ("workers", workers, 0),
+        ("limit", limit, 0),
+        ("item-seconds", item_seconds, 0.01),
+    ):
+        if value is not None and value < least:
+            raise OptionError(option, f"{value} has no meaning", f"{least} or more")
+    if fail_threshold is not None and not 0 <= fail_threshold <= 1:
+        raise OptionError("fail-threshold", f"{fail_threshold} is not a share", "0 to 1")
+
+
+def reader_of(root: str, roots: Sequence[str | Path], allow_outside: bool) -> Reader:
+    if not root or allow_outside:
+        return Reader(root)
+    return Reader(root, tuple(os.path.realpath(r) for r in (root, *roots)))
+
+
+def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -> None:
+    """Make the set that ``encoder`` fills, or check that it is. Raises RecipeMismatch."""
+    about: Any = getattr(encoder, "provenance", dict)
+    said = {
+        "feature_names": getattr(encoder, "feature_names", None),
+        "provenance": {"name": encoder.name, **about()},
+    }
+    try:
+        store.declare(name, encoder.recipe(), encoder.dim, **said)
+    except RecipeMismatch:
+        if not overwrite:
+            raise
+        store.declare(name, encoder.recipe(), encoder.dim, overwrite=True, **said)
+
+
+@contextmanager
+def terminable() -> Iterator[None]:
+    """Turn SIGTERM into Terminated while it lasts; only the main thread may, and only where nobody
+    else answers it. One that comes while the first unwinds is not heard."""
+    here = threading.current_thread() is threading.main_thread()
+    if not here or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL:
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        signal.signal(number, lambda *_: None)
+        raise Terminated(number)
+
+    signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)

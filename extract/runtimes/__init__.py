@@ -1,0 +1,1 @@
+"""What computes the batches of a network, and what of it becomes the vector."""

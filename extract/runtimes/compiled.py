@@ -1,0 +1,93 @@
+"""OpenVINO as the runtime of a network on the CPU: the same graph, compiled for this processor."""
+
+from __future__ import annotations
+
+import queue
+import sys
+import time
+import warnings
+from concurrent.futures import Future, ThreadPoolExecutor
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from headstock.extract.runtimes.eager import Result
+from headstock.extract.runtimes.views import Whole
+from headstock.store.errors import OptionError
+
+__all__ = ["HINTS", "OpenVinoRuntime", "present"]
+
+HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+
+def present() -> bool:
+    """Whether OpenVINO is installed."""
+    return find_spec("openvino") is not None
+
+
+class OpenVinoRuntime:
+    """``whole`` for tiles of exactly ``tile`` pictures; each is computed by one core, ``threads``
+    of them at a time, so that a vector's bits do not depend on how many there are.
+
+    Raises OptionError when OpenVINO is not there or cannot take the network.
+    """
+
+    name = "openvino"
+
+    def __init__(
+        self, whole: Whole, precision: str, tile: int, threads: int, pool: ThreadPoolExecutor
+    ) -> None:
+        # It would report its use over the network, from a forked child that it waits for.
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+        try:
+            import openvino
+        except ImportError as error:
+            fix = "pip install 'headstock[cpu]', or --runtime torch"
+            raise OptionError("runtime openvino", "is not installed", fix) from error
+        self.most: int | None = None
+        self._pool = pool
+        try:
+            shape = [tile, *whole.crop, 3]
+            model = openvino.convert_model(_traced(whole, shape), input=(shape, np.uint8))
+            # weights stay in float32 and threads where the scheduler puts them; a stream a thread
+            compiled = openvino.Core().compile_model(
+                model,
+                "CPU",
+                {
+                    "INFERENCE_PRECISION_HINT": HINTS[precision],
+                    "NUM_STREAMS": threads,
+                    "INFERENCE_NUM_THREADS": threads,
+                    "ENABLE_CPU_PINNING": False,
+                },
+            )
+        except Exception as error:  # many classes, over three libraries
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            what = f"cannot take the network: {lines[-1][:160]}"
+            raise OptionError("runtime openvino", what, "--runtime torch") from error
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(threads):
+            self._requests.put(compiled.create_infer_request())
+
+    def start(self, pixels: Tensor) -> Future[Result]:
+        return self._pool.submit(self._timed, pixels.numpy())
+
+    def _timed(self, pixels: np.ndarray) -> Result:
+        request = self._requests.get()
+        begin = time.perf_counter()
+        try:
+            vectors = next(iter(request.infer([pixels], share_inputs=True).values())).copy()
+        finally:
+            self._requests.put(request)
+        return vectors.astype(np.float32, copy=False), 0.0, time.perf_counter() - begin
+
+
+def _traced(whole: Whole, shape: list[int]) -> Any:
+    """``whole`` as a graph with its weights in it; freezing halves the time of the conversion."""
+    example = torch.zeros(shape, dtype=torch.uint8)
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # torch says that tracing will go; it is what is read here
+        traced = torch.jit.trace(whole, example, check_trace=False)
+        return torch.jit.freeze(traced)

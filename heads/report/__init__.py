@@ -1,0 +1,1 @@
+"""Every view of a run: text, page, tables, files, other tools."""

@@ -1,0 +1,126 @@
+"""Systems of one or several runs, held against each other on the rows that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.report.page.figures import Pair, group_gaps, holm, pair
+from headstock.heads.report.page.runs import Run, System
+
+__all__ = ["LEVEL", "Against", "Contest", "title_of"]
+
+LEVEL = 0.05
+
+
+@dataclass(frozen=True)
+class Against:
+    """System b beside system a: whether they can be told apart, the adjusted p, the rows only one
+    has right, and b's accuracy less a's with a bootstrap interval where there is one."""
+
+    differs: bool
+    p: float
+    test: Pair
+    gap: tuple[float, float, float] | None = None
+
+    @classmethod
+    def told(cls, line: dict[str, Any]) -> Against:
+        """From a line of metrics.json, where a is the best."""
+        gap = line["accuracy_difference"]
+        return cls(
+            line["verdict"] != "not distinguishable",
+            line["adjusted_p"],
+            Pair(line["only_a_right"], line["only_b_right"], line["mcnemar_p"]),
+            (-gap["value"], -gap["high"], -gap["low"]),
+        )
+
+
+def _is_comparison(line: object) -> bool:
+    names = {"b", "verdict", "adjusted_p", "only_a_right", "only_b_right", "mcnemar_p"}
+    if not isinstance(line, dict) or not names <= line.keys():
+        return False
+    gap = line.get("accuracy_difference")
+    return isinstance(gap, dict) and {"value", "low", "high"} <= gap.keys()
+
+
+def title_of(system: System, runs: Sequence[Run]) -> str:
+    """The system's name, with its run's in front when there are several."""
+    return system.name if len(runs) == 1 else f"{system.run.name}: {system.name}"
+
+
+@dataclass(frozen=True)
+class Contest:
+    """systems: all with held-out probabilities, best accuracy first. right: (s, m) bool, which of
+    the m shared rows (same id, same label in every run) each has right; ids (m,); groups (m,) text
+    where rows come in groups, "" for a row of its own."""
+
+    runs: list[Run]
+    systems: list[System]
+    right: np.ndarray
+    ids: np.ndarray
+    groups: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, runs: list[Run], group_of: Mapping[str, str] | None = None) -> Contest:
+        """All systems of ``runs``; ``group_of``: each id's group, when they have any."""
+        labels = [dict(zip(run.ids.tolist(), run.labels.tolist())) for run in runs]
+        shared = [i for i in labels[0] if all(other.get(i) == labels[0][i] for other in labels[1:])]
+        systems, right = [], []
+        for run in runs:
+            where = {i: row for row, i in enumerate(run.ids.tolist())}
+            rows = np.array([where[i] for i in shared], dtype=np.int64)
+            for system in run.systems:
+                if system.proba is not None:
+                    systems.append(system)
+                    right.append(system.right[rows])
+        order = sorted(range(len(systems)), key=lambda s: -systems[s].accuracy)
+        table = np.array([right[s] for s in order], dtype=bool).reshape(len(order), len(shared))
+        groups = None
+        if group_of:
+            groups = np.array([group_of.get(i) or f"\0{i}" for i in shared], dtype=str)
+        return cls(runs, [systems[s] for s in order], table, np.array(shared, dtype=str), groups)
+
+    def title(self, system: System) -> str:
+        return title_of(system, self.runs)
+
+    def tests(self, pairs: Sequence[tuple[int, int]]) -> list[Against]:
+        """Each pair's exact McNemar test, its p adjusted for their number (Holm). They differ when
+        that is below LEVEL and, with groups, the interval of the difference leaves out 0."""
+        if not pairs or not len(self.ids):
+            return []
+        made = [pair(self.right[a], self.right[b]) for a, b in pairs]
+        clear = holm([t.p for t in made])
+        gain = np.array([self.right[b].astype(np.int8) - self.right[a] for a, b in pairs])
+        if self.groups is None:
+            return [Against(bool(p < LEVEL), float(p), t) for p, t in zip(clear, made)]
+        return [
+            Against(bool(p < LEVEL and low * high > 0), float(p), t, (float(g.mean()), low, high))
+            for p, t, g, (low, high) in zip(
+                clear, made, gain, group_gaps(gain, self.groups).tolist()
+            )
+        ]
+
+    def between(self, most: int) -> dict[tuple[int, int], Against]:
+        """The tests between any two of the first ``most`` systems: {(a, b): test}, a before b."""
+        keys = [(a, b) for b in range(min(most, len(self.systems))) for a in range(b)]
+        return dict(zip(keys, self.tests(keys)))
+
+    @cached_property
+    def against_best(self) -> dict[tuple[str, str], Against]:
+        """What is known of each other system against the first, by (run, system): what the run
+        recorded, with its bootstrap, or with several runs the test on the shared rows."""
+        told = self.runs[0].metrics.get("comparisons") if len(self.runs) == 1 else None
+        if isinstance(told, list) and told and all(_is_comparison(c) for c in told):
+            return {(self.runs[0].name, str(c["b"])): Against.told(c) for c in told}
+        made = self.tests([(0, s) for s in range(1, len(self.systems))])
+        return {(s.run.name, s.name): test for s, test in zip(self.systems[1:], made)}
+
+    def overlap(self, a: int, b: int) -> tuple[int, float]:
+        """How many rows both have wrong, and their share of those that either has wrong."""
+        wrong_a, wrong_b = ~self.right[a], ~self.right[b]
+        both = int((wrong_a & wrong_b).sum())
+        return both, both / max(int((wrong_a | wrong_b).sum()), 1)

@@ -1,0 +1,80 @@
+"""How the numbers came about: settings, recipes, versions and times."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterator
+from typing import Any
+
+from headstock import __version__
+from headstock.heads.report.page.board import number
+from headstock.heads.report.page.markup import Safe, h, joined, table
+from headstock.heads.report.page.runs import Run
+from headstock.heads.report.page.source import Source
+
+__all__ = ["provenance"]
+
+
+def provenance(run: Run, source: Source | None) -> Safe:
+    """Tables of everything the run recorded about itself."""
+    recipes = run.metrics.get("recipes")
+    parts = [
+        _pairs("Settings", run.settings, opened=True),
+        _pairs("Folds", run.metrics.get("folds")),
+    ]
+    parts += [
+        _pairs(f"Recipe of {name}", recipe)
+        for name, recipe in (recipes.items() if isinstance(recipes, dict) else ())
+    ]
+    store: Any = None if source is None else source.store
+    for name in [] if store is None else store.sets:
+        parts.append(_pairs(f"Provenance of {name}", store.feature_set(name).provenance))
+    parts.append(_pairs("Versions at the time of this report", _versions()))
+    return joined(_times(run), *parts)
+
+
+def _pairs(title: str, data: object, *, opened: bool = False) -> Safe | None:
+    rows: list[list[Any]] = [[key, value] for key, value in _flat(data)]
+    if not rows:
+        return None
+    inner = table(title, ["Name", "Value"], rows, class_="pairs")
+    return h("details", h("summary", title), inner, open=opened)
+
+
+def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, list) and not any(isinstance(v, dict | list) for v in value):
+        yield path, ", ".join(map(str, value)) or "none"
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _flat(inner, f"{path}[{i}]")
+    elif path and value != {}:
+        yield path, str(value)
+
+
+def _times(run: Run) -> Safe:
+    seconds = [s.row.get("seconds") for s in run.systems]
+    known = [s for s in seconds if isinstance(s, int | float)]
+    rows: list[list[Any]] = [
+        [s.name, h("td", number(s.row.get("seconds"), 2), class_="number"), s.row.get("how", "–")]
+        for s in run.systems
+    ]
+    return h(
+        "details",
+        h("summary", f"Times: {sum(known):.1f} s for {len(known)} systems"),
+        table("Seconds for each system", ["System", "Seconds", "How"], rows),
+    )
+
+
+def _versions() -> dict[str, str]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    out = {"headstock": __version__, "python": platform.python_version()}
+    for name in ("numpy", "scipy", "scikit-learn", "matplotlib", "pillow", "soundfile"):
+        try:
+            out[name] = version(name)
+        except PackageNotFoundError:
+            out[name] = "not installed"
+    return out

@@ -1,0 +1,1 @@
+"""Looking after a store: info, verify, repair, merge, labels."""

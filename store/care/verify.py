@@ -1,0 +1,249 @@
+"""``store verify``: every promise about stored bytes, checked; one line for each finding."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from headstock.store.disk.checksum import row_crcs
+from headstock.store.disk.compact import check_bytes
+from headstock.store.disk.declared import ABSENT, OK
+from headstock.store.disk.depot import Depot, is_parts
+from headstock.store.disk.file import StoreFile
+from headstock.store.disk.patch import Patch
+from headstock.store.disk.state import State, read_batch
+from headstock.store.errors import (
+    HeadstockError,
+    OptionError,
+    StoreDamaged,
+    UnsafeInput,
+)
+from headstock.store.progress import Report, unheard
+
+__all__ = ["Verdict", "check_file", "check_shard", "verify"]
+
+BLOCK = 1 << 22
+
+
+@dataclass
+class Verdict:
+    """What ``verify`` found. ``findings`` are damage, one line each; ``notes`` are files that
+    changed or went missing since extraction (with ``files``); both are empty for a good store."""
+
+    path: Path
+    generation: int = 0
+    rows: int = 0
+    sets: dict[str, int] = field(default_factory=dict)
+    files_checked: int = 0
+    findings: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    exit_code: int = 0
+
+    def found(self, error: HeadstockError) -> None:
+        self.findings.append(str(error))
+        self.exit_code = max(self.exit_code, error.exit_code)
+
+    def text(self) -> str:
+        """The findings and one closing line."""
+        sets = ", ".join(f"{name} {done} of {self.rows}" for name, done in self.sets.items())
+        head = f"{self.path}: generation {self.generation}, {self.rows} rows ({sets or 'no sets'})"
+        wrong = len(self.findings) + len(self.notes)
+        return "\n".join([*self.findings, *self.notes, f"{head}: {wrong or 'no'} findings"])
+
+
+def verify(
+    path: str | os.PathLike[str], files: bool = False, progress: Report = unheard
+) -> Verdict:
+    """Check the form and every byte of the store at ``path`` and of all that is pending beside it.
+
+    ``files`` also hashes each row's input file and notes those that are not what was extracted.
+    Of a list of parts each part is checked, one after the other, and that they fit together.
+    Raises OptionError when there is no store. Memory: the rows' text, 70 bytes a row and set, 2 MB.
+    """
+    if is_parts(path):
+        return _verify_parts(Path(path), files, progress)
+    depot = Depot(path)
+    verdict = Verdict(depot.path)
+    state = None
+    for target, kind in _files_of(depot):
+        try:
+            check_file(target, kind, progress)
+        except FileNotFoundError:
+            continue  # absorbed while we looked
+        except HeadstockError as error:
+            verdict.found(error)
+    try:
+        state = State(depot)
+        verdict.generation, verdict.rows = state.file.generation, state.n
+        for name in state.declared:
+            column = state.column(name)
+            verdict.sets[name] = int((column.status == OK).sum())
+        if files:
+            verdict.notes.extend(_changed_files(state, verdict, progress))
+    except OptionError:
+        if not verdict.findings:
+            raise
+    except HeadstockError as error:
+        if str(error) not in verdict.findings:
+            verdict.found(error)
+    except FileNotFoundError:
+        return verify(path, files, progress)
+    finally:
+        if state is not None:
+            state.close()
+    if verdict.notes:
+        verdict.exit_code = verdict.exit_code or 1
+    return verdict
+
+
+def _verify_parts(path: Path, files: bool, progress: Report) -> Verdict:
+    from headstock.store.parts import PartedStore, check_ids, parts_of_file
+
+    verdict = Verdict(path)
+    for part in parts_of_file(path):
+        try:
+            one = verify(part, files, progress)
+        except HeadstockError as error:
+            verdict.found(error)
+            continue
+        verdict.generation = max(verdict.generation, one.generation)
+        verdict.rows += one.rows
+        verdict.files_checked += one.files_checked
+        for name, done in one.sets.items():
+            verdict.sets[name] = verdict.sets.get(name, 0) + done
+        verdict.findings += one.findings
+        verdict.notes += one.notes
+        verdict.exit_code = max(verdict.exit_code, one.exit_code)
+    if not verdict.findings:
+        try:
+            with PartedStore(path) as whole:
+                check_ids(whole)
+        except HeadstockError as error:
+            verdict.found(error)
+    return verdict
+
+
+def _files_of(depot: Depot) -> Iterator[tuple[Path, str]]:
+    listing = depot.listing()
+    yield depot.path, "generation"
+    same = depot.path.stat().st_ino if depot.path.exists() else None
+    for number in depot.generations():
+        target = depot.generation_path(number)
+        if not target.exists() or target.stat().st_ino != same:
+            yield target, "generation"
+    for number in listing.patches:
+        yield depot.patch_path(number), "patch"
+    for name in listing.shards:
+        yield depot.directory / name, "shard"
+
+
+def check_file(path: Path, kind: str, progress: Report = unheard) -> None:
+    """Check one file: form, every checksum, and that HDF5 sees what the schema says.
+
+    Raises StoreDamaged, UnsafeInput, VersionError, StorageError, FileNotFoundError.
+    """
+    with StoreFile(path, kind) as file:
+        _same_for_everyone(file)
+        if kind == "generation":
+            check_bytes(file, progress)
+        elif kind == "shard":
+            check_shard(file)
+        else:
+            Patch.read(file)
+
+
+def check_shard(file: StoreFile) -> None:
+    """Every row of a shard against its CRC32. Raises StoreDamaged."""
+    batch = read_batch(file)
+    x = file.rows("/x", np.arange(file.n))
+    wrong = np.flatnonzero(row_crcs(file.column("/id"), batch.digest, x) != file.column("/crc32"))
+    if wrong.size:
+        raise StoreDamaged(
+            file.path, f"{wrong.size} rows fail their checksum, the first is {batch.ids[wrong[0]]}",
+            "run `headstock store repair`",
+        )  # fmt: skip
+
+
+def _same_for_everyone(file: StoreFile) -> None:
+    """A plain HDF5 reader must see the datasets that we read: same place, shape and type."""
+    seen: set[str] = set()
+
+    def walk(group: h5py.Group, base: str) -> None:
+        for name in group:
+            path = f"{base}/{name}"
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                raise UnsafeInput(file.path, f"{path} is a link", "a store holds none")
+            thing = group[name]
+            if isinstance(thing, h5py.Group):
+                if len(seen) > 1 << 16 or base.count("/") > 8:
+                    raise UnsafeInput(file.path, "its groups are nested without end")
+                walk(thing, path)
+            else:
+                _dataset(file, path, thing)
+                seen.add(path)
+
+    try:
+        with open(file.path, "rb", buffering=0) as raw, h5py.File(raw, "r") as tree:
+            walk(tree, "")
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError, RuntimeError, ValueError) as error:
+        raise StoreDamaged(file.path, f"HDF5 cannot read it ({error})") from error
+    if seen != set(file.regions):
+        odd = sorted(seen ^ set(file.regions))[0]
+        raise StoreDamaged(file.path, f"its schema and its datasets differ in {odd}")
+
+
+def _dataset(file: StoreFile, path: str, thing: h5py.Dataset) -> None:
+    form, region = thing.id.get_create_plist(), file.regions.get(path)
+    if form.get_layout() != h5py.h5d.CONTIGUOUS or form.get_external_count() or thing.is_virtual:
+        raise UnsafeInput(file.path, f"{path} keeps its data elsewhere", "a store never does")
+    if form.get_nfilters() or region is None:
+        raise StoreDamaged(file.path, f"{path} is not a dataset of a store")
+    place = thing.id.get_offset() if region.nbytes else region.offset
+    size = thing.dtype.itemsize
+    if (tuple(thing.shape), place, size) != (region.shape, region.offset, region.dtype.itemsize):
+        raise StoreDamaged(file.path, f"{path} is not where the schema says")
+
+
+def _changed_files(state: State, verdict: Verdict, progress: Report) -> Iterator[str]:
+    """A line for each row whose file is not the one that was extracted."""
+    items = state.items
+    for name, declared in state.declared.items():
+        paths = items.paths.get(declared.recipe.modality)
+        if paths is None:
+            continue
+        column = state.column(name)
+        known = np.flatnonzero(column.status != ABSENT).tolist()
+        for done, row in enumerate(known):
+            progress(done, len(known), f"files of {name}")
+            target = os.path.join(items.root, paths[row]) if paths[row] else ""
+            where = f"{target or 'no path'}: row {items.id[row]} of set {name}"
+            if not column.digest[row].any():
+                yield f"{where} was imported without a digest; nothing to compare"
+                continue
+            try:
+                fresh = file_digest(target)
+            except OSError as error:
+                yield f"{where} cannot be read ({error.strerror})"
+                continue
+            verdict.files_checked += 1
+            if fresh != column.digest[row].tobytes():
+                yield f"{where} changed since extraction; run `headstock extract` again"
+
+
+def file_digest(path: str) -> bytes:
+    """sha256 of a regular file's bytes, 32 of them. Raises OSError."""
+    if not os.path.isfile(path):  # a FIFO would hang us, a device never end
+        raise OSError(2, "no such regular file", path)
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(BLOCK):
+            digest.update(block)
+    return digest.digest()

@@ -1,0 +1,1 @@
+"""The table as it comes: dialects, folders, columns, ids, splits, labels."""

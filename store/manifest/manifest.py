@@ -1,0 +1,260 @@
+"""The input table: a CSV or a folder with one folder per class, read once into ``Items``."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from headstock.store.errors import ManifestError, OptionError
+from headstock.store.items import Items
+from headstock.store.manifest.folder import read_folder
+from headstock.store.manifest.table import Table, read_table
+
+__all__ = ["Manifest"]
+
+_CORE = ("id", "image", "audio", "label", "group", "split")
+_EXTRA_LIMIT = 512
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """n rows, and the numeric columns asked for.
+
+    ``columns`` maps a column name to (n,) float64 values, NaN where the cell is empty.
+    ``repeated`` counts rows left out because an earlier row says exactly the same.
+    """
+
+    source: str
+    items: Items
+    columns: Mapping[str, np.ndarray] = field(default_factory=dict)
+    repeated: int = 0
+
+    @classmethod
+    def read(
+        cls,
+        source: str | Path,
+        *,
+        cols: Mapping[str, str] | None = None,
+        columns: Sequence[str] = (),
+        roots: Mapping[str, str | Path] | None = None,
+        class_names: Sequence[str] | Mapping[str, str] | None = None,
+        split: str | None = None,
+        delimiter: str | None = None,
+    ) -> Manifest:
+        """Read a CSV file, or a folder of class folders.
+
+        ``cols`` renames: ``{"image": "IMAGE", "label": "CLASS"}``. ``columns`` are shell patterns
+        of numeric columns to keep. ``roots`` says where a modality's relative paths start when it
+        is not the CSV's folder. ``class_names`` turns labels 0, 1, … into names. ``split`` is the
+        split of every row that names none. Without an id column the file's name is the id.
+
+        Raises ManifestError (as file:line) for a broken table, an id listed twice with different
+        content, ids that differ only in Unicode form, or a number that is not one.
+        """
+        if Path(source).is_dir():
+            manifest = cls(str(source), read_folder(source))
+        else:
+            table = read_table(source, delimiter)
+            manifest = _from_table(table, dict(cols or {}), columns, dict(roots or {}))
+        items = manifest.items
+        if class_names:
+            items = _named(manifest.source, items, class_names)
+        if split:
+            filled = np.where(items.split == "", split, items.split).astype(object)
+            items = Items(
+                items.id, items.paths, items.label, filled, items.group, items.extra, items.root
+            )
+        return cls(manifest.source, items, manifest.columns, manifest.repeated)
+
+    def take(self, rows: np.ndarray) -> Manifest:
+        """The manifest of ``rows``, an integer or boolean index."""
+        columns = {name: values[rows] for name, values in self.columns.items()}
+        return Manifest(self.source, self.items.take(rows), columns, self.repeated)
+
+    def account(self) -> list[str]:
+        """What was read, as lines for a person: rows, files found per modality, classes."""
+        items = self.items
+        lines = [f"{self.source}: {len(items):,} rows"]
+        if self.repeated:
+            lines[0] += f" ({self.repeated:,} exact repeats left out)"
+        for modality, paths in items.paths.items():
+            given = [p for p in paths if p]
+            found = sum(os.path.isfile(os.path.join(items.root, p)) for p in given)
+            none = len(items) - len(given)
+            lines.append(
+                f"  {modality}: {found:,} found, {len(given) - found:,} missing"
+                + (f", {none:,} rows name none" if none else "")
+            )
+        if self.columns:
+            gaps = sum(int(np.isnan(v).sum()) for v in self.columns.values())
+            lines.append(
+                f"  numeric columns: {len(self.columns):,}"
+                + (f", {gaps:,} empty cells" if gaps else "")
+            )
+        counts = Counter(label for label in items.label if label)
+        if counts:
+            shown = ", ".join(f"{k} {v:,}" for k, v in counts.most_common(12))
+            more = f", and {len(counts) - 12} more" if len(counts) > 12 else ""
+            lines.append(f"  classes: {len(counts):,} ({shown}{more})")
+        unlabelled = len(items) - sum(counts.values())
+        if unlabelled:
+            lines.append(f"  without a label: {unlabelled:,} (kept, for prediction)")
+        splits = Counter(s for s in items.split if s)
+        if splits:
+            lines.append("  splits: " + ", ".join(f"{k} {v:,}" for k, v in splits.items()))
+        return lines
+
+
+def _from_table(
+    table: Table, cols: dict[str, str], patterns: Sequence[str], roots: dict[str, str | Path]
+) -> Manifest:
+    unknown = sorted(cols.keys() - set(_CORE))
+    if unknown:
+        raise OptionError("columns", f"no field {unknown[0]!r}", f"fields: {', '.join(_CORE)}")
+    where = {core: table.index(name) for core, name in cols.items()}
+    for core in _CORE:
+        if core not in where and core in table.header:
+            where[core] = table.header.index(core)
+    numeric = [n for n in table.header if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+    for pattern in patterns:
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in table.header):
+            raise ManifestError(
+                f"{table.path}:1",
+                f"no column matches {pattern!r}",
+                "quote the pattern, check names",
+            )
+    if not {"image", "audio"} & where.keys() and not numeric:
+        raise ManifestError(
+            f"{table.path}:1",
+            "no image, audio or numeric column",
+            "name one: --image-col, --audio-col or --columns",
+        )
+
+    def cells(core: str) -> list[str]:
+        return [row[where[core]].strip() for row in table.rows]
+
+    base = os.path.dirname(os.path.abspath(table.path))
+    starts = {m: os.path.abspath(r) for m, r in roots.items() if m in where}
+    root = os.path.commonpath([base, *starts.values()])
+    paths: dict[str, list[str]] = {
+        modality: [_relative(cell, starts.get(modality, base), root) for cell in cells(modality)]
+        for modality in ("image", "audio")
+        if modality in where
+    }
+    ids = _ids(table, where, cells)
+    keep, repeated = _unique(table, ids)
+    extra = {}
+    for i, name in enumerate(table.header):
+        taken = i in where.values() and i != where.get("group")
+        if name and name != "group" and not taken and name not in numeric:
+            values = [row[i].strip() for row in table.rows]
+            if not _is_measure(values):
+                extra[name] = [v[:_EXTRA_LIMIT] for v in values]
+    items = Items.of(
+        ids,
+        paths=paths,
+        **{core: cells(core) for core in ("label", "split", "group") if core in where},
+        extra=extra,
+        root=root,
+    )
+    rows = np.array(keep, dtype=np.int64)
+    numbers = {name: _numbers(table, name)[rows] for name in numeric}
+    return Manifest(table.path, items.take(rows), numbers, repeated)
+
+
+def _relative(cell: str, start: str, root: str) -> str:
+    """A cell's path as the store keeps it: relative to ``root``, or absolute as written."""
+    if not cell or os.path.isabs(cell):
+        return cell
+    prefix = os.path.relpath(start, root)
+    return cell if prefix == "." else f"{prefix}/{cell}"
+
+
+def _ids(table: Table, where: Mapping[str, int], cells: Callable[[str], list[str]]) -> list[str]:
+    if "id" in where:
+        ids = cells("id")
+    elif "image" in where or "audio" in where:
+        first = cells("image") if "image" in where else cells("audio")
+        ids = [cell.replace("\\", "/").rsplit("/", 1)[-1] for cell in first]
+    elif table.header[0] == "":  # a data frame's index, written without a name
+        ids = [row[0].strip() for row in table.rows]
+    else:
+        raise ManifestError(f"{table.path}:1", "no id column", "name one with --id-col")
+    for line, value in zip(table.lines, ids):
+        if not value:
+            raise ManifestError(f"{table.path}:{line}", "no id", "every row needs an id or a file")
+    return ids
+
+
+def _unique(table: Table, ids: Sequence[str]) -> tuple[list[int], int]:
+    """Rows to keep: the first of exact repeats; an id with two contents is an error."""
+    first: dict[str, int] = {}
+    keep = []
+    for i, value in enumerate(ids):
+        key = unicodedata.normalize("NFC", value)
+        j = first.setdefault(key, i)
+        if j == i:
+            keep.append(i)
+        elif ids[j] != value:
+            raise ManifestError(
+                f"{table.path}:{table.lines[i]}",
+                f"id {value!r} and line {table.lines[j]} differ only in Unicode form",
+                "write both the same way",
+            )
+        elif table.rows[j] != table.rows[i]:
+            raise ManifestError(
+                f"{table.path}:{table.lines[i]}",
+                f"id {value!r} is on line {table.lines[j]} with other content",
+                "ids must be unique: --id-col names a column that is",
+            )
+    return keep, len(ids) - len(keep)
+
+
+def _is_measure(values: Sequence[str]) -> bool:
+    """Whether a column holds measurements, which are features and not names of anything."""
+    seen = False
+    for value in values:
+        if not value:
+            continue
+        try:
+            float(value)
+        except ValueError:
+            return False
+        seen = seen or not value.lstrip("+-").isdigit()
+    return seen
+
+
+def _numbers(table: Table, name: str) -> np.ndarray:
+    i = table.header.index(name)
+    out = np.full(len(table.rows), np.nan)
+    for j, row in enumerate(table.rows):
+        cell = row[i].strip()
+        if cell and cell.lower() not in ("nan", "na", "null", "none"):
+            try:
+                out[j] = float(cell)
+            except ValueError:
+                raise ManifestError(
+                    f"{table.path}:{table.lines[j]}",
+                    f"{cell!r} in column {name!r} is not a number",
+                    "leave a missing value empty",
+                ) from None
+    return out
+
+
+def _named(source: str, items: Items, names: Sequence[str] | Mapping[str, str]) -> Items:
+    if not isinstance(names, Mapping):
+        names = {str(i): name for i, name in enumerate(names)}
+    for label in items.label:
+        if label and label not in names:
+            raise ManifestError(
+                source, f"label {label!r} has no class name", f"{len(names)} names were given"
+            )
+    label = np.array([names[v] if v else "" for v in items.label], dtype=object)
+    return Items(items.id, items.paths, label, items.split, items.group, items.extra, items.root)
