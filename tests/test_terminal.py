@@ -22,11 +22,12 @@ import click
 import numpy as np
 import pytest
 
-from headstock.cli import Command, cli, effective, main
+from headstock.cli import cli, main
 from headstock.extract.demo import write_demo
 from headstock.store import FeatureStore
 from headstock.store.progress import Progress, clock
 from headstock.store.settings import read_toml, toml_text
+from headstock.store.terminal import Command, effective
 
 HEADSTOCK = [sys.executable, "-m", "headstock.cli"]
 

@@ -1,0 +1,167 @@
+"""``headstock extract`` and ``doctor``, and ``store verify``, which can compute vectors again."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import asdict
+from typing import Any
+
+import click
+
+from headstock.store.errors import OptionError
+from headstock.store.progress import Progress, on_terminal
+from headstock.store.terminal import (
+    ANY,
+    FILE,
+    JSON,
+    MANIFEST_OPTIONS,
+    QUIET,
+    RUN_OPTIONS,
+    SEED,
+    Command,
+    hint,
+    note,
+    numbers,
+    pairs,
+    read_manifest,
+    say,
+)
+
+
+@click.command(cls=Command)
+@click.argument("manifest", type=ANY)
+@click.option("-o", "--output", type=FILE, required=True, help="The store, made or extended.")
+@click.option(
+    "--image",
+    multiple=True,
+    metavar="[NAME=]BACKBONE[,K=V]",
+    help="Backbone for images; layer=, pool=, flip= and flags of its own.",
+)
+@click.option("--audio", multiple=True, metavar="[NAME=]mfcc", help="Encoder for sounds.")
+@click.option("--columns", multiple=True, metavar="PATTERN", help="Numeric columns to take …")
+@click.option("--as", "column_sets", multiple=True, metavar="NAME", help="… as this feature set.")
+@click.option("--weights", type=FILE, help="Weights file for the backbone.")
+@click.option("--model-arg", multiple=True, metavar="K=V", help="Argument of the architecture.")
+@click.option("--audio-arg", multiple=True, metavar="K=V", help="Argument of the sound encoder.")
+@click.option("--input-size", type=int, help="Side of the network's input, pixels.")
+@click.option("--crop-pct", type=float, help="Share of the resized side that the crop keeps.")
+@click.option("--mean", metavar="R,G,B", help="Normalisation mean, in 0 to 1.")
+@click.option("--std", metavar="R,G,B", help="Normalisation deviation, in 0 to 1.")
+@click.option("--interpolation", help="bilinear, bicubic, nearest, lanczos.")
+@click.option("--untrained", "untrained_seed", type=int, metavar="SEED", help="Random weights.")
+@click.option("--precision", default="fp32", show_default=True, help="fp32, bf16 or fp16.")
+@click.option(
+    "--decode",
+    default="full",
+    show_default=True,
+    help="fast: JPEGs at reduced scale; device: by the GPU. Each is a recipe.",
+)
+@click.option("--runtime", default="auto", show_default=True, help="auto, torch or openvino (CPU).")
+@click.option("--compile", is_flag=True, help="Compile the network (pays on a GPU).")
+@click.option("--limit", type=int, help="Encode at most so many new rows.")
+@click.option("--shard", metavar="I/M", help="Encode this share of the rows: jobs on one store.")
+@click.option("--part", metavar="I/M", help="Take this share of MANIFEST: one store of several.")
+@click.option(
+    "--engine",
+    type=click.Choice(["local", "ray"]),
+    default="local",
+    show_default=True,
+    help="Where to encode: here, or by actors on a Ray cluster (RAY_ADDRESS).",
+)
+@click.option("--actors", type=int, help="Actors of the cluster  [default: one a GPU, or 4 cores]")
+@click.option("--overwrite", is_flag=True, help="Replace sets made by another recipe.")
+@click.option("--retry-failed", is_flag=True, help="Try rows again that failed before.")
+@MANIFEST_OPTIONS
+@RUN_OPTIONS
+@QUIET
+@JSON
+def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any) -> None:
+    """Turn the files of MANIFEST (a CSV, or a folder of class folders) into feature sets.
+
+    Running it again does only what is missing. Without --image, --audio or --columns, every
+    modality of the manifest is encoded: ResNeXt-50 for images, MFCCs for sounds.
+
+    Example: headstock extract index.csv -o features.h5 --image headstock:resnext_nano --audio mfcc
+    Example: headstock extract index.csv -o resnext.h5 --image timm:resnext50_32x4d.a1h_in1k
+    """
+    from headstock.extract.job import extract_manifest
+
+    if len(flags["columns"]) != len(flags["column_sets"]):
+        raise OptionError("--columns", "needs one --as NAME each", "--columns 'mfcc_*' --as audio")
+    for key in ("mean", "std"):
+        flags[key] = flags[key] and numbers(flags[key], f"--{key}")
+    for key in ("model_arg", "audio_arg"):
+        flags[f"{key}s"] = pairs(flags.pop(key), "--" + key.replace("_", "-"))
+    names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
+    names |= {k: flags.pop(k) for k in ("class_names", "split")}
+    table = read_manifest(manifest, flags["columns"], **names)
+    note(*table.account(), quiet=quiet)
+    watched = on_terminal(sys.stderr) and not quiet
+    account = extract_manifest(table, output, progress=watched, **flags)
+    click.echo(account.to_json() if as_json else account.text(short=quiet))
+    if account.failed:
+        hint(["store", "info", output, "--failed"], quiet=quiet or as_json)
+        sys.exit(3)
+    hint(["evaluate", output, "-o", "runs/first"], quiet=quiet or as_json)
+
+
+@click.command(cls=Command)
+@click.argument("path", type=FILE)
+@click.option("--files", is_flag=True, help="Hash each input file again too.")
+@click.option("--recompute", type=int, metavar="N", help="Extract N rows of each set again.")
+@SEED
+@QUIET
+@JSON
+def verify(
+    path: str, files: bool, recompute: int | None, seed: int, quiet: bool, as_json: bool
+) -> None:
+    """Check structure, every checksum and every recipe; one line for each finding.
+
+    Example: headstock store verify features.h5 --files
+    """
+    from headstock.store import FeatureStore
+    from headstock.store.care.apart import verify_apart
+
+    with Progress("verify", "rows", quiet) as progress:
+        verdict = verify_apart(path, files=files, progress=progress)
+    if not as_json or verdict.exit_code or not recompute:
+        say(verdict, as_json)
+    if verdict.exit_code:
+        hint(["store", "repair", path], quiet=quiet or as_json or not verdict.findings)
+        sys.exit(verdict.exit_code)
+    if not recompute:
+        hint(["store", "info", path], quiet=quiet or as_json)
+        return
+    from headstock.extract.recompute import recompute as again
+
+    with FeatureStore.open(path) as features, Progress("recompute", "rows", quiet) as progress:
+        deviations = again(features, recompute, seed=seed, progress=progress)
+    if as_json:
+        say(verdict, True, recomputed=[asdict(one) for one in deviations])
+    for one in [] if as_json else deviations:
+        click.echo(one.text())
+    if not all(one.good for one in deviations):
+        sys.exit(1)
+
+
+@click.command(cls=Command)
+@click.option("--image", metavar="BACKBONE", help="Backbone to measure  [default: ResNeXt-50]")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
+@click.option("--seconds", default=15.0, show_default=True, help="How long to measure.")
+@click.option("--items", default=1_000_000, show_default=True, help="Say the time for so many.")
+@QUIET
+@JSON
+def doctor(
+    image: str | None, device: str, seconds: float, items: int, quiet: bool, as_json: bool
+) -> None:
+    """Measure decoding, the model and the disk here, and say which settings to use.
+
+    Example: headstock doctor --image headstock:resnext_nano --seconds 3 --items 100000
+    """
+    from headstock.extract.doctor import measure
+    from headstock.extract.encoders.backbones import DEFAULT_IMAGE
+
+    with Progress("doctor", "measurements", quiet) as progress:
+        checkup = measure(".", image or DEFAULT_IMAGE, device, seconds, progress=progress)
+    click.echo(checkup.to_json() if as_json else checkup.text(items))
+    hint(["extract", "MANIFEST", "-o", "features.h5"], quiet=quiet or as_json)

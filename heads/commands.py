@@ -1,0 +1,339 @@
+"""``headstock evaluate``, ``fit``, ``report`` and ``runs``: from stored vectors to scores."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from headstock.store.errors import OptionError
+from headstock.store.progress import Progress
+from headstock.store.settings import toml_text
+from headstock.store.terminal import (
+    ANY,
+    FILE,
+    JSON,
+    QUIET,
+    SEED,
+    Command,
+    complete,
+    effective,
+    hint,
+    note,
+    pairs,
+    say,
+    strong,
+    width,
+)
+
+
+def fold_plan(folds: str | None) -> Any:
+    """What --folds says: a number, a saved plan, or a word."""
+    if folds is None or not Path(folds).is_file():
+        return int(folds) if folds and folds.isdigit() else folds
+    from headstock.heads import FoldPlan
+
+    return FoldPlan.load(folds)
+
+
+def _heads(_: click.Context) -> Sequence[str]:
+    from headstock.heads.head import HEADS
+
+    return list(HEADS)
+
+
+def _fusions(_: click.Context) -> Sequence[str]:
+    from headstock.heads.fusion.fusions import FUSIONS
+
+    return list(FUSIONS)
+
+
+def _sets(ctx: click.Context) -> Sequence[str]:
+    from headstock.store import FeatureStore, is_store
+
+    # an option that still lacks its value hides the arguments from click
+    words = [ctx.params.get("store"), *os.environ.get("COMP_WORDS", "").split()]
+    for word in words:
+        if word and is_store(word):
+            with FeatureStore.open(word) as features:
+                return features.sets
+    return []
+
+
+HEADS = click.option(
+    "--head", "heads", multiple=True, metavar="NAME", shell_complete=complete(_heads),
+    help="A head of the table, or ./file.py:name.",
+)  # fmt: skip
+SETS = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="[HEAD.]K=V",
+    help="Option of a head: C=10; a list, C=[1,10], is chosen from inside the folds, as is a "
+    "range, C=0.01..100, with --tune HEAD:N.",
+)
+TUNE = click.option(
+    "--tune", multiple=True, metavar="HEAD[:N]",
+    help="Choose this head's options inside the folds: its grid, or N random points of its ranges.",
+)  # fmt: skip
+FOLDS = click.option(
+    "--folds", default="5", show_default=True,
+    help="A number, group-out, given:COLUMN, or a saved folds.json.",
+)  # fmt: skip
+MISSING = click.option(
+    "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse",
+    show_default=True, help="What to do with labelled rows that lack a vector.",
+)  # fmt: skip
+DEDUPE = click.option(
+    "--dedupe", type=click.Choice(["group", "drop", "keep"]), default="group", show_default=True,
+    help="Rows with the same bytes or nearly the same vector: into one fold, once, or as they are.",
+)  # fmt: skip
+STREAM = click.option(
+    "--stream", is_flag=True, help="Read by blocks, never all rows at once: lda, ridge, logistic."
+)
+
+
+def head_options(sets: Sequence[str], heads: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """``C=10`` for every head named, ``rbf-svm.C=10`` for one."""
+    out: dict[str, dict[str, Any]] = {}
+    for key, value in pairs(sets, "--set").items():
+        head, dot, name = key.rpartition(".")
+        if not dot and not heads:
+            raise OptionError(
+                "--set", f"{key!r} names no head", f"write HEAD.{key}=… or add --head"
+            )
+        for target in [head] if dot else heads:
+            out.setdefault(target, {})[name] = value
+    return out
+
+
+NOT_KEPT = ("output", "json", "quiet")
+REPEAT = "What this run was made with: headstock evaluate --config FILE makes it again."
+
+
+@click.command(cls=Command)
+@click.argument("store", type=FILE)
+@HEADS
+@SETS
+@TUNE
+@click.option(
+    "--on", multiple=True, metavar="SETS", shell_complete=complete(_sets),
+    help="Feature sets: image, image+audio.",
+)  # fmt: skip
+@click.option(
+    "--fusion", "fusions", multiple=True, metavar="NAME", shell_complete=complete(_fusions),
+    help="mean, weighted, stacked.",
+)  # fmt: skip
+@FOLDS
+@click.option(
+    "--repeats",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Repeat with other folds.",
+)
+@click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
+@MISSING
+@DEDUPE
+@STREAM
+@click.option(
+    "--seen",
+    type=click.Choice(["refuse", "mark"]),
+    default="refuse",
+    show_default=True,
+    help="What to do with rows whose labels a set's network saw when it was adapted.",
+)
+@click.option(
+    "--reuse/--no-reuse", default=True, show_default=True,
+    help="Take again what earlier evaluations of this store computed from the same things.",
+)  # fmt: skip
+@click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
+@click.option(
+    "--nested/--no-nested", default=None,
+    help="Fit a fusion's members again without the scored fold  [default: where it can be]",
+)  # fmt: skip
+@click.option(
+    "--memory", "gigabytes", type=click.FloatRange(min=0, min_open=True), metavar="GB",
+    help="What heads may share; beyond, kernels stand on landmarks  [default: 8]",
+)  # fmt: skip
+@click.option("--device", help="Where the largest products run: cuda  [default: cpu]")
+@click.option("--learning-curve", is_flag=True, help="Score heads on parts of the training rows.")
+@click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
+@click.option("--mlflow", metavar="URI|FOLDER", help="Log it to MLflow (needs headstock[mlflow]).")
+@SEED
+@QUIET
+@JSON
+def evaluate(
+    store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str,
+    output: str | None, mlflow: str | None, stream: bool, as_json: bool, quiet: bool,
+    gigabytes: float | None, **flags: Any,
+) -> None:  # fmt: skip
+    """Score heads and fusions on STORE, out of fold, and print the leaderboard.
+
+    Example: headstock evaluate features.h5 --head logistic --head lda --fusion stacked -o runs/a
+    """
+    from headstock.heads import evaluate as at_once
+    from headstock.heads.blockwise.stream import evaluate_streamed
+    from headstock.heads.report.tables import write_text
+    from headstock.heads.report.text import fit_words
+    from headstock.heads.report.tracking import log_evaluation
+    from headstock.store import FeatureStore
+
+    flags = {"heads": heads, "on": on, "fusions": fusions, **flags}
+    flags = {k: v for k, v in flags.items() if v or v is False}
+    flags["options"] = head_options(sets, heads)
+    flags |= {"memory": 1e9 * gigabytes} if gigabytes else {}
+    plan = fold_plan(folds)
+    with FeatureStore.open(store) as features, Progress("evaluate", "fits", quiet) as progress:
+        run = evaluate_streamed if stream else at_once
+        result = run(features, folds=plan, progress=progress, **flags)
+    if output:
+        result.save(output)
+        told = result.settings
+        used = {"head": told["heads"], "on": told["on"], "fusion": told["fusions"]}
+        text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
+        write_text(Path(output, "run.toml"), text)
+    click.echo(json.dumps(result.to_json(), indent=1) if as_json else result.text(width(), strong))
+    if mlflow:
+        run_id = log_evaluation(result.to_json(), mlflow, folder=output)
+        note(f"logged: {mlflow}, run {run_id}", quiet=quiet)
+    if output:
+        note(f"written: {output}", quiet=quiet)
+        hint(["report", output, "-o", "report.html"], quiet=quiet or as_json)
+    words = fit_words(store, result.leaderboard[0], result.to_json(), output)
+    hint(words, quiet=quiet or as_json)
+
+
+@click.command(cls=Command)
+@click.argument("store", type=FILE)
+@HEADS
+@SETS
+@TUNE
+@click.option(
+    "--on", metavar="SETS", shell_complete=complete(_sets),
+    help="Feature sets  [default: all, side by side]",
+)  # fmt: skip
+@click.option(
+    "--fusion", metavar="NAME", shell_complete=complete(_fusions),
+    help="How to join several systems.",
+)  # fmt: skip
+@FOLDS
+@click.option("--save-plan", type=FILE, metavar="FILE", help="Write the fold plan, for --folds.")
+@click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
+@MISSING
+@DEDUPE
+@STREAM
+@click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
+@SEED
+@QUIET
+@JSON
+def fit(
+    store: str, heads: tuple, sets: tuple, folds: str, output: str, stream: bool, quiet: bool,
+    as_json: bool, **flags: Any,
+) -> None:  # fmt: skip
+    """Fit one system on the labelled rows of STORE (its test split left out) and save it.
+
+    One head on the sets side by side; or, with --fusion, each head on each set, joined. Whatever
+    must be held out (to calibrate, to stop early, to tune, to fuse) is held out by --folds.
+
+    Example: headstock fit features.h5 --head logistic --on image+audio -o model.headstock
+    Example: headstock fit features.h5 --fusion stacked --folds runs/a/folds.json -o stack.headstock
+    """
+    from headstock.heads import fit as at_once
+    from headstock.heads.blockwise.stream import fit_streamed
+    from headstock.store import FeatureStore
+
+    heads = heads or ("logistic",)
+    if len(heads) > 1 and flags["fusion"] in (None, "early"):
+        raise OptionError("--head", f"{len(heads)} heads and nothing joins them", "add --fusion")
+    flags |= {"options": head_options(sets, heads), "folds": fold_plan(folds)}
+    with FeatureStore.open(store) as features, Progress("fit", "fits", quiet) as progress:
+        run = fit_streamed if stream else at_once
+        bundle = run(features, heads[0], heads=heads, progress=progress, **flags)
+    bundle.save(output)
+    if as_json:
+        classes = [str(c) for c in bundle.classes]
+        click.echo(json.dumps({"path": output, "classes": classes, "settings": bundle.settings}))
+    note(f"written: {output}", quiet=quiet or as_json)
+    hint(["predict", output, "MANIFEST", "-o", "predictions.csv"], quiet=quiet or as_json)
+
+
+@click.command(cls=Command)
+@click.argument("runs", metavar="RUN…", type=ANY, nargs=-1, required=True)
+@click.option("-o", "--output", type=FILE, help="Write one HTML page about the runs.")
+@click.option("--store", type=FILE, help="The store, when it moved since the run.")
+@click.option("--data", type=ANY, help="The folder of pictures and sounds, when it moved.")
+@QUIET
+@JSON
+def report(
+    runs: tuple, output: str | None, store: str | None, data: str | None, quiet: bool, as_json: bool
+) -> None:
+    """Print the leaderboards of run folders; with -o, write a page with charts and pictures.
+
+    Example: headstock report runs/a -o report.html
+    """
+    from headstock.heads.report.text import leaderboard_text, saved_metrics
+
+    saved = {run: saved_metrics(run) for run in runs}
+    for metrics in [] if as_json else saved.values():
+        click.echo(leaderboard_text(metrics, width(), strong))
+    if not output:
+        if as_json:
+            click.echo(json.dumps(saved, indent=1))
+        hint(["report", *runs, "-o", "report.html"], quiet=quiet or as_json)
+        return
+    from headstock.heads.report.page import write_report
+
+    with Progress("report", "parts", quiet) as progress:
+        written = write_report(runs, output, store=store, data=data, progress=progress)
+    say(written, as_json)
+    hint(["runs", *runs], quiet=quiet or as_json)
+
+
+@click.command(cls=Command)
+@click.argument("places", metavar="[FOLDER|RUN]…", type=ANY, nargs=-1)
+@click.option(
+    "--format", "form", type=click.Choice(["text", "csv", "markdown", "latex"]), default="text",
+    show_default=True, help="What to print the leaderboards of the runs as.",
+)  # fmt: skip
+@click.option("-o", "--output", type=FILE, help="Write it to this file.")
+@QUIET
+@JSON
+def runs(places: tuple, form: str, output: str | None, quiet: bool, as_json: bool) -> None:
+    """List the runs of a FOLDER (runs, by default) or compare RUNs with each other.
+
+    Runs whose rows and labels are the same are held against each other by paired tests.
+
+    \b
+    a folder      its runs, oldest first, and which of their best systems really differ
+    one run       its leaderboard
+    several runs  all their systems on the rows they share, and what was set otherwise
+
+    Example: headstock runs
+    Example: headstock runs runs/a runs/first
+    Example: headstock runs runs/a --format latex -o leaderboard.tex
+    """
+    from headstock.heads.report.formats import leaderboard_as
+    from headstock.heads.report.runs import look, the_runs
+    from headstock.heads.report.tables import write_text
+    from headstock.heads.report.text import saved_metrics
+
+    places = places or ("runs",)
+    if form != "text":
+        text = leaderboard_as(form, {run.name: saved_metrics(run) for run in the_runs(places)})
+    else:
+        with Progress("runs", "runs", quiet) as progress:
+            found = look(places, progress)
+        columns = None if output else width()
+        text = found.text(columns, str if output else strong) + "\n"
+        text = json.dumps(found.to_json(), indent=1) + "\n" if as_json else text
+    if output:
+        write_text(output, text)
+    else:
+        click.echo(text, nl=False)
+    words = ["report", the_runs(places)[0], "-o", "report.html"]
+    hint(words, quiet=quiet or as_json or form != "text")

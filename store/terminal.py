@@ -1,0 +1,302 @@
+"""What the commands of every room share: how help looks, --config, common options, words to a
+person on stderr, results on stdout."""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import textwrap
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TextIO
+
+import click
+
+from headstock.store.errors import HeadstockError, OptionError
+from headstock.store.progress import on_terminal
+from headstock.store.settings import read_toml
+
+FILE = click.Path(dir_okay=False)
+ANY = click.Path()
+EXAMPLE = re.compile(r"^\s*Example:\s*(headstock .+)$", re.M)
+
+
+class Command(click.Command):
+    """Lines ``Example: headstock ...`` of the docstring become a section of their own in the help,
+    one line each, never wrapped: they are for copying."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.params.append(_config_option())
+
+    @property
+    def examples(self) -> list[list[str]]:
+        """The words of each example after ``headstock``."""
+        return [shlex.split(line)[1:] for line in EXAMPLE.findall(self.help or "")]
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        whole = self.help
+        try:
+            self.help = EXAMPLE.sub("", whole or "").rstrip()
+            super().format_help_text(ctx, formatter)
+        finally:
+            self.help = whole
+
+    def format_epilog(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        lines = EXAMPLE.findall(self.help or "")
+        if lines:
+            with formatter.section("Example" if len(lines) == 1 else "Examples"):
+                for line in lines:
+                    formatter.write(f"{'':{formatter.current_indent}}{line}\n")
+        super().format_epilog(ctx, formatter)
+
+
+class Commands(click.Group):
+    """Lists commands in the order of a day's work, and suggests the nearest name."""
+
+    command_class = Command
+    group_class = type
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(self.commands)
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            near = difflib.get_close_matches(args[0], self.commands, 1, 0.5)
+            hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(self.commands)}"
+            raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+def _config_option() -> click.Option:
+    """``--config FILE``: values for the flags and arguments that the command line leaves open."""
+    return click.Option(
+        ["--config"],
+        type=click.Path(dir_okay=False),
+        is_eager=True,
+        expose_value=False,
+        callback=_read_config,
+        help="TOML file of values for what is not given here.",
+    )
+
+
+def _keys(command: click.Command) -> dict[str, click.Parameter]:
+    """What each parameter is called in a file: its longest flag, or an argument's own name."""
+    out = {}
+    for p in command.params:
+        if not p.expose_value or p.name is None:
+            continue
+        words = [w.lstrip("-") for w in p.opts if w.startswith("--")] or [p.name]
+        out[max(words, key=len).replace("_", "-")] = p
+    return out
+
+
+def _read_config(ctx: click.Context, _: click.Parameter, path: str | None) -> None:
+    """Make the file's values the command's defaults. Raises OptionError for a file that is no TOML,
+    a key that is no flag, and a value that is no value of it."""
+    if not path:
+        return
+    values = read_toml(path)
+    known = _keys(ctx.command)
+    defaults: dict[str, Any] = {}
+    for key, value in values.items():
+        flag = key.replace("_", "-")
+        if flag not in known:
+            near = difflib.get_close_matches(flag, known, 1)
+            fix = f"did you mean {near[0]!r}?" if near else f"one of {', '.join(known)}"
+            raise OptionError(path, f"no flag {key!r} of {ctx.info_name}", fix)
+        parameter = known[flag]
+        many = getattr(parameter, "multiple", False) or parameter.nargs != 1
+        if isinstance(value, dict) or (isinstance(value, list) and not many):
+            raise OptionError(path, f"{key} is one value", f"for example {key} = 1")
+        if isinstance(value, bool) != bool(getattr(parameter, "is_flag", False)):
+            what, such = ("a value", "1") if isinstance(value, bool) else ("true or false", "true")
+            raise OptionError(path, f"{key} is {what}", f"for example {key} = {such}")
+        assert parameter.name is not None
+        defaults[parameter.name] = [value] if many and not isinstance(value, list) else value
+    ctx.default_map = {**(ctx.default_map or {}), **defaults}
+
+
+def effective(
+    ctx: click.Context, instead: Mapping[str, Any], without: Collection[str] = ()
+) -> dict[str, Any]:
+    """What the command ran with, by the names a file uses: what was given, read or left at its
+    default; ``instead`` says what a default turned out to be. What is unset is left out."""
+    out = {}
+    for key, parameter in _keys(ctx.command).items():
+        value = instead.get(key, ctx.params.get(parameter.name or ""))
+        if key not in without and value is not None and value != () and value != []:
+            out[key] = value
+    return out
+
+
+def coloured(stream: TextIO) -> bool:
+    """Colours are for terminals, and not where NO_COLOR (no-color.org) is set."""
+    return on_terminal(stream) and not os.environ.get("NO_COLOR")
+
+
+def width() -> int | None:
+    """Columns that a table on stdout may take: COLUMNS where it is set, the terminal's, or no limit
+    where the output goes to a file or another program."""
+    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
+        return shutil.get_terminal_size().columns
+    return None
+
+
+def strong(line: str) -> str:
+    """A line that stands out."""
+    return click.style(line, bold=True) if coloured(sys.stdout) else line
+
+
+def note(*lines: str, quiet: bool = False) -> None:
+    """Tell a person, on stderr: stdout is for results."""
+    if lines and not quiet:
+        click.echo("\n".join(lines), err=True)
+
+
+def hint(*commands: Sequence[object], quiet: bool = False) -> None:
+    """Name the commands that come next, on stderr. ``commands``: words after ``headstock``."""
+    for words in commands:
+        said = f"next: headstock {' '.join(map(_word, words))}"
+        if not quiet:
+            click.echo(
+                click.style(said, dim=True) if coloured(sys.stderr) else said,
+                err=True,
+                color=coloured(sys.stderr),
+            )
+
+
+def _word(word: object) -> str:
+    """As a shell would take it; words in capitals stand for what the reader fills in."""
+    return str(word) if str(word).isupper() else shlex.quote(str(word))
+
+
+def wrapped(line: str, columns: int | None) -> str:
+    """``line`` in lines of at most ``columns``, the later ones below its second column."""
+    if columns is None or len(line) <= columns:
+        return line
+    name, gap, rest = line.partition("  ")
+    indent = len(name) + len(gap) + len(rest) - len(rest.lstrip())
+    return textwrap.fill(line, max(columns, indent + 20), subsequent_indent=" " * indent)
+
+
+def options(*decorators: Callable) -> Callable:
+    """Several click options as one decorator, shown in the order given."""
+
+    def apply(function: Callable) -> Callable:
+        for decorator in reversed(decorators):
+            function = decorator(function)
+        return function
+
+    return apply
+
+
+JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no account, no hint.")
+SEED = click.option(
+    "--seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of all that is random.",
+)
+MANIFEST_OPTIONS = options(
+    click.option("--id-col", help="Column of ids  [default: id, else the file name]"),
+    click.option("--image-col", help="Column of image paths  [default: image]"),
+    click.option("--audio-col", help="Column of sound paths  [default: audio]"),
+    click.option("--label-col", help="Column of labels  [default: label]"),
+    click.option("--group-col", help="Column of groups  [default: group]"),
+    click.option("--split-col", help="Column of splits  [default: split]"),
+    click.option("--image-root", type=ANY, help="Folder of the images, when not the CSV's."),
+    click.option("--audio-root", type=ANY, help="Folder of the sounds, when not the CSV's."),
+    click.option("--class-names", help="Names of labels 0, 1, …: comma separated, or a text file."),
+    click.option("--split", help="Split of the rows that name none, such as test."),
+)
+RUN_OPTIONS = options(
+    click.option("-b", "--batch-size", type=int, help="Items a batch  [default: the encoder's]"),
+    click.option("-j", "--workers", type=int, help="Decoding processes  [default: by cores]"),
+    click.option(
+        "--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps."
+    ),
+    click.option("--offline", is_flag=True, help="Never ask a model hub."),
+    click.option(
+        "--data-root", "data_roots", type=ANY, multiple=True, help="Files may lie here too."
+    ),
+    click.option("--allow-outside", is_flag=True, help="Files may lie anywhere."),
+    click.option(
+        "--item-seconds", default=120.0, show_default=True, help="Time one file may take."
+    ),
+    click.option(
+        "--fail-threshold", type=click.FloatRange(0, 1), help="Stop above this share of failures."
+    ),
+)
+
+
+def read_manifest(source: str, columns: Sequence[str] = (), **flags: Any) -> Any:
+    from headstock.store import Manifest
+
+    names = flags.pop("class_names")
+    if names and Path(names).is_file():
+        names = Path(names).read_text("utf-8").splitlines()
+    elif names:
+        names = [name.strip() for name in names.split(",")]
+    cols = {k: flags[f"{k}_col"] for k in ("id", "image", "audio", "label", "group", "split")}
+    roots = {k: flags[f"{k}_root"] for k in ("image", "audio")}
+    return Manifest.read(
+        source,
+        cols={k: v for k, v in cols.items() if v},
+        roots={k: v for k, v in roots.items() if v},
+        columns=columns,
+        class_names=names,
+        split=flags["split"],
+    )
+
+
+def pairs(values: Sequence[str], flag: str) -> dict[str, Any]:
+    """``key=value`` words as a dict; a value is JSON where it parses, text where it does not."""
+    out: dict[str, Any] = {}
+    for word in values:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise OptionError(flag, f"{word!r} is not key=value", f"for example {flag} C=10")
+        try:
+            out[key] = json.loads(text)
+        except ValueError:
+            out[key] = text
+    return out
+
+
+def say(result: Any, as_json: bool, **more: Any) -> None:
+    """Print a library's answer: its text, or its fields (and ``more``) as JSON."""
+    if as_json:
+        click.echo(json.dumps({**asdict(result), **more}, indent=1, default=str))
+    else:
+        click.echo(result.text())
+
+
+def complete(names: Callable[[click.Context], Sequence[str]]) -> Callable[..., list[str]]:
+    """What the tab key offers for a value; ``image+a`` is completed after its last plus."""
+
+    def offer(ctx: click.Context, _: click.Parameter, incomplete: str) -> list[str]:
+        before, plus, last = incomplete.rpartition("+")
+        try:
+            return [before + plus + name for name in names(ctx) if name.startswith(last)]
+        except (HeadstockError, OSError):
+            return []
+
+    return offer
+
+
+def numbers(text: str, flag: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise OptionError(
+            flag, f"{text!r} is not numbers", f"for example {flag} 0.5,0.5,0.5"
+        ) from None
