@@ -6,11 +6,10 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from headstock.store.errors import OptionError, one_line
-from headstock.store.manifest.table import refuse_odd
+from headstock.store.errors import HeadstockError, OptionError, UnsafeInput, one_line
+from headstock.store.textfile import read_text
 
 __all__ = ["read_toml", "toml_text"]
 
@@ -18,9 +17,12 @@ __all__ = ["read_toml", "toml_text"]
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The file's keys and values. Raises OptionError for a file that is no TOML."""
     try:
-        refuse_odd(Path(path), "give a TOML file")
-        return tomllib.loads(Path(path).read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        return tomllib.loads(read_text(path, "give a TOML file"))
+    except UnsafeInput:
+        raise
+    except HeadstockError as error:
+        raise OptionError(path, error.what, "give a TOML file of flags") from error
+    except tomllib.TOMLDecodeError as error:
         raise OptionError(path, error, "give a TOML file of flags") from error
 
 

@@ -184,7 +184,7 @@ def read_settings(path: Path) -> dict[str, Any]:
         if not beside.is_file():
             continue
         try:
-            said = json.loads(beside.read_text("utf-8"))
+            said = json.loads(beside.read_text("utf-8-sig"))
         except (OSError, ValueError) as error:
             raise WeightsError(beside, f"not readable JSON: {error}", "repair it") from error
         if not isinstance(said, dict):

@@ -22,8 +22,8 @@ from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
 from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
-from headstock.store.manifest.table import refuse_odd
 from headstock.store.recipe import Recipe
+from headstock.store.textfile import refuse_odd
 
 __all__ = ["read_model", "write_model"]
 

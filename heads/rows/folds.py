@@ -119,7 +119,7 @@ class FoldPlan:
     def load(cls, path: str | Path) -> FoldPlan:
         """Read what ``save`` wrote. Raises HeadError for any other file, VersionError."""
         try:
-            body = json.loads(Path(path).read_text("utf-8"))
+            body = json.loads(Path(path).read_text("utf-8-sig"))
             if body["format"] != FORMAT:
                 raise ValueError("it is another kind of file")
             if body["version"] > VERSION:

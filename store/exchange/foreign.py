@@ -12,7 +12,8 @@ import h5py
 import numpy as np
 
 from headstock.store.errors import OptionError, StorageError, UnsafeInput
-from headstock.store.manifest.table import read_table, refuse_odd
+from headstock.store.manifest.table import read_table
+from headstock.store.textfile import lines_of, read_text, refuse_odd
 
 __all__ = ["Source", "open_source"]
 
@@ -156,7 +157,8 @@ def _folder(path: Path, pool: str | None) -> Source:
         raise OptionError(
             path, "is no folder of features", "per-item .h5, or one .npy with file_names.txt"
         )
-    ids = [line for line in names[0].read_text(encoding="utf-8").splitlines() if line]
+    lines = lines_of(read_text(names[0], "give a list of names, one a line"))
+    ids = [name for line in lines if (name := line.rstrip("\r\n"))]
     x = np.load(arrays[0], mmap_mode="r", allow_pickle=False)
     return _in_memory(path, "thingsvision npy", ids, x)
 

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import csv
-import os
-import stat
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstock.store.errors import ManifestError, StorageError, UnsafeInput, near
+from headstock.store.errors import ManifestError, near
+from headstock.store.textfile import lines_of, read_text
 
-__all__ = ["Table", "plain_bytes", "read_table", "refuse_odd", "safe_cell"]
+__all__ = ["Table", "read_table", "safe_cell"]
 
 _DELIMITERS = ",;\t|"
 _CELL_LIMIT = 1 << 20
@@ -44,28 +43,20 @@ def _delimiter(header: str) -> str:
 def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     """Read a CSV with a header; ``,`` ``;`` tab and ``|`` are told apart by the header line.
 
-    UTF-8 with or without a byte order mark, any line ending, quoted line breaks. Cells stay text.
+    UTF-8 with or without a byte order mark. CR, LF and CRLF end a line, anything else is part of a
+    cell, as are line breaks in quotes. Cells stay text.
     Raises ManifestError for text that is not UTF-8, NUL, an unclosed quote, a repeated or empty
     column name, a row with another number of cells, or no rows; StorageError when it cannot be
     opened; UnsafeInput when it is no plain file.
     """
     name = str(path)
-    raw = plain_bytes(path, "give a readable CSV file")
-    try:
-        text = raw.decode("utf-8-sig")
-    except UnicodeDecodeError as err:
-        line = raw.count(b"\n", 0, err.start) + 1
-        raise ManifestError(f"{name}:{line}", "not UTF-8 text", "save the table as UTF-8") from err
-    if "\0" in text:
-        line = text.count("\n", 0, text.index("\0")) + 1
-        raise ManifestError(f"{name}:{line}", "a NUL character", "this is not a text table")
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    if not text.strip():
+    lines_read = lines_of(read_text(path, "give a readable CSV file"))
+    if not "".join(lines_read).strip():
         raise ManifestError(f"{name}:1", "the file is empty", "start with a header line")
     csv.field_size_limit(_CELL_LIMIT)
     reader = csv.reader(
-        text.splitlines(keepends=True),
-        delimiter=delimiter or _delimiter(text.split("\n", 1)[0]),
+        lines_read,
+        delimiter=delimiter or _delimiter(lines_read[0]),
         strict=True,
     )
     header: list[str] = []
@@ -76,7 +67,7 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
         for cells in reader:
             if not header:
                 header = _header(name, cells)
-            elif any(cell.strip() for cell in cells):
+            elif any(cell.strip(" \t") for cell in cells):
                 if len(cells) != len(header):
                     raise ManifestError(
                         f"{name}:{start}",
@@ -91,31 +82,6 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     if not rows:
         raise ManifestError(f"{name}:1", "no rows below the header", "list one item a line")
     return Table(name, header, rows, lines)
-
-
-def refuse_odd(path: str | Path, fix: str) -> None:
-    """Raises UnsafeInput for a FIFO, which would block for ever, a device or a socket."""
-    try:
-        mode = os.stat(path).st_mode
-    except (OSError, ValueError):
-        return  # whoever opens it says it better
-    if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
-        raise UnsafeInput(path, "is not a plain file", fix)
-
-
-def plain_bytes(path: str | Path, fix: str) -> bytes:
-    """The bytes of a plain file: a FIFO would block for ever, a device never end.
-
-    Raises StorageError, UnsafeInput.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
-                raise UnsafeInput(path, "is not a plain file", fix)
-            return file.readall()
-    except (OSError, ValueError) as err:
-        raise StorageError(path, getattr(err, "strerror", None) or err, fix) from err
 
 
 def _header(name: str, cells: Sequence[str]) -> list[str]:
