@@ -6,7 +6,17 @@ Names are imported on first use: torch costs seconds, and decode workers must st
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the table below
+    from headstock.extract.dataset import FeatureDataset as FeatureDataset
+    from headstock.extract.encoder import Encoder as Encoder
+    from headstock.extract.encoder import Loader as Loader
+    from headstock.extract.encoders.backbones import audio_encoder as audio_encoder
+    from headstock.extract.encoders.backbones import encoder_from_recipe as encoder_from_recipe
+    from headstock.extract.encoders.backbones import image_encoder as image_encoder
+    from headstock.extract.pipeline.account import Account as Account
+    from headstock.extract.pipeline.run import extract as extract
 
 _HOMES = {
     "Account": "pipeline.account",
@@ -20,8 +30,9 @@ _HOMES = {
 }
 __all__ = sorted(_HOMES)
 
+if not TYPE_CHECKING:  # a type checker must see that a misspelt name is none
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    def __getattr__(name: str) -> object:
+        if name not in _HOMES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

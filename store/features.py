@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -66,6 +66,10 @@ class FeatureStore(StoreReader):
             with suppress(StorageError):  # a reader may have no right to finish what was left
                 depot.roll_forward()
         return cls(depot, mode)
+
+    def each(self) -> Iterator[tuple[slice, FeatureStore]]:
+        """Each part and its rows of the whole; a store in one file is its only part."""
+        yield slice(0, self.n), self
 
     def __enter__(self) -> FeatureStore:
         return self
@@ -214,7 +218,9 @@ class FeatureStore(StoreReader):
             again = self._state.clock + 1  # and it was overruled since: say it once more
         raise StoreBusy(self.path, "others keep changing the same rows", "wait for them to end")
 
-    def share(self, name: str, ids: Sequence[str], size: int = 1024) -> Iterator[list[str]]:
+    def share(
+        self, name: str, ids: Sequence[str], size: int = 1024
+    ) -> Generator[list[str], None, None]:
         """Lists of ``ids`` to compute now, until all are done by this or another process.
 
         ``for some in store.share("image", ids): ... store.commit(...)``: each list is claimed while

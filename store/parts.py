@@ -212,7 +212,7 @@ class PartedStore(FeatureStore):
     def _index(self) -> dict[str, int]:
         return {identity: row for row, identity in enumerate(self.items.id.tolist())}
 
-    def rows(self, ids: Sequence[str]) -> np.ndarray:
+    def rows(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
         return np.array([self._index.get(i, -1) for i in ids], dtype=np.int64)
 
     @property

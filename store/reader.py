@@ -124,7 +124,7 @@ class StoreReader:
         self.declared(name)
         return self._looking(lambda state: state.column(name))
 
-    def rows(self, ids: Sequence[str]) -> np.ndarray:
+    def rows(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """(m,) int64: the row of each id, -1 for an id that is not here."""
         index = self._state.index
         return np.array([index.get(i, -1) for i in ids], dtype=np.int64)
@@ -146,7 +146,7 @@ class StoreReader:
             return True
         return max(self._depot.generations(), default=0) > self.generation
 
-    def progress(self, name: str, ids: Sequence[str] | None = None) -> Progress:
+    def progress(self, name: str, ids: Sequence[str] | np.ndarray | None = None) -> Progress:
         """What is known of each row of the set; of ``ids`` (default: all rows) in that order."""
         column = self._column(name)
         if ids is None:

@@ -21,6 +21,7 @@ import numpy as np
 import scipy.fft
 
 from headstock.extract.decode.audio import MAX_SECONDS, RULES, mono_blocks
+from headstock.extract.encoder import Encoder
 from headstock.extract.encoders.options import number, switch, text, whole
 from headstock.store.errors import ItemError, OptionError
 from headstock.store.recipe import Recipe
@@ -316,7 +317,7 @@ def _to_hz(mel: np.ndarray, htk: bool) -> np.ndarray:
     return np.where(mel >= KNEE / STEP, above, mel * STEP)
 
 
-class MfccEncoder:
+class MfccEncoder(Encoder):
     """The Encoder of sounds: the loader does all the work, in workers; ``encode`` stacks rows."""
 
     modality = "audio"
@@ -326,10 +327,14 @@ class MfccEncoder:
         unknown = sorted(parameters.keys() - known.keys())
         if unknown:
             raise OptionError("mfcc", f"no option {', '.join(unknown)}", f"one of {list(known)}")
-        self.loader = MfccLoader(**parameters)
+        self._loader = MfccLoader(**parameters)
         self.name = "mfcc"
         self.feature_names = self.loader.names
         self.dim = len(self.feature_names)
+
+    @property
+    def loader(self) -> MfccLoader:
+        return self._loader
 
     def recipe(self) -> Recipe:
         """Every parameter, and the decoder's rules."""

@@ -14,6 +14,7 @@ from torch import nn
 import headstock
 from headstock.extract.decode.device_jpeg import DEVICES, DeviceLoader, judge_device, pixels_on
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
+from headstock.extract.encoder import Encoder
 from headstock.extract.encoders.checkpoint import digest
 from headstock.extract.runtimes.eager import PRECISIONS
 from headstock.extract.runtimes.forward import Forward
@@ -75,7 +76,7 @@ def _devices(kind: str) -> int:
     return torch.cuda.device_count() if kind == "cuda" else 1
 
 
-class NetworkEncoder:
+class NetworkEncoder(Encoder):
     """Encodes pictures with ``network``, as ``view`` says what of it; see ``Forward`` for how.
 
     ``runtime``: ``auto``, ``torch`` or ``openvino``. It is in the provenance and not in the recipe,
@@ -110,11 +111,11 @@ class NetworkEncoder:
         elsewhere = device == "elsewhere"
         self.device = pick_device("cpu" if elsewhere else device)
         self.view = view or View()
-        self.loader: ImageLoader | DeviceLoader = ImageLoader(network.preprocess, decode == "fast")
+        self._loader: ImageLoader | DeviceLoader = ImageLoader(network.preprocess, decode == "fast")
         if decode == "device":
             if self.device.type not in DEVICES and not elsewhere:
                 raise OptionError("--decode device", "needs a CUDA device", "--decode full or fast")
-            self.loader = DeviceLoader(network.preprocess)
+            self._loader = DeviceLoader(network.preprocess)
             if not elsewhere:
                 judge_device(self.device)
         self._digest = digest(network.module)
@@ -126,6 +127,10 @@ class NetworkEncoder:
         self._forwards: dict[tuple[View, ...], Forward] = {}
         self.forward = self.forward_of([self.view])
         self.dim = self._probe()
+
+    @property
+    def loader(self) -> ImageLoader | DeviceLoader:
+        return self._loader
 
     def forward_of(self, views: Sequence[View]) -> Forward:
         """The passes that give ``views`` of this network; made once, for starting them costs."""

@@ -12,6 +12,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,16 +132,18 @@ def reader_of(root: str, roots: Sequence[str | Path], allow_outside: bool) -> Re
 def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -> None:
     """Make the set that ``encoder`` fills, or check that it is. Raises RecipeMismatch."""
     about: Any = getattr(encoder, "provenance", dict)
-    said = {
-        "feature_names": getattr(encoder, "feature_names", None),
-        "provenance": {"name": encoder.name, **about()},
-    }
+    names = getattr(encoder, "feature_names", None)
+    provenance = {"name": encoder.name, **about()}
+    made = partial(
+        store.declare, name, encoder.recipe(), encoder.dim,
+        feature_names=names, provenance=provenance,
+    )  # fmt: skip
     try:
-        store.declare(name, encoder.recipe(), encoder.dim, **said)
+        made()
     except RecipeMismatch:
         if not overwrite:
             raise
-        store.declare(name, encoder.recipe(), encoder.dim, overwrite=True, **said)
+        made(overwrite=True)
 
 
 @contextmanager

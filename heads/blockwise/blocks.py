@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from headstock.heads.rows.adapted import seen_by
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import parts_of, tells_copies
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = ["BLOCK", "Block", "Streamed", "read_streamed"]
 
@@ -40,7 +43,7 @@ class Streamed:
     """The wanted rows of a store. codes (n,) int32, fold (n,) int16 (UNUSED where not wanted),
     mark (n,) uint64, over all n rows of the store; classes (k,)."""
 
-    store: Any
+    store: FeatureStore
     on: str
     classes: np.ndarray
     codes: np.ndarray
@@ -57,7 +60,7 @@ class Streamed:
         """The training rows in the store's order, or the test rows. Raises HeadError for values
         that are not finite."""
         step = max(1, BLOCK // (4 * self.dim))
-        for own, part in _parts(self.store):
+        for own, part in self.store.each():
             fold = self.fold[own]
             local = np.flatnonzero(fold == TEST if test else fold >= 0)
             for start in range(0, len(local), step):
@@ -69,16 +72,8 @@ class Streamed:
                 yield Block(X, self.codes[rows], self.fold[rows], self.mark[rows])
 
 
-def _parts(store: Any) -> Iterator[tuple[slice, Any]]:
-    """Each part of a store in several, or the one that is all, and its rows of the whole."""
-    if hasattr(store, "each"):
-        yield from store.each()
-    else:
-        yield slice(0, store.n), store
-
-
 def read_streamed(
-    store: Any,
+    store: FeatureStore,
     on: str,
     *,
     folds: int = 5,
@@ -108,7 +103,7 @@ def read_streamed(
     mark = np.empty(n, np.uint64)
     known: dict[str, int] = {}
     labelled = lacking = 0
-    for own, part in _parts(store):
+    for own, part in store.each():
         items = part.items.take(np.arange(own.stop - own.start))
         there = items.label != ""
         if not there.any():

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -21,6 +21,9 @@ from headstock.heads.numbers.metrics import FLOOR, accuracy_interval
 from headstock.heads.report.tables import write_text
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import OptionError, StorageError
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = ["STREAMED", "Result", "evaluate_streamed", "fit_streamed"]
 
@@ -55,7 +58,7 @@ def _options(head: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def fit_streamed(
-    store: Any,
+    store: FeatureStore,
     head: str = "lda",
     on: str | None = None,
     *,
@@ -145,7 +148,7 @@ class Result:
 
 
 def evaluate_streamed(
-    store: Any,
+    store: FeatureStore,
     heads: Sequence[str] = STREAMED,
     on: Sequence[str] | None = None,
     *,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, IncompleteSet, RecipeMismatch
 from headstock.store.progress import Report, unheard
 from headstock.store.recipe import Recipe
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = ["HEAD_KINDS", "Bundle", "Member", "Pattern"]
 
@@ -87,7 +90,7 @@ class Bundle:
         return how.fusion.predict(np.stack(said, axis=1))
 
     def predict(
-        self, store: Any, rows: np.ndarray | None = None, progress: Report = unheard
+        self, store: FeatureStore, rows: np.ndarray | None = None, progress: Report = unheard
     ) -> Predictions:
         """Predict a store's rows (row numbers or a mask; all by default).
 
@@ -118,11 +121,11 @@ class Bundle:
         answered_by = np.array(names, dtype=object)[by] if self.patterns else None
         return Predictions(store.items.id[chosen], self.classes, proba, answered_by)
 
-    def ready(self, store: Any) -> np.ndarray:
+    def ready(self, store: FeatureStore) -> np.ndarray:
         """(n,) bool: the rows of a store that have what the model needs. Raises as ``predict``."""
         return self._answering(self._there(store), np.arange(len(store.items)))[1] >= 0
 
-    def _there(self, store: Any) -> dict[str, np.ndarray]:
+    def _there(self, store: FeatureStore) -> dict[str, np.ndarray]:
         """{set: (n,) bool}: which rows have a vector that was made the model's way."""
         out = {}
         for name, recipe in self.recipes.items():

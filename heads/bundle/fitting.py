@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -24,6 +24,9 @@ from headstock.heads.rows.labelled import ALL, Rows, parts_of, read_rows
 from headstock.store.errors import HeadError, OptionError
 from headstock.store.progress import Report, unheard
 
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
+
 __all__ = ["fit", "fit_rows"]
 
 LEARN = ("weighted", "stacked", "gated")
@@ -31,7 +34,7 @@ LEARN = ("weighted", "stacked", "gated")
 
 
 def fit(
-    store: Any,
+    store: FeatureStore,
     head: str = "logistic",
     on: str | None = None,
     fusion: str | None = None,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstock import __version__
 from headstock.heads.engine.shared import MEMORY
@@ -31,6 +31,9 @@ from headstock.heads.rows.hygiene import (
 from headstock.heads.rows.labelled import Rows, parts_of, read_rows
 from headstock.store.errors import HeadError, OptionError, near, one_line
 
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
+
 __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "plan_for"]
 
 DEFAULT_HEADS = ("logistic", "lda", "linear-svm", "rbf-svm", "knn", "lightgbm")
@@ -38,7 +41,7 @@ DEFAULT_FUSIONS = ("mean", "weighted", "stacked")
 
 
 def evaluate(
-    store: Any,
+    store: FeatureStore,
     heads: Sequence[str] = DEFAULT_HEADS,
     on: Sequence[str] | None = None,
     fusions: Sequence[str] = DEFAULT_FUSIONS,
@@ -131,7 +134,9 @@ def evaluate(
     return result
 
 
-def _wanted_sets(store: Any, on: Sequence[str] | None, fusions: Sequence[str]) -> list[str]:
+def _wanted_sets(
+    store: FeatureStore, on: Sequence[str] | None, fusions: Sequence[str]
+) -> list[str]:
     names = list(dict.fromkeys("+".join(parts_of(o)) for o in on)) if on else own_sets(store)
     singles = list(dict.fromkeys(part for name in names for part in parts_of(name)))
     if len(singles) > 1 and (not on or "early" in fusions) and "+".join(singles) not in names:
@@ -142,7 +147,7 @@ def _wanted_sets(store: Any, on: Sequence[str] | None, fusions: Sequence[str]) -
 
 
 def plan_for(
-    store: Any,
+    store: FeatureStore,
     rows: Rows,
     folds: int | str | FoldPlan,
     *,

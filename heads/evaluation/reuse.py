@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cache, cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -33,6 +33,9 @@ from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadstockError
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = ["LIMIT", "Reuse", "Scope"]
 
@@ -63,7 +66,7 @@ class Reuse:
         self.counts = {"found": 0, "kept": 0}
 
     @classmethod
-    def beside(cls, store: Any) -> Reuse:
+    def beside(cls, store: FeatureStore) -> Reuse:
         """For the sets of an open store."""
         names = {name: store.feature_set(name).recipe.fingerprint for name in store.sets}
         return cls(f"{store.path}.oof", names)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from headstock.store.progress import Report, unheard
 if TYPE_CHECKING:
     from headstock.heads.bundle.bundle import Bundle
     from headstock.heads.bundle.predictions import Predictions
+    from headstock.store.features import FeatureStore
 
 __all__ = ["predict_complete"]
 
@@ -21,7 +22,7 @@ _SHOWN = 5
 
 def predict_complete(
     bundle: Bundle,
-    store: Any,
+    store: FeatureStore,
     ids: Sequence[str] | None = None,
     split: str | None = None,
     progress: Report = unheard,
@@ -55,7 +56,7 @@ def predict_complete(
     return predictions, _left_out(bundle, store, rows[~ready[rows]])
 
 
-def _left_out(bundle: Bundle, store: Any, rows: np.ndarray) -> list[str]:
+def _left_out(bundle: Bundle, store: FeatureStore, rows: np.ndarray) -> list[str]:
     lines: list[str] = []
     for name in bundle.recipes if len(rows) else ():
         if name not in store.sets:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -19,6 +19,9 @@ from headstock.heads.onnx.probe import on_edge, random_rows
 from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, OptionError
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = ["FRONT_TOLERANCE", "TOLERANCE", "Exported", "Front", "export_model"]
 
@@ -92,7 +95,7 @@ def export_model(
     path: str | Path,
     *,
     on: str | None = None,
-    store: Any = None,
+    store: FeatureStore | None = None,
     fronts: Mapping[str, Front] | None = None,
     rows: int = 256,
     seed: int = 0,
@@ -199,7 +202,7 @@ def _session(model: Any) -> Any:
         raise BundleError("ONNX", f"the runtime refuses the graph: {error}") from error
 
 
-def _real_rows(bundle: Bundle, store: Any) -> dict[str, np.ndarray]:
+def _real_rows(bundle: Bundle, store: FeatureStore) -> dict[str, np.ndarray]:
     """Up to MOST_ROWS complete rows of ``store``, evenly taken, its recipes held to the model's."""
     complete = np.flatnonzero(np.asarray(store.complete(list(bundle.recipes)), dtype=bool))
     if not len(complete):

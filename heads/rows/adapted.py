@@ -14,7 +14,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows, Views, parts_of
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.seen import Seen
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = [
     "adapted_plan",
@@ -59,7 +62,11 @@ def seen_by(column: Any) -> Seen | None:
 
 
 def with_views(
-    store: Any, rows: Rows, test: Rows | None, how: str = "refuse", group: str | None = None
+    store: FeatureStore,
+    rows: Rows,
+    test: Rows | None,
+    how: str = "refuse",
+    group: str | None = None,
 ) -> tuple[Rows, dict[str, int]]:
     """``rows`` with the views of their adapted sets, and {set: rows whose labels its network saw}
     for the sets whose scores cannot be honest; with ``how`` ``refuse`` such a set is a HeadError,
@@ -101,7 +108,7 @@ def with_views(
     return (replace(rows, adapted=views) if views else rows), saw
 
 
-def _views(store: Any, name: str, seen: Seen, rows: Rows) -> Views:
+def _views(store: FeatureStore, name: str, seen: Seen, rows: Rows) -> Views:
     fold = seen.fold_of(rows.digests[name])
     unknown = np.flatnonzero(fold < 0)
     if len(unknown):
@@ -225,7 +232,7 @@ def answer_views(
     return Answer(proba, fresh, seconds, how, chosen=chosen, tried=tried)
 
 
-def own_sets(store: Any) -> list[str]:
+def own_sets(store: FeatureStore) -> list[str]:
     """The sets of a store, without those that are one fold's view of another."""
     return [
         name

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstock.store.errors import HeadError, IncompleteSet, OptionError, near
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = [
     "ALL",
@@ -157,7 +160,7 @@ def columns_of(parts: Sequence[str], widths: Mapping[str, int]) -> dict[str, sli
 
 
 def read_rows(
-    store: Any, on: Sequence[str], *, group: str | None = None, missing: str = "refuse"
+    store: FeatureStore, on: Sequence[str], *, group: str | None = None, missing: str = "refuse"
 ) -> tuple[Rows, Rows | None, dict[str, Any]]:
     """The labelled training rows, the labelled test rows (split ``test``) or None, and an account.
 
@@ -255,7 +258,7 @@ def read_rows(
     return take(train), take(test) if len(test) else None, account
 
 
-def _matrix(store: Any, name: str, which: np.ndarray, has: np.ndarray) -> np.ndarray:
+def _matrix(store: FeatureStore, name: str, which: np.ndarray, has: np.ndarray) -> np.ndarray:
     X = np.ascontiguousarray(store.feature_set(name).x(which[has]), dtype=np.float32)
     if not np.isfinite(X).all():
         bad = np.flatnonzero(~np.isfinite(X).all(axis=1))

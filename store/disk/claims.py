@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -105,7 +105,7 @@ class Claims:
 
 def share(
     store: FeatureStore, name: str, ids: Sequence[str], size: int = 1024
-) -> Iterator[list[str]]:
+) -> Generator[list[str], None, None]:
     """Lists of ``ids`` to compute and commit now, until all of them are done by somebody.
 
     Rows that another process commits meanwhile are left out; blocks that it holds are waited for,

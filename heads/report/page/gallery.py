@@ -197,7 +197,7 @@ def _told_groups(run: Run, kind: str, words: str) -> Iterable[tuple[str, str, li
 def _same_bytes(run: Run, source: Source) -> Iterable[tuple[str, str, list[str]]]:
     from headstock.store import OK
 
-    store: Any = source.store
+    store = source.store
     rows = [*run.ids.tolist(), *run.test_ids.tolist()]
     for name in store.sets:
         progress = store.progress(name, rows)
@@ -211,7 +211,7 @@ def failures(cards: Cards, most: int) -> Safe:
     """Rows whose vector could not be made, with the reason."""
     if cards.source is None:
         return h("p", "Not known: the store is not here.")
-    store: Any = cards.source.store
+    store = cards.source.store
     errors = store.errors()
     if not errors:
         return h("p", "None: every row that was tried has its vector.")

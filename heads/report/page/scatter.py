@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from headstock.heads.report.page.board import percent
 from headstock.heads.report.page.gallery import Cards
 from headstock.heads.report.page.markup import Safe, h
 from headstock.store.errors import HeadstockError, OptionError
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = ["PROJECTIONS", "maps"]
 
@@ -24,7 +27,7 @@ def maps(cards: Cards, most: int, projection: str, name: str) -> Safe:
     source = cards.source
     if source is None:
         return h("p", "Not drawn: the store is not here.")
-    store: Any = source.store
+    store = source.store
     told = cards.run.settings.get("rows") or {}
     wanted = [s for s in told.get("sets") or store.sets if s in store.sets]
     made = []
@@ -36,7 +39,9 @@ def maps(cards: Cards, most: int, projection: str, name: str) -> Safe:
     return h("div", *made, class_="figures")
 
 
-def _map(cards: Cards, store: Any, set_name: str, most: int, projection: str, name: str) -> Safe:
+def _map(
+    cards: Cards, store: FeatureStore, set_name: str, most: int, projection: str, name: str
+) -> Safe:
     from headstock.store import OK
 
     assert cards.source is not None

@@ -26,9 +26,10 @@ def provenance(run: Run, source: Source | None) -> Safe:
         _pairs(f"Recipe of {name}", recipe)
         for name, recipe in (recipes.items() if isinstance(recipes, dict) else ())
     ]
-    store: Any = None if source is None else source.store
-    for name in [] if store is None else store.sets:
-        parts.append(_pairs(f"Provenance of {name}", store.feature_set(name).provenance))
+    if source is not None:
+        for name in source.store.sets:
+            provenance = source.store.feature_set(name).provenance
+            parts.append(_pairs(f"Provenance of {name}", provenance))
     parts.append(_pairs("Versions at the time of this report", _versions()))
     return joined(_times(run), *parts)
 

@@ -7,11 +7,15 @@ import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from headstock.heads.report.page.runs import Run
 from headstock.store.errors import HeadstockError, ItemError, OptionError
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
 
 __all__ = ["Source", "sources_of"]
 
@@ -22,15 +26,15 @@ class Source:
     """One open store. ``data`` replaces the folder that the store's paths are relative to, for
     files that moved; nothing outside that folder is read."""
 
-    def __init__(self, store: object, data: str | Path | None = None) -> None:
+    def __init__(self, store: FeatureStore, data: str | Path | None = None) -> None:
         self.store = store
-        self.items = store.items  # type: ignore[attr-defined]
+        self.items = store.items
         self.root = os.path.realpath(data if data is not None else self.items.root or ".")
         self._row = {id: row for row, id in enumerate(self.items.id)}
 
     @property
     def path(self) -> Path:
-        return self.store.path  # type: ignore[attr-defined]
+        return self.store.path
 
     def row(self, id: str) -> int | None:
         """The row number of ``id``."""
