@@ -127,7 +127,8 @@ def verify(
     if not as_json or verdict.exit_code or not recompute:
         say(verdict, as_json)
     if verdict.exit_code:
-        hint(["store", "repair", path], quiet=quiet or as_json or not verdict.findings)
+        told = verdict.findings and not verdict.unread
+        hint(["store", "repair", path], quiet=quiet or as_json or not told)
         sys.exit(verdict.exit_code)
     if not recompute:
         hint(["store", "info", path], quiet=quiet or as_json)

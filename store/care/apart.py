@@ -15,13 +15,15 @@ from pathlib import Path
 
 from headstock.store import errors
 from headstock.store.care.verify import Verdict, verify
-from headstock.store.errors import HeadstockError, StoreDamaged
+from headstock.store.disk.hdf5 import CANNOT
+from headstock.store.errors import HeadstockError, StorageError, StoreDamaged
 from headstock.store.progress import Report, unheard
 
 __all__ = ["verify_apart"]
 
 COMMAND = ["-m", "headstock.store.care.apart"]
 BEAT = 0.2  # seconds between two reports
+CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 MEMORY = 16 << 30  # bytes of address space for the child
 
 
@@ -30,15 +32,16 @@ def verify_apart(
 ) -> Verdict:
     """``verify`` in a child process with a limit of memory.
 
-    A child that dies is a finding, with exit code 4. Raises what ``verify`` raises.
+    A child that crashes over a file is a finding, with exit code 4. Raises what ``verify`` raises,
+    and StorageError when the system ended the child or gave it no memory.
     """
-    told = subprocess.Popen(
+    child = subprocess.Popen(
         [sys.executable, *COMMAND, os.fspath(path), "files" if files else ""],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     said = ""
-    with told:
-        for said in told.stdout or ():
+    with child:
+        for said in child.stdout or ():
             if said.startswith("["):
                 with suppress(ValueError, TypeError):
                     progress(*json.loads(said))
@@ -47,17 +50,21 @@ def verify_apart(
         if not isinstance(body, dict):
             raise ValueError(said)
     except ValueError:
-        verdict = Verdict(Path(os.path.realpath(path)))
-        how = f"exit code {told.returncode}"
-        if told.returncode < 0:
-            how = signal.Signals(-told.returncode).name
-        verdict.found(
-            StoreDamaged(verdict.path, f"the process that checked it died ({how})", "do not use it")
-        )
-        return verdict
+        return _died(Path(os.path.realpath(path)), child.returncode)
     if "error" in body:
         raise getattr(errors, body["error"])(*body["args"])
     return Verdict(**{**body, "path": Path(body["path"])})
+
+
+def _died(path: Path, status: int) -> Verdict:
+    """A crash is a finding; that somebody ended the child, or that it could not even start for
+    lack of memory, is none. Raises StorageError."""
+    how = signal.Signals(-status).name if status < 0 else f"exit code {status}"
+    if -status not in CRASHES:
+        raise StorageError(path, f"the process that checked it was ended ({how})", CANNOT)
+    verdict = Verdict(path)
+    verdict.found(StoreDamaged(path, f"the process that checked it died ({how})", "do not use it"))
+    return verdict
 
 
 def main() -> None:
@@ -77,6 +84,14 @@ def main() -> None:
         body["path"] = str(body["path"])
     except HeadstockError as error:
         body = {"error": type(error).__name__, "args": error.args}
+    except (MemoryError, OSError) as error:
+        what = f"could not be checked ({getattr(error, 'strerror', None) or 'not enough memory'})"
+        body = {"error": "StorageError", "args": [sys.argv[1], what, CANNOT]}
+    except Exception as error:  # noqa: BLE001  a file that meets a fault of ours is not to be used either
+        verdict = Verdict(Path(os.path.realpath(sys.argv[1])))
+        what = f"the check of it failed ({type(error).__name__}: {error})"
+        verdict.found(StoreDamaged(verdict.path, what, "do not use it"))
+        body = {**asdict(verdict), "path": str(verdict.path)}
     print(json.dumps(body))
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from headstock.store.disk import commit
 from headstock.store.disk.checksum import row_crcs
 from headstock.store.disk.compact import check_bytes
 from headstock.store.disk.declared import ABSENT, OK
@@ -21,6 +22,7 @@ from headstock.store.disk.state import State, read_batch
 from headstock.store.errors import (
     HeadstockError,
     OptionError,
+    StorageError,
     StoreDamaged,
     UnsafeInput,
 )
@@ -33,8 +35,10 @@ BLOCK = 1 << 22
 
 @dataclass
 class Verdict:
-    """What ``verify`` found. ``findings`` are damage, one line each; ``notes`` are files that
-    changed or went missing since extraction (with ``files``); both are empty for a good store."""
+    """What ``verify`` found. ``findings`` are damage, one line each; ``unread`` what the disk, the
+    permissions or the memory kept from being checked, which says nothing about the bytes; ``notes``
+    are input files that changed or went missing since extraction (with ``files``). All are empty
+    for a good store."""
 
     path: Path
     generation: int = 0
@@ -42,19 +46,27 @@ class Verdict:
     sets: dict[str, int] = field(default_factory=dict)
     files_checked: int = 0
     findings: list[str] = field(default_factory=list)
+    unread: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     exit_code: int = 0
 
     def found(self, error: HeadstockError) -> None:
-        self.findings.append(str(error))
+        lines = self.unread if isinstance(error, StorageError) else self.findings
+        if str(error) not in lines:
+            lines.append(str(error))
         self.exit_code = max(self.exit_code, error.exit_code)
+        if self.unread:
+            self.exit_code = StorageError.exit_code
 
     def text(self) -> str:
         """The findings and one closing line."""
         sets = ", ".join(f"{name} {done} of {self.rows}" for name, done in self.sets.items())
         head = f"{self.path}: generation {self.generation}, {self.rows} rows ({sets or 'no sets'})"
         wrong = len(self.findings) + len(self.notes)
-        return "\n".join([*self.findings, *self.notes, f"{head}: {wrong or 'no'} findings"])
+        told = f"{wrong or 'no'} findings"
+        if self.unread:
+            told += f", {len(self.unread)} not checked"
+        return "\n".join([*self.findings, *self.unread, *self.notes, f"{head}: {told}"])
 
 
 def verify(
@@ -71,14 +83,14 @@ def verify(
     depot = Depot(path)
     verdict = Verdict(depot.path)
     state = None
-    for target, kind in _files_of(depot):
-        try:
-            check_file(target, kind, progress)
-        except FileNotFoundError:
-            continue  # absorbed while we looked
-        except HeadstockError as error:
-            verdict.found(error)
     try:
+        for target, kind in _files_of(depot):
+            try:
+                check_file(target, kind, progress)
+            except FileNotFoundError:
+                continue  # absorbed while we looked
+            except HeadstockError as error:
+                verdict.found(error)
         state = State(depot)
         verdict.generation, verdict.rows = state.file.generation, state.n
         for name in state.declared:
@@ -87,11 +99,10 @@ def verify(
         if files:
             verdict.notes.extend(_changed_files(state, verdict, progress))
     except OptionError:
-        if not verdict.findings:
+        if not verdict.exit_code:
             raise
     except HeadstockError as error:
-        if str(error) not in verdict.findings:
-            verdict.found(error)
+        verdict.found(error)
     except FileNotFoundError:
         return verify(path, files, progress)
     finally:
@@ -118,9 +129,12 @@ def _verify_parts(path: Path, files: bool, progress: Report) -> Verdict:
         for name, done in one.sets.items():
             verdict.sets[name] = verdict.sets.get(name, 0) + done
         verdict.findings += one.findings
+        verdict.unread += one.unread
         verdict.notes += one.notes
         verdict.exit_code = max(verdict.exit_code, one.exit_code)
-    if not verdict.findings:
+        if verdict.unread:
+            verdict.exit_code = StorageError.exit_code
+    if not verdict.findings and not verdict.unread:
         try:
             with PartedStore(path) as whole:
                 check_ids(whole)
@@ -132,15 +146,24 @@ def _verify_parts(path: Path, files: bool, progress: Report) -> Verdict:
 def _files_of(depot: Depot) -> Iterator[tuple[Path, str]]:
     listing = depot.listing()
     yield depot.path, "generation"
-    same = depot.path.stat().st_ino if depot.path.exists() else None
+    same = _inode(depot.path)
     for number in depot.generations():
         target = depot.generation_path(number)
-        if not target.exists() or target.stat().st_ino != same:
+        if same is None or _inode(target) != same:
             yield target, "generation"
     for number in listing.patches:
         yield depot.patch_path(number), "patch"
     for name in listing.shards:
         yield depot.directory / name, "shard"
+
+
+def _inode(path: Path) -> int | None:
+    """None where there is no such file."""
+    try:
+        with commit.storage(path):
+            return path.stat().st_ino
+    except FileNotFoundError:
+        return None
 
 
 def check_file(path: Path, kind: str, progress: Report = unheard) -> None:
@@ -188,13 +211,11 @@ def _same_for_everyone(file: StoreFile) -> None:
                 _dataset(file, path, thing)
                 seen.add(path)
 
-    try:
-        with open(file.path, "rb", buffering=0) as raw, h5py.File(raw, "r") as tree:
-            walk(tree, "")
-    except FileNotFoundError:
-        raise
-    except (OSError, KeyError, RuntimeError, ValueError) as error:
-        raise StoreDamaged(file.path, f"HDF5 cannot read it ({error})") from error
+    def look(tree: h5py.File) -> None:
+        seen.clear()
+        walk(tree, "")
+
+    file.through_hdf5(look)
     if seen != set(file.regions):
         odd = sorted(seen ^ set(file.regions))[0]
         raise StoreDamaged(file.path, f"its schema and its datasets differ in {odd}")

@@ -14,12 +14,13 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
 
 from headstock.store.disk.checksum import crc32
+from headstock.store.disk.hdf5 import CANNOT, LARGEST_SCHEMA, REPAIR, attribute, through_hdf5
 from headstock.store.disk.layout import (
     FORMAT,
     LARGE_PAGE,
@@ -34,40 +35,20 @@ from headstock.store.disk.layout import (
 )
 from headstock.store.errors import StorageError, StoreDamaged, UnsafeInput, VersionError
 
-__all__ = ["REPAIR", "StoreFile"]
+__all__ = ["LARGEST_SCHEMA", "REPAIR", "StoreFile"]
 
-LARGEST_SCHEMA = 16 << 20
+T = TypeVar("T")
+
 HUGE = 1 << 30  # from here on a file must hold a thousandth of its length: no sparse bombs
 FEW = 48  # reads that are not worth a map
 NEAR = 1 << 17  # bytes of a map that cost what one read costs
 WIDEST = 1 << 26  # bytes of a map: they count as memory while it lasts
 POPULATE = 22 if sys.platform == "linux" else None  # MADV_POPULATE_READ, of Linux 5.14
-REPAIR = "run `headstock store verify`, then `headstock store repair`"
 
 
 def _at_once(path: str, flags: int) -> int:
     """Open without waiting: a FIFO under a store's name must not hang us."""
     return os.open(path, flags | os.O_NONBLOCK)
-
-
-def _attribute(file: h5py.File, name: str, path: Path) -> Any:
-    """A root attribute of the only kinds we write: a scalar of fixed-length text, or int64."""
-    attribute = h5py.h5a.open(file.id, name.encode())
-    kind = attribute.get_type()
-    plain_text = kind.get_class() == h5py.h5t.STRING and not kind.is_variable_str()
-    if attribute.get_space().get_simple_extent_type() != h5py.h5s.SCALAR:
-        raise UnsafeInput(path, f"attribute {name} is not a single value", REPAIR)
-    if attribute.get_storage_size() > LARGEST_SCHEMA:
-        raise UnsafeInput(path, f"attribute {name} is absurdly large", "do not open this file")
-    if plain_text:
-        value = np.empty((), dtype=f"S{kind.get_size()}")
-        attribute.read(value, mtype=kind)
-        return value.item()
-    if kind.get_class() != h5py.h5t.INTEGER:
-        raise UnsafeInput(path, f"attribute {name} is neither text nor a number", REPAIR)
-    number = np.empty((), dtype="<i8")
-    attribute.read(number)
-    return int(number)
 
 
 class StoreFile:
@@ -86,7 +67,7 @@ class StoreFile:
         except FileNotFoundError:
             raise
         except OSError as error:
-            raise StorageError(path, f"cannot be opened ({error.strerror})") from error
+            raise StorageError(path, f"cannot be opened ({error.strerror})", CANNOT) from error
         try:
             self._parse(kind)
         except BaseException:
@@ -94,7 +75,7 @@ class StoreFile:
             raise
 
     def _measure(self) -> None:
-        about = os.fstat(self.file.fileno())
+        about = self._about()
         if not stat.S_ISREG(about.st_mode):
             raise UnsafeInput(self.path, "is not a regular file", "name the store's own file")
         self.size = about.st_size
@@ -102,15 +83,21 @@ class StoreFile:
             what = f"claims {self.size:,} bytes and holds almost none of them"
             raise UnsafeInput(self.path, what, "do not open this file")
 
+    def _about(self) -> os.stat_result:
+        try:
+            return os.fstat(self.file.fileno())
+        except OSError as error:
+            raise StorageError(self.path, f"cannot be read ({error.strerror})", CANNOT) from error
+
+    def through_hdf5(self, read: Callable[[h5py.File], T]) -> T:
+        """``read(file)`` of what HDF5 makes of this file; see ``hdf5.through_hdf5``."""
+        return through_hdf5(self.path, self.size, self.read_into, read)
+
     def _root(self) -> dict[str, Any]:
         """The root attributes, read through HDF5."""
-        try:
-            with h5py.File(self.file, "r") as file:
-                return {k: _attribute(file, k, self.path) for k in (*ROOT, "root_crc")}
-        except (KeyError, OSError, RuntimeError, ValueError, TypeError, OverflowError) as error:
-            raise StoreDamaged(
-                self.path, f"not a whole headstock file ({error})", REPAIR
-            ) from error
+        return self.through_hdf5(
+            lambda file: {k: attribute(file, k, self.path) for k in (*ROOT, "root_crc")}
+        )
 
     def _parse(self, kind: str | None) -> None:
         self._measure()
@@ -181,8 +168,11 @@ class StoreFile:
             try:
                 step = os.preadv(self.file.fileno(), [view[done:]], offset + done)
             except OSError as error:
-                raise StorageError(self.path, f"cannot be read ({error.strerror})") from error
+                what = f"cannot be read ({error.strerror})"
+                raise StorageError(self.path, what, CANNOT) from error
             if not step:
+                if self._about().st_size >= offset + len(view):
+                    raise StorageError(self.path, "gives no bytes where it has some", CANNOT)
                 raise StoreDamaged(self.path, f"ends before byte {offset + len(view)}", REPAIR)
             done += step
 
@@ -251,10 +241,12 @@ class StoreFile:
     def mapped(self, path: str) -> np.ndarray:
         """A matrix in place, read-only and unchecked; always the same map, whose pages stay."""
         if path not in self._maps:
-            region = self.regions[path]
-            self._maps[path] = np.memmap(
-                self.file, dtype=region.dtype, mode="r", offset=region.offset, shape=region.shape
-            )
+            r = self.regions[path]
+            try:
+                self._maps[path] = np.memmap(self.file, r.dtype, "r", r.offset, r.shape)
+            except OSError as error:
+                what = f"cannot be mapped ({error.strerror})"
+                raise StorageError(self.path, what, CANNOT) from error
         return self._maps[path]
 
     def is_mapped(self, path: str) -> bool:

@@ -1,3 +1,4 @@
+import errno
 import os
 import shutil
 
@@ -13,6 +14,7 @@ from headstock.store.disk.layout import Plan
 from headstock.store.errors import (
     HeadstockError,
     OptionError,
+    StorageError,
     StoreDamaged,
     UnsafeInput,
     VersionError,
@@ -310,3 +312,60 @@ def test_files_since_extraction(tmp_path, toy):
     verdict = verify(path, files=True)
     assert verdict.exit_code == 1
     assert [n.split(": ")[1].split(" of ")[0] for n in verdict.notes] == ["row r1", "row r2"]
+
+
+def test_what_the_system_refuses_is_no_damage_in_the_child_either(tmp_path, toy, monkeypatch):
+    path = made(tmp_path / "f.h5", toy)
+    ended = ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
+    for command in (ended, ["-c", "raise MemoryError"], ["-c", "import nothing_of_that_name"]):
+        monkeypatch.setattr("headstock.store.care.apart.COMMAND", command)
+        with pytest.raises(StorageError, match="was ended"):
+            verify_apart(path)
+    inside = (
+        "from headstock.store.care import apart, verify\n"
+        "def full(*_): raise {}\n"
+        "apart.verify = full\n"
+        "apart.main()"
+    )
+    for error in ("MemoryError", "OSError(5, 'Input/output error')"):
+        monkeypatch.setattr("headstock.store.care.apart.COMMAND", ["-c", inside.format(error)])
+        with pytest.raises(StorageError, match="could not be checked"):
+            verify_apart(path)
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES])
+def test_a_read_that_is_refused_is_not_a_finding(tmp_path, toy, monkeypatch, number):
+    path, real = made(tmp_path / "f.h5", toy), os.preadv
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "preadv", refuse)
+    verdict = verify(path)
+    assert (verdict.findings, verdict.exit_code) == ([], 5)
+    assert os.strerror(number) in verdict.text()
+    assert "not checked" in verdict.text()
+    monkeypatch.setattr(os, "preadv", real)
+    assert verify(path).exit_code == 0
+
+
+def test_without_memory_nothing_that_hdf5_says_is_damage(tmp_path, toy, monkeypatch):
+    path, real = made(tmp_path / "f.h5", toy), h5py.File
+    calls = []
+
+    def failing(*args, **options):
+        calls.append(args)
+        if len(calls) <= times:
+            raise OSError("Unable to synchronously open file (memory allocation failed)")
+        return real(*args, **options)
+
+    monkeypatch.setattr("headstock.store.disk.hdf5.h5py.File", failing)
+    times = 1  # it went by: nothing to say
+    with FeatureStore.open(path) as store:
+        assert store.n == 8
+    times = 1 << 30
+    with pytest.raises(StoreDamaged):
+        FeatureStore.open(path)
+    monkeypatch.setattr("headstock.store.disk.hdf5.PROBE", 1 << 60)
+    with pytest.raises(StorageError, match="no memory is left"):
+        FeatureStore.open(path)
