@@ -34,7 +34,7 @@ def _first(metrics: Metrics) -> list[str]:
     group = row["accuracy"].get("by_group")
     if group:
         lines.append(
-            f"its 95 % interval with whole groups resampled ({group['groups']} groups): "
+            f"its 95 % interval with the spread of whole groups ({group['groups']}): "
             f"{group['low']:.4f}-{group['high']:.4f}"
         )
     if "error_rate_below" in row:
@@ -67,11 +67,13 @@ def _shared(metrics: Metrics) -> list[str]:
         return []
     c = comparisons[0]
     p, gap = c["mcnemar_p"], c["accuracy_difference"]
+    of = " of the first repeat" if c.get("repeats", 1) > 1 else ""
     return [
         f"{one_line(c['a'], 80)} against {one_line(c['b'], 80)}: {c['shared_errors']} errors of "
         f"both ({c['same_answer']} with the same wrong answer), right alone on "
-        f"{c['only_a_right']} and {c['only_b_right']} rows; McNemar p {p:.3g}, difference "
-        f"{gap['value']:+.4f} ({gap['low']:+.4f} to {gap['high']:+.4f}, {c['resampled']} resampled)"
+        f"{c['only_a_right']} and {c['only_b_right']} rows{of}; McNemar p {p:.3g}, adjusted for "
+        f"all pairs {c['adjusted_p']:.3g}, difference {gap['value']:+.4f} ({gap['low']:+.4f} to "
+        f"{gap['high']:+.4f} by {c.get('by', 'rows')}, as of two named beforehand)"
     ]
 
 

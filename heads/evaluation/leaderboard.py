@@ -258,14 +258,14 @@ def evaluate_rows(
     )  # fmt: skip
     step(systems[-1].name, total)  # what was known took no fits
     board = score_lines(systems, answers, rows, plan, test, seed)
-    proba = {name: a.proba[0] for name, a in answers.items()}
+    proba = {name: a.proba for name, a in answers.items()}
     return Evaluation(
         ids=rows.ids,
         codes=rows.codes,
         classes=rows.classes,
         folds=plan,
         leaderboard=board,
-        proba=proba,
+        proba={name: p[0] for name, p in proba.items()},
         comparisons=against_best(board, proba, rows.codes, rows.groups, seed),
         selection=selection(board, proba, rows.codes, rows.groups, seed),
         settings={

@@ -10,9 +10,10 @@ import numpy as np
 from headstock.heads.engine.outoffold import Answer
 from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.systems import System
-from headstock.heads.fusion.gate import gate_report
-from headstock.heads.numbers.compare import group_intervals
+from headstock.heads.fusion.gate import gate_report, gate_verdicts
+from headstock.heads.numbers.compare import rights
 from headstock.heads.numbers.importances import weigh
+from headstock.heads.numbers.intervals import share_interval
 from headstock.heads.numbers.metrics import score
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
@@ -61,13 +62,10 @@ def score_lines(
             line["notes"] = answer.notes
         if system.members:
             line["members"] = list(system.members)
-        if system.fusion == "gated":
-            line["gate"] = _gate(system, answers, rows, seed)
         if answer.test is not None and test is not None and answered(answer.test).any():
             line["test"] = _scored(answer.test[None], test)
         board.append(line)
-    if rows.groups is not None:
-        _by_group(board, answers, rows.codes, rows.groups, seed)
+    _gates([s for s in systems if s.fusion == "gated"], board, answers, rows, seed)
     board.sort(key=lambda r: (-r["n"], -r["accuracy"]["value"], r["log_loss"]))
     return board
 
@@ -75,41 +73,53 @@ def score_lines(
 def _scored(proba: np.ndarray, rows: Rows) -> dict[str, Any]:
     """The figures of (r, n, k) on the rows it answers, and on those of each pattern."""
     there = answered(proba[0])
-    out = score(proba[:, there], rows.codes[there])
+    out = _figures(proba, rows, there)
     if rows.present is not None:
         own = rows.patterns()
         out["patterns"] = {}
         for pattern in sorted(set(own), key=lambda p: (-p.count("+"), p)):
             which = there & (own == pattern)
             if which.any():
-                part = score(proba[:, which], rows.codes[which])
+                part = _figures(proba, rows, which)
                 out["patterns"][pattern] = {k: v for k, v in part.items() if k != "per_class"}
     return out
 
 
-def _by_group(
+def _figures(proba: np.ndarray, rows: Rows, which: np.ndarray) -> dict[str, Any]:
+    out = score(proba[:, which], rows.codes[which])
+    if rows.groups is not None:
+        groups = rows.groups[which]
+        right = rights(proba[:, which], rows.codes[which])[:, None] / len(proba)
+        low, high = (float(end[0]) for end in share_interval(right, groups))
+        units = len(np.unique(groups.astype(str)))
+        out["accuracy"]["by_group"] = {"low": low, "high": high, "groups": units}
+    return out
+
+
+def _gates(
+    systems: Sequence[System],
     board: Sequence[dict[str, Any]],
     answers: Mapping[str, Answer],
-    codes: np.ndarray,
-    groups: np.ndarray,
+    rows: Rows,
     seed: int,
 ) -> None:
-    """Intervals with whole groups drawn, once for all lines that answer the same rows."""
-    alike: dict[bytes, list[dict[str, Any]]] = {}
+    """Each gate on the rows that all its members answer (the others have no choice), and the
+    verdicts on all of them together."""
+    reports, right = [], []
+    for system in systems:
+        members = np.stack([answers[m].proba for m in system.members], axis=2)
+        there = ~np.isnan(members[0, :, :, 0]).any(axis=1)
+        nested, groups = answers[system.name].proba, rows.groups
+        report = gate_report(
+            members[:, there], nested[:, there], rows.codes[there], system.members,
+            None if groups is None else groups[there],
+        )  # fmt: skip
+        for proba in (nested, answers[report["best"]].proba):
+            right.append(np.where(there, rights(proba, rows.codes), np.nan))
+        reports.append(report)
+    if reports:
+        gate_verdicts(reports, np.stack(right, axis=1), rows.groups, seed)
+    told = {system.name: report for system, report in zip(systems, reports)}
     for line in board:
-        alike.setdefault(answered(answers[line["name"]].proba[0]).tobytes(), []).append(line)
-    for mask, lines in alike.items():
-        there = np.frombuffer(mask, dtype=bool)
-        said = [answers[line["name"]].proba[0][there].argmax(axis=1) for line in lines]
-        right = np.stack(said, axis=1) == codes[there, None]
-        for line, interval in zip(lines, group_intervals(right, groups[there], seed)):
-            line["accuracy"]["by_group"] = interval
-
-
-def _gate(system: System, answers: Mapping[str, Answer], rows: Rows, seed: int) -> dict[str, Any]:
-    """The gate on the rows that all its members answer: the others have no choice."""
-    members = np.stack([answers[m].proba[0] for m in system.members], axis=1)
-    there = ~np.isnan(members[:, :, 0]).any(axis=1)
-    groups = None if rows.groups is None else rows.groups[there]
-    nested = answers[system.name].proba[0][there]
-    return gate_report(members[there], nested, rows.codes[there], system.members, groups, seed)
+        if line["name"] in told:
+            line["gate"] = told[line["name"]]

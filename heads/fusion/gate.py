@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.numbers.compare import compare
+from headstock.heads.numbers.familywise import adjusted
+from headstock.heads.numbers.intervals import LEVEL
 
-__all__ = ["Gated", "gate_report"]
+__all__ = ["Gated", "gate_report", "gate_verdicts"]
 
 
 class Gated:
@@ -74,41 +76,29 @@ def gate_report(
     codes: np.ndarray,
     members: Sequence[str],
     groups: np.ndarray | None = None,
-    seed: int = 0,
 ) -> dict[str, Any]:
     """What the gate does, as plain data.
 
     ``curve``: [k, accuracy] when the k least sure rows are handed over, for the choice made on all
-    held-out rows P (n, s, k). Its best point is ``apparent_accuracy`` and flatters itself, for k
-    was chosen to make it. ``nested_accuracy`` is of ``nested`` (n, k), where each fold's rows were
-    gated by a choice made on the others: the figure to believe. ``verdict`` says in words whether,
-    by it, the gate beats the best of its systems alone, ``best``: which was chosen on these rows
-    too, so that the comparison rather spares the system than the gate.
+    held-out rows of the first repeat of P (r, n, s, k). Its best point is ``apparent_accuracy`` and
+    flatters itself, for k was chosen to make it. ``nested_accuracy`` is of ``nested`` (r, n, k),
+    where each fold's rows were gated by a choice made on the others: the figure to believe.
+    ``best`` is the best of its systems alone, chosen on these rows too, so that ``against_best``
+    rather spares the system than the gate. The verdict is that of ``gate_verdicts``.
     """
-    gate = Gated().fit(P, codes, codes)
-    right = P.argmax(axis=2) == codes[:, None]
-    order, _ = hand_over_order(P[:, gate.first_])
+    gate = Gated().fit(P[0], codes, codes)
+    right = P[0].argmax(axis=2) == codes[:, None]
+    order, _ = hand_over_order(P[0, :, gate.first_])
     n = len(codes)
     first = int(right[:, gate.first_].sum())
     # with the gate off there is no second: the curve shows what the best other would do
-    others = [i for i in range(P.shape[1]) if i != gate.first_]
+    others = [i for i in range(P.shape[2]) if i != gate.first_]
     second = gate.second_ if gate.handed_ else max(others, key=lambda i: right[:, i].sum())
     gain = np.cumsum(right[order, second].astype(int) - right[order, gate.first_])
     points = sorted({0, gate.handed_, n, *np.unique(np.geomspace(1, n, 60).astype(int)).tolist()})
     curve = [[int(k), (first + (int(gain[k - 1]) if k else 0)) / n] for k in points]
-    best = int(right.sum(axis=0).argmax())
-    against = compare(nested, P[:, best], codes, groups, seed)
-    gained = against["accuracy_difference"]["value"]
-    clear = against["mcnemar_p"] < 0.05
-    apparent = (first + (int(gain[gate.handed_ - 1]) if gate.handed_ else 0)) / n
-    if gained > 0 and clear:
-        verdict = "the gate helps"
-    elif gained > 0:
-        verdict = f"the gate may help: not distinguishable from {members[best]} alone"
-    elif apparent > right[:, best].mean():
-        verdict = "the gate does not help: what it gained was gained by choosing k"
-    else:
-        verdict = "the gate does not help"
+    alone = (P.argmax(axis=3) == codes[:, None]).mean(axis=(0, 1))
+    best = int(alone.argmax())
     return {
         "first": members[gate.first_],
         "second": members[second],
@@ -117,10 +107,38 @@ def gate_report(
         "threshold": gate.threshold_,
         "first_accuracy": first / n,
         "best": members[best],
-        "best_accuracy": float(right[:, best].mean()),
-        "apparent_accuracy": apparent,
-        "nested_accuracy": float((nested.argmax(axis=1) == codes).mean()),
-        "against_best": against,
-        "verdict": verdict,
+        "best_accuracy": float(alone[best]),
+        "apparent_accuracy": (first + (int(gain[gate.handed_ - 1]) if gate.handed_ else 0)) / n,
+        "nested_accuracy": float((nested.argmax(axis=2) == codes).mean()),
+        "against_best": compare(nested, P[:, :, best], codes, groups),
         "curve": curve,
     }
+
+
+def gate_verdicts(
+    reports: Sequence[dict[str, Any]],
+    right: np.ndarray,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+) -> None:
+    """Write ``adjusted_p`` and ``verdict`` into each report: whether the gate is better than the
+    best of its systems alone, adjusted for the number of gates, whole groups (n,) kept together.
+
+    right (n, 2 g): how often each gate, and then the best of its systems, has each row right; NaN
+    where it does not answer.
+    """
+    pairs = np.arange(2 * len(reports)).reshape(-1, 2)
+    for report, p in zip(reports, adjusted(right, pairs, groups, seed).tolist(), strict=True):
+        against = report["against_best"]
+        gained = against["accuracy_difference"]["value"]
+        if against["repeats"] == 1:
+            p = max(p, against["mcnemar_p"])
+        if gained > 0 and p < LEVEL:
+            verdict = "the gate helps"
+        elif gained > 0:
+            verdict = f"the gate may help: not distinguishable from {report['best']} alone"
+        elif report["apparent_accuracy"] > report["best_accuracy"]:
+            verdict = "the gate does not help: what it gained was gained by choosing k"
+        else:
+            verdict = "the gate does not help"
+        report |= {"adjusted_p": p, "verdict": verdict}

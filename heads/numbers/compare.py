@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.special import bdtr
 
-__all__ = ["against_best", "compare", "group_intervals", "mcnemar", "resamples", "units_of"]
+from headstock.heads.numbers.familywise import between_all
+from headstock.heads.numbers.intervals import LEVEL, difference_interval, mean_interval
 
-RESAMPLES = 2000
-LEVEL = 0.05
+__all__ = ["against_best", "compare", "mcnemar", "rights"]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -21,89 +21,54 @@ def mcnemar(only_a: int, only_b: int) -> float:
     return float(min(1.0, 2 * bdtr(low, n, 0.5))) if n else 1.0
 
 
-def compare(
-    a: np.ndarray,
-    b: np.ndarray,
-    codes: np.ndarray,
-    groups: np.ndarray | None = None,
-    seed: int = 0,
-    resampled: np.ndarray | None = None,
-) -> dict[str, Any]:
-    """Systems a and b, (n, k) probabilities of the same held-out rows, against codes (n,).
+def rights(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(n,) in how many of r repeats the probabilities (r, n, k) are right; NaN: no answer."""
+    right = (proba.argmax(axis=2) == codes).sum(axis=0).astype(float)
+    return np.where(np.isnan(proba[0, :, 0]), np.nan, right)
 
-    The difference of accuracies (a - b) and of log-losses with 95 % paired bootstrap intervals;
-    whole groups are resampled where ``groups`` (n,) is given, since their rows are not independent.
-    ``shared_errors``: rows both get wrong, of which ``same_answer`` with the same wrong class.
-    resampled (r, 2): the means of both differences over resamples, from a caller that has them.
+
+def compare(
+    a: np.ndarray, b: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Any]:
+    """Systems a and b, (n, k) or (r, n, k) probabilities of the same held-out rows in each of r
+    repeats, against codes (n,).
+
+    The difference of accuracies (a - b) and of log-losses with 95 % intervals, over all repeats;
+    with the spread of whole groups where ``groups`` (n,) is given, since their rows are not
+    independent. They are those of two systems that were named beforehand. Rows are counted in the
+    first repeat: ``shared_errors``, which both get wrong, of which ``same_answer`` with the same
+    wrong class, and those on which one alone is right, with McNemar's exact test.
     """
-    said_a, said_b = a.argmax(axis=1), b.argmax(axis=1)
+    a, b = (p[None] if p.ndim == 2 else p for p in (a, b))
+    said_a, said_b = a[0].argmax(axis=1), b[0].argmax(axis=1)
     right_a, right_b = said_a == codes, said_b == codes
     both_wrong = ~right_a & ~right_b
-    gain, loss = differences = _differences(a, b, codes)
-    spread = _bootstrap(differences.T, groups, seed) if resampled is None else resampled
+    gain = ((rights(a, codes) - rights(b, codes)) / len(a))[:, None]
+    loss = (_losses(a, codes) - _losses(b, codes))[:, None]
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
     return {
         "n": len(codes),
+        "repeats": len(a),
         "only_a_right": only_a,
         "only_b_right": only_b,
         "shared_errors": int(both_wrong.sum()),
         "same_answer": int((both_wrong & (said_a == said_b)).sum()),
         "mcnemar_p": mcnemar(only_a, only_b),
-        "accuracy_difference": _interval(gain, spread[:, 0]),
-        "log_loss_difference": _interval(loss, spread[:, 1]),
-        "resampled": "rows" if groups is None else "groups",
+        "accuracy_difference": _interval(gain, difference_interval(gain, groups)),
+        "log_loss_difference": _interval(loss, mean_interval(loss, groups)),
+        "by": "rows" if groups is None else "groups",
     }
 
 
-def _differences(a: np.ndarray, b: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """(2, n): a's right answers less b's, and a's loss less b's, row by row."""
-    rows = np.arange(len(codes))
-    gain = (a.argmax(axis=1) == codes).astype(float) - (b.argmax(axis=1) == codes)
-    own, other = (np.log(np.maximum(p[rows, codes], 1e-15)) for p in (a, b))
-    return np.stack([gain, other - own])
+def _losses(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(n,) log-loss of each row, the mean over repeats."""
+    own = proba[:, np.arange(len(codes)), codes]
+    return -np.log(np.maximum(own, 1e-15)).mean(axis=0)
 
 
-def _interval(values: np.ndarray, resampled: np.ndarray) -> dict[str, float]:
-    low, high = np.quantile(resampled, [LEVEL / 2, 1 - LEVEL / 2])
-    return {"value": float(values.mean()), "low": float(low), "high": float(high)}
-
-
-def units_of(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
-    """What is resampled: sums (u, c) of values (n, c) by group, or the rows themselves, and how
-    many rows each unit has (u,)."""
-    if groups is None:
-        return values, np.ones(len(values), dtype=values.dtype)
-    keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1]
-    sums = np.zeros((keys.max() + 1, values.shape[1]))
-    np.add.at(sums, keys, values)
-    return sums, np.bincount(keys).astype(float)
-
-
-def resamples(units: int, seed: int, count: int = RESAMPLES) -> Iterator[np.ndarray]:
-    """``count`` resamples with replacement, some at a time: (b, units) how often each was drawn."""
-    rng = np.random.default_rng(seed)
-    step = max(1, min(count, 4_000_000 // units))
-    for start in range(0, count, step):
-        drawn = rng.integers(0, units, (min(step, count - start), units))
-        weight = np.zeros(drawn.shape, dtype=np.float32)
-        for line, picks in zip(weight, drawn):
-            line += np.bincount(picks, minlength=units)
-        yield weight
-
-
-def _bootstrap(values: np.ndarray, groups: np.ndarray | None, seed: int) -> np.ndarray:
-    """(RESAMPLES, c) means of the columns of values (n, c) over resampled rows or groups."""
-    sums, sizes = units_of(values, groups)
-    means = [(w @ sums) / (w @ sizes)[:, None] for w in resamples(len(sums), seed)]
-    return np.concatenate(means)
-
-
-def group_intervals(right: np.ndarray, groups: np.ndarray, seed: int = 0) -> list[dict[str, float]]:
-    """95 % bootstrap intervals of s accuracies when whole groups are resampled. right (n, s)."""
-    spread = _bootstrap(right.astype(float), groups, seed)
-    count = len(np.unique(groups.astype(str)))
-    low, high = np.quantile(spread, [LEVEL / 2, 1 - LEVEL / 2], axis=0)
-    return [{"low": float(a), "high": float(b), "groups": count} for a, b in zip(low, high)]
+def _interval(values: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+    low, high = (float(end[0]) if np.isfinite(end[0]) else None for end in ends)
+    return {"value": float(values.mean()), "low": low, "high": high}
 
 
 def against_best(
@@ -115,46 +80,30 @@ def against_best(
 ) -> list[dict[str, Any]]:
     """The leading system against every other one, in the board's order, on the rows both answer.
 
-    McNemar's p-values are adjusted for the number of comparisons (Holm 1979). The verdict is
-    ``better`` when the adjusted p is below 5 % (and, with groups, the bootstrap interval of the
-    difference excludes 0), else ``not distinguishable``. It is ``worse`` for one that answers
-    fewer rows, or leads by the mean of repeats (``proba`` is of the first), and beats it here. That
-    the leader was chosen for leading makes ``better`` a little too easy, never ``not
-    distinguishable``.
+    proba: (n, k) or (r, n, k). ``adjusted_p`` is adjusted for all pairs of systems, not only for
+    those with the leader, since it leads by these very rows (``familywise``), and is no smaller
+    than McNemar's, however groups turn out. The verdict is ``better`` when it is below 5 %, else
+    ``not distinguishable``; ``worse`` for one that answers fewer rows and beats the leader there.
+    That any ``better`` or ``worse`` of a run is wrong happens in 5 % of runs.
     """
     if len(board) < 2:
         return []
-    leader = board[0]["name"]
-    others = [row["name"] for row in board[1:]]
-    a = proba[leader]
-    answers = {b: ~np.isnan(a[:, 0] + proba[b][:, 0]) for b in others}
-    spreads: dict[str, np.ndarray] = {}
-    for there in {own.tobytes(): own for own in answers.values()}.values():
+    names = [str(row["name"]) for row in board]
+    whole = {name: p[None] if p.ndim == 2 else p for name, p in proba.items()}
+    right = np.stack([rights(whole[name], codes) for name in names], axis=1)
+    p_values = between_all(right, groups, seed)[0]
+    out = []
+    for number, name in enumerate(names[1:], 1):
+        there = ~np.isnan(right[:, 0] + right[:, number])
         if not there.any():
             continue
-        # One set of resamples serves all that answer the same rows: drawing them is the work
-        alike = [b for b in others if (answers[b] == there).all()]
-        values = [_differences(a[there], proba[b][there], codes[there]) for b in alike]
         some = None if groups is None else groups[there]
-        spread = _bootstrap(np.concatenate(values).T, some, seed)
-        spreads |= {b: spread[:, 2 * i : 2 * i + 2] for i, b in enumerate(alike)}
-    out = []
-    for b, own in spreads.items():
-        there = answers[b]
-        some = None if groups is None else groups[there]
-        result = compare(a[there], proba[b][there], codes[there], some, seed, own)
-        out.append({"a": leader, "b": b, **result})
-    out.sort(key=lambda line: others.index(line["b"]))
-    order = np.argsort([c["mcnemar_p"] for c in out], kind="stable")
-    highest = 0.0
-    for rank, i in enumerate(order):
-        highest = max(highest, min(1.0, out[i]["mcnemar_p"] * (len(out) - rank)))
-        out[i]["adjusted_p"] = highest
-    for line in out:
-        gap, ahead = line["accuracy_difference"], line["only_a_right"] > line["only_b_right"]
-        clear = line["adjusted_p"] < LEVEL
-        if groups is not None:
-            clear = clear and (gap["low"] > 0 if ahead else gap["high"] < 0)
-        told = "better" if ahead else "worse"
-        line["verdict"] = told if clear else "not distinguishable"
+        a, b = (whole[which][:, there] for which in (names[0], name))
+        result = compare(a, b, codes[there], some)
+        p = float(p_values[number])
+        if result["repeats"] == 1:
+            p = max(p, result["mcnemar_p"])
+        verdict = "better" if result["accuracy_difference"]["value"] > 0 else "worse"
+        result |= {"adjusted_p": p, "verdict": verdict if p < LEVEL else "not distinguishable"}
+        out.append({"a": names[0], "b": name, **result})
     return out

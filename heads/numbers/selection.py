@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from headstock.heads.numbers.compare import LEVEL, resamples, units_of
+from headstock.heads.numbers.compare import rights
+from headstock.heads.numbers.intervals import group_sums, share_interval
 
-__all__ = ["selection"]
+__all__ = ["resamples", "selection"]
 
+RESAMPLES = 2000
 SHOWN = 5
+
+
+def resamples(units: int, seed: int, count: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """``count`` resamples with replacement, some at a time: (b, units) how often each was drawn."""
+    rng = np.random.default_rng(seed)
+    step = max(1, min(count, 4_000_000 // units))
+    for start in range(0, count, step):
+        drawn = rng.integers(0, units, (min(step, count - start), units))
+        weight = np.zeros(drawn.shape, dtype=np.float32)
+        for line, picks in zip(weight, drawn):
+            line += np.bincount(picks, minlength=units)
+        yield weight
 
 
 def selection(
@@ -24,39 +38,52 @@ def selection(
     """How accurate "the best of these systems" is when other rows choose it; None of one system.
 
     Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis 2018): the
-    held-out rows (whole ``groups``, where given) are resampled, each resample chooses the system
-    with the fewest errors in it, and the rows it left out score that one. ``nested`` is the mean of
-    these scores with the range of 95 % of them, ``apparent`` the leader's accuracy on the rows that
-    made it leader, ``optimism`` the difference; ``wins`` says how often each system was chosen.
-    Only systems that answer every row take part.
+    held-out rows (whole ``groups``, where given) are resampled, each resample chooses the systems
+    with the fewest errors in it, and the rows it left out score them; systems that tie count alike,
+    for any order among them would come from the rows that were left out. proba: (n, k) or, of r
+    repeats, (r, n, k). ``nested`` is the mean of these scores, with a 95 % interval by what each
+    row was given by the resamples that left it out; ``apparent`` the leader's accuracy on the rows
+    that made it leader, ``optimism`` the difference; ``wins`` says how often each system was
+    chosen. Only systems that answer every row take part.
     """
-    names = [str(r["name"]) for r in board if np.isfinite(proba[str(r["name"])]).all()]
+    whole = {name: p[None] if p.ndim == 2 else p for name, p in proba.items()}
+    names = [str(r["name"]) for r in board if np.isfinite(whole[str(r["name"])]).all()]
     if len(names) < 2:
         return None
-    right = np.stack([proba[name].argmax(axis=1) == codes for name in names], axis=1)
-    sums, sizes = units_of(right.astype(np.float32), groups)
-    scores: list[np.ndarray] = []
-    wins = np.zeros(len(names), dtype=np.int64)
+    repeats = len(whole[names[0]])
+    right = np.stack([rights(whole[name], codes) for name in names], axis=1)
+    sums, sizes = (part.astype(np.float32) for part in group_sums(right, groups))
+    given, seen = np.zeros(len(sums)), np.zeros(len(sums))
+    wins = np.zeros(len(names))
     for weight in resamples(len(sums), seed):
-        chosen = ((weight @ sums) / (weight @ sizes)[:, None]).argmax(axis=1)
-        out = (weight == 0).astype(np.float32)
-        left = out @ sizes
-        good = left > 0
-        score = (out @ sums)[np.arange(len(out)), chosen]
-        scores.append(score[good] / left[good])
-        wins += np.bincount(chosen, minlength=len(names))
-    told = np.concatenate(scores)
-    if not len(told):
+        score = weight @ sums  # whole numbers: that two are equal is exact
+        best = score == score.max(axis=1, keepdims=True)
+        chosen = best / best.sum(axis=1, keepdims=True, dtype=np.float32)
+        left = weight == 0
+        given += np.where(left, chosen @ sums.T, 0).sum(axis=0)
+        seen += left.sum(axis=0)
+        wins += chosen.sum(axis=0)
+    known = seen > 0
+    if not known.any():
         return None
-    low, high = np.quantile(told, [LEVEL / 2, 1 - LEVEL / 2])
-    apparent = float(right[:, 0].mean())
+    unit = np.where(known, given / np.maximum(seen, 1) / sizes, np.nan) / repeats
+    row = unit if groups is None else unit[_keys(groups)]
+    there = np.isfinite(row)
+    value = float(row[there].mean())
+    ends = share_interval(row[there, None], None if groups is None else groups[there])
+    low, high = (float(end[0]) for end in ends)
+    apparent = float(right[:, 0].mean()) / repeats
     order = np.argsort(-wins, kind="stable")[:SHOWN]
     return {
         "leader": names[0],
         "systems": len(names),
         "apparent": apparent,
-        "nested": {"value": float(told.mean()), "low": float(low), "high": float(high)},
-        "optimism": apparent - float(told.mean()),
+        "nested": {"value": value, "low": low, "high": high},
+        "optimism": apparent - value,
         "wins": [[names[i], float(wins[i] / wins.sum())] for i in order if wins[i]],
-        "resampled": "rows" if groups is None else "groups",
+        "by": "rows" if groups is None else "groups",
     }
+
+
+def _keys(groups: np.ndarray) -> np.ndarray:
+    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()

@@ -268,9 +268,9 @@ class Standing:
 
 
 def standing(folders: Sequence[str | Path]) -> Standing:
-    """Two or more runs on the rows they share: the best system of each against the best of all, by
-    exact McNemar, adjusted for their number (Holm); where folds kept groups together and the store
-    is still there, groups are resampled too.
+    """Two or more runs on the rows they share: the best system of each against the best of all,
+    adjusted for all pairs of all their systems, since the best of many leads by chance too; where
+    folds kept groups together and the store is still there, whole groups are tested.
 
     Raises HeadError for a run that cannot be read, OptionError when no row is shared.
     """

@@ -30,9 +30,6 @@ DROPPED = (
 NARROWEST = 40
 NAMED = 2
 """Systems that are named before the others are counted."""
-FEW = 20
-"""Groups below which a bootstrap of groups is told to be too narrow: its spread is that of so few
-draws."""
 Line = Callable[[str], str]
 
 
@@ -56,8 +53,7 @@ def leaderboard_text(
     header, rows = cells_of(metrics)
     units = [r["accuracy"]["by_group"]["groups"] for r in board if r["accuracy"].get("by_group")]
     if grouped and units:
-        few = "; so few groups make them too narrow" if max(units) < FEW else ""
-        lines.append(f"95 %: intervals with whole groups resampled, {max(units)} groups{few}")
+        lines.append(f"95 %: intervals with the spread of whole groups, {max(units)} groups")
     some = len(same) < len(board)  # where all are alike none stands out
     marked = [strong if some and r["name"] in same else str for r in board]
     table = text_table(header, rows, width, DROPPED, marked)
@@ -106,8 +102,8 @@ def _grouped(metrics: Mapping[str, Any]) -> bool:
 
 
 def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """Header and cells of the whole table; intervals are those of resampled groups where folds kept
-    groups of a column together."""
+    """Header and cells of the whole table; intervals are by groups where folds kept those of a
+    column together."""
     board, grouped = metrics["leaderboard"], _grouped(metrics)
     tested = any(r.get("test") for r in board)
     header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]
@@ -117,7 +113,7 @@ def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     for row in board:
         cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
         cells += _scored(row, grouped)
-        cells += _scored(row.get("test") or {}) if tested else []
+        cells += _scored(row.get("test") or {}, grouped) if tested else []
         cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
         cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
         rows.append(cells)
@@ -128,9 +124,7 @@ def _scored(scores: Mapping[str, Any], grouped: bool = False) -> list[str]:
     accuracy = scores.get("accuracy")
     if not accuracy:
         return ["-", "-", "-"]
-    # without an error every resample is perfect: only the exact interval says something
-    by_group = accuracy.get("by_group") if grouped and scores.get("errors") else None
-    interval = by_group or accuracy
+    interval = (accuracy.get("by_group") if grouped else None) or accuracy
     return [
         _number(accuracy["value"]),
         f"{interval['low']:.4f}-{interval['high']:.4f}",
@@ -208,7 +202,8 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[str]:
     for line in comparisons:
         by.setdefault(line["verdict"], []).append(str(line["b"]))
     better = len(by.get("better", ()))
-    of = " (in the first repeat)" if (metrics.get("folds") or {}).get("repeats", 1) > 1 else ""
+    repeats = comparisons[0].get("repeats", 1)
+    of = f" (over {repeats} repeats)" if repeats > 1 else ""
     lines = [f"{leader} is first; it is better than {better} of the other {len(comparisons)}{of}"]
     for verdict, words in (
         ("worse", "worse than these on the rows that both answer"),

@@ -200,7 +200,7 @@ def test_weights_patterns_and_findings_are_shown(tmp_path):
         "image": {"n": 10, "errors": 5, "accuracy": {"value": 0.5, "low": 0.2, "high": 0.8}},
     }
     metrics["selection"] = {
-        "leader": "0", "systems": 2, "apparent": 0.9, "optimism": 0.0123, "resampled": "rows",
+        "leader": "0", "systems": 2, "apparent": 0.9, "optimism": 0.0123, "by": "rows",
         "nested": {"value": 0.8877, "low": 0.8, "high": 0.95}, "wins": [["0", 0.75]],
     }  # fmt: skip
     (run / "metrics.json").write_text(json.dumps(metrics))

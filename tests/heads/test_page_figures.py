@@ -11,8 +11,6 @@ from headstock.heads.report.page.contest import Contest
 from headstock.heads.report.page.figures import (
     coverage,
     doubts,
-    group_gaps,
-    holm,
     pair,
     reliability,
     thinned,
@@ -37,11 +35,6 @@ def test_pair_is_the_exact_binomial_test():
     wanted = binomtest(test.only_a, test.only_a + test.only_b).pvalue
     assert test.p == pytest.approx(wanted, rel=1e-6)
     assert pair(a, a).p == 1.0
-
-
-def test_holm_by_hand():
-    assert holm([0.01, 0.04, 0.03]).tolist() == pytest.approx([0.03, 0.06, 0.06])
-    assert holm([0.9, 0.8]).tolist() == [1.0, 1.0]
 
 
 def test_reliability_agrees_with_the_calibration_error(answers):
@@ -76,16 +69,6 @@ def test_doubts_find_a_planted_label():
     rows, instead = doubts(proba, codes)
     assert rows.tolist() == [7]
     assert instead.tolist() == [0]
-
-
-def test_groups_make_the_interval_as_wide_as_their_number_says():
-    gain = np.repeat([1.0, -1.0, 1.0, -1.0], 500)[None]
-    (low, high), (own_low, own_high) = (
-        group_gaps(gain, np.repeat(["a", "b", "c", "d"], 500))[0],
-        group_gaps(gain, np.arange(2000))[0],
-    )
-    assert own_high - own_low < 0.1 < high - low
-    assert low <= 0 <= high
 
 
 def _run(name: str, ids: list[str], right: dict[str, list[bool]]) -> Run:

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.numbers.compare import resamples
-from headstock.heads.numbers.selection import selection
+from headstock.heads.numbers.selection import resamples, selection
 
 
 def guesses(n: int, systems: int, seed: int, right: float = 0.7) -> tuple[dict, np.ndarray]:
@@ -62,9 +61,38 @@ def test_groups_are_drawn_whole() -> None:
     by_group = selection(board_of(proba, codes), proba, codes, groups)
     assert by_row is not None
     assert by_group is not None
-    assert by_group["resampled"] == "groups"
+    assert by_group["by"] == "groups"
     width = [t["nested"]["high"] - t["nested"]["low"] for t in (by_row, by_group)]
     assert width[1] > 2 * width[0]
+
+
+def test_ties_are_not_broken_by_the_rows_left_out() -> None:
+    """A hundred systems that are .95 right on a hundred rows: ties are many, and breaking them by
+    the order of the leaderboard told .98."""
+    told = []
+    for seed in range(12):
+        proba, codes = guesses(100, 100, seed, right=0.95)
+        told.append(selection(board_of(proba, codes), proba, codes, seed=seed)["nested"]["value"])
+    assert np.mean(told) == pytest.approx(0.95, abs=0.008)
+
+
+def test_systems_that_always_tie_are_chosen_alike() -> None:
+    proba, codes = guesses(200, 1, 0)
+    proba["twin"] = proba["s0"]
+    told = selection(board_of(proba, codes), proba, codes)
+    assert told is not None
+    assert dict(told["wins"]) == {"s0": 0.5, "twin": 0.5}
+    assert told["nested"]["value"] == pytest.approx(told["apparent"], abs=0.002)
+
+
+def test_all_repeats_choose() -> None:
+    first, codes = guesses(200, 1, 0)
+    good, bad = 0.1 + 0.8 * np.eye(2)[codes], 0.1 + 0.8 * np.eye(2)[1 - codes]
+    proba = {"a": np.stack([first["s0"], good, good]), "b": np.stack([first["s0"], bad, bad])}
+    told = selection([{"name": "a"}, {"name": "b"}], proba, codes)
+    assert told is not None
+    assert told["wins"] == [["a", 1.0]]
+    assert told["apparent"] == pytest.approx((2 + (first["s0"].argmax(1) == codes).mean()) / 3)
 
 
 def test_a_system_that_leaves_rows_out_takes_no_part() -> None:

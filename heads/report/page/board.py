@@ -73,10 +73,11 @@ def leaderboard(contest: Contest) -> Safe:
         h(
             "p",
             "Accuracy is out of fold, with the exact (Clopper-Pearson) interval; by group: with "
-            "whole groups resampled; Test: accuracy on the test split, where there is one. A "
-            "system differs from the best when the exact McNemar test on the same rows, adjusted "
-            f"for the number of systems (Holm), is below {LEVEL:g} and, with groups, the bootstrap "
-            "interval of the difference (in brackets) leaves out 0.",
+            "the spread of whole groups; Test: accuracy on the test split, where there is one. A "
+            "system differs from the best when the paired test on the same rows, adjusted for all "
+            f"pairs of systems, is below {LEVEL:g}: any such statement of a run is wrong in 5 % of "
+            "runs at most, though the best was chosen by these rows. Where rows come in groups, "
+            "whole groups are tested.",
             class_="says",
         ),
         *named(by_sets, "Rows that lack a set"),
@@ -237,15 +238,14 @@ def differences(contest: Contest) -> Safe:
         *(h("th", b + 1, scope="col") for b in range(len(shown))),
     ]
     left = len(contest.systems) - len(shown)
-    drawn = " and the bootstrap interval of the difference, whole groups drawn, leaves out 0"
-    by_group = "" if contest.groups is None else drawn
+    by_group = "" if contest.groups is None else ", whole groups tested"
     return joined(
         table("Is the row's system better than the column's?", header, rows, class_="matrix"),
         h(
             "p",
             f"p of exact McNemar tests on {len(contest.ids):,} shared rows. ▲ better, ▼ worse when "
-            f"p adjusted for the {len(tests)} pairs (Holm) is below {LEVEL:g}{by_group}; ≈ not "
-            "distinguishable.",
+            f"p adjusted for all pairs of the {len(contest.systems)} systems is below "
+            f"{LEVEL:g}{by_group}; ≈ not distinguishable.",
             f" The {left} systems below the first {MOST} are not in the matrix." if left else None,
             class_="says",
         ),

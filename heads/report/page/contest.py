@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.report.page.figures import Pair, group_gaps, holm, pair
+from headstock.heads.numbers.familywise import between_all
+from headstock.heads.numbers.intervals import LEVEL, difference_interval
+from headstock.heads.report.page.figures import Pair, pair
 from headstock.heads.report.page.runs import Run, System
 
 __all__ = ["LEVEL", "Against", "Contest", "title_of"]
-
-LEVEL = 0.05
 
 
 @dataclass(frozen=True)
 class Against:
     """System b beside system a: whether they can be told apart, the adjusted p, the rows only one
-    has right, and b's accuracy less a's with a bootstrap interval where there is one."""
+    has right, and b's accuracy less a's with its 95 % interval where there is one."""
 
     differs: bool
     p: float
@@ -87,22 +87,25 @@ class Contest:
     def title(self, system: System) -> str:
         return title_of(system, self.runs)
 
+    @cached_property
+    def p_values(self) -> np.ndarray:
+        """(s, s) between any two systems, adjusted for all pairs of them: whoever is shown beside
+        whom was chosen by these rows."""
+        return between_all(self.right.T.astype(float), self.groups)
+
     def tests(self, pairs: Sequence[tuple[int, int]]) -> list[Against]:
-        """Each pair's exact McNemar test, its p adjusted for their number (Holm). They differ when
-        that is below LEVEL and, with groups, the interval of the difference leaves out 0."""
+        """Each pair's exact McNemar test, and ``p_values``, no smaller than that. They differ when
+        the latter is below LEVEL."""
         if not pairs or not len(self.ids):
             return []
         made = [pair(self.right[a], self.right[b]) for a, b in pairs]
-        clear = holm([t.p for t in made])
-        gain = np.array([self.right[b].astype(np.int8) - self.right[a] for a, b in pairs])
+        p = [max(float(self.p_values[a, b]), t.p) for (a, b), t in zip(pairs, made)]
         if self.groups is None:
-            return [Against(bool(p < LEVEL), float(p), t) for p, t in zip(clear, made)]
-        return [
-            Against(bool(p < LEVEL and low * high > 0), float(p), t, (float(g.mean()), low, high))
-            for p, t, g, (low, high) in zip(
-                clear, made, gain, group_gaps(gain, self.groups).tolist()
-            )
-        ]
+            return [Against(one < LEVEL, one, t) for one, t in zip(p, made)]
+        gain = np.stack([self.right[b].astype(float) - self.right[a] for a, b in pairs], axis=1)
+        low, high = difference_interval(gain, self.groups)
+        gaps = zip(gain.mean(axis=0).tolist(), low.tolist(), high.tolist())
+        return [Against(one < LEVEL, one, t, gap) for one, t, gap in zip(p, made, gaps)]
 
     def between(self, most: int) -> dict[tuple[int, int], Against]:
         """The tests between any two of the first ``most`` systems: {(a, b): test}, a before b."""
@@ -112,7 +115,7 @@ class Contest:
     @cached_property
     def against_best(self) -> dict[tuple[str, str], Against]:
         """What is known of each other system against the first, by (run, system): what the run
-        recorded, with its bootstrap, or with several runs the test on the shared rows."""
+        recorded, or with several runs the test on the shared rows."""
         told = self.runs[0].metrics.get("comparisons") if len(self.runs) == 1 else None
         if isinstance(told, list) and told and all(_is_comparison(c) for c in told):
             return {(self.runs[0].name, str(c["b"])): Against.told(c) for c in told}

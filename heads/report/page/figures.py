@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,8 +13,6 @@ __all__ = [
     "Pair",
     "coverage",
     "doubts",
-    "group_gaps",
-    "holm",
     "pair",
     "reliability",
     "thinned",
@@ -71,31 +68,6 @@ def pair(right_a: np.ndarray, right_b: np.ndarray) -> Pair:
     only_a = int((right_a & ~right_b).sum())
     only_b = int((right_b & ~right_a).sum())
     return Pair(only_a, only_b, mcnemar(only_a, only_b))
-
-
-def holm(p: Sequence[float]) -> np.ndarray:
-    """(m,) p-values adjusted for their number (Holm 1979)."""
-    values = np.asarray(p, dtype=np.float64)
-    order = np.argsort(values, kind="stable")
-    scaled = values[order] * np.arange(len(values), 0, -1)
-    out = np.empty_like(values)
-    out[order] = np.minimum(np.maximum.accumulate(scaled), 1.0)
-    return out
-
-
-def group_gaps(gain: np.ndarray, groups: np.ndarray, draws: int = 2000) -> np.ndarray:
-    """(c, 2) 95 % bootstrap intervals of the mean of each row of gain (c, m) when whole groups are
-    drawn, for rows of one group are not independent. groups (m,)."""
-    keys = np.unique(groups, return_inverse=True)[1]
-    sizes = np.bincount(keys).astype(np.float64)
-    sums = np.stack([np.bincount(keys, weights=g) for g in gain], axis=1)
-    rng, u = np.random.default_rng(0), len(sizes)
-    out = np.empty((draws, len(gain)))
-    step = max(1, 4_000_000 // u)
-    for start in range(0, draws, step):
-        weight = rng.multinomial(u, np.full(u, 1 / u), size=min(step, draws - start))
-        out[start : start + step] = (weight @ sums) / (weight @ sizes)[:, None]
-    return np.quantile(out, [0.025, 0.975], axis=0).T
 
 
 def doubts(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
