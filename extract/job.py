@@ -25,7 +25,8 @@ from headstock.extract.encoders.columns import ingest_columns
 from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.extract.pipeline.account import Account
 from headstock.extract.pipeline.distributed import extract_on_ray, share_of
-from headstock.extract.pipeline.run import extract
+from headstock.extract.pipeline.pending import refuse_absent
+from headstock.extract.pipeline.run import extract_some, reader_of
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
 
@@ -218,6 +219,11 @@ def _run(
     share = share_of(shard or "1/1", len(manifest.items))
     here = _without_device if engine == "ray" else _plainly  # the actors' machines have it
     encoders = {name: here(build) for name, build in builders.items()}
+    roots, anywhere = flags.get("data_roots", ()), flags.get("allow_outside", False)
+    for modality in {encoder.modality for encoder in encoders.values()}:
+        # before a store is made or told of another folder
+        reader = reader_of(manifest.items.root, roots, anywhere)
+        refuse_absent(manifest.items, modality, reader)
     with FeatureStore.open(output, mode="a") as store:
         store.register(manifest.items)
         counts = {name: ingest_columns(store, manifest, name, p) for name, p in columns.items()}
@@ -226,7 +232,7 @@ def _run(
             more = {"actors": actors, "device": device, **flags}
             account = extract_on_ray(store, items, builders, encoders, **more)
         else:
-            account = extract(store, items, encoders, **flags)
+            account = extract_some(store, items, encoders, **flags)
         account.add_columns(counts)
         part = f"-{shard.replace('/', '-of-')}" if shard else ""
         account.save(Path(output).with_suffix(f".run{part}.json"))

@@ -17,10 +17,10 @@ from headstock.store.disk.compact import compact, empty_generation
 from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.disk.depot import Depot, is_parts
 from headstock.store.disk.patch import Patch
-from headstock.store.disk.rows import Change, difference
+from headstock.store.disk.rows import Change, difference, unseen_column
 from headstock.store.disk.state import State
 from headstock.store.errors import OptionError, RecipeMismatch, StorageError, StoreBusy
-from headstock.store.items import Items
+from headstock.store.items import Items, text_column
 from headstock.store.progress import Report, unheard
 from headstock.store.reader import LOOKS, StoreReader
 from headstock.store.recipe import Recipe
@@ -121,6 +121,26 @@ class FeatureStore(StoreReader):
             return None
 
         self.change(patch)
+
+    def mark_unseen(self, name: str, unseen: Mapping[str, str], seen: Sequence[str] = ()) -> None:
+        """Mark rows whose file was not seen (id -> code of the reason); no vector is touched. Rows
+        that were ``seen`` lose the mark. Durable when it returns."""
+        column = unseen_column(name)
+
+        def patch(state: State) -> Patch | None:
+            now = state.columns.get(column)
+            marked = (
+                {} if now is None else {state.ids[r]: now[r] for r in np.flatnonzero(now != "")}
+            )
+            cells = {i: "" for i in seen if i in marked}
+            cells |= {i: code for i, code in unseen.items() if marked.get(i) != code}
+            if not cells:
+                return None
+            told = {column: text_column(list(cells.values()))}
+            return Patch(ids=list(cells), columns=told, clear=[column])
+
+        if unseen or self.unseen(name):
+            self.change(patch)
 
     def agrees(self, wanted: Declared) -> bool:
         """Whether the set exists and was made this way; False when there is none.

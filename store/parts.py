@@ -256,6 +256,12 @@ class PartedStore(FeatureStore):
             for error in part.errors(each)
         ]
 
+    def unseen(self, name: str) -> dict[str, str]:
+        marks: dict[str, str] = {}
+        for _, part in self.each():
+            marks |= part.unseen(name) if name in part.sets else {}
+        return marks
+
     def behind(self) -> bool:
         return False
 

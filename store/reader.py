@@ -12,6 +12,7 @@ import numpy as np
 
 from headstock.store.disk.declared import ABSENT, OK, Declared
 from headstock.store.disk.depot import Depot
+from headstock.store.disk.rows import unseen_column
 from headstock.store.disk.state import Column, State
 from headstock.store.errors import IncompleteSet, MissingSet, StoreBusy, near
 from headstock.store.feature_set import FeatureSet
@@ -181,6 +182,16 @@ class StoreReader:
             for each in names
             for row, said in sorted(self._column(each).errors.items())
         ]
+
+    def unseen(self, name: str) -> dict[str, str]:
+        """Rows that have a vector of the set although the last extraction that looked for their
+        file did not see it, by id: the code of the reason (``missing``, ``unreadable`` ...)."""
+        status = self._column(name).status
+        cells = self._looking(lambda state: state.columns.get(unseen_column(name)))
+        if cells is None:
+            return {}
+        rows = np.flatnonzero((cells != "") & (status == OK)).tolist()
+        return {self._state.ids[row]: cells[row] for row in rows}
 
     def feature_set(self, name: str) -> FeatureSet:
         """Raises MissingSet with the names that exist."""

@@ -18,6 +18,7 @@ from headstock.extract.adapt.rows import Divide, labelled, parts, plan_of
 from headstock.extract.adapt.settings import Settings
 from headstock.extract.decode.reading import Reader
 from headstock.extract.encoders.backbones import image_encoder
+from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import reader_of, terminable
 from headstock.store import Items
 from headstock.store.errors import ItemError, OptionError, TooManyFailures
@@ -74,6 +75,7 @@ def adapt(
         what = "was adapted already, and to which rows must stay one list"
         raise OptionError(f"{weights}", what, "begin from the weights before that")
     reader = reader_of(items.root, data_roots, allow_outside)
+    refuse_absent(items, "image", reader)
     wanted = np.flatnonzero([bool(p) for p in items.paths["image"]])
     some = items.take(wanted)
     count = _workers(workers, encoder.device)

@@ -7,6 +7,7 @@ followed) to a plain file inside a data root; a FIFO would block for ever, a dev
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -19,9 +20,22 @@ from typing import Any
 
 from headstock.store.errors import ItemError
 
-__all__ = ["SKIP", "Done", "Reader", "Several", "Task", "peak_memory", "perform"]
+__all__ = [
+    "HEALS",
+    "NOTHING",
+    "SKIP",
+    "Done",
+    "Reader",
+    "Several",
+    "Task",
+    "peak_memory",
+    "perform",
+]
 
 MAX_BYTES = 2 << 30
+HEALS = frozenset({"unreadable", "out-of-memory", "timeout", "worker-killed"})
+"""Codes of failures that are not the file's: of the disk, of memory, of time. They may be gone at
+the next try, so the next run tries such rows by itself."""
 NOTHING = bytes(32)
 UNKNOWN = (-1, -1)
 
@@ -37,6 +51,13 @@ class Reader:
 
     def path(self, path: str) -> str:
         return os.path.join(self.root, path)
+
+    def allows(self, path: str) -> bool:
+        """Whether ``path`` leads to a place inside the data root, links followed."""
+        return self._inside(os.path.realpath(self.path(path)))
+
+    def _inside(self, place: str) -> bool:
+        return not self.inside or any(_within(place, root) for root in self.inside)
 
     def mark(self, path: str) -> tuple[int, int]:
         """``mark`` of what lies at ``path`` now; UNKNOWN when that is nothing."""
@@ -54,7 +75,7 @@ class Reader:
         """
         try:
             place = os.path.realpath(self.path(path))
-            if self.inside and not any(_within(place, root) for root in self.inside):
+            if not self._inside(place):
                 fix = "move it inside, or name its folder as a data root"
                 raise ItemError(path, "leads out of the data root", fix, code="unsafe-path")
             descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -63,10 +84,11 @@ class Reader:
         except ValueError as error:  # NUL in the name
             raise ItemError(path, "not a file name", "check the path", "unsafe-path") from error
         except OSError as error:
-            what = error.strerror or "cannot be opened"
-            raise ItemError(path, what, "check the file's permissions", "unreadable") from error
+            raise _unreadable(path, error, "check the file's permissions") from error
         try:
             return self._all(path, descriptor)
+        except OSError as error:
+            raise _unreadable(path, error, "check the disk") from error
         finally:
             os.close(descriptor)
 
@@ -80,14 +102,17 @@ class Reader:
         try:
             with os.fdopen(descriptor, "rb", buffering=0, closefd=False) as file:
                 data = file.readall()
-        except OSError as error:
-            what = error.strerror or "cannot be read"
-            raise ItemError(path, what, "check the disk", code="unreadable") from error
         except MemoryError as error:
             raise ItemError(path, "too large to read", "split it", "out-of-memory") from error
         where = self.path(path)
         then, now = mark(where, before), mark(where, os.fstat(descriptor))
         return data, now if then == now and len(data) == now[0] else UNKNOWN
+
+
+def _unreadable(path: str, error: OSError, fix: str) -> ItemError:
+    """The system refused. The one refusal that is the memory's is said as such."""
+    code = "out-of-memory" if error.errno == errno.ENOMEM else "unreadable"
+    return ItemError(path, error.strerror or "cannot be read", fix, code)
 
 
 def _within(place: str, root: str) -> bool:
@@ -98,11 +123,13 @@ def _within(place: str, root: str) -> bool:
 class Task:
     """Read, hash and decode ``path``; ``known``: the digest of bytes whose item is not needed. For
     ``Several`` loaders it is a tuple, one for each; SKIP for a loader that does not want the file.
+    ``hash_only``: no loader gets it.
     """
 
     number: int
     path: str
     known: bytes | tuple[bytes | None, ...] | None = None
+    hash_only: bool = False
 
 
 SKIP = b""
@@ -150,9 +177,10 @@ def perform(task: Task, reader: Reader, loader: Any) -> Done:
         data, done.stat = reader.read(task.path)
         done.digest = hashlib.sha256(data).digest()
     done.read = time.perf_counter() - begin
-    if done.error is None and isinstance(loader, Several):
+    wanted = done.error is None and not task.hash_only
+    if wanted and isinstance(loader, Several):
         _load_several(task, data, loader.loaders, done)
-    elif done.error is None and done.digest != task.known:
+    elif wanted and done.digest != task.known:
         _load(task.path, data, loader, done, {}, alone=True)
     if done.digest == NOTHING:  # never read: what lies there now is what will be compared
         done.stat = reader.mark(task.path)
@@ -233,6 +261,10 @@ def _blamed(path: str, done: Done) -> Iterator[None]:
     except MemoryError:
         full = ItemError(path, "decoding needs too much memory", code="out-of-memory")
         done.error = full.code, str(full)
+    except OSError as error:  # libraries raise it for odd files too, then without a number
+        odd = ItemError(path, f"{type(error).__name__}: {error}", code="loader-error")
+        odd = _unreadable(path, error, "check the disk and the limits") if error.errno else odd
+        done.error = odd.code, str(odd)
     except Exception as bug:  # noqa: BLE001  a loader may be anybody's: one bad item, one row
         odd = ItemError(path, f"{type(bug).__name__}: {bug}", code="loader-error")
         done.error = odd.code, str(odd)

@@ -39,11 +39,11 @@ def main(descriptor: int) -> None:
         pipe.send(None)
         while True:
             try:
-                number, path, known = pipe.recv()
+                task = pipe.recv()
             except EOFError:  # the parent closed the pipe, or died
                 return
             signal.setitimer(signal.ITIMER_REAL, seconds)
-            done = perform(Task(number, path, known), reader, loader)
+            done = perform(Task(*task), reader, loader)
             signal.setitimer(signal.ITIMER_REAL, 0)
             done.peak = peak_memory()
             try:

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import Counter, deque
 from collections.abc import Generator, Iterable, Iterator
+from dataclasses import replace
 from multiprocessing.connection import Pipe
 from typing import Any
 
@@ -60,7 +61,9 @@ class Workers:
 
     ``seconds``: what one item may take. ``memory``: bytes one worker may add to its own. A worker
     that dies or exceeds either is replaced and its item tried once more; the second time the item
-    has failed, with code ``worker-died`` or ``timeout``. ``window``: results held at most.
+    has failed, with code ``timeout``, ``worker-killed`` (from outside, as a system without memory
+    does) or ``worker-died``, and its bytes are hashed alone, so that it is known what failed.
+    ``window``: results held at most.
     ``most``: how many processes ``more`` may make of them.
     """
 
@@ -93,6 +96,7 @@ class Workers:
         self._trouble: BaseException | None = None
         self._thread: threading.Thread | None = None
         self._strikes: Counter[int] = Counter()
+        self._verdicts: dict[int, tuple[str, str]] = {}  # on items that are only hashed now
         self._again: deque[Task] = deque()
         self._wake, self._woken = Pipe()
         self._poked = False
@@ -213,7 +217,7 @@ class Workers:
                     self._held += 1
             worker.tasks.append(task)
             try:
-                worker.pipe.send((task.number, task.path, task.known))
+                worker.pipe.send((task.number, task.path, task.known, task.hash_only))
             except OSError:
                 self._bury(worker)
 
@@ -229,6 +233,7 @@ class Workers:
             worker.ready = True
             return
         worker.tasks.popleft()
+        said.error = self._verdicts.pop(said.number, said.error)
         self._finish(said)
 
     def _finish(self, done: Done) -> None:
@@ -249,9 +254,12 @@ class Workers:
             self._strikes[suspect.number] += 1
             if self._strikes[suspect.number] < STRIKES:
                 self._again.append(suspect)
+            elif suspect.number not in self._verdicts:
+                self._verdicts[suspect.number] = self._verdict(suspect, code)
+                self._again.append(replace(suspect, hash_only=True))
             else:
                 stat = self._reader.mark(suspect.path)
-                verdict = self._verdict(suspect, code)
+                verdict = self._verdicts.pop(suspect.number)
                 self._finish(Done(suspect.number, stat=stat, error=verdict))
         self._again.extend(worker.tasks)
         self._workers[self._workers.index(worker)] = self._hired()
@@ -259,6 +267,8 @@ class Workers:
     def _verdict(self, task: Task, code: int) -> tuple[str, str]:
         if code == -signal.SIGALRM:
             what, word = f"took longer than {self._seconds:g} s, twice", "timeout"
+        elif code == -signal.SIGKILL:
+            what, word = "its worker was killed from outside, twice", "worker-killed"
         else:
             what, word = f"ended its worker (code {code}), twice", "worker-died"
         return word, str(ItemError(task.path, what, "replace it or drop the row", code=word))

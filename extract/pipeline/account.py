@@ -46,14 +46,15 @@ class Failure:
 class SetAccount:
     """One feature set. Rows: ``done`` computed now, ``reused`` taken over (already in the store, or
     same bytes elsewhere), ``failed``, ``missing`` without a path, ``left`` beyond a limit or a
-    stop. ``encoded`` items went through the encoder in ``calls`` batches, computed by ``runtime``
+    stop, ``unseen`` that keep the vector of an earlier run although their file was not seen in
+    this. ``encoded`` items went through the encoder in ``calls`` batches, computed by ``runtime``
     at ``precision``, from pictures decoded as ``decode`` says; ``beside``: sets filled in the same
     pass, whose read, decode, transform and wait are the same seconds; ``notes``: what should be
     known. Seconds: ``read``, ``decode`` and ``transform`` (resize, crop; MFCC) summed over workers;
     ``transfer`` to and from a device, ``start`` (preparing and proving the runtime), ``model``,
-    ``wait`` (for workers) and ``total`` on the clock;
-    ``commit`` beside them in the writer. ``memory``: peak bytes so far of this process (``host``),
-    of its largest worker (``worker``) and of the accelerator (``device``)."""
+    ``wait`` (for workers) and ``total`` on the clock; ``commit`` beside them in the writer.
+    ``memory``: peak bytes so far of this process (``host``), of its largest worker (``worker``) and
+    of the accelerator (``device``)."""
 
     name: str
     encoder: str = ""
@@ -77,6 +78,7 @@ class SetAccount:
     )
     memory: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    unseen: list[Failure] = field(default_factory=list)
 
     @property
     def codes(self) -> dict[str, int]:
@@ -144,6 +146,11 @@ class SetAccount:
             if len(self.failures) > SHOWN:
                 more = len(self.failures) - SHOWN
                 lines.append(f"    and {more} more: headstock store info --failed")
+        if self.unseen:
+            codes = Counter(f.code for f in self.unseen).most_common()
+            counts = ", ".join(f"{n} {code}" for code, n in codes)
+            lines.append(f"  {len(self.unseen)} not seen this time, their vectors stay: {counts}")
+            lines += [f"    {f.text()}" for f in self.unseen[:SHOWN]]
         if advice := self.advice():
             lines.append(f"  {advice}")
         return "\n".join(lines)

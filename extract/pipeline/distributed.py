@@ -26,8 +26,8 @@ from headstock.extract.decode.reading import Reader
 from headstock.extract.encoder import Encoder
 from headstock.extract.pipeline.account import Account, SetAccount
 from headstock.extract.pipeline.fill import BLOCK, JUDGED
-from headstock.extract.pipeline.pending import pending
-from headstock.extract.pipeline.run import declare, extract, reader_of, terminable
+from headstock.extract.pipeline.pending import pending, refuse_absent
+from headstock.extract.pipeline.run import declare, extract_some, reader_of, terminable
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
 
@@ -120,7 +120,7 @@ class Actor:
             paths = {name.partition("/")[2]: cells for name, cells in columns.items()}
             items = Items.of(ids, paths=paths, root=self._root)
             with FeatureStore.open(self._store, "a") as store:
-                told: Any = extract(store, items, self._encoders, **self._options)
+                told: Any = extract_some(store, items, self._encoders, **self._options)
         except HeadstockError as error:
             told = error
         return {"told": [pickle.dumps(told)]}
@@ -156,6 +156,8 @@ def extract_on_ray(
     gives up. Whatever is raised, what was committed stays.
     """
     reader = reader_of(items.root, data_roots, allow_outside)
+    for modality in {encoder.modality for encoder in encoders.values()} & items.paths.keys():
+        refuse_absent(items, modality, reader)
     account = Account()
     store.register(items)
     for name, encoder in encoders.items():
@@ -207,9 +209,8 @@ def _plan(
     wanted = np.zeros(len(items), dtype=bool)
     for name, encoder in encoders.items():
         known = store.progress(name, items.id.tolist())
-        todo[name] = pending(
-            items, encoder.modality, known.status, known.digest, known.stat, reader, retry_failed
-        )
+        errors = {error.id: error for error in store.errors(name)}
+        todo[name] = pending(items, encoder.modality, known, errors, reader, retry_failed)
         wanted[todo[name].rows] = True
     rows = np.flatnonzero(wanted)[:limit]
     sent = np.zeros(len(items), dtype=bool)
@@ -219,9 +220,9 @@ def _plan(
         one.reused = int((~sent[plan.reused]).sum())
         one.missing = int((~sent[plan.missing]).sum())
         one.left = int((~sent[plan.rows]).sum())
-        failed = set(items.id[plan.failed[~sent[plan.failed]]].tolist())
+        failed = plan.failed[~sent[plan.failed]].tolist()
         one.failed = len(failed)
-        one.failures = [_known(e) for e in store.errors(name) if e.id in failed]
+        one.failures = [_known(plan.errors[row]) for row in failed if row in plan.errors]
         account.sets[name] = one
     return rows
 
@@ -327,7 +328,7 @@ def _merge(account: Account, part: Account) -> int:
                 )
             elif not mine:
                 setattr(ours, field.name, more)
-        done = theirs.done + theirs.reused + theirs.failed + theirs.missing
+        done = theirs.done + theirs.reused + theirs.failed + theirs.missing + len(theirs.unseen)
         rows = max(rows, done)
     return rows
 

@@ -57,6 +57,7 @@ class Pass:
             for lane in self._lanes:
                 self._close(lane, time.perf_counter() - begin)
         for lane in self._lanes:
+            lane.remember()
             tally = lane.tally
             lane.judge(tally.failed, tally.done + tally.reused + tally.failed, 1)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from headstock.extract.decode.reading import Done, Reader, Task, perform
+from headstock.extract.decode.reading import NOTHING, Done, Reader, Task, perform
 from headstock.extract.encoder import Encoder
 from headstock.extract.pipeline.account import Failure, SetAccount
 from headstock.extract.pipeline.batch import Assembly, Rows
@@ -51,15 +52,9 @@ class Lane:
         self._out: Writer
         tally.reused, tally.failed = len(todo.reused), len(todo.failed)
         tally.missing, tally.left = len(todo.missing), todo.left
-        self._known_failures()
-
-    def _known_failures(self) -> None:
-        if not len(self.todo.failed):
-            return
-        ids = {self._items.id[row] for row in self.todo.failed}
-        for error in self._store.errors(self.name):
-            if error.id in ids:
-                self.tally.failures.append(Failure(error.id, error.code, error.line, known=True))
+        self.unseen: dict[int, tuple[str, str]] = {}  # rows that keep a vector: why not seen now
+        for error in (todo.errors[row] for row in todo.failed.tolist() if row in todo.errors):
+            tally.failures.append(Failure(error.id, error.code, error.line, known=True))
 
     def begin(self, out: Writer) -> None:
         """Take rows from now on, and commit them by ``out``."""
@@ -79,9 +74,15 @@ class Lane:
         for step in ("read", "decode", "transform"):
             self.tally.seconds[step] += getattr(done, step)
         self.tally.memory["worker"] = max(self.tally.memory.get("worker", 0), done.peak)
+        if done.error is not None and done.digest in assembly.made:
+            done = replace(done, error=None)  # nothing had to be decoded
+        if done.error is not None and done.digest == NOTHING:
+            rows = self._not_seen(rows, done.error)
         self._tried += len(rows)
+        if not rows:
+            return
         if done.error is not None:
-            assembly.fail(rows, done)
+            self._failed(rows, done)
             self._tried_failed += len(rows)
             self.judge(self._tried_failed, self._tried, JUDGED)
         elif done.digest in assembly.made:
@@ -101,12 +102,48 @@ class Lane:
         if assembly.items >= self.batch_size or assembly.size >= RIDERS * self.batch_size:
             self._launch()
 
+    def _not_seen(self, rows: list[int], error: tuple[str, str]) -> list[int]:
+        """Nothing is known of what the file holds now, so a vector that was committed stays, and
+        is marked at the end of the pass. The other ``rows``."""
+        kept = [row for row in rows if row in self.todo.made]
+        for row in kept:
+            self.unseen[row] = error
+            self.tally.unseen.append(Failure(self._items.id[row], *error))
+        return [row for row in rows if row not in self.todo.made]
+
+    def _failed(self, rows: list[int], done: Done) -> None:
+        """Rows of a file that failed. What the store says of them already is not said again: each
+        run would write the whole store for it."""
+        assert done.error is not None
+        before, seen = self.todo.errors, self.todo.seen
+        again = [
+            row for row in rows
+            if row in before and before[row].code == done.error[0]
+            and seen.get(row) == (done.digest, done.stat)
+        ]  # fmt: skip
+        self.tally.failed += len(again)
+        self.tally.failures += [Failure(self._items.id[row], *done.error) for row in again]
+        if rest := [row for row in rows if row not in set(again)]:
+            self._assembly.fail(rest, done)
+
     def settle(self) -> None:
         """Encode and commit what has been collected."""
         if self._assembly.size:
             self._launch()
         self._land(0)
         self._out.flush()
+
+    def remember(self) -> None:
+        """Mark in the store the rows that keep a vector though their file was not seen; those that
+        were seen lose the mark."""
+        ids = self._items.id
+        marked = self._store.unseen(self.name)
+        seen = [
+            ids[row] for row in (*self.todo.reused.tolist(), *self.taken)
+            if ids[row] in marked and row not in self.unseen
+        ] if marked else []  # fmt: skip
+        codes = {ids[row]: code for row, (code, _) in self.unseen.items()}
+        self._store.mark_unseen(self.name, codes, seen)
 
     def abandon(self) -> None:
         """After an exception: do not let the encoder work on what nobody will take."""

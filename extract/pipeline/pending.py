@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import os
+import threading
+import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from headstock.extract.decode.reading import Reader
+from headstock.extract.decode.reading import HEALS, Reader
 from headstock.store import FAILED, OK, Items
+from headstock.store.errors import StorageError
+from headstock.store.reader import Progress, RowError
 
-__all__ = ["Pending", "pending"]
+__all__ = ["Pending", "pending", "refuse_absent"]
+
+PROBED = 256  # files whose answers tell how fast the file system is
+SLOW = 0.3e-3  # seconds for an answer, from which on asking in threads pays
+THREADS = 16
+CHUNK = 64  # files a thread takes at a time
 
 
 @dataclass
 class Pending:
     """``rows`` (indices into the items) have to be looked at; ``reused`` and ``failed`` stand as
     they are; ``missing`` have no path; ``left``: how many rows are beyond the limit; ``made``: the
-    digest that a row was made from, for those whose file may have changed."""
+    digest that a row was made from, for those whose file may have changed; ``errors``: why rows
+    failed before, ``seen``: the digest and mark of the file then, for those to be looked at."""
 
     rows: np.ndarray
     reused: np.ndarray
@@ -26,49 +36,134 @@ class Pending:
     missing: np.ndarray
     left: int
     made: dict[int, bytes]
+    errors: dict[int, RowError]
+    seen: dict[int, tuple[bytes, tuple[int, int]]]
 
 
 def pending(
     items: Items,
     modality: str,
-    status: np.ndarray,
-    digest: np.ndarray,
-    stat: np.ndarray,
+    known: Progress,
+    errors: Mapping[str, RowError],
     reader: Reader,
     retry_failed: bool = False,
     limit: int | None = None,
 ) -> Pending:
     """Compare what the store knows of each row with what lies on the disk now.
 
-    ``status`` (n,), ``digest`` (n, 32) and ``stat`` (n, 2) as in the store's Progress. A row that
-    is done or failed stands while its file has the mark it had; failed ones are looked
-    at again with ``retry_failed``. At most ``limit`` rows are planned.
+    ``known`` is aligned to the items; ``errors``: by id, why rows failed. A row that is done or
+    failed stands while its file has the mark it had. Failed ones are looked at again when a retry
+    can heal them (``HEALS``, or a path that is allowed by now), and all with ``retry_failed``. At
+    most ``limit`` rows are planned.
     """
     paths = items.paths[modality]
     missing = np.array([not p for p in paths], dtype=bool)
-    settled = (status == OK) | ((status == FAILED) & (not retry_failed))
+    settled = (known.status == OK) | ((known.status == FAILED) & (not retry_failed))
+    before = {}
+    for row in np.flatnonzero((known.status == FAILED) & ~missing).tolist():
+        if error := errors.get(items.id[row]):
+            before[row] = error
+            outside = error.code == "unsafe-path"
+            if error.code in HEALS or (outside and _allowed(reader, paths[row])):
+                settled[row] = False
     asked = np.flatnonzero(settled & ~missing)
     stands = np.zeros(len(paths), dtype=bool)
-    stands[asked] = _unchanged(reader, [paths[i] for i in asked], stat[asked])
+    now = marks(reader, [paths[i] for i in asked])
+    stands[asked] = (now == known.stat[asked]).all(axis=1)
     todo = np.flatnonzero(~stands & ~missing)
     kept = todo if limit is None else todo[:limit]
+    made = kept[known.status[kept] == OK]
     return Pending(
         rows=kept,
-        reused=np.flatnonzero(stands & (status == OK)),
-        failed=np.flatnonzero(stands & (status == FAILED)),
+        reused=np.flatnonzero(stands & (known.status == OK)),
+        failed=np.flatnonzero(stands & (known.status == FAILED)),
         missing=np.flatnonzero(missing),
         left=len(todo) - len(kept),
-        made={row: digest[row].tobytes() for row in kept[status[kept] == OK].tolist()},
+        made={row: known.digest[row].tobytes() for row in made.tolist()},
+        errors=before,
+        seen={
+            row: (known.digest[row].tobytes(), (int(known.stat[row, 0]), int(known.stat[row, 1])))
+            for row in kept.tolist()
+            if row in before
+        },
     )
 
 
-def _unchanged(reader: Reader, paths: Sequence[str], stat: np.ndarray) -> np.ndarray:
-    """(m,) bool: the file at each path has the mark in ``stat``, or is absent as it was.
+def _allowed(reader: Reader, path: str) -> bool:
+    try:
+        return reader.allows(path)
+    except ValueError:  # NUL in the name
+        return False
 
-    In threads, for network file systems answer one question slowly and many quickly.
+
+def refuse_absent(items: Items, modality: str, reader: Reader) -> None:
+    """Raises StorageError when not one of several files is there: a disk that is not mounted, or a
+    wrong folder, is one fault and not one of each row. A single file is its row's own matter."""
+    paths = list(dict.fromkeys(path for path in items.paths[modality] if path))
+    if len(paths) < 2:
+        return
+    first = None
+    for path in paths:
+        try:
+            os.stat(reader.path(path), follow_symlinks=False)
+            return
+        except OSError as error:
+            first = first or error
+        except ValueError:  # NUL in the name: the row's own matter
+            return
+    assert first is not None
+    raise StorageError(
+        reader.root or os.path.dirname(paths[0]) or ".",
+        f"not one of the {len(paths):,} files of column {modality} is there (the first is "
+        f"{paths[0]}: {first.strerror})",
+        f"mount it, or name their folder with --{modality}-root; nothing was changed",
+    )
+
+
+def marks(reader: Reader, paths: Sequence[str]) -> np.ndarray:
+    """(m, 2) int64: the mark of what lies at each path now.
+
+    Network file systems answer one question slowly and many quickly, so they are asked in threads.
+    A local one answers faster than threads can take turns: 16 of them took five times as long.
     """
-    if not len(paths):
-        return np.zeros(0, dtype=bool)
-    with ThreadPoolExecutor(16) as pool:
-        now = np.array(list(pool.map(reader.mark, paths, chunksize=64)))
-    return (now == stat).all(axis=1)
+    out = np.empty((len(paths), 2), dtype=np.int64)
+    begin = time.perf_counter()
+    probed = min(PROBED, len(paths))
+    for at in range(probed):
+        out[at] = reader.mark(paths[at])
+    if len(paths) > probed and time.perf_counter() - begin > SLOW * probed:
+        _marks_in_threads(reader, paths, out, probed)
+    else:
+        for at in range(probed, len(paths)):
+            out[at] = reader.mark(paths[at])
+    return out
+
+
+def _marks_in_threads(reader: Reader, paths: Sequence[str], out: np.ndarray, start: int) -> None:
+    """``marks`` from ``start`` on. The threads are daemons that nobody joins on the way out: an
+    interrupt leaves them behind, and each ends at its next file."""
+    starts = iter(range(start, len(paths), CHUNK))
+    ended, over = threading.Semaphore(0), threading.Event()
+    failed: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            while (first := next(starts, None)) is not None:
+                for at in range(first, min(first + CHUNK, len(paths))):
+                    if over.is_set():
+                        return
+                    out[at] = reader.mark(paths[at])
+        except BaseException as error:  # noqa: BLE001  raised below
+            failed.append(error)
+        finally:
+            ended.release()
+
+    try:
+        for _ in range(THREADS):
+            threading.Thread(target=work, name="headstock-marks", daemon=True).start()
+        for _ in range(THREADS):
+            ended.acquire()
+    finally:
+        over.set()
+    if failed:
+        raise failed[0]

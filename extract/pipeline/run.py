@@ -22,11 +22,11 @@ from headstock.extract.encoders.joint import joined
 from headstock.extract.pipeline.account import Account, SetAccount
 from headstock.extract.pipeline.fill import Pass
 from headstock.extract.pipeline.lane import Lane
-from headstock.extract.pipeline.pending import pending
+from headstock.extract.pipeline.pending import pending, refuse_absent
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import OptionError, RecipeMismatch
 
-__all__ = ["Terminated", "declare", "extract", "reader_of", "terminable"]
+__all__ = ["Terminated", "declare", "extract", "extract_some", "reader_of", "terminable"]
 
 
 class Terminated(KeyboardInterrupt):
@@ -66,9 +66,41 @@ def extract(
     With ``items.root`` set, files must lie (links followed) inside it or inside ``data_roots``,
     unless ``allow_outside``. Without a root, paths are the caller's own and taken as they are.
 
+    A file that is absent or cannot be read never takes a vector away: the row keeps it and is
+    marked as not seen. When not one of the files is there, nothing is changed and StorageError is
+    raised.
+
     Raises OptionError, RecipeMismatch, TooManyFailures, StorageError; KeyboardInterrupt on SIGINT
     and Terminated on SIGTERM. Whatever is raised, what was committed stays.
     """
+    reader = reader_of(items.root, data_roots, allow_outside)
+    for modality in {encoder.modality for encoder in encoders.values()} & items.paths.keys():
+        refuse_absent(items, modality, reader)
+    return extract_some(
+        store, items, encoders,
+        batch_size=batch_size, workers=workers, limit=limit, fail_threshold=fail_threshold,
+        overwrite=overwrite, retry_failed=retry_failed, progress=progress, data_roots=data_roots,
+        allow_outside=allow_outside, item_seconds=item_seconds,
+    )  # fmt: skip
+
+
+def extract_some(
+    store: FeatureStore,
+    items: Items,
+    encoders: Mapping[str, Encoder],
+    *,
+    batch_size: int | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    fail_threshold: float | None = None,
+    overwrite: bool = False,
+    retry_failed: bool = False,
+    progress: bool = False,
+    data_roots: Sequence[str | Path] = (),
+    allow_outside: bool = False,
+    item_seconds: float = 120.0,
+) -> Account:
+    """``extract`` for rows that are a part of a larger table, whose files may all be absent."""
     _check(items, encoders, batch_size, workers, limit, fail_threshold, item_seconds)
     reader = reader_of(items.root, data_roots, allow_outside)
     account = Account()
@@ -82,10 +114,8 @@ def extract(
             todo = {}
             for name in mine:
                 known = store.progress(name, items.id)
-                todo[name] = pending(
-                    items, modality, known.status, known.digest, known.stat,
-                    reader, retry_failed, limit,
-                )  # fmt: skip
+                errors = {error.id: error for error in store.errors(name)}
+                todo[name] = pending(items, modality, known, errors, reader, retry_failed, limit)
             shared = joined(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
             lanes = [
                 Lane(

@@ -144,6 +144,7 @@ def read_streamed(
         "test": int((fold == TEST).sum()),
         "unlabelled": n - labelled,
         "excluded_incomplete": lacking,
+        "unseen": {name: len(marked) for name in sets if (marked := store.unseen(name))},
         "sets": sets,
     }
     return Streamed(store, on, classes, codes, fold, mark, folds, account)

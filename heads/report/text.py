@@ -90,6 +90,11 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
     account = settings.get("rows") or {}
     if account.get("unlabelled"):
         lines.append(f"{account['unlabelled']} rows without a label are not scored")
+    for name, count in (account.get("unseen") or {}).items():
+        lines.append(
+            f"{count} rows of {name}: their files were absent or unreadable when last looked for; "
+            "their vectors are those of before"
+        )
     if account.get("excluded_incomplete"):
         lines.append(
             f"{account['excluded_incomplete']} labelled rows lack a vector and are left out"

@@ -224,6 +224,8 @@ def read_rows(
         "excluded_incomplete": lacking,
         "sets": sets,
     }
+    unseen = {name: _unseen(store, name, labelled) for name in sets}
+    account["unseen"] = {name: count for name, count in unseen.items() if count}
     if missing == "patterns":
         account["missing"] = {name: int((labelled & ~own).sum()) for name, own in there.items()}
 
@@ -256,6 +258,12 @@ def read_rows(
             "extract them, or name other sets",
         )
     return take(train), take(test) if len(test) else None, account
+
+
+def _unseen(store: FeatureStore, name: str, labelled: np.ndarray) -> int:
+    """How many labelled rows have a vector whose file the last extraction did not see."""
+    marked = store.unseen(name)
+    return sum(identity in marked for identity in store.items.id[labelled]) if marked else 0
 
 
 def _matrix(store: FeatureStore, name: str, which: np.ndarray, has: np.ndarray) -> np.ndarray:

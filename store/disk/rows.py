@@ -14,8 +14,19 @@ import numpy as np
 from headstock.store.errors import ManifestError
 from headstock.store.items import Items, text_column
 
-__all__ = ["Change", "Difference", "columns_of", "dataset", "difference", "items_of"]
+__all__ = [
+    "Change",
+    "Difference",
+    "columns_of",
+    "dataset",
+    "difference",
+    "items_of",
+    "unseen_column",
+]
 
+UNSEEN = "headstock.unseen."
+"""Before a set's name: the text column of marks on rows that keep a vector though their file was
+not seen. It is the store's own and no column of the table; an older headstock reads it as one."""
 LONGEST = 4096  # bytes in one cell: a fixed-length column costs its longest cell in every row
 
 
@@ -53,8 +64,13 @@ def columns_of(items: Items) -> dict[str, np.ndarray]:
         "split": items.split,
         "group": items.group,
         **{f"path/{k}": v for k, v in items.paths.items()},
-        **{f"extra/{k}": v for k, v in items.extra.items()},
+        **{f"extra/{k}": v for k, v in items.extra.items() if not k.startswith(UNSEEN)},
     }
+
+
+def unseen_column(name: str) -> str:
+    """The column that marks rows of the set ``name``."""
+    return f"extra/{UNSEEN}{name}"
 
 
 def items_of(ids: np.ndarray, columns: dict[str, np.ndarray], root: str) -> Items:
@@ -62,7 +78,7 @@ def items_of(ids: np.ndarray, columns: dict[str, np.ndarray], root: str) -> Item
     named = {"path": {}, "extra": {}}  # type: dict[str, dict[str, np.ndarray]]
     for column, values in columns.items():
         kind, _, name = column.partition("/")
-        if name:
+        if name and not name.startswith(UNSEEN):
             named[kind][name] = values
     return Items(
         id=ids,

@@ -37,6 +37,8 @@ class CountingLoader:
         if data.startswith(b"bug"):
             raise ZeroDivisionError("told to have a bug")
         if data.startswith(b"die"):
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if data.startswith(b"kill"):
             os.kill(os.getpid(), signal.SIGKILL)
         if data.startswith(b"once") and not self._before(data):
             os.kill(os.getpid(), signal.SIGKILL)
