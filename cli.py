@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import signal
 import sys
 import threading
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,25 +18,29 @@ import click
 from headstock import __version__
 from headstock.extract.commands import doctor, extract, verify
 from headstock.heads.commands import evaluate, fit, fold_plan, report, runs
+from headstock.store.answer import (
+    Answer,
+    as_json,
+    note,
+    print_answer,
+    progress,
+    quiet,
+    width,
+    wrapped,
+)
 from headstock.store.commands import store
 from headstock.store.errors import HeadstockError, one_line
-from headstock.store.progress import Progress, on_terminal
+from headstock.store.progress import on_terminal
 from headstock.store.terminal import (
     ANY,
     FILE,
-    JSON,
     MANIFEST_OPTIONS,
-    QUIET,
     RUN_OPTIONS,
     SEED,
     Command,
     Commands,
-    hint,
-    note,
     pairs,
     read_manifest,
-    width,
-    wrapped,
 )
 
 ENDING = (signal.SIGINT, signal.SIGTERM)
@@ -52,20 +57,27 @@ def cli(ctx: click.Context) -> None:
 
 @click.command(cls=Command)
 @click.option("-o", "--output", type=ANY, default="demo", show_default=True, help="Folder to use.")
-def demo(output: str) -> None:
+def demo(output: str) -> Answer:
     """The whole job on embedded data, offline, in about a minute.
 
     Example: headstock demo -o demo
     """
     from headstock.extract.demo import ABOUT, commands, write_demo
 
-    click.echo(ABOUT)
+    if not quiet():
+        click.echo(ABOUT)
     write_demo(output)
+    data = []
     for words in commands(output):
-        click.secho(f"\n$ headstock {' '.join(words)}", bold=True)
+        if not quiet():
+            click.secho(f"\n$ headstock {' '.join(words)}", bold=True)
         sys.stdout.flush()
-        cli.main(words, prog_name="headstock", standalone_mode=False)
-    hint(["report", os.path.join(output, "run"), "-o", "report.html"])
+        with redirect_stdout(io.StringIO()) if as_json() else nullcontext() as result:
+            more = ["--json"] * as_json() + ["--quiet"] * quiet()
+            cli.main([*words, *more], prog_name="headstock", standalone_mode=False)
+        if isinstance(result, io.StringIO):
+            data.append({"command": words, "result": json.loads(result.getvalue())})
+    return Answer(data, next=[["report", os.path.join(output, "run"), "-o", "report.html"]])
 
 
 @click.command(cls=Command)
@@ -91,12 +103,9 @@ def demo(output: str) -> None:
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
 @SEED
-@QUIET
-@JSON
 def adapt(
-    manifest: str, output: str, backbone: str, folds: str | None, as_json: bool, quiet: bool,
-    **flags: Any,
-) -> None:  # fmt: skip
+    manifest: str, output: str, backbone: str, folds: str | None, **flags: Any
+) -> Answer:  # fmt: skip
     """Fine-tune a backbone on the labelled rows of MANIFEST, or train a small one from scratch.
 
     Writes weights for extract --weights. With --folds, a network a fold, each of which did not see
@@ -114,16 +123,18 @@ def adapt(
     stated = pairs(flags.pop("sets"), "--set")
     stated |= {k: flags.pop(k) for k in list(flags) if k in Settings.__dataclass_fields__}
     table = read_manifest(manifest, **names)
-    note(*table.account(), quiet=quiet)
-    with Progress("adapt", "pictures", quiet) as progress:
+    note(*table.account())
+    with progress("adapt", "pictures") as report:
         adapted = run(
             table.items, output, backbone, divide=make_folds, folds=fold_plan(folds),
-            settings=Settings.of(stated), progress=progress, **flags,
+            settings=Settings.of(stated), progress=report, **flags,
         )  # fmt: skip
-    click.echo(adapted.to_json() if as_json else adapted.text())
-    hint(["extract", manifest, "-o", "adapted.h5", "--weights", output], quiet=quiet or as_json)
-    if adapted.failures:
-        sys.exit(3)
+    return Answer(
+        json.loads(adapted.to_json()),
+        adapted.text,
+        [["extract", manifest, "-o", "adapted.h5", "--weights", output]],
+        exit_code=3 if adapted.failures else 0,
+    )
 
 
 @click.command(cls=Command)
@@ -137,12 +148,10 @@ def adapt(
 @click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
-@QUIET
-@JSON
 def predict(
     model: str, rows: str, output: str | None, header: str | None, keep: str | None,
-    only: str | None, own: tuple, quiet: bool, as_json: bool, **flags: Any,
-) -> None:  # fmt: skip
+    only: str | None, own: tuple, **flags: Any,
+) -> Answer:  # fmt: skip
     """Predict the rows of a MANIFEST of raw files, or of a STORE, with a saved MODEL.
 
     Example: headstock predict model.headstock index.csv -o predictions.csv
@@ -154,46 +163,40 @@ def predict(
 
     bundle = Bundle.load(model, own)
     if is_store(rows):
-        with FeatureStore.open(rows) as features, Progress("predict", "rows", quiet) as progress:
-            predictions, left_out = predict_complete(
-                bundle, features, split=only, progress=progress
-            )
+        with FeatureStore.open(rows) as features, progress("predict", "rows") as report:
+            predictions, left_out = predict_complete(bundle, features, split=only, progress=report)
     else:
         from headstock.extract.job import columns_of, extract_like
 
         names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
         names |= {k: flags.pop(k) for k in ("class_names", "split")}
-        watched = on_terminal(sys.stderr) and not quiet
+        watched = on_terminal(sys.stderr) and not quiet()
         wanted = sorted({c for columns in columns_of(bundle.recipes).values() for c in columns})
         table = read_manifest(rows, wanted, **names)
-        note(*table.account(), quiet=quiet)
+        note(*table.account())
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": watched}
         flags |= {"some": bool(bundle.patterns)}
         with extract_like(table, bundle.recipes, **flags) as (features, _):
             predictions, left_out = predict_complete(bundle, features, table.items.id, only)
-    if as_json and not output:
-        click.echo(json.dumps({"predictions": predictions.to_json(), "left_out": left_out}))
-    else:
-        text = predictions.submission(output, header) if header else predictions.to_csv(output)
-        click.echo(text, nl=False)
-    if as_json and output:
-        told = {"path": output, "rows": len(predictions), "left_out": left_out}
-        click.echo(json.dumps(told))
-    note(*left_out)
-    if output:
-        note(f"written: {output}, {len(predictions):,} rows", quiet=quiet or as_json)
-        words = ["predict", model, rows, "--submission", "Id,CLASS", "-o", "submission.csv"]
-        hint(["runs"] if header else words, quiet=quiet or as_json)
-    if left_out:
-        sys.exit(3)
+    text = predictions.submission(output, header) if header else predictions.to_csv(output)
+    code = 3 if left_out else 0
+    if not output:
+        data = {"predictions": predictions.to_json(), "left_out": left_out}
+        return Answer(data, text, failures=left_out, exit_code=code)
+    words = ["predict", model, rows, "--submission", "Id,CLASS", "-o", "submission.csv"]
+    return Answer(
+        {"path": output, "rows": len(predictions), "left_out": left_out},
+        next=[["runs"] if header else words],
+        notes=[f"written: {output}, {len(predictions):,} rows"],
+        failures=left_out,
+        exit_code=code,
+    )
 
 
 @click.command(cls=Command, name="list")
 @click.argument("what", type=click.Choice(["heads", "fusions", "backbones"]))
 @click.argument("pattern", default="")
-@QUIET
-@JSON
-def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
+def list_(what: str, pattern: str) -> Answer:
     """List what can be named on the command line, those that hold PATTERN.
 
     Example: headstock list heads
@@ -205,18 +208,18 @@ def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
         from headstock.heads.head import listing
     else:
         from headstock.heads.fusion.fusions import listing
-    with Progress("list", quiet=quiet):
+    with progress("list"):
         found = listing(pattern)
-    if as_json:
-        click.echo(json.dumps([line.partition("  ")[0] for line in found]))
-    for line in [] if as_json else found:
-        click.echo(wrapped(line, width()))
-    use = {"heads": "--head", "fusions": "--fusion"}
-    if what in use:
-        hint(["evaluate", "STORE", use[what], "NAME"], quiet=quiet or as_json)
-    else:
-        words = ["extract", "MANIFEST", "-o", "features.h5", "--image", "NAME"]
-        hint(words, quiet=quiet or as_json)
+    words = {
+        "heads": ["evaluate", "STORE", "--head", "NAME"],
+        "fusions": ["evaluate", "STORE", "--fusion", "NAME"],
+        "backbones": ["extract", "MANIFEST", "-o", "features.h5", "--image", "NAME"],
+    }
+    return Answer(
+        [line.partition("  ")[0] for line in found],
+        "\n".join(wrapped(line, width()) for line in found),
+        [words[what]],
+    )
 
 
 @click.command(cls=Command, name="export-model")
@@ -228,12 +231,10 @@ def list_(what: str, pattern: str, quiet: bool, as_json: bool) -> None:
 @click.option("--store", "rows", type=FILE, help="Compare on the rows of this store too.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
-@QUIET
-@JSON
 def export_model(
     model: str, output: str, backbone: bool, on: str | None, own: tuple, rows: str | None,
-    quiet: bool, as_json: bool, **flags: Any,
-) -> None:  # fmt: skip
+    **flags: Any,
+) -> Answer:  # fmt: skip
     """Write MODEL as ONNX: vectors in, or pixels with --backbone; probabilities and labels out.
 
     The file is run beside the model on random rows, and on those of --store, and is written only
@@ -248,12 +249,11 @@ def export_model(
 
     bundle = Bundle.load(model, own)
     opened = FeatureStore.open(rows) if rows else nullcontext()
-    with opened as features, Progress("export-model", quiet=quiet):
+    with opened as features, progress("export-model"):
         flags |= {"provenance": bundle.provenance, "store": features}
         fronts = backbones(bundle.recipes, **flags) if backbone else {}
         told = run(bundle, output, on=on, store=features, fronts=fronts)
-    click.echo(json.dumps(told.to_json(), indent=1) if as_json else told.text())
-    hint(["serve", model], quiet=quiet or as_json)
+    return Answer(told.to_json(), told.text, [["serve", model]])
 
 
 @click.command(cls=Command)
@@ -270,10 +270,7 @@ def export_model(
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
-@QUIET
-def serve(
-    model: str, host: str, port: int, hosts: tuple, own: tuple, quiet: bool, **flags: Any
-) -> None:  # fmt: skip
+def serve(model: str, host: str, port: int, hosts: tuple, own: tuple, **flags: Any) -> None:
     """Answer HTTP requests with MODEL: a picture and a sound in, probabilities out, and a page.
 
     Example: headstock serve model.headstock --port 8000
@@ -291,14 +288,15 @@ def serve(
         encode.start()
 
         def ready(address: str) -> None:
-            note(f"serving {model} at {address} until ctrl-C", quiet=quiet)
+            text = f"serving {model} at {address} until ctrl-C"
+            print_answer(Answer({"model": model, "address": address}, notes=[text]))
 
         run(bundle, encode, host, port, limits, title=Path(model).stem, hosts=hosts, ready=ready)
 
 
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> None:
+def completion(shell: str) -> Answer:
     """Print what makes SHELL complete commands, flags and names with the tab key.
 
     For bash put ``eval "$(headstock completion bash)"`` into ~/.bashrc; for zsh the same with zsh
@@ -310,8 +308,9 @@ def completion(shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    click.echo(kind(cli, {}, "headstock", "_HEADSTOCK_COMPLETE").source())
-    hint(["--help"], quiet=not sys.stdout.isatty())  # a shell that evals it would say so each time
+    script = kind(cli, {}, "headstock", "_HEADSTOCK_COMPLETE").source()
+    # a shell that evals it would show the hint each time
+    return Answer({"shell": shell, "script": script}, script, [["--help"]] * sys.stdout.isatty())
 
 
 def _in_the_order_of_a_days_work() -> None:

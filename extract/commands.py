@@ -2,29 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import asdict
 from typing import Any
 
 import click
 
+from headstock.store.answer import Answer, note, progress, quiet
 from headstock.store.errors import OptionError
-from headstock.store.progress import Progress, on_terminal
+from headstock.store.progress import on_terminal
 from headstock.store.terminal import (
     ANY,
     FILE,
-    JSON,
     MANIFEST_OPTIONS,
-    QUIET,
     RUN_OPTIONS,
     SEED,
     Command,
-    hint,
-    note,
     numbers,
     pairs,
     read_manifest,
-    say,
 )
 
 
@@ -73,9 +70,7 @@ from headstock.store.terminal import (
 @click.option("--retry-failed", is_flag=True, help="Try rows again that failed before.")
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
-@QUIET
-@JSON
-def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any) -> None:
+def extract(manifest: str, output: str, **flags: Any) -> Answer:
     """Turn the files of MANIFEST (a CSV, or a folder of class folders) into feature sets.
 
     Running it again does only what is missing. Without --image, --audio or --columns, every
@@ -95,14 +90,16 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
     names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
     names |= {k: flags.pop(k) for k in ("class_names", "split")}
     table = read_manifest(manifest, flags["columns"], **names)
-    note(*table.account(), quiet=quiet)
-    watched = on_terminal(sys.stderr) and not quiet
+    note(*table.account())
+    watched = on_terminal(sys.stderr) and not quiet()
     account = extract_manifest(table, output, progress=watched, **flags)
-    click.echo(account.to_json() if as_json else account.text(short=quiet))
-    if account.failed:
-        hint(["store", "info", output, "--failed"], quiet=quiet or as_json)
-        sys.exit(3)
-    hint(["evaluate", output, "-o", "runs/first"], quiet=quiet or as_json)
+    failed = ["store", "info", output, "--failed"]
+    return Answer(
+        json.loads(account.to_json()),
+        account.text(short=quiet()),
+        [failed if account.failed else ["evaluate", output, "-o", "runs/first"]],
+        exit_code=3 if account.failed else 0,
+    )
 
 
 @click.command(cls=Command)
@@ -110,11 +107,7 @@ def extract(manifest: str, output: str, as_json: bool, quiet: bool, **flags: Any
 @click.option("--files", is_flag=True, help="Hash each input file again too.")
 @click.option("--recompute", type=int, metavar="N", help="Extract N rows of each set again.")
 @SEED
-@QUIET
-@JSON
-def verify(
-    path: str, files: bool, recompute: int | None, seed: int, quiet: bool, as_json: bool
-) -> None:
+def verify(path: str, files: bool, recompute: int | None, seed: int) -> Answer:
     """Check structure, every checksum and every recipe; one line for each finding.
 
     Example: headstock store verify features.h5 --files
@@ -122,27 +115,22 @@ def verify(
     from headstock.store import FeatureStore
     from headstock.store.care.apart import verify_apart
 
-    with Progress("verify", "rows", quiet) as progress:
-        verdict = verify_apart(path, files=files, progress=progress)
-    if not as_json or verdict.exit_code or not recompute:
-        say(verdict, as_json)
+    with progress("verify", "rows") as report:
+        verdict = verify_apart(path, files=files, progress=report)
     if verdict.exit_code:
-        told = verdict.findings and not verdict.unread
-        hint(["store", "repair", path], quiet=quiet or as_json or not told)
-        sys.exit(verdict.exit_code)
+        hints = [["store", "repair", path]] if verdict.findings and not verdict.unread else []
+        return Answer(verdict, verdict.text, hints, exit_code=verdict.exit_code)
     if not recompute:
-        hint(["store", "info", path], quiet=quiet or as_json)
-        return
+        return Answer(verdict, verdict.text, [["store", "info", path]])
     from headstock.extract.recompute import recompute as again
 
-    with FeatureStore.open(path) as features, Progress("recompute", "rows", quiet) as progress:
-        deviations = again(features, recompute, seed=seed, progress=progress)
-    if as_json:
-        say(verdict, True, recomputed=[asdict(one) for one in deviations])
-    for one in [] if as_json else deviations:
-        click.echo(one.text())
-    if not all(one.good for one in deviations):
-        sys.exit(1)
+    with FeatureStore.open(path) as features, progress("recompute", "rows") as report:
+        deviations = again(features, recompute, seed=seed, progress=report)
+    return Answer(
+        {**asdict(verdict), "recomputed": deviations},
+        "\n".join([verdict.text(), *(one.text() for one in deviations)]),
+        exit_code=0 if all(one.good for one in deviations) else 1,
+    )
 
 
 @click.command(cls=Command)
@@ -150,11 +138,7 @@ def verify(
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--seconds", default=15.0, show_default=True, help="How long to measure.")
 @click.option("--items", default=1_000_000, show_default=True, help="Say the time for so many.")
-@QUIET
-@JSON
-def doctor(
-    image: str | None, device: str, seconds: float, items: int, quiet: bool, as_json: bool
-) -> None:
+def doctor(image: str | None, device: str, seconds: float, items: int) -> Answer:
     """Measure decoding, the model and the disk here, and say which settings to use.
 
     Example: headstock doctor --image headstock:resnext_nano --seconds 3 --items 100000
@@ -162,7 +146,7 @@ def doctor(
     from headstock.extract.doctor import measure
     from headstock.extract.encoders.backbones import DEFAULT_IMAGE
 
-    with Progress("doctor", "measurements", quiet) as progress:
-        checkup = measure(".", image or DEFAULT_IMAGE, device, seconds, progress=progress)
-    click.echo(checkup.to_json() if as_json else checkup.text(items))
-    hint(["extract", "MANIFEST", "-o", "features.h5"], quiet=quiet or as_json)
+    with progress("doctor", "measurements") as report:
+        checkup = measure(".", image or DEFAULT_IMAGE, device, seconds, progress=report)
+    hint = ["extract", "MANIFEST", "-o", "features.h5"]
+    return Answer(json.loads(checkup.to_json()), checkup.text(items), [hint])

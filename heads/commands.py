@@ -2,32 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
+from headstock.store.answer import Answer, progress, strong, width
 from headstock.store.errors import OptionError
-from headstock.store.progress import Progress
 from headstock.store.settings import toml_text
 from headstock.store.terminal import (
     ANY,
     FILE,
-    JSON,
-    QUIET,
     SEED,
     Command,
     complete,
     effective,
-    hint,
-    note,
     pairs,
-    say,
-    strong,
-    width,
 )
 
 
@@ -165,13 +158,10 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
 @click.option("--mlflow", metavar="URI|FOLDER", help="Log it to MLflow (needs headstock[mlflow]).")
 @SEED
-@QUIET
-@JSON
 def evaluate(
     store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str,
-    output: str | None, mlflow: str | None, stream: bool, as_json: bool, quiet: bool,
-    gigabytes: float | None, **flags: Any,
-) -> None:  # fmt: skip
+    output: str | None, mlflow: str | None, stream: bool, gigabytes: float | None, **flags: Any,
+) -> Answer:  # fmt: skip
     """Score heads and fusions on STORE, out of fold, and print the leaderboard.
 
     Example: headstock evaluate features.h5 --head logistic --head lda --fusion stacked -o runs/a
@@ -188,24 +178,23 @@ def evaluate(
     flags["options"] = head_options(sets, heads)
     flags |= {"memory": 1e9 * gigabytes} if gigabytes else {}
     plan = fold_plan(folds)
-    with FeatureStore.open(store) as features, Progress("evaluate", "fits", quiet) as progress:
+    with FeatureStore.open(store) as features, progress("evaluate", "fits") as report:
         run = evaluate_streamed if stream else at_once
-        result = run(features, folds=plan, progress=progress, **flags)
+        result = run(features, folds=plan, progress=report, **flags)
     if output:
         result.save(output)
         told = result.settings
         used = {"head": told["heads"], "on": told["on"], "fusion": told["fusions"]}
         text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
         write_text(Path(output, "run.toml"), text)
-    click.echo(json.dumps(result.to_json(), indent=1) if as_json else result.text(width(), strong))
+    data, notes, hints = result.to_json(), [], []
     if mlflow:
-        run_id = log_evaluation(result.to_json(), mlflow, folder=output)
-        note(f"logged: {mlflow}, run {run_id}", quiet=quiet)
+        notes.append(f"logged: {mlflow}, run {log_evaluation(data, mlflow, folder=output)}")
     if output:
-        note(f"written: {output}", quiet=quiet)
-        hint(["report", output, "-o", "report.html"], quiet=quiet or as_json)
-    words = fit_words(store, result.leaderboard[0], result.to_json(), output)
-    hint(words, quiet=quiet or as_json)
+        notes.append(f"written: {output}")
+        hints.append(["report", output, "-o", "report.html"])
+    hints.append(fit_words(store, result.leaderboard[0], data, output))
+    return Answer(data, lambda: result.text(width(), strong), hints, notes)
 
 
 @click.command(cls=Command)
@@ -229,12 +218,9 @@ def evaluate(
 @STREAM
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
 @SEED
-@QUIET
-@JSON
 def fit(
-    store: str, heads: tuple, sets: tuple, folds: str, output: str, stream: bool, quiet: bool,
-    as_json: bool, **flags: Any,
-) -> None:  # fmt: skip
+    store: str, heads: tuple, sets: tuple, folds: str, output: str, stream: bool, **flags: Any
+) -> Answer:  # fmt: skip
     """Fit one system on the labelled rows of STORE (its test split left out) and save it.
 
     One head on the sets side by side; or, with --fusion, each head on each set, joined. Whatever
@@ -251,15 +237,16 @@ def fit(
     if len(heads) > 1 and flags["fusion"] in (None, "early"):
         raise OptionError("--head", f"{len(heads)} heads and nothing joins them", "add --fusion")
     flags |= {"options": head_options(sets, heads), "folds": fold_plan(folds)}
-    with FeatureStore.open(store) as features, Progress("fit", "fits", quiet) as progress:
+    with FeatureStore.open(store) as features, progress("fit", "fits") as report:
         run = fit_streamed if stream else at_once
-        bundle = run(features, heads[0], heads=heads, progress=progress, **flags)
+        bundle = run(features, heads[0], heads=heads, progress=report, **flags)
     bundle.save(output)
-    if as_json:
-        classes = [str(c) for c in bundle.classes]
-        click.echo(json.dumps({"path": output, "classes": classes, "settings": bundle.settings}))
-    note(f"written: {output}", quiet=quiet or as_json)
-    hint(["predict", output, "MANIFEST", "-o", "predictions.csv"], quiet=quiet or as_json)
+    classes = [str(c) for c in bundle.classes]
+    return Answer(
+        {"path": output, "classes": classes, "settings": bundle.settings},
+        next=[["predict", output, "MANIFEST", "-o", "predictions.csv"]],
+        notes=[f"written: {output}"],
+    )
 
 
 @click.command(cls=Command)
@@ -267,11 +254,7 @@ def fit(
 @click.option("-o", "--output", type=FILE, help="Write one HTML page about the runs.")
 @click.option("--store", type=FILE, help="The store, when it moved since the run.")
 @click.option("--data", type=ANY, help="The folder of pictures and sounds, when it moved.")
-@QUIET
-@JSON
-def report(
-    runs: tuple, output: str | None, store: str | None, data: str | None, quiet: bool, as_json: bool
-) -> None:
+def report(runs: tuple, output: str | None, store: str | None, data: str | None) -> Answer:
     """Print the leaderboards of run folders; with -o, write a page with charts and pictures.
 
     Example: headstock report runs/a -o report.html
@@ -279,19 +262,17 @@ def report(
     from headstock.heads.report.text import leaderboard_text, saved_metrics
 
     saved = {run: saved_metrics(run) for run in runs}
-    for metrics in [] if as_json else saved.values():
-        click.echo(leaderboard_text(metrics, width(), strong))
+
+    def boards() -> str:
+        return "\n".join(leaderboard_text(one, width(), strong) for one in saved.values())
+
     if not output:
-        if as_json:
-            click.echo(json.dumps(saved, indent=1))
-        hint(["report", *runs, "-o", "report.html"], quiet=quiet or as_json)
-        return
+        return Answer(saved, boards, [["report", *runs, "-o", "report.html"]])
     from headstock.heads.report.page import write_report
 
-    with Progress("report", "parts", quiet) as progress:
-        written = write_report(runs, output, store=store, data=data, progress=progress)
-    say(written, as_json)
-    hint(["runs", *runs], quiet=quiet or as_json)
+    with progress("report", "parts") as step:
+        written = write_report(runs, output, store=store, data=data, progress=step)
+    return Answer(written, lambda: f"{boards()}\n{written.text()}", [["runs", *runs]])
 
 
 @click.command(cls=Command)
@@ -301,9 +282,7 @@ def report(
     show_default=True, help="What to print the leaderboards of the runs as.",
 )  # fmt: skip
 @click.option("-o", "--output", type=FILE, help="Write it to this file.")
-@QUIET
-@JSON
-def runs(places: tuple, form: str, output: str | None, quiet: bool, as_json: bool) -> None:
+def runs(places: tuple, form: str, output: str | None) -> Answer:
     """List the runs of a FOLDER (runs, by default) or compare RUNs with each other.
 
     Runs whose rows and labels are the same are held against each other by paired tests.
@@ -325,15 +304,14 @@ def runs(places: tuple, form: str, output: str | None, quiet: bool, as_json: boo
     places = places or ("runs",)
     if form != "text":
         text = leaderboard_as(form, {run.name: saved_metrics(run) for run in the_runs(places)})
+        answer = Answer({"format": form, "text": text}, text)
     else:
-        with Progress("runs", "runs", quiet) as progress:
-            found = look(places, progress)
-        columns = None if output else width()
-        text = found.text(columns, str if output else strong) + "\n"
-        text = json.dumps(found.to_json(), indent=1) + "\n" if as_json else text
+        with progress("runs", "runs") as report:
+            found = look(places, report)
+        words = ["report", the_runs(places)[0], "-o", "report.html"]
+        text = found.text(None if output else width(), str if output else strong) + "\n"
+        answer = Answer(found.to_json(), text, [words])
     if output:
         write_text(output, text)
-    else:
-        click.echo(text, nl=False)
-    words = ["report", the_runs(places)[0], "-o", "report.html"]
-    hint(words, quiet=quiet or as_json or form != "text")
+        return replace(answer, text="", notes=[f"written: {output}"])
+    return answer

@@ -1,25 +1,20 @@
-"""What the commands of every room share: how help looks, --config, common options, words to a
-person on stderr, results on stdout."""
+"""What the commands of every room share: how help looks, --config, -q, --json, common options."""
 
 from __future__ import annotations
 
 import difflib
 import json
-import os
 import re
 import shlex
-import shutil
 import sys
-import textwrap
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
+from headstock.store.answer import Answer, print_answer, stdout_for_results
 from headstock.store.errors import HeadstockError, OptionError
-from headstock.store.progress import on_terminal
 from headstock.store.settings import read_toml
 
 FILE = click.Path(dir_okay=False)
@@ -28,12 +23,25 @@ EXAMPLE = re.compile(r"^\s*Example:\s*(headstock .+)$", re.M)
 
 
 class Command(click.Command):
-    """Lines ``Example: headstock ...`` of the docstring become a section of their own in the help,
+    """A command of ours: its function gives an ``Answer``, and ``-q``, ``--json`` and ``--config``
+    are the same for all of them.
+
+    Lines ``Example: headstock ...`` of the docstring become a section of their own in the help,
     one line each, never wrapped: they are for copying."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.params.append(_config_option())
+        self.params += [*_answer_options(), _config_option()]
+
+    def invoke(self, ctx: click.Context) -> None:
+        """Call the function, and print the Answer that it gives."""
+        given = {k: v for k, v in ctx.params.items() if k not in ("quiet", "as_json")}
+        with stdout_for_results():
+            answer: Answer | None = ctx.invoke(self.callback or (lambda: None), **given)
+        if answer is not None:
+            print_answer(answer)
+            if answer.exit_code:
+                sys.exit(answer.exit_code)
 
     @property
     def examples(self) -> list[list[str]]:
@@ -72,6 +80,15 @@ class Commands(click.Group):
             hint = f"did you mean {near[0]!r}?" if near else f"one of: {', '.join(self.commands)}"
             raise click.UsageError(f"no command {args[0]!r}; {hint}", ctx)
         return super().resolve_command(ctx, args)
+
+
+def _answer_options() -> list[click.Option]:
+    return [
+        click.Option(
+            ["-q", "--quiet"], is_flag=True, help="Say the result and what failed, no more."
+        ),
+        click.Option(["--json", "as_json"], is_flag=True, help="Print the result as JSON."),
+    ]
 
 
 def _config_option() -> click.Option:
@@ -136,56 +153,6 @@ def effective(
     return out
 
 
-def coloured(stream: TextIO) -> bool:
-    """Colours are for terminals, and not where NO_COLOR (no-color.org) is set."""
-    return on_terminal(stream) and not os.environ.get("NO_COLOR")
-
-
-def width() -> int | None:
-    """Columns that a table on stdout may take: COLUMNS where it is set, the terminal's, or no limit
-    where the output goes to a file or another program."""
-    if sys.stdout.isatty() or os.environ.get("COLUMNS", "").isdigit():
-        return shutil.get_terminal_size().columns
-    return None
-
-
-def strong(line: str) -> str:
-    """A line that stands out."""
-    return click.style(line, bold=True) if coloured(sys.stdout) else line
-
-
-def note(*lines: str, quiet: bool = False) -> None:
-    """Tell a person, on stderr: stdout is for results."""
-    if lines and not quiet:
-        click.echo("\n".join(lines), err=True)
-
-
-def hint(*commands: Sequence[object], quiet: bool = False) -> None:
-    """Name the commands that come next, on stderr. ``commands``: words after ``headstock``."""
-    for words in commands:
-        said = f"next: headstock {' '.join(map(_word, words))}"
-        if not quiet:
-            click.echo(
-                click.style(said, dim=True) if coloured(sys.stderr) else said,
-                err=True,
-                color=coloured(sys.stderr),
-            )
-
-
-def _word(word: object) -> str:
-    """As a shell would take it; words in capitals stand for what the reader fills in."""
-    return str(word) if str(word).isupper() else shlex.quote(str(word))
-
-
-def wrapped(line: str, columns: int | None) -> str:
-    """``line`` in lines of at most ``columns``, the later ones below its second column."""
-    if columns is None or len(line) <= columns:
-        return line
-    name, gap, rest = line.partition("  ")
-    indent = len(name) + len(gap) + len(rest) - len(rest.lstrip())
-    return textwrap.fill(line, max(columns, indent + 20), subsequent_indent=" " * indent)
-
-
 def options(*decorators: Callable) -> Callable:
     """Several click options as one decorator, shown in the order given."""
 
@@ -197,8 +164,6 @@ def options(*decorators: Callable) -> Callable:
     return apply
 
 
-JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-QUIET = click.option("-q", "--quiet", is_flag=True, help="No progress, no account, no hint.")
 SEED = click.option(
     "--seed",
     type=click.IntRange(0),
@@ -270,14 +235,6 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, Any]:
         except ValueError:
             out[key] = text
     return out
-
-
-def say(result: Any, as_json: bool, **more: Any) -> None:
-    """Print a library's answer: its text, or its fields (and ``more``) as JSON."""
-    if as_json:
-        click.echo(json.dumps({**asdict(result), **more}, indent=1, default=str))
-    else:
-        click.echo(result.text())
 
 
 def complete(names: Callable[[click.Context], Sequence[str]]) -> Callable[..., list[str]]:

@@ -25,6 +25,7 @@ import pytest
 from headstock.cli import cli, main
 from headstock.extract.demo import write_demo
 from headstock.store import FeatureStore
+from headstock.store.answer import plain
 from headstock.store.progress import Progress, clock
 from headstock.store.settings import read_toml, toml_text
 from headstock.store.terminal import Command, effective
@@ -271,41 +272,119 @@ def test_near_misses_are_named(here, capsys, words, says) -> None:
 # --- quiet, JSON, hints
 
 ANSWERS = {
-    "evaluate": ["evaluate", "features.h5", "--head", "lda"],
-    "fit": ["fit", "features.h5", "--head", "lda", "-o", "other.headstock"],
-    "predict": ["predict", "model.headstock", "features.h5"],
-    "report": ["report", "runs/first"],
-    "runs": ["runs"],
-    "info": ["store", "info", "features.h5"],
-    "verify": ["store", "verify", "features.h5"],
-    "repair": ["store", "repair", "features.h5"],
-    "compact": ["store", "compact", "features.h5"],
-    "label": ["store", "label", "features.h5", "labels.csv", "--label-col", "CLASS"],
-    "merge": ["store", "merge", "joined.h5", "first.h5", "second.h5"],
-    "export": ["store", "export", "features.h5", "out.npz"],
-    "import": ["store", "import", "features.npz", "in.h5"],
-    "list": ["list", "heads"],
+    ("demo",): ["demo", "-o", "."],
+    ("extract",): ["extract", "first.csv", "-o", "first.h5", "--audio", "mfcc", "-j", 0],
+    ("adapt",): [
+        *("adapt", "few.csv", "--backbone", "cnn4", "--from-scratch", "--epochs", 1, "-j", 0),
+        *("--input-size", 16, "--overwrite", "-o", "few.safetensors"),
+    ],
+    ("evaluate",): ["evaluate", "features.h5", "--head", "lda"],
+    ("fit",): ["fit", "features.h5", "--head", "lda", "-o", "other.headstock"],
+    ("predict",): ["predict", "model.headstock", "features.h5"],
+    ("report",): ["report", "runs/first"],
+    ("runs",): ["runs"],
+    ("store", "info"): ["store", "info", "features.h5"],
+    ("store", "verify"): ["store", "verify", "features.h5"],
+    ("store", "repair"): ["store", "repair", "features.h5"],
+    ("store", "compact"): ["store", "compact", "features.h5"],
+    ("store", "label"): ["store", "label", "features.h5", "labels.csv", "--label-col", "CLASS"],
+    ("store", "merge"): ["store", "merge", "joined.h5", "first.h5", "second.h5"],
+    ("store", "export"): ["store", "export", "features.h5", "out.npz"],
+    ("store", "import"): ["store", "import", "features.npz", "in.h5"],
+    ("doctor",): ["doctor", "--image", "headstock:resnext_nano", "--seconds", 0.1],
+    ("list",): ["list", "heads"],
+    ("export-model",): ["export-model", "model.headstock", "-o", "model.onnx"],
+    ("serve",): ["serve", "sounds.headstock", "--port", 0],
+    ("completion",): ["completion", "bash"],
 }
+"""A call of every command. A command that is not here fails the test below."""
+OTHER_WAYS = (
+    ["store", "info", "features.h5", "--failed"],
+    ["store", "verify", "features.h5", "--recompute", 2],
+    ["predict", "model.headstock", "features.h5", "-o", "out.csv"],
+    ["report", "runs/first", "runs/first"],
+    ["runs", "runs/first"],
+    ["runs", "runs/first", "--format", "csv"],
+    ["runs", "-o", "runs.txt"],
+    ["evaluate", "features.h5", "--head", "lda", "--on", "audio", "-o", "runs/again"],
+)
+WORDLESS = {("serve",), ("completion",), ("demo",)}  # no hint where nothing or the shell comes next
 
 
-@pytest.mark.parametrize("name", ANSWERS)
-def test_json_is_one_value_and_quiet_is_quiet(here, capsys, name: str) -> None:
-    if name == "import":
+@pytest.fixture
+def answering(here, monkeypatch):
+    """What the calls above need: a model of sounds, twelve rows, a demo of two quick commands, and
+    a service that ends when it is ready."""
+    if not Path("features.npz").exists():
         assert call("store", "export", "features.h5", "features.npz", "-q") == 0
-        capsys.readouterr()
-    assert call(*ANSWERS[name], "--json") == 0
-    out, err = capsys.readouterr()
-    assert json.loads(out) is not None
+        words = ["fit", "features.h5", "--head", "lda", "--on", "audio", "-q"]
+        assert call(*words, "-o", "sounds.headstock") == 0
+        lines = Path("first.csv").read_text().splitlines()
+        Path("few.csv").write_text("\n".join(lines[:25]) + "\n")
+    from headstock.extract.doctor import Checkup
+
+    quick = [["list", "fusions"], ["store", "info", "features.h5"]]
+    monkeypatch.setattr("headstock.extract.demo.commands", lambda folder: quick)
+    sizes = {"500x375": 80.0, "4000x3000": 9.0}
+    checkup = Checkup({}, 2, "cpu", "resnet", 9, sizes, sizes, {"torch fp32": 9.0}, 90.0, 900.0)
+    monkeypatch.setattr("headstock.extract.doctor.measure", lambda *a, **k: checkup)
+    monkeypatch.setattr(
+        "headstock.heads.service.serve", lambda *args, ready, **more: ready("http://127.0.0.1:1")
+    )
+
+
+def strict(text: str):
+    """JSON as the standard has it: one value, and no NaN."""
+    return json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_json_is_one_value_and_quiet_is_quiet(answering, capfd, words) -> None:
+    if words == ("export-model",):
+        pytest.importorskip("onnxruntime", reason="onnx is an extra")
+    given = ANSWERS[words]
+    capfd.readouterr()
+    assert call(*given, "--json") == 0
+    out, err = capfd.readouterr()
+    assert strict(out) is not None
     assert "next:" not in err
-    assert call(*ANSWERS[name], "-q") == 0
-    out, err = capsys.readouterr()
+    assert call(*given, "-q") == 0
+    _, err = capfd.readouterr()
     assert err == ""
-    to_file = ["-o", "out.csv"] if name == "predict" else []  # else stdout is all it says
-    assert call(*ANSWERS[name], *to_file) == 0
-    hints = re.findall(r"next: headstock (.+)", capsys.readouterr().err)
-    assert hints
-    for words in hints:
-        assert words.split()[0] in cli.commands
+    to_file = ["-o", "out.csv"] if words == ("predict",) else []  # else stdout is all it says
+    assert call(*given, *to_file) == 0
+    out, err = capfd.readouterr()
+    hints = re.findall(r"next: headstock (.+)", err)
+    assert "next:" not in out
+    assert hints or words in WORDLESS
+    for line in hints:
+        assert line.split()[0] in cli.commands
+
+
+@pytest.mark.parametrize("given", OTHER_WAYS, ids=lambda given: " ".join(map(str, given)))
+def test_json_and_quiet_hold_for_every_way_to_call(answering, capfd, given) -> None:
+    capfd.readouterr()
+    assert call(*given, "--json") == 0
+    assert strict(capfd.readouterr().out) is not None
+    assert call(*given, "-q") == 0
+    assert capfd.readouterr().err == ""
+
+
+def test_what_a_library_prints_does_not_come_between(answering, capfd, monkeypatch) -> None:
+    def listing(pattern: str) -> list[str]:
+        print("LightGBM warns")
+        return ["lda  one line"]
+
+    monkeypatch.setattr("headstock.heads.head.listing", listing)
+    assert call("list", "heads", "--json") == 0
+    out, err = capfd.readouterr()
+    assert strict(out) == ["lda"]
+    assert "LightGBM warns" in err
+
+
+def test_a_number_that_is_none_is_null() -> None:
+    told = plain({"a": float("nan"), "b": np.float32(1.5), "c": [np.inf, np.int64(3)], "d": (1,)})
+    assert told == {"a": None, "b": 1.5, "c": [None, 3], "d": [1]}
 
 
 def test_predictions_as_json(here, capsys) -> None:
