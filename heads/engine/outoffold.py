@@ -67,6 +67,8 @@ class Answer:
 
 
 def _wrong(name: str, error: Exception) -> HeadError:
+    if isinstance(error, MemoryError):
+        return HeadError(f"head {name}", "not enough memory", "give it fewer rows or columns")
     return HeadError(f"head {name}", f"{type(error).__name__}: {error}", "see its options")
 
 

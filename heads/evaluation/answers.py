@@ -7,9 +7,8 @@ the system is on the sets the row has (its *pattern*), and by nobody where it ha
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,37 +16,34 @@ import numpy as np
 
 from headstock.heads.engine.outoffold import Answer, answer_all
 from headstock.heads.engine.shared import MEMORY, Shared
+from headstock.heads.evaluation.failures import attempt
+from headstock.heads.evaluation.fusing import UNLEARNED, Nested, fused
 from headstock.heads.evaluation.reuse import Reuse
-from headstock.heads.evaluation.systems import System
-from headstock.heads.fusion.fusions import cross_fuse, make_fusion
+from headstock.heads.evaluation.systems import (
+    Base,
+    Options,
+    System,
+    bases_of,
+    bases_of_system,
+    patterns_of,
+    restrict,
+)
 from headstock.heads.rows.adapted import answer_views
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadError
 
-__all__ = ["Base", "answer_systems", "base_answers", "bases_of", "patterns_of", "restrict"]
-
-Base = tuple[str, str]
-"""A head and the sets it reads side by side: (``knn``, ``image+audio``)."""
-Options = Mapping[str, Mapping[str, Any]]
-UNLEARNED = ("mean", "product")
-"""Late fusions that learn nothing from their members' answers."""
-APPROXIMATE = "approximate: the members it learned from had seen the fold that is scored"
+__all__ = ["Answers", "answer_systems", "base_answers", "nested_fits"]
 
 
-def restrict(on: str, pattern: str) -> str:
-    """The sets of ``on`` that ``pattern`` has, in the order of ``on``; empty where none."""
-    there = parts_of(pattern)
-    return "+".join(p for p in parts_of(on) if p in there)
+@dataclass
+class Answers:
+    """What all systems said. systems: those that answered, without the members that could not;
+    by_name: {system name: its answer}; failed: the others, each with its reason."""
 
-
-def patterns_of(rows: Rows, test: Rows | None = None) -> list[str]:
-    """Which sets the rows have, each combination that occurs once, most sets first."""
-    both = [rows] if test is None else [rows, test]
-    if all(r.present is None for r in both):
-        return ["+".join(rows.X)]
-    found = set(np.concatenate([np.unique(r.patterns()) for r in both]))
-    return sorted(found, key=lambda p: (-len(parts_of(p)), p))
+    systems: list[System]
+    by_name: dict[str, Answer]
+    failed: list[tuple[System, HeadError]]
 
 
 def base_answers(
@@ -62,13 +58,15 @@ def base_answers(
     device: str = "cpu",
     step: Callable[[Base, int], None] = lambda base, fits: None,
     reuse: Reuse | None = None,
+    failed: dict[Base, HeadError] | None = None,
 ) -> dict[Base, Answer]:
     """The answers of heads, each learned from the rows that have all the sets it reads.
 
     proba (r, n, k) and test (m, k) are NaN for rows that lack one. Raises HeadError when the rows
     that have the sets lie in one fold. memory: bytes that what heads share may take;
     device: where its largest products are computed. What ``reuse``
-    has is not computed again.
+    has is not computed again. A head that cannot answer is raised, or kept in
+    ``failed`` with its reason.
     """
     options = options or {}
     out: dict[Base, Answer] = {}
@@ -103,15 +101,37 @@ def base_answers(
                 }  # fmt: skip
                 plain = [on for on in ons if not mine.viewed(on)]
                 named = partial(_named, step, function)
+
+                viewed = [on for on in ons if mine.viewed(on)]
+                at_once = partial(_at_once, answer, function, mine, cut, shared, named, given)
+                one_by_one = partial(_one_by_one, function, mine, cut, named, given)
                 found: dict[str, Answer] = {}
-                if plain:
-                    found = answer(function, plain, mine, cut, shared, step=named, **given)
-                for on in [on for on in ons if mine.viewed(on)]:
-                    told = partial(named, on)
-                    found[on] = answer_views(function, on, mine, cut, step=told, **given)
+                for how, places_of in ((at_once, plain), (one_by_one, viewed)):
+                    if failed is None:
+                        found |= how(places_of)
+                        continue
+                    answered, cannot = attempt(how, function, places_of)
+                    found |= answered
+                    failed |= {(function, on): why for on, why in cannot.items()}
                 for on, one in found.items():
                     out[function, on] = _spread(one, which, len(rows), there, whole)
     return out
+
+
+def _at_once(
+    answer: Callable[..., dict[str, Answer]], function: str, rows: Rows, plan: FoldPlan,
+    shared: Sequence[Shared], step: Callable[[str, int], None], given: Mapping[str, Any],
+    on: Sequence[str],
+) -> dict[str, Answer]:  # fmt: skip
+    return answer(function, on, rows, plan, shared, step=step, **given) if on else {}
+
+
+def _one_by_one(
+    function: str, rows: Rows, plan: FoldPlan, step: Callable[[str, int], None],
+    given: Mapping[str, Any], on: Sequence[str],
+) -> dict[str, Answer]:  # fmt: skip
+    """Sets with other vectors in each fold."""
+    return {o: answer_views(function, o, rows, plan, step=partial(step, o), **given) for o in on}
 
 
 def _named(step: Callable[[Base, int], None], function: str, on: str, fits: int) -> None:
@@ -148,8 +168,11 @@ def answer_systems(
     device: str = "cpu",
     step: Callable[[str, int], None] = lambda name, fits: None,
     reuse: Reuse | None = None,
-) -> dict[str, Answer]:
-    """{system name: its answer}. NaN where a system has nothing to read of a row.
+) -> Answers:
+    """What each system says. NaN where a system has nothing to read of a row.
+
+    A head that cannot answer costs the systems that need it and no other; a fusion of several
+    heads goes on with those that answer. Raises HeadError when nothing answers.
 
     nested: fusions that learn do so from members that never saw the fold they are scored on; by
     default where the rows and folds allow it, and a note says where not. A stack that reads
@@ -160,32 +183,80 @@ def answer_systems(
     single = [s for s in systems if not s.members]
     bases = bases_of(single, patterns)
     names = {(s.function, s.on): s.name for s in single}
+    lost: dict[Base, HeadError] = {}
     base = base_answers(
         bases, rows, plan, test=test, options=options, seed=seed, memory=memory, device=device,
-        step=lambda b, fits: step(names.get(b, "@".join(b)), fits), reuse=reuse,
+        step=lambda b, fits: step(names.get(b, "@".join(b)), fits), reuse=reuse, failed=lost,
     )  # fmt: skip
-    out = {s.name: _routed(s, base, rows, test, patterns) for s in single}
-    again = _Nested(
+    answers = Answers([], {}, [])
+    for system in single:
+        why = [lost[b] for b in bases_of_system(system, patterns) if b in lost]
+        if why:
+            answers.failed.append((system, why[0]))
+        else:
+            answers.systems.append(system)
+            answers.by_name[system.name] = _routed(system, base, rows, test, patterns)
+    if not answers.systems and answers.failed:
+        raise answers.failed[0][1]
+    out = answers.by_name
+    again = Nested(
         partial(
             base_answers, options=options, seed=seed, memory=memory, device=device, reuse=reuse
         ),
         rows, plan, options, seed, patterns, {s.name: s for s in single},
     )  # fmt: skip
     kept = None if reuse is None else reuse.scope(rows, plan, test)
-    for system in systems:
-        if system.members:
-            fuse = partial(_fused, system, out, rows, plan, test, patterns, again, nested, step)
-            if kept is None or options.get(str(system.fusion)):
-                out[system.name] = fuse()
-            else:
-                more = [] if nested is False or system.fusion in UNLEARNED else [
-                    kept.of_head(function, on, options.get(function), seed, False, memory, device)
-                    for function, on in again.bases(system.members)
-                ]  # fmt: skip
-                members = [out[m] for m in system.members]
-                out[system.name] = kept.fused(system, members, seed, nested, more, fuse)
-            step(system.name, 1)
-    return out
+
+    def join(system: System) -> Answer:
+        fuse = partial(fused, system, out, rows, plan, test, patterns, again, nested, step)
+        if kept is None or options.get(str(system.fusion)):
+            return fuse()
+        more = [] if nested is False or system.fusion in UNLEARNED else [
+            kept.of_head(function, on, options.get(function), seed, False, memory, device)
+            for function, on in again.bases(system.members)
+        ]  # fmt: skip
+        members = [out[m] for m in system.members]
+        return kept.fused(system, members, seed, nested, more, fuse)
+
+    for whole in systems:
+        if not whole.members:
+            continue
+        system, absent = _without(whole, answers.failed)
+        if len(system.members) < 2:
+            answers.failed.append((whole, absent[0][1]))
+            continue
+        found, why_not = attempt(partial(_joined, join, system), whole.name, [""])
+        if why_not:
+            answers.failed.append((whole, why_not[""]))
+            continue
+        answer = found[""]
+        if absent:
+            names_of = ", ".join(one.name for one, _ in absent)
+            answer = replace(answer, notes=[*answer.notes, f"without {names_of}: no answer"])
+        answers.systems.append(system)
+        out[system.name] = answer
+        step(system.name, 1)
+    return answers
+
+
+def _joined(
+    join: Callable[[System], Answer], system: System, _: Sequence[str]
+) -> dict[str, Answer]:
+    return {"": join(system)}
+
+
+def _without(
+    system: System, failed: Sequence[tuple[System, HeadError]]
+) -> tuple[System, list[tuple[System, HeadError]]]:
+    """The fusion without the members that have no answer, and those: for a fusion of one head they
+    are a reason to have none itself."""
+    absent = [(one, why) for one, why in failed if one.name in system.members]
+    if not absent:
+        return system, []
+    if system.head != "all":
+        return replace(system, members=()), absent
+    lost = {one.name for one, _ in absent}
+    return replace(system, members=tuple(m for m in system.members if m not in lost)), absent
 
 
 def nested_fits(systems: Sequence[System], plan: FoldPlan) -> int:
@@ -193,16 +264,6 @@ def nested_fits(systems: Sequence[System], plan: FoldPlan) -> int:
     each member without each pair of folds."""
     read = {m for s in systems if s.fusion not in UNLEARNED for m in s.members}
     return len(read) * plan.repeats * plan.folds * (plan.folds - 1) if plan.folds > 2 else 0
-
-
-def bases_of(systems: Sequence[System], patterns: Sequence[str]) -> list[Base]:
-    """What must be fitted to answer rows of these patterns."""
-    return list(dict.fromkeys(b for s in systems if not s.members for b in _bases(s, patterns)))
-
-
-def _bases(system: System, patterns: Sequence[str]) -> list[Base]:
-    read = dict.fromkeys(restrict(system.on, pattern) for pattern in patterns)
-    return [(system.function, on) for on in read if on]
 
 
 def _routed(
@@ -213,7 +274,7 @@ def _routed(
     patterns: Sequence[str],
 ) -> Answer:
     """A head on several sets: each row answered by the head on those of them it has."""
-    bases = _bases(system, patterns)
+    bases = bases_of_system(system, patterns)
     first = base[bases[0]]
     if len(bases) == 1:
         return first
@@ -235,113 +296,3 @@ def _routed(
         list(dict.fromkeys(notes)), first.chosen, first.importances,
         all(a.reused for a in used), first.tried,
     )  # fmt: skip
-
-
-class _Nested:
-    """Members fitted again without one fold, for a fusion that is to learn from them alone."""
-
-    def __init__(
-        self, answer: Callable[..., dict[Base, Answer]], rows: Rows, plan: FoldPlan,
-        options: Options, seed: int, patterns: Sequence[str], systems: Mapping[str, System],
-    ) -> None:  # fmt: skip
-        self._answer, self._rows, self._plan = answer, rows, plan
-        self._options, self._seed = options, seed
-        self._patterns, self._systems = patterns, systems
-        self._known: dict[tuple[int, int], dict[Base, np.ndarray]] = {}
-
-    def bases(self, members: Sequence[str]) -> list[Base]:
-        """The heads that are fitted again for ``members``."""
-        every = [b for m in members for b in _bases(self._systems[m], self._patterns)]
-        return list(dict.fromkeys(every))
-
-    def __call__(
-        self, members: Sequence[str], which: np.ndarray, step: Callable[[int], None], r: int,
-        fold: int,
-    ) -> np.ndarray:  # fmt: skip
-        """(rows of ``which`` outside ``fold``, s, k): what ``members`` fitted without the fold say
-        of its other rows, held out by the other folds. ``step`` is told of fits done."""
-        train = np.flatnonzero(self._plan.codes[r] != fold)
-        known = self._known.setdefault((r, fold), {})
-        wanted = [b for b in self.bases(members) if b not in known]
-        if wanted:
-            once = FoldPlan(self._plan.ids, self._plan.codes[r : r + 1])
-            found = self._answer(
-                wanted, self._rows.take(train), once.take(train), step=lambda _, fits: step(fits)
-            )
-            known |= {b: answer.proba[0] for b, answer in found.items()}
-        keep = np.isin(train, which)
-        said = [known[self._systems[m].function, self._systems[m].on][keep] for m in members]
-        return np.stack(said, axis=1)
-
-
-def _fused(
-    system: System,
-    answers: Mapping[str, Answer],
-    rows: Rows,
-    plan: FoldPlan,
-    test: Rows | None,
-    patterns: Sequence[str],
-    again: _Nested,
-    nested: bool | None,
-    step: Callable[[str, int], None],
-) -> Answer:
-    """A late fusion: for each pattern of the members that can answer it, learned from all rows
-    they can answer, with one member left that member itself."""
-    start = time.perf_counter()
-    assert system.fusion is not None
-    options, seed = again._options.get(system.fusion), again._seed
-    reads = bool(getattr(make_fusion(system.fusion, seed, options), "wants_features", False))
-    learns = system.fusion not in UNLEARNED
-    must = learns and (reads or nested is True)
-    nested = learns and (must or nested is None)
-    notes = [APPROXIMATE] if learns and not nested else []
-    first = answers[system.members[0]]
-    proba = np.full_like(first.proba, np.nan)
-    fresh = None if test is None else np.full((len(test), proba.shape[2]), np.nan)
-    own = rows.patterns()
-    theirs = None if test is None else test.patterns()
-    for pattern in patterns:
-        on = {m: m.rpartition("@")[2] for m in system.members}
-        able = [m for m in system.members if restrict(on[m], pattern) == on[m]]
-        if not able:
-            continue
-        mine = np.flatnonzero(own == pattern)
-        asked = np.empty(0, int) if theirs is None else np.flatnonzero(theirs == pattern)
-        if len(able) == 1:
-            proba[:, mine] = answers[able[0]].proba[:, mine]
-            said = answers[able[0]].test
-            if fresh is not None and said is not None:
-                fresh[asked] = said[asked]
-            continue
-        sets = list(dict.fromkeys(p for m in able for p in parts_of(on[m])))
-        which = np.flatnonzero(rows.having(sets))
-        plan.take(which)  # refuses rows of one fold
-        P = np.stack([answers[m].proba[:, which] for m in able], axis=2)
-        X = rows.take(which).matrix("+".join(sets))[0] if reads else None
-        folds, codes = plan.codes[:, which], rows.codes[which]
-        fuse = partial(cross_fuse, system.fusion, P, codes, folds, seed=seed, options=options, X=X)
-        try:
-            told = partial(step, system.name)
-            found = fuse(nested=partial(again, able, which, told) if nested else None)
-        except HeadError as error:  # without two folds too little is left, or there is no network
-            if must or not nested:
-                raise
-            found = fuse()
-            notes.append(f"{APPROXIMATE} ({error.what})")
-        here = own[which] == pattern
-        proba[:, which[here]] = found[:, here]
-        if fresh is not None and test is not None and len(asked):
-            tests = [t[asked] for m in able if (t := answers[m].test) is not None]
-            fusion = make_fusion(system.fusion, seed, options)
-            if X is None:
-                fusion.fit(P[0], codes, folds[0])
-                fresh[asked] = fusion.predict(np.stack(tests, axis=1))
-            else:
-                fusion.fit(P[0], codes, folds[0], X)
-                F = test.take(asked).matrix("+".join(sets))[0]
-                fresh[asked] = fusion.predict(np.stack(tests, axis=1), F)
-    how = "from held-out probabilities"
-    if nested and not notes:
-        how += " of members that never saw the scored fold"
-    notes = list(dict.fromkeys(notes))
-    return Answer(proba, fresh, time.perf_counter() - start, how, notes)

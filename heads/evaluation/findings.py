@@ -16,8 +16,20 @@ def findings(metrics: Metrics) -> list[str]:
     """Lines about the first system, what choosing it is worth, rows that lack a vector, learning
     curves and feature importances; those whose part is absent are left out."""
     lines: list[str] = []
-    for part in (_first, _shared, _selection, _patterns, _searches, _importances, _curves):
+    for part in (_failed, _first, _shared, _selection, _patterns, _searches, _importances, _curves):
         lines += part(metrics)
+    return lines
+
+
+def _failed(metrics: Metrics) -> list[str]:
+    """Why systems have no score, each reason once."""
+    by_reason: dict[str, list[str]] = {}
+    for row in metrics.get("failed") or []:
+        by_reason.setdefault(one_line(row["reason"], 200), []).append(_name(row))
+    lines = []
+    for reason, names in by_reason.items():
+        more = f" and {len(names) - 2} more" if len(names) > 2 else ""
+        lines.append(f"no score: {', '.join(names[:2])}{more}: {reason}")
     return lines
 
 

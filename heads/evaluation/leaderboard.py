@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from headstock import __version__
 from headstock.heads.engine.shared import MEMORY
-from headstock.heads.evaluation.answers import answer_systems, bases_of, nested_fits, patterns_of
+from headstock.heads.evaluation.answers import answer_systems, nested_fits
+from headstock.heads.evaluation.failures import failed_lines
 from headstock.heads.evaluation.result import Evaluation
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.scores import score_lines
-from headstock.heads.evaluation.systems import System, fused_systems
+from headstock.heads.evaluation.systems import System, bases_of, fused_systems, patterns_of
 from headstock.heads.evaluation.tuning import with_searches
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
 from headstock.heads.head import make_head
@@ -251,13 +252,14 @@ def evaluate_rows(
             progress(done, total, name)
 
     systems += fused
-    answers = answer_systems(
+    said = answer_systems(
         systems, rows, plan,
         test=test, options=options, seed=seed, nested=nested, memory=memory, device=device,
         step=step, reuse=reuse,
     )  # fmt: skip
+    answers = said.by_name
     step(systems[-1].name, total)  # what was known took no fits
-    board = score_lines(systems, answers, rows, plan, test, seed)
+    board = score_lines(said.systems, answers, rows, plan, test, seed)
     proba = {name: a.proba for name, a in answers.items()}
     return Evaluation(
         ids=rows.ids,
@@ -265,6 +267,7 @@ def evaluate_rows(
         classes=rows.classes,
         folds=plan,
         leaderboard=board,
+        failed=failed_lines(said.failed),
         proba={name: p[0] for name, p in proba.items()},
         comparisons=against_best(board, proba, rows.codes, rows.groups, seed),
         selection=selection(board, proba, rows.codes, rows.groups, seed),

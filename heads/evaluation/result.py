@@ -36,6 +36,8 @@ class Evaluation:
     leaderboard: list[dict[str, Any]]
     proba: dict[str, np.ndarray]
     settings: dict[str, Any]
+    failed: list[dict[str, str | None]] = field(default_factory=list)
+    """Systems without an answer: head, on, fusion, name and the reason."""
     recipes: dict[str, Any] = field(default_factory=dict)
     hygiene: dict[str, Any] = field(default_factory=dict)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
@@ -47,7 +49,11 @@ class Evaluation:
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
-        more = {"selection": self.selection, "learning_curve": self.learning_curve}
+        more = {
+            "failed": self.failed,
+            "selection": self.selection,
+            "learning_curve": self.learning_curve,
+        }
         return {
             "leaderboard": self.leaderboard,
             "folds": self.folds.summary(),

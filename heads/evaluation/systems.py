@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from headstock.heads.fusion.fusions import FUSIONS
+from headstock.heads.rows.labelled import Rows, parts_of
 
-__all__ = ["System", "fused_systems"]
+__all__ = [
+    "Base",
+    "Options",
+    "System",
+    "bases_of",
+    "bases_of_system",
+    "fused_systems",
+    "patterns_of",
+    "restrict",
+]
+
+Base = tuple[str, str]
+"""A head and the sets it reads side by side: (``knn``, ``image+audio``)."""
+Options = Mapping[str, Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -52,3 +69,30 @@ def fused_systems(
         elif len(singles) > 1:
             out += [System(h, together, fusion, tuple(f"{h}@{s}" for s in singles)) for h in heads]
     return out
+
+
+def restrict(on: str, pattern: str) -> str:
+    """The sets of ``on`` that ``pattern`` has, in the order of ``on``; empty where none."""
+    there = parts_of(pattern)
+    return "+".join(p for p in parts_of(on) if p in there)
+
+
+def patterns_of(rows: Rows, test: Rows | None = None) -> list[str]:
+    """Which sets the rows have, each combination that occurs once, most sets first."""
+    both = [rows] if test is None else [rows, test]
+    if all(r.present is None for r in both):
+        return ["+".join(rows.X)]
+    found = set(np.concatenate([np.unique(r.patterns()) for r in both]))
+    return sorted(found, key=lambda p: (-len(parts_of(p)), p))
+
+
+def bases_of(systems: Sequence[System], patterns: Sequence[str]) -> list[Base]:
+    """What must be fitted to answer rows of these patterns."""
+    return list(
+        dict.fromkeys(b for s in systems if not s.members for b in bases_of_system(s, patterns))
+    )
+
+
+def bases_of_system(system: System, patterns: Sequence[str]) -> list[Base]:
+    read = dict.fromkeys(restrict(system.on, pattern) for pattern in patterns)
+    return [(system.function, on) for on in read if on]

@@ -31,15 +31,21 @@ def as_csv(boards: Boards) -> str:
     header += ["test_n", "test_errors", *_names("test_"), "seconds", "reused", "how", "members"]
     rows = []
     for run, metrics in boards.items():
-        for row in metrics["leaderboard"]:
+        for row in _lines(metrics):
             cells = [run, row["name"], row["head"], row["on"], row.get("fusion") or ""]
             cells += [row.get("n", ""), row.get("errors", ""), *_scores(row)]
             test = row.get("test") or {}
             cells += [test.get("n", ""), test.get("errors", ""), *_scores(test)]
             reused = "yes" if row.get("reused") else "no"
-            cells += [_exact(row.get("seconds")), reused, row.get("how", "")]
+            how = row.get("how", "") or f"no score: {row['reason']}"
+            cells += [_exact(row.get("seconds")), reused, how]
             rows.append([*cells, " ".join(row.get("members", []))])
     return write_csv(None, header, rows)
+
+
+def _lines(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The systems with a score, then those without."""
+    return [*metrics["leaderboard"], *(metrics.get("failed") or [])]
 
 
 def _names(lead: str) -> list[str]:
@@ -114,10 +120,13 @@ def _printed(boards: Boards) -> tuple[list[str], list[bool], list[list[str]]]:
     header += ["balanced", "log-loss", *(["test", "test 95 %"] if tested else [])]
     rows = []
     for run, metrics in boards.items():
-        for row in metrics["leaderboard"]:
+        for row in _lines(metrics):
             cells = [run] if several else []
             cells += [row["head"], row["on"], row.get("fusion") or "–"]
-            cells += [*_interval(row), f"{row.get('errors', 0):g}/{row.get('n', '?')}"]
+            errors = (
+                "failed" if row.get("reason") else f"{row.get('errors', 0):g}/{row.get('n', '?')}"
+            )
+            cells += [*_interval(row), errors]
             cells += [_short(row.get("balanced_accuracy")), _short(row.get("log_loss"))]
             rows.append([*cells, *(_interval(row.get("test") or {}) if tested else [])])
     text = {"run", "head", "on", "fusion"}

@@ -26,7 +26,7 @@ def leaderboard_html(metrics: Mapping[str, Any]) -> str:
     lines = ["<table>", "<caption>Leaderboard, out of fold</caption>", "<thead><tr>"]
     lines += [f'<th scope="col">{escape(name)}</th>' for name in header]
     lines += ["</tr></thead>", "<tbody>"]
-    for row, cells in zip(board, rows, strict=True):
+    for row, cells in zip([*board, *(metrics.get("failed") or [])], rows, strict=True):
         tag = "b" if row["name"] in same else "span"
         inner = "".join(f"<td><{tag}>{escape(cell)}</{tag}></td>" for cell in cells)
         lines.append(f"<tr>{inner}</tr>")

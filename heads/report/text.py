@@ -56,6 +56,7 @@ def leaderboard_text(
         lines.append(f"95 %: intervals with the spread of whole groups, {max(units)} groups")
     some = len(same) < len(board)  # where all are alike none stands out
     marked = [strong if some and r["name"] in same else str for r in board]
+    marked += [str] * (len(rows) - len(board))
     table = text_table(header, rows, width, DROPPED, marked)
     below = [*_verdicts(metrics), *findings(metrics)]
     for row in board:
@@ -69,8 +70,7 @@ def leaderboard_text(
         for note in row.get("notes", []):
             noted.setdefault(one_line(note, 160), []).append(str(row["name"]))
     for note, names in noted.items():
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        below.append(f"note: {', '.join(names[:NAMED])}{more}: {note}")
+        below.append(f"note: {_some(names)}: {note}")
     for note in settings.get("notes", []):
         below.append(f"note: {one_line(note, 160)}")
     return "\n".join([*filled(lines, width), "", table, "", *filled(below, width)]).rstrip()
@@ -122,7 +122,16 @@ def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
         cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
         rows.append(cells)
+    for row in metrics.get("failed") or []:
+        cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
+        rows.append([*cells, "failed", *["-"] * (len(header) - len(cells) - 1)])
     return header, rows
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of the names, and how many more."""
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return f"{', '.join(names[:NAMED])}{more}"
 
 
 def _scored(scores: Mapping[str, Any], grouped: bool = False) -> list[str]:

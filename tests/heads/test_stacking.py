@@ -92,8 +92,11 @@ def test_a_nested_fusion_never_meets_the_labels_of_the_fold_it_is_scored_on(
     plan = make_folds(rows.codes, 4)
     mine = plan.codes[0] == 1
     other = replace(rows, codes=np.where(mine, (rows.codes + 1) % 4, rows.codes))
-    nested = [answer_systems(SYSTEMS, r, plan, options=options, nested=True) for r in (rows, other)]
-    plain = [answer_systems(SYSTEMS, r, plan, nested=False) for r in (rows, other)]
+    nested = [
+        answer_systems(SYSTEMS, r, plan, options=options, nested=True).by_name
+        for r in (rows, other)
+    ]
+    plain = [answer_systems(SYSTEMS, r, plan, nested=False).by_name for r in (rows, other)]
     for system in SYSTEMS[2:]:
         before, after = (a[system.name].proba[0, mine] for a in nested)
         np.testing.assert_array_equal(before, after)

@@ -1,0 +1,57 @@
+"""A head that cannot answer costs its own lines and no other's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from headstock.heads.engine.outoffold import Answer
+from headstock.heads.evaluation.systems import System
+from headstock.store.errors import HeadError, HeadstockError, one_line
+
+__all__ = ["attempt", "failed_lines"]
+
+
+def attempt(
+    answer: Callable[[Sequence[str]], dict[str, Answer]], head: str, on: Sequence[str]
+) -> tuple[dict[str, Answer], dict[str, HeadError]]:
+    """What ``answer`` gives for the sets ``on``, and for those where the head cannot, why.
+
+    When several sets at once fail, each is tried alone. Raises what is no fault of the head: a
+    wrong option, a damaged store, a disk.
+    """
+    try:
+        return answer(on), {}
+    except MemoryError:
+        problem = HeadError(
+            f"head {head}", "not enough memory", "fewer rows or columns, or --memory"
+        )
+    except HeadError as error:
+        problem = error
+    except (HeadstockError, OSError):
+        raise
+    except Exception as error:  # noqa: BLE001  a head may be anybody's: its line says what it raised
+        what = f"{type(error).__name__}: {one_line(error)}"
+        problem = HeadError(f"head {head}", what, "see its options")
+    if len(on) <= 1:
+        return {}, dict.fromkeys(on, problem)
+    found: dict[str, Answer] = {}
+    failed: dict[str, HeadError] = {}
+    for one in on:
+        some, not_this = attempt(answer, head, [one])
+        found |= some
+        failed |= not_this
+    return found, failed
+
+
+def failed_lines(failed: Sequence[tuple[System, HeadError]]) -> list[dict[str, str | None]]:
+    """The lines of systems without an answer, as metrics.json has them."""
+    return [
+        {
+            "head": system.head,
+            "on": system.on,
+            "fusion": system.fusion,
+            "name": system.name,
+            "reason": one_line(error, 200),
+        }
+        for system, error in failed
+    ]
