@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from headstock.store.answer import Answer, progress
+from headstock.store.answer import Answer, note, progress
 from headstock.store.errors import one_line
 from headstock.store.terminal import ANY, FILE, Commands
 
@@ -86,7 +86,7 @@ def label(path: str, table: str, extra: tuple, clear: bool, **names: Any) -> Ans
 
     cols = {k.removesuffix("_col"): v for k, v in names.items() if v}
     with progress("label"):
-        change = relabel(path, table, cols=cols, extra=extra, clear=clear)
+        change = relabel(path, table, cols=cols, extra=extra, clear=clear, note=note)
     text = f"{path}: {change.changed:,} rows changed, {change.unchanged:,} as they were"
     return Answer({"path": path, **asdict(change)}, text, [["evaluate", path]])
 

@@ -8,7 +8,6 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import click
@@ -206,11 +205,6 @@ RUN_OPTIONS = options(
 def read_manifest(source: str, columns: Sequence[str] = (), **flags: Any) -> Any:
     from headstock.store import Manifest
 
-    names = flags.pop("class_names")
-    if names and Path(names).is_file():
-        names = Path(names).read_text("utf-8").splitlines()
-    elif names:
-        names = [name.strip() for name in names.split(",")]
     cols = {k: flags[f"{k}_col"] for k in ("id", "image", "audio", "label", "group", "split")}
     roots = {k: flags[f"{k}_root"] for k in ("image", "audio")}
     return Manifest.read(
@@ -218,7 +212,7 @@ def read_manifest(source: str, columns: Sequence[str] = (), **flags: Any) -> Any
         cols={k: v for k, v in cols.items() if v},
         roots={k: v for k, v in roots.items() if v},
         columns=columns,
-        class_names=names,
+        class_names=flags["class_names"],
         split=flags["split"],
     )
 

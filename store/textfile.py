@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import stat
-from pathlib import Path
 
 from headstock.store.errors import ManifestError, StorageError, UnsafeInput
 
@@ -14,7 +13,7 @@ __all__ = ["lines_of", "plain_bytes", "read_text", "refuse_odd"]
 _LINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n|$)")
 
 
-def refuse_odd(path: str | Path, fix: str) -> None:
+def refuse_odd(path: str | os.PathLike[str], fix: str) -> None:
     """Raises UnsafeInput for a FIFO, which would block for ever, a device or a socket."""
     try:
         mode = os.stat(path).st_mode
@@ -24,7 +23,7 @@ def refuse_odd(path: str | Path, fix: str) -> None:
         raise UnsafeInput(path, "is not a plain file", fix)
 
 
-def plain_bytes(path: str | Path, fix: str) -> bytes:
+def plain_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
     """The bytes of a plain file: a FIFO would block for ever, a device never end.
 
     Raises StorageError, UnsafeInput.
@@ -45,7 +44,7 @@ def lines_of(text: str) -> list[str]:
     return [line for line in _LINE.findall(text) if line]
 
 
-def read_text(path: str | Path, fix: str) -> str:
+def read_text(path: str | os.PathLike[str], fix: str) -> str:
     """The text of a UTF-8 file, without the byte order mark that Windows programs put before it.
 
     Raises StorageError, UnsafeInput, and ManifestError (as file:line) for what is no text.

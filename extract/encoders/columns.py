@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import hashlib
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ import numpy as np
 from headstock.store import Batch, FeatureStore, Manifest
 from headstock.store.errors import ManifestError
 from headstock.store.features import ABSENT, FAILED, OK
+from headstock.store.manifest.columns import matching
 from headstock.store.recipe import Recipe
 
 __all__ = ["columns_recipe", "ingest_columns"]
@@ -36,7 +36,8 @@ def ingest_columns(
     Raises ManifestError when nothing matches or a column of the existing set is missing, and
     RecipeMismatch when the set was made of other columns.
     """
-    names = [c for c in manifest.columns if any(fnmatch.fnmatchcase(c, p) for p in patterns)]
+    wanted = {c for p in patterns for c in matching(manifest.columns, p, manifest.apart)}
+    names = [c for c in manifest.columns if c in wanted]
     if name in store.sets:
         recorded = store.feature_set(name).recipe.fields.get("columns")
         if isinstance(recorded, list) and set(recorded) == set(names):

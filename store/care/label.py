@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
@@ -13,6 +13,8 @@ from headstock.store.disk.state import State
 from headstock.store.errors import ManifestError
 from headstock.store.features import FeatureStore
 from headstock.store.items import text_column
+from headstock.store.manifest.classes import join_forms
+from headstock.store.manifest.splits import read_splits
 from headstock.store.manifest.table import Table, read_table
 
 __all__ = ["relabel"]
@@ -27,11 +29,14 @@ def relabel(
     cols: Mapping[str, str] | None = None,
     extra: Sequence[str] = (),
     clear: bool = False,
+    note: Callable[[str], None] = lambda line: None,
 ) -> Change:
     """Take label, split, group (those the CSV has) and the ``extra`` columns from ``table``.
 
     ``cols`` renames, ``{"id": "IMAGE", "label": "CLASS"}``. Rows are found by id, and rows the CSV
     does not list keep what they have. An empty cell changes nothing; with ``clear`` it empties.
+    Splits are read by ``manifest.splits``; a label that differs from one of the table or the store
+    in Unicode form alone becomes it; ``note`` is told of both, a line each.
     Raises ManifestError (as file:line) for an id that the store does not have or that is listed
     twice, and when the CSV has none of the columns.
     """
@@ -41,7 +46,10 @@ def relabel(
     for kind in CORE:
         column = names.get(kind, kind)
         if kind in names or column in read.header:
-            columns[kind] = text_column(_cells(read, column))
+            cells, told = _read(kind, _cells(read, column), read, path)
+            columns[kind] = text_column(cells)
+            for words in told:
+                note(words)
     columns |= {f"extra/{name}": text_column(_cells(read, name)) for name in extra}
     if not columns:
         have = ", ".join(read.header)
@@ -71,6 +79,17 @@ def relabel(
     with FeatureStore.open(path, "a") as store:
         store.change(patch)
     return counts[-1]
+
+
+def _read(
+    kind: str, cells: list[str], table: Table, path: str | os.PathLike[str]
+) -> tuple[Sequence[str], list[str]]:
+    if kind == "split":
+        return read_splits(cells, table.place)
+    if kind == "label":
+        with FeatureStore.open(path) as store:
+            return join_forms(cells, store.items.label.tolist())
+    return cells, []
 
 
 def _cells(table: Table, column: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import h5py
 import numpy as np
 
 from headstock.store.errors import OptionError, StorageError, UnsafeInput
+from headstock.store.manifest.columns import numbers_of, numeric_columns
 from headstock.store.manifest.table import read_table
 from headstock.store.textfile import lines_of, read_text, refuse_odd
 
@@ -19,7 +20,7 @@ __all__ = ["Source", "open_source"]
 
 IDS = ("ids", "id", "names", "filenames", "file_names", "image_path", "paths")
 VECTORS = ("features", "feats", "x", "embeddings", "image_embs", "embs", "data")
-LABELS = ("label", "labels", "y", "class")
+LABELS = ("label", "labels", "target", "class", "y")
 LARGEST_ITEM = 4 << 30  # bytes of one item's bag of vectors
 POOLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda bag: bag.mean(axis=0),
@@ -29,7 +30,7 @@ POOLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @dataclass
 class Source:
-    """Rows of another tool: ``read(rows)`` gives (b, d) float32."""
+    """Rows of another tool: ``read(rows)`` gives (b, d) float32. ``notes``: what was left out."""
 
     path: Path
     layout: str
@@ -39,6 +40,7 @@ class Source:
     label: list[str] | None = None
     feature_names: list[str] | None = None
     pool: str | None = None
+    notes: list[str] = field(default_factory=list)
 
     def labels(self) -> list[str]:
         return self.label or [""] * len(self.ids)
@@ -103,14 +105,15 @@ def _npz(path: Path) -> Source:
 def _csv(path: Path) -> Source:
     table = read_table(path)
     at = table.index(_first((*IDS, table.header[0]), table.header, path, "ids"))
-    text = {k for k, name in enumerate(table.header) if name in (*LABELS, "split", "group")}
-    numeric = [k for k in range(len(table.header)) if k != at and k not in text]
-    x = np.array([[float(row[k]) for k in numeric] for row in table.rows], dtype=np.float32)
-    label = next((k for k in sorted(text) if table.header[k] in LABELS), None)
+    called = {name.casefold(): k for k, name in reversed([*enumerate(table.header)]) if k != at}
+    label = next((called[name] for name in LABELS if name in called), None)
+    claimed = [table.header[k] for k in (at, label) if k is not None]
+    names, _, notes = numeric_columns(table, ["*"], claimed)
+    x = np.stack([numbers_of(table, name) for name in names], axis=1).astype(np.float32)
     return _in_memory(
         path, "CSV", [row[at] for row in table.rows], x,
         label=None if label is None else [row[label] for row in table.rows],
-        feature_names=[table.header[k] for k in numeric],
+        feature_names=names, notes=notes,
     )  # fmt: skip
 
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from headstock.store.disk.batch import Batch
 from headstock.store.disk.declared import OK
-from headstock.store.errors import ManifestError, OptionError
+from headstock.store.errors import ManifestError, OptionError, one_line
 from headstock.store.exchange.foreign import Source, open_source
 from headstock.store.features import FeatureStore
 from headstock.store.items import Items
@@ -39,12 +39,14 @@ class Imported:
     rows: int
     dim: int
     layout: str
+    notes: tuple[str, ...] = ()
 
     def text(self) -> str:
-        return (
+        line = (
             f"{self.path}: set {self.set}, {self.rows} rows of {self.dim} features from "
             f"{self.layout}; how they were made is unknown and marked so"
         )
+        return "\n".join([line, *(f"  {one_line(note)}" for note in self.notes)])
 
 
 def import_features(
@@ -90,7 +92,7 @@ def import_features(
             if rows:
                 store.commit(name, _batch(found, rows))
         store.compact(progress=progress)
-    return Imported(Path(output), name, len(ids), found.dim, found.layout)
+    return Imported(Path(output), name, len(ids), found.dim, found.layout, tuple(found.notes))
 
 
 def _batch(found: Source, rows: Sequence[int]) -> Batch:

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 
-from headstock.store.errors import ManifestError, OptionError
-from headstock.store.items import Items
+from headstock.store.errors import ManifestError, OptionError, one_line
+from headstock.store.items import Items, text_column
+from headstock.store.manifest.classes import ClassNames, join_forms, named
+from headstock.store.manifest.classes import class_names as _class_names
+from headstock.store.manifest.columns import FIELDS, numbers_of, numeric_columns
 from headstock.store.manifest.folder import read_folder
+from headstock.store.manifest.paths import located
+from headstock.store.manifest.splits import read_splits, split_flag
 from headstock.store.manifest.table import Table, read_table
 
 __all__ = ["Manifest"]
 
-_CORE = ("id", "image", "audio", "label", "group", "split")
 _EXTRA_LIMIT = 512
 
 
@@ -28,13 +31,17 @@ class Manifest:
     """n rows, and the numeric columns asked for.
 
     ``columns`` maps a column name to (n,) float64 values, NaN where the cell is empty.
-    ``repeated`` counts rows left out because an earlier row says exactly the same.
+    ``repeated`` counts rows left out because an earlier row says exactly the same. ``apart`` names
+    columns that no pattern takes, only their own name. ``notes``: lines on what was understood, and
+    on what was not taken.
     """
 
     source: str
     items: Items
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
     repeated: int = 0
+    apart: frozenset[str] = frozenset()
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def read(
@@ -44,7 +51,7 @@ class Manifest:
         cols: Mapping[str, str] | None = None,
         columns: Sequence[str] = (),
         roots: Mapping[str, str | Path] | None = None,
-        class_names: Sequence[str] | Mapping[str, str] | None = None,
+        class_names: ClassNames | None = None,
         split: str | None = None,
         delimiter: str | None = None,
     ) -> Manifest:
@@ -52,31 +59,38 @@ class Manifest:
 
         ``cols`` renames: ``{"image": "IMAGE", "label": "CLASS"}``. ``columns`` are shell patterns
         of numeric columns to keep. ``roots`` says where a modality's relative paths start when it
-        is not the CSV's folder. ``class_names`` turns labels 0, 1, … into names. ``split`` is the
-        split of every row that names none. Without an id column the file's name is the id.
+        is not the CSV's folder. ``class_names`` turns labels 0, 1, … into names: a list, a mapping,
+        or a file (see ``classes.class_names``). ``split`` is the split of every row that names
+        none. Without an id column the file's name is the id. Splits are ``train``, ``valid`` and
+        ``test``, by any usual word (``splits.WORDS``).
 
         Raises ManifestError (as file:line) for a broken table, an id listed twice with different
-        content, ids that differ only in Unicode form, or a number that is not one.
+        content, ids that differ only in Unicode form, a number that is not one, or a split that is
+        none; OptionError for a ``split`` that is none.
         """
+        names = _class_names(class_names) if class_names else None
+        split = split_flag(split, "--split") if split else None
         if Path(source).is_dir():
-            manifest = cls(str(source), read_folder(source))
+            items, notes = read_folder(source)
+            manifest = cls(str(source), items, notes=tuple(notes))
         else:
             table = read_table(source, delimiter)
             manifest = _from_table(table, dict(cols or {}), columns, dict(roots or {}))
-        items = manifest.items
-        if class_names:
-            items = _named(manifest.source, items, class_names)
+        items, notes = manifest.items, list(manifest.notes)
+        labels: Sequence[str] = items.label.tolist()
+        if names:
+            labels, told = named(labels, names, manifest.source)
+            notes += told
+        labels, told = join_forms(labels)
+        items = replace(items, label=text_column(labels))
         if split:
-            filled = np.where(items.split == "", split, items.split).astype(object)
-            items = Items(
-                items.id, items.paths, items.label, filled, items.group, items.extra, items.root
-            )
-        return cls(manifest.source, items, manifest.columns, manifest.repeated)
+            items = replace(items, split=np.where(items.split == "", split, items.split))
+        return replace(manifest, items=items, notes=(*notes, *told))
 
     def take(self, rows: np.ndarray) -> Manifest:
         """The manifest of ``rows``, an integer or boolean index."""
         columns = {name: values[rows] for name, values in self.columns.items()}
-        return Manifest(self.source, self.items.take(rows), columns, self.repeated)
+        return replace(self, items=self.items.take(rows), columns=columns)
 
     def account(self) -> list[str]:
         """What was read, as lines for a person: rows, files found per modality, classes."""
@@ -109,27 +123,21 @@ class Manifest:
         splits = Counter(s for s in items.split if s)
         if splits:
             lines.append("  splits: " + ", ".join(f"{k} {v:,}" for k, v in splits.items()))
-        return lines
+        return lines + [f"  {one_line(note)}" for note in self.notes]
 
 
 def _from_table(
     table: Table, cols: dict[str, str], patterns: Sequence[str], roots: dict[str, str | Path]
 ) -> Manifest:
-    unknown = sorted(cols.keys() - set(_CORE))
+    unknown = sorted(cols.keys() - set(FIELDS))
     if unknown:
-        raise OptionError("columns", f"no field {unknown[0]!r}", f"fields: {', '.join(_CORE)}")
+        raise OptionError("columns", f"no field {unknown[0]!r}", f"fields: {', '.join(FIELDS)}")
     where = {core: table.index(name) for core, name in cols.items()}
-    for core in _CORE:
+    for core in FIELDS:
         if core not in where and core in table.header:
             where[core] = table.header.index(core)
-    numeric = [n for n in table.header if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
-    for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(name, pattern) for name in table.header):
-            raise ManifestError(
-                f"{table.path}:1",
-                f"no column matches {pattern!r}",
-                "quote the pattern, check names",
-            )
+    claimed = [table.header[i] for i in where.values()]
+    numeric, apart, notes = numeric_columns(table, patterns, claimed)
     if not {"image", "audio"} & where.keys() and not numeric:
         raise ManifestError(
             f"{table.path}:1",
@@ -143,11 +151,15 @@ def _from_table(
     base = os.path.dirname(os.path.abspath(table.path))
     starts = {m: os.path.abspath(r) for m, r in roots.items() if m in where}
     root = os.path.commonpath([base, *starts.values()])
-    paths: dict[str, list[str]] = {
-        modality: [_relative(cell, starts.get(modality, base), root) for cell in cells(modality)]
-        for modality in ("image", "audio")
-        if modality in where
-    }
+    paths: dict[str, list[str]] = {}
+    for modality in ("image", "audio"):
+        if modality in where:
+            paths[modality], told = located(cells(modality), starts.get(modality, base), root)
+            notes += [f"{modality}: {line}" for line in told]
+    texts = {core: cells(core) for core in ("label", "split", "group") if core in where}
+    if "split" in texts:
+        texts["split"], told = read_splits(texts["split"], table.place)
+        notes += told
     ids = _ids(table, where, cells)
     keep, repeated = _unique(table, ids)
     extra = {}
@@ -160,21 +172,14 @@ def _from_table(
     items = Items.of(
         ids,
         paths=paths,
-        **{core: cells(core) for core in ("label", "split", "group") if core in where},
+        **texts,
         extra=extra,
         root=root,
     )
     rows = np.array(keep, dtype=np.int64)
-    numbers = {name: _numbers(table, name)[rows] for name in numeric}
-    return Manifest(table.path, items.take(rows), numbers, repeated)
-
-
-def _relative(cell: str, start: str, root: str) -> str:
-    """A cell's path as the store keeps it: relative to ``root``, or absolute as written."""
-    if not cell or os.path.isabs(cell):
-        return cell
-    prefix = os.path.relpath(start, root)
-    return cell if prefix == "." else f"{prefix}/{cell}"
+    numbers = {name: numbers_of(table, name)[rows] for name in numeric}
+    kept = items.take(rows)
+    return Manifest(table.path, kept, numbers, repeated, frozenset(apart), tuple(notes))
 
 
 def _ids(table: Table, where: Mapping[str, int], cells: Callable[[str], list[str]]) -> list[str]:
@@ -229,32 +234,3 @@ def _is_measure(values: Sequence[str]) -> bool:
             return False
         seen = seen or not value.lstrip("+-").isdigit()
     return seen
-
-
-def _numbers(table: Table, name: str) -> np.ndarray:
-    i = table.header.index(name)
-    out = np.full(len(table.rows), np.nan)
-    for j, row in enumerate(table.rows):
-        cell = row[i].strip()
-        if cell and cell.lower() not in ("nan", "na", "null", "none"):
-            try:
-                out[j] = float(cell)
-            except ValueError:
-                raise ManifestError(
-                    f"{table.path}:{table.lines[j]}",
-                    f"{cell!r} in column {name!r} is not a number",
-                    "leave a missing value empty",
-                ) from None
-    return out
-
-
-def _named(source: str, items: Items, names: Sequence[str] | Mapping[str, str]) -> Items:
-    if not isinstance(names, Mapping):
-        names = {str(i): name for i, name in enumerate(names)}
-    for label in items.label:
-        if label and label not in names:
-            raise ManifestError(
-                source, f"label {label!r} has no class name", f"{len(names)} names were given"
-            )
-    label = np.array([names[v] if v else "" for v in items.label], dtype=object)
-    return Items(items.id, items.paths, label, items.split, items.group, items.extra, items.root)

@@ -26,6 +26,10 @@ class Table:
     rows: list[list[str]]
     lines: list[int]
 
+    def place(self, row: int) -> str:
+        """Where a row stands, as file:line."""
+        return f"{self.path}:{self.lines[row]}"
+
     def index(self, name: str) -> int:
         """The position of a column. Raises ManifestError with the names that exist."""
         if name not in self.header:

@@ -1,5 +1,7 @@
 """Numeric columns of a manifest as a feature set."""
 
+import csv
+
 import numpy as np
 import pytest
 
@@ -59,3 +61,58 @@ def test_a_changed_row_is_taken_again(tmp_path, manifest):
         counts = ingest_columns(store, manifest("id,m_1\na,1\nb,5\n"), "t", ["m_*"])
         assert counts["done"] == 1
         assert store.feature_set("t").x().tolist() == [[1], [5]]
+
+
+NOISE = "id,pixel0,pixel1,sex,target\n1,0.5,1,m,0\n2,0.25,3,f,1\n3,0.125,2,m,1\n"
+
+
+def test_a_pattern_takes_no_id_no_label_and_no_text(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(NOISE)
+    table = Manifest.read(path, cols={"label": "target"}, columns=["*"])
+    assert list(table.columns) == ["pixel0", "pixel1"]
+    account = "\n".join(table.account())
+    assert "columns '*': without id, target" in account
+    assert "columns '*': without sex (no number in it)" in account
+    assert "target" not in Manifest.read(path, columns=["[!i]*"]).columns  # nor where nobody says
+    named = Manifest.read(path, cols={"label": "target"}, columns=["p*", "target"])
+    assert list(named.columns) == ["pixel0", "pixel1", "target"]  # one by one
+    with pytest.raises(ManifestError, match=r"'t\*' matches target alone, no measurement"):
+        Manifest.read(path, columns=["t*"])
+
+
+def test_a_named_column_enters_the_set_that_named_it_alone(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text(NOISE)
+    table = Manifest.read(path, cols={"label": "target"}, columns=["*", "target"])
+    with FeatureStore.open(tmp_path / "f.h5", mode="a") as store:
+        store.register(table.items)
+        ingest_columns(store, table, "all", ["*"])
+        ingest_columns(store, table, "leak", ["target"])
+        assert list(store.feature_set("all").feature_names) == ["pixel0", "pixel1"]
+        assert store.feature_set("leak").x().tolist() == [[0], [1], [1]]
+
+
+ODD = ["feat[0]", "a:b", "x,y", '{"q"}', "größe", "sp ace", "<lt>", "f(x)", "?", "star*"]
+
+
+def test_a_column_is_found_by_its_own_name_first(tmp_path):
+    path = tmp_path / "t.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        rows = [[f"r{i}", *range(i, i + len(ODD) + 1)] for i in range(3)]
+        csv.writer(file).writerows([["id", *ODD, "feat0"], *rows])
+    for name in ODD:
+        table = Manifest.read(path, columns=[name])
+        assert list(table.columns) == [name]
+        with FeatureStore.open(tmp_path / "f.h5", mode="a") as store:
+            store.register(table.items)
+            ingest_columns(store, table, f"s{ODD.index(name)}", [name])
+            assert store.feature_set(f"s{ODD.index(name)}").feature_names == [name]
+    assert list(Manifest.read(path, columns=["feat[12340]"]).columns) == ["feat0"]  # a pattern
+
+
+def test_a_cell_that_is_no_number_is_named_by_its_line(tmp_path):
+    path = tmp_path / "t.csv"
+    path.write_text("id,a\n1,2\n2,many\n")
+    with pytest.raises(ManifestError, match=r"t\.csv:3: 'many' in column 'a' is not a number"):
+        Manifest.read(path, columns=["*"])

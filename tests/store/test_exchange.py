@@ -241,3 +241,15 @@ def test_an_interrupted_import_goes_on(tmp_path, toy, path, monkeypatch):
     left[0] = 1
     import_features(tmp_path / "out.npz", tmp_path / "g.h5")
     same(tmp_path / "g.h5", toy, toy.ids(6))
+
+
+def test_a_label_in_a_table_of_features_is_no_feature(tmp_path):
+    source = tmp_path / "t.csv"
+    source.write_text("id,a,b,Target,split,note\nx,1,2,0,train,hi\ny,3,4,1,test,ho\n")
+    imported = import_features(source, tmp_path / "f.h5")
+    assert imported.dim == 2
+    assert "without Target, id, split" in imported.text().replace("id, Target", "Target, id")
+    assert "without note (no number in it)" in imported.text()
+    with FeatureStore.open(tmp_path / "f.h5") as store:
+        assert list(store.feature_set("image").feature_names) == ["a", "b"]
+        assert list(store.items.label) == ["0", "1"]
