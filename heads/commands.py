@@ -74,8 +74,7 @@ TUNE = click.option(
     help="Choose this head's options inside the folds: its grid, or N random points of its ranges.",
 )  # fmt: skip
 FOLDS = click.option(
-    "--folds", default="5", show_default=True,
-    help="A number, group-out, given:COLUMN, or a saved folds.json.",
+    "--folds", help="A number, group-out, given:COLUMN, or a saved folds.json  [default: 5]",
 )  # fmt: skip
 MISSING = click.option(
     "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse",
@@ -159,7 +158,7 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @click.option("--mlflow", metavar="URI|FOLDER", help="Log it to MLflow (needs headstock[mlflow]).")
 @SEED
 def evaluate(
-    store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str,
+    store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str | None,
     output: str | None, mlflow: str | None, stream: bool, gigabytes: float | None, **flags: Any,
 ) -> Answer:  # fmt: skip
     """Score heads and fusions on STORE, out of fold, and print the leaderboard.
@@ -171,6 +170,8 @@ def evaluate(
     from headstock.heads.report.tables import write_text
     from headstock.heads.report.text import fit_words
     from headstock.heads.report.tracking import log_evaluation
+    from headstock.heads.rows.adapted import KIND as ADAPTED
+    from headstock.heads.rows.folds import USUAL_FOLDS
     from headstock.store import FeatureStore
 
     flags = {"heads": heads, "on": on, "fusions": fusions, **flags}
@@ -185,6 +186,8 @@ def evaluate(
         result.save(output)
         told = result.settings
         used = {"head": told["heads"], "on": told["on"], "fusion": told["fusions"]}
+        if folds is None and result.to_json()["folds"]["kind"] != ADAPTED:
+            used["folds"] = str(USUAL_FOLDS)
         text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
         write_text(Path(output, "run.toml"), text)
     data, notes, hints = result.to_json(), [], []
@@ -219,7 +222,8 @@ def evaluate(
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
 @SEED
 def fit(
-    store: str, heads: tuple, sets: tuple, folds: str, output: str, stream: bool, **flags: Any
+    store: str, heads: tuple, sets: tuple, folds: str | None, output: str, stream: bool,
+    **flags: Any,
 ) -> Answer:  # fmt: skip
     """Fit one system on the labelled rows of STORE (its test split left out) and save it.
 

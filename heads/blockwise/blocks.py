@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.heads.rows.adapted import seen_by
-from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan
 from headstock.heads.rows.labelled import parts_of, tells_copies
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
 
@@ -76,7 +76,7 @@ def read_streamed(
     store: FeatureStore,
     on: str,
     *,
-    folds: int = 5,
+    folds: int | None = None,
     group: str | None = None,
     seed: int = 0,
     missing: str = "refuse",
@@ -88,6 +88,7 @@ def read_streamed(
     of a row does not depend on what else the store holds. Folds are as stratified as chance makes
     many rows. Raises what ``read_rows`` raises.
     """
+    folds = USUAL_FOLDS if folds is None else folds
     if not isinstance(folds, int) or not 2 <= folds < 1 << 15:
         told = "a saved plan" if isinstance(folds, FoldPlan) else repr(folds)
         raise OptionError("folds", f"{told} is no plan for rows by blocks", "a number from 2")

@@ -40,7 +40,7 @@ def fit(
     fusion: str | None = None,
     heads: Sequence[str] | None = None,
     *,
-    folds: int | str | FoldPlan = 5,
+    folds: int | str | FoldPlan | None = None,
     group: str | None = None,
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,

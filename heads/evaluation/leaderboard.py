@@ -21,7 +21,7 @@ from headstock.heads.numbers.compare import against_best
 from headstock.heads.numbers.curve import learning_curve as curve
 from headstock.heads.numbers.selection import selection
 from headstock.heads.rows.adapted import adapted_plan, mark_seen, own_sets, with_views
-from headstock.heads.rows.folds import FoldPlan, make_folds
+from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
 from headstock.heads.rows.hygiene import (
     clean,
     find_duplicates,
@@ -46,7 +46,7 @@ def evaluate(
     heads: Sequence[str] = DEFAULT_HEADS,
     on: Sequence[str] | None = None,
     fusions: Sequence[str] = DEFAULT_FUSIONS,
-    folds: int | str | FoldPlan = 5,
+    folds: int | str | FoldPlan | None = None,
     *,
     group: str | None = None,
     repeats: int = 1,
@@ -67,8 +67,9 @@ def evaluate(
     """Score heads on a store's labelled rows.
 
     on: sets or sums of sets (``image+audio`` stands side by side, which is early fusion); by
-    default every set, and all of them together. folds: a number, ``group-out`` (each value of
-    ``group`` once), ``given:COLUMN`` (each value of that column once) or a saved plan. progress is
+    default every set, and all of them together. folds: a number (5, unless a set was adapted on
+    others), ``group-out`` (each value of ``group`` once), ``given:COLUMN`` (each value of that
+    column once) or a saved plan. progress is
     called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
     vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
     learn do so from members fitted without the fold that scores them; by default wherever rows and
@@ -150,7 +151,7 @@ def _wanted_sets(
 def plan_for(
     store: FeatureStore,
     rows: Rows,
-    folds: int | str | FoldPlan,
+    folds: int | str | FoldPlan | None,
     *,
     group: str | None,
     repeats: int,
@@ -161,6 +162,7 @@ def plan_for(
     adapted = adapted_plan(rows, folds, repeats)
     if adapted is not None:
         return adapted
+    folds = USUAL_FOLDS if folds is None else folds
     if isinstance(folds, FoldPlan):
         plan = folds.align(rows.ids)
         if group is not None:

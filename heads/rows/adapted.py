@@ -152,10 +152,10 @@ def _whole(name: str, fold: np.ndarray, groups: np.ndarray | None, column: str) 
         )
 
 
-def adapted_plan(rows: Rows, folds: int | str | FoldPlan, repeats: int) -> FoldPlan | None:
+def adapted_plan(rows: Rows, folds: int | str | FoldPlan | None, repeats: int) -> FoldPlan | None:
     """The one plan on which sets with views can be scored; None without such sets.
 
-    Raises HeadError when ``folds`` asks for another, or two sets have two.
+    Raises HeadError when ``folds`` asks for another (None asks for none), or two sets have two.
     """
     viewed = {name: v for name, v in rows.adapted.items() if v.X}
     if not viewed:
@@ -174,7 +174,7 @@ def adapted_plan(rows: Rows, folds: int | str | FoldPlan, repeats: int) -> FoldP
     if isinstance(folds, FoldPlan):
         if not np.array_equal(folds.align(rows.ids).codes, codes[None]):
             raise HeadError(f"set {first}", "was adapted on another fold plan", fix)
-    elif folds not in (5, there):  # 5 is what nobody asked for
+    elif folds not in (None, there):
         raise HeadError(f"set {first}", f"was adapted on {there} folds, not {folds}", fix)
     if len(np.unique(codes)) < there:
         raise HeadError(f"set {first}", "no row of one of its folds is left", "take more rows")

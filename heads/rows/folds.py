@@ -15,8 +15,10 @@ from headstock.heads.head import seeded_codes
 from headstock.heads.report.tables import write_text
 from headstock.store.errors import HeadError, OptionError, VersionError
 
-__all__ = ["FoldPlan", "make_folds"]
+__all__ = ["USUAL_FOLDS", "FoldPlan", "make_folds"]
 
+USUAL_FOLDS = 5
+"""How many there are where nobody asks for a number."""
 FORMAT, VERSION = "headstock fold plan", 1
 
 
@@ -169,7 +171,7 @@ class FoldPlan:
 
 def make_folds(
     y: Sequence[Any] | np.ndarray,
-    folds: int | str = 5,
+    folds: int | str = USUAL_FOLDS,
     *,
     ids: Sequence[str] | np.ndarray | None = None,
     groups: Sequence[Any] | np.ndarray | None = None,
@@ -193,6 +195,11 @@ def make_folds(
     if repeats < 1:
         raise OptionError("repeats", f"{repeats} is below 1", "give 1 or more")
     if folds in ("group-out", "given"):
+        if repeats > 1:
+            raise OptionError(
+                "repeats", f"there is one plan by {folds}, so {repeats} would be the same one",
+                "leave --repeats away",
+            )  # fmt: skip
         source = groups if folds == "group-out" else given
         if source is None:
             raise OptionError(

@@ -57,6 +57,14 @@ def test_group_out_and_given_have_one_fold_a_value() -> None:
         assert all(len(np.unique(groups[test])) == 1 for _, test in plan.split())
 
 
+@pytest.mark.parametrize(("kind", "key"), [("group-out", "groups"), ("given", "given")])
+def test_repeats_of_the_only_plan_are_refused_and_the_way_out_works(kind: str, key: str) -> None:
+    column = {key: np.array(["x", "y", "z"] * 9)}
+    with pytest.raises(OptionError, match=f"one plan by {kind}.*leave --repeats away"):
+        make_folds(Y, kind, repeats=3, **column)
+    assert make_folds(Y, kind, **column).repeats == 1
+
+
 def test_a_rare_class_is_named() -> None:
     with pytest.raises(HeadError, match=r"too few rows of class c \(7\).*at most 7 folds"):
         make_folds(Y, 8)
