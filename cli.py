@@ -5,9 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
-import signal
 import sys
-import threading
 from collections.abc import Sequence
 from contextlib import nullcontext, redirect_stdout, suppress
 from pathlib import Path
@@ -29,7 +27,8 @@ from headstock.store.answer import (
     wrapped,
 )
 from headstock.store.commands import store
-from headstock.store.errors import HeadstockError, one_line
+from headstock.store.errors import HeadstockError, explained
+from headstock.store.interrupts import interruptible, leave
 from headstock.store.progress import on_terminal
 from headstock.store.terminal import (
     ANY,
@@ -43,7 +42,7 @@ from headstock.store.terminal import (
     read_manifest,
 )
 
-ENDING = (signal.SIGINT, signal.SIGTERM)
+EXPLAINED = (HeadstockError, OSError, MemoryError, ImportError, RuntimeError, SystemError)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -330,58 +329,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     # Cores are shared more often than not: threads that spin at a barrier beside a busy core make
     # extraction many times slower than threads that sleep. Read when OpenMP is first loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    before = [signal.getsignal(number) for number in ENDING]
-    _answer(_interrupt, _interrupt)
-    try:
-        cli.main(argv, prog_name="headstock", standalone_mode=False)
-    except HeadstockError as err:
-        click.echo(f"headstock: {err}", err=True)
-        sys.exit(err.exit_code)
-    except click.ClickException as err:
-        err.show()
-        sys.exit(2)
-    except (KeyboardInterrupt, click.Abort):
-        with suppress(OSError):
-            sys.stdout.flush()
-        _leave()
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(0)
-    except MemoryError:
-        what = "not enough for this; give it more, or do it in parts"
-        click.echo(f"headstock: memory: {what}", err=True)
-        sys.exit(5)
-    except OSError as err:
-        place = err.filename or "system"
-        click.echo(f"headstock: {one_line(place)}: {one_line(err.strerror or err)}", err=True)
-        sys.exit(5)
-    finally:
-        _answer(*before)
-
-
-def _answer(*how: Any) -> None:
-    """Set what answers ctrl-C and what answers SIGTERM. What whoever started us wants ignored stays
-    ignored; only the main thread may set it."""
-    if threading.current_thread() is threading.main_thread():
-        for number, one in zip(ENDING, how):
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                signal.signal(number, one)
-
-
-def _interrupt(*_: object) -> None:
-    """The first signal unwinds: threads and processes beside are ended in order. Another one that
-    comes meanwhile must not unwind the unwinding."""
-    _answer(_leave, _leave)
-    raise KeyboardInterrupt
-
-
-def _leave(*_: object) -> None:
-    """End without what Python does at exit: a thread that is cut off while it holds HDF5's lock
-    would make it wait for ever. A store bears the end of its process anywhere."""
-    _answer(*[lambda *_: None] * 2)
-    with suppress(OSError):
-        os.write(2, b"headstock: interrupted; what was committed is kept, run it again\n")
-    os._exit(130)
+    with interruptible():
+        try:
+            cli.main(argv, prog_name="headstock", standalone_mode=False)
+        except (KeyboardInterrupt, click.Abort):
+            with suppress(OSError):
+                sys.stdout.flush()
+            leave()
+        except BrokenPipeError:
+            sys.stderr.close()
+            sys.exit(0)
+        except click.ClickException as err:
+            err.show()
+            sys.exit(2)
+        except EXPLAINED as err:
+            line, code = explained(err)
+            click.echo(f"headstock: {line}", err=True)
+            sys.exit(code)
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ exits with ``exit_code``; nothing else in the package maps errors to codes.
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -46,6 +47,7 @@ __all__ = [
     "UnsafeInput",
     "VersionError",
     "WeightsError",
+    "explained",
     "near",
     "one_line",
 ]
@@ -73,6 +75,28 @@ def near(word: str, known: Iterable[str]) -> str:
     """``did you mean X? `` where the word X of ``known`` is close to ``word``, else nothing."""
     close = difflib.get_close_matches(str(word), [str(k) for k in known], 1, 0.6)
     return f"did you mean {close[0]}? " if close else ""
+
+
+_MEMORY = re.compile(
+    "failed to map segment|cannot allocate memory(?! in static TLS)|can't allocate memory|"
+    "can't start new thread|unable to allocate|bad_alloc",
+    re.I,
+)
+"""How libraries say that memory, or the address space, is at its end."""
+
+
+def explained(error: Exception) -> tuple[str, int]:
+    """The line and the exit code of an error that a command ended with. Raises one that is none of
+    ours, of the system or of its memory: that is a bug, and its traceback is wanted."""
+    if isinstance(error, HeadstockError):
+        return str(error), error.exit_code
+    said = isinstance(error, ImportError | RuntimeError | SystemError | OSError)
+    if isinstance(error, MemoryError) or (said and _MEMORY.search(str(error))):
+        return "memory: not enough for this; give it more, or do it in parts", 5
+    if isinstance(error, OSError):
+        place = error.filename or "system"
+        return f"{one_line(place)}: {one_line(error.strerror or error)}", 5
+    raise error
 
 
 class HeadstockError(Exception):
