@@ -2,15 +2,17 @@
 
 A claim is a small file named after a block of rows; whoever makes it computes the block. It saves
 work and nothing else: what is committed twice is committed once, whoever did it. A claim whose
-owner is dead, or has not touched it for ``STALE`` seconds, is free for anyone.
+owner is dead, or has not touched it for ``STALE`` seconds, is free for anyone. It appears with its
+owner's name in it or not at all; one without belongs to nobody.
 """
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -24,9 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Claims", "share"]
 
-STALE = 120.0  # seconds without a sign of life
+STALE = 60.0  # seconds without a sign of life
 BEAT = 15.0
 LOOK = 0.5  # how often blocks that others hold are looked at
+TOLD = 60.0  # seconds between two words to whoever waits
+
+log = logging.getLogger("headstock")
 
 
 class Claims:
@@ -35,6 +40,7 @@ class Claims:
     def __init__(self, directory: Path, unit: str) -> None:
         self._directory, self._unit = directory, unit
         self._held: set[int] = set()
+        self._watched: dict[Path, tuple[tuple[int, int], float]] = {}  # others' beats, and when
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="headstock-claims", daemon=True)
         self._probe = commit.temp_name(directory)
@@ -55,12 +61,12 @@ class Claims:
         return self._directory / f"claim-{self._unit}-{block:08d}"
 
     def take(self, block: int) -> bool:
-        """Claim a block. False when a living process has it."""
+        """Claim a block. False when a living process has it. Raises StorageError."""
         path = self.path(block)
         with commit.storage(path):
             for _ in range(2):
                 try:
-                    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+                    self._make(path)
                 except FileExistsError:
                     if not self._dead(path):
                         return False
@@ -69,13 +75,31 @@ class Claims:
                         os.rename(path, gone)
                         os.unlink(gone)
                     continue
-                try:
-                    os.write(fd, f"{commit.host()} {os.getpid()}\n".encode())
-                finally:
-                    os.close(fd)
                 self._held.add(block)
                 return True
         return False
+
+    def _make(self, path: Path) -> None:
+        """The claim with its owner in it, at once. Raises FileExistsError."""
+        temp = commit.temp_name(self._directory)
+        try:
+            fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+            try:
+                commit.write_all(fd, f"{commit.host()} {os.getpid()}\n".encode(), 0)
+            finally:
+                os.close(fd)
+            commit.link_new(temp, path)
+        finally:
+            with suppress(FileNotFoundError):
+                os.unlink(temp)
+
+    def owner(self, block: int) -> str:
+        """Who holds a block, in words; empty when nobody does."""
+        try:
+            host, pid = self.path(block).read_text().split()
+        except (OSError, ValueError):
+            return ""
+        return f"process {pid} on {host}"
 
     def release(self, block: int) -> None:
         self._held.discard(block)
@@ -84,17 +108,26 @@ class Claims:
 
     def _dead(self, path: Path) -> bool:
         try:
-            words, touched = path.read_text().split(), path.stat().st_mtime
+            words, found = path.read_text().split(), path.stat()
         except FileNotFoundError:
             return False  # let go just now: try again at the next look
         except ValueError:
-            words, touched = [], 0.0
-        ours = len(words) == 2 and words[0] == commit.host() and words[1].isdecimal()
-        if ours and not commit.alive(int(words[1])):
+            return True
+        if len(words) != 2 or not words[1].isdecimal():
+            return True
+        if words[0] == commit.host() and not commit.alive(int(words[1])):
             return True
         # by the file system's clock, which is the same for every machine that shares it
         self._probe.touch()
-        return self._probe.stat().st_mtime - touched > STALE
+        if self._probe.stat().st_mtime - found.st_mtime > STALE:
+            return True
+        # that clock may have been set back since: a living owner moves the time, whatever it is
+        now, mark = time.monotonic(), (found.st_ino, found.st_mtime_ns)
+        before, since = self._watched.get(path, (None, now))
+        if mark != before:
+            self._watched[path] = mark, now
+            return False
+        return now - since > STALE
 
     def _beat(self) -> None:
         while not self._ended.wait(BEAT):
@@ -119,6 +152,7 @@ def share(
     for identity, row in zip(ids, rows.tolist(), strict=True):
         blocks.setdefault(row // size, []).append(identity)
     with Claims(store.path.with_name(store.path.name + ".d"), f"{name}-{epoch}-{size}") as claims:
+        waiting = told = 0.0
         while blocks:
             took = False
             for block in sorted(blocks):
@@ -133,8 +167,25 @@ def share(
                 blocks[block] = _unsaid(store, name, blocks[block], before)
                 if not blocks[block]:
                     del blocks[block]
-            if blocks and not took:
-                time.sleep(LOOK)
+            if took or not blocks:
+                waiting = 0.0
+                continue
+            now = time.monotonic()
+            waiting = waiting or now
+            if now - waiting >= LOOK and now - told >= TOLD:
+                told = now
+                log.warning(_waited_for(claims, name, blocks))
+            time.sleep(LOOK)
+
+
+def _waited_for(claims: Claims, name: str, blocks: Mapping[int, Sequence[str]]) -> str:
+    """A line for whoever waits: for what, for whom, and for how long at most."""
+    rows = sum(map(len, blocks.values()))
+    owners = sorted({claims.owner(block) for block in blocks} - {""})
+    return (
+        f"set {name}: waiting for {rows:,} rows that {', '.join(owners) or 'another process'} "
+        f"computes; they are taken over {STALE:.0f} s after its last sign of life"
+    )
 
 
 def _unsaid(
