@@ -16,8 +16,9 @@ from headstock.store.answer import Answer, print_answer, stdout_for_results
 from headstock.store.errors import HeadstockError, OptionError
 from headstock.store.settings import read_toml
 
-FILE = click.Path(dir_okay=False)
-ANY = click.Path()
+# who may read a file is known when it is opened: the disk's error, not a wrong word on the line
+FILE = click.Path(dir_okay=False, readable=False)
+ANY = click.Path(readable=False)
 EXAMPLE = re.compile(r"^\s*Example:\s*(headstock .+)$", re.M)
 
 
@@ -94,7 +95,7 @@ def _config_option() -> click.Option:
     """``--config FILE``: values for the flags and arguments that the command line leaves open."""
     return click.Option(
         ["--config"],
-        type=click.Path(dir_okay=False),
+        type=FILE,
         is_eager=True,
         expose_value=False,
         callback=_read_config,

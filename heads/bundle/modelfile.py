@@ -193,6 +193,8 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
 
     refuse_odd(path, "give a file that fit wrote")
     try:
+        with open(path, "rb"):  # safetensors says of one that may not be read that it is not there
+            pass
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get("headstock")
             if text is None:

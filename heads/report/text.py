@@ -10,7 +10,7 @@ from typing import Any
 
 from headstock.heads.evaluation.findings import findings
 from headstock.heads.rows.hygiene import hygiene_lines
-from headstock.store.errors import HeadError, OptionError, one_line
+from headstock.store.errors import HeadError, OptionError, StorageError, one_line
 
 __all__ = [
     "DROPPED",
@@ -256,7 +256,9 @@ def saved_metrics(run: str | Path) -> dict[str, Any]:
         raise OptionError(
             run, "is no run folder", "name one that `headstock evaluate -o` wrote"
         ) from None
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise StorageError(file, f"cannot be read ({error.strerror})", "check the disk") from error
+    except (ValueError, RecursionError) as error:
         raise HeadError(file, f"cannot be read ({error})", "evaluate again") from error
     try:
         if not metrics["leaderboard"]:

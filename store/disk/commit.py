@@ -35,6 +35,7 @@ __all__ = [
     "temp_name",
     "write_all",
     "write_whole",
+    "written",
 ]
 
 NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
@@ -93,6 +94,15 @@ def sync_directory(path: Path) -> None:
     except OSError as error:
         if error.errno not in NO_SYNC:  # some network file systems cannot, and sync at once
             raise
+    finally:
+        os.close(fd)
+
+
+def sync_file(path: Path) -> None:
+    """fsync what was written to a file by whatever wrote it."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
     finally:
         os.close(fd)
 
@@ -219,23 +229,22 @@ def replace(source: Path, target: Path) -> None:
         sync_directory(target.parent)
 
 
-def write_whole(target: str | os.PathLike[str], raw: bytes) -> None:
-    """Make the file ``target`` hold ``raw``, durably: a kill or a power cut leaves what was there
-    or all of it. What killed writers left beside it is swept. Raises StorageError."""
+@contextmanager
+def written(target: str | os.PathLike[str]) -> Iterator[Path]:
+    """A name to write a file under, which is ``target`` when the context ends, durably: a kill or a
+    power cut leaves what was there or all of it. What killed writers left beside it is swept.
+    Raises StorageError."""
     path = Path(os.path.abspath(target))
     if path.exists() and not path.is_file():  # replacing /dev/null would be a pity
         raise StorageError(target, "is no regular file", "name a file")
     temp = path.with_name(f"{OWN_TEMP}{temp_name(path.parent).name}")
     try:
         with storage(target):
-            try:
+            with suppress(StorageError):  # another user's, say
                 sweep(path.parent, OWN_TEMP)
-                fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
-                try:
-                    write_all(fd, raw, 0)
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
+            try:
+                yield temp
+                sync_file(temp)
                 os.replace(temp, path)
             except BaseException:
                 with suppress(OSError):
@@ -244,6 +253,16 @@ def write_whole(target: str | os.PathLike[str], raw: bytes) -> None:
             sync_directory(path.parent)
     except FileNotFoundError as error:
         raise StorageError(target, "its folder is not there", "make it first") from error
+
+
+def write_whole(target: str | os.PathLike[str], raw: bytes) -> None:
+    """Make the file ``target`` hold ``raw``, as ``written`` does. Raises StorageError."""
+    with written(target) as temp:
+        fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+        try:
+            write_all(fd, raw, 0)
+        finally:
+            os.close(fd)
 
 
 def number_again(source: Path, target: Path) -> None:

@@ -28,7 +28,7 @@ from headstock import __version__
 from headstock.store.disk.checksum import crc32
 from headstock.store.disk.pages import PAGE, Pages
 
-__all__ = ["Plan", "Region", "gaps", "root_crc", "text_bytes", "text_from"]
+__all__ = ["Plan", "Region", "gaps", "reserved", "root_crc", "text_bytes", "text_from"]
 
 FORMAT = "headstock"
 VERSION = 1  # what this code writes, and the newest it reads
@@ -70,6 +70,18 @@ def gaps(regions: Mapping[str, Region], length: int) -> Iterator[tuple[int, int]
 def _h5_type(dtype: np.dtype) -> Any:
     kind = h5py.string_dtype("utf-8", dtype.itemsize) if dtype.kind == "S" else dtype
     return h5py.h5t.py_create(kind, logical=True)
+
+
+def reserved(parent: Any, name: str, dtype: np.dtype, shape: tuple[int, ...]) -> int:
+    """Make a dataset in one piece, without filling it; the offset of its data, 0 for none."""
+    form = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+    form.set_layout(h5py.h5d.CONTIGUOUS)
+    form.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
+    form.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
+    form.set_obj_track_times(False)
+    space = h5py.h5s.create_simple(shape)
+    made = h5py.h5d.create(parent.id, name.encode(), _h5_type(dtype), space, form)
+    return made.get_offset() or 0
 
 
 @dataclass
@@ -132,16 +144,8 @@ class Plan:
             for path, (dtype, shape) in self._all().items():
                 group, name = path.rsplit("/", 1)
                 parent = file.require_group(group) if group else file
-                form = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-                form.set_layout(h5py.h5d.CONTIGUOUS)
-                form.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-                form.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-                form.set_obj_track_times(False)
-                dtype = np.dtype(dtype)
-                made = h5py.h5d.create(
-                    parent.id, name.encode(), _h5_type(dtype), h5py.h5s.create_simple(shape), form
-                )
-                regions[path] = Region(dtype, tuple(shape), made.get_offset() or 0)
+                offset = reserved(parent, name, np.dtype(dtype), shape)
+                regions[path] = Region(np.dtype(dtype), tuple(shape), offset)
             for path, values in self.notes.items():
                 for key, value in values.items():
                     _set_attribute(file.require_group(path), key, value)

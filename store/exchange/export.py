@@ -6,7 +6,6 @@ import csv
 import os
 import zipfile
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,9 @@ import h5py
 import numpy as np
 
 from headstock.store.disk import commit
-from headstock.store.disk.layout import text_bytes
+from headstock.store.disk.compact import reserve
+from headstock.store.disk.layout import reserved, text_bytes
+from headstock.store.disk.pages import PAGE, Pages
 from headstock.store.errors import OptionError, StorageError
 from headstock.store.exchange.views import feature_columns
 from headstock.store.features import FeatureStore
@@ -68,25 +69,13 @@ def export(
             raise OptionError(target, "is the store itself", "name another file")
         rows = np.flatnonzero(store.complete(names))
         _room(target, len(rows) * sum(store.declared(name).dim for name in names) * 4)
-        temp = commit.temp_name(target.absolute().parent)
-        with commit.storage(target):
-            try:
-                writers[target.suffix](store, names, rows, temp, progress)
-                fd = os.open(temp, os.O_RDONLY)
-                try:
-                    os.fsync(fd)
-                finally:
-                    os.close(fd)
-                os.replace(temp, target)
-                commit.sync_directory(target.absolute().parent)
-            finally:
-                with suppress(FileNotFoundError):
-                    temp.unlink()
+        with commit.written(target) as temp:
+            writers[target.suffix](store, names, rows, temp, progress)
         return Exported(target, len(rows), store.n - len(rows), names)
 
 
 def _room(target: Path, need: int) -> None:
-    """A disk that is too full is known before we begin: HDF5 takes that badly in the middle."""
+    """A disk that is too full is known before we begin."""
     try:
         disk = os.statvfs(target.absolute().parent)
     except FileNotFoundError as error:
@@ -130,19 +119,36 @@ def _npz(
 def _h5(
     store: FeatureStore, names: Sequence[str], rows: np.ndarray, temp: Path, progress: Report
 ) -> None:
-    with h5py.File(temp, "x") as file:
-        for key, cells in _texts(store, rows).items():
-            raw = text_bytes(cells.tolist())
-            file[key] = raw.astype(h5py.string_dtype("utf-8", raw.itemsize))
+    """HDF5 builds its metadata in memory, and plain writes, whose errors we see, do the rest: on a
+    disk that is full, HDF5's own end the process."""
+    arrays = {key: text_bytes(text.tolist()) for key, text in _texts(store, rows).items()}
+    pages, places = Pages(), {}
+    with h5py.File(pages, "w") as file:
+        for key, cells in arrays.items():
+            places[key] = reserved(file, key, cells.dtype, cells.shape)
         for name in names:
-            declared = store.declared(name)
             where = "features" if len(names) == 1 else f"features/{name}"
-            out = file.create_dataset(where, (len(rows), declared.dim), dtype="<f4")
-            out.attrs["recipe"] = declared.recipe.to_json()
-            at = 0
+            group, _, last = where.rpartition("/")
+            parent = file.require_group(group) if group else file
+            shape = (len(rows), store.declared(name).dim)
+            places[name] = reserved(parent, last, np.dtype("<f4"), shape)
+            file[where].attrs["recipe"] = store.declared(name).recipe.to_json()
+    fd = os.open(temp, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
+    try:
+        reserve(fd, pages.size)
+        for page in sorted(pages.pages):
+            end = min((page + 1) * PAGE, pages.size)
+            commit.write_all(fd, pages.span(page * PAGE, end), page * PAGE)
+        for key, cells in arrays.items():
+            commit.write_all(fd, cells.tobytes(), places[key])
+        for name in names:
+            at = places[name]
             for block in _blocks(store, name, rows, progress):
-                out[at : at + len(block)] = block
-                at += len(block)
+                raw = np.ascontiguousarray(block, dtype="<f4").tobytes()
+                commit.write_all(fd, raw, at)
+                at += len(raw)
+    finally:
+        os.close(fd)
 
 
 def _table(

@@ -315,7 +315,7 @@ def test_a_clock_that_went_back_changes_nothing(run, data, monkeypatch):
     assert not verify(data / "f.h5").findings
 
 
-def test_a_pid_that_came_again_keeps_a_temp_a_day_and_a_claim_two_minutes(tmp_path, toy):
+def test_a_pid_that_came_again_keeps_a_temp_a_day_and_a_claim_a_minute(tmp_path, toy):
     """The owner's number runs again as another program: its temp is swept by age, its claim is free
     by age, and until then the others work around both."""
     with FeatureStore.open(tmp_path / "f.h5", "a") as store:

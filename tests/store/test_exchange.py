@@ -2,6 +2,9 @@
 
 import csv
 import pickle
+import signal
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -253,3 +256,46 @@ def test_a_label_in_a_table_of_features_is_no_feature(tmp_path):
     with FeatureStore.open(tmp_path / "f.h5") as store:
         assert list(store.feature_set("image").feature_names) == ["a", "b"]
         assert list(store.items.label) == ["0", "1"]
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "csv", "parquet"])
+def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(tmp_path, toy, suffix):
+    """HDF5's own writes ended the process at that."""
+    if suffix == "parquet":
+        pytest.importorskip("pyarrow")
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        toy.fill(store, 400)
+    code = (
+        "import resource, sys\n"
+        "from headstock.cli import main\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "main(sys.argv[1:])\n"
+    )
+    out = tmp_path / "out"
+    out.mkdir()
+    words = ["store", "export", tmp_path / "f.h5", out / f"x.{suffix}", "-q"]
+    told = subprocess.run(
+        [sys.executable, "-c", code, *map(str, words)], capture_output=True, text=True
+    )
+    assert told.returncode == 5, told
+    assert len(told.stderr.splitlines()) == 1
+    assert "too large" in told.stderr
+    assert list(out.iterdir()) == []
+
+
+@pytest.mark.parametrize("suffix", ["h5", "npz", "csv"])
+def test_what_a_killed_export_left_is_swept_by_the_next(tmp_path, toy, path, suffix):
+    out = tmp_path / "out"
+    out.mkdir()
+    code = (
+        "import os, signal, sys\n"
+        "from headstock.store.exchange.export import export\n"
+        "os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "export(*sys.argv[1:])\n"
+    )
+    words = [sys.executable, "-c", code, str(path), str(out / f"x.{suffix}")]
+    assert subprocess.run(words).returncode == -signal.SIGKILL
+    (left,) = out.iterdir()
+    assert left.name.startswith(".headstock.tmp-")
+    export(path, out / f"y.{suffix}")
+    assert [p.name for p in out.iterdir()] == [f"y.{suffix}"]
