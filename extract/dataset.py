@@ -15,6 +15,7 @@ from torch.utils.data import Dataset
 
 from headstock.store import FeatureStore
 from headstock.store.errors import OptionError
+from headstock.store.manifest.splits import in_split
 
 __all__ = ["FeatureDataset"]
 
@@ -47,7 +48,7 @@ class FeatureDataset(Dataset[tuple[torch.Tensor, int]]):
             if not self.sets:
                 raise OptionError(path, "has no feature set", "run `headstock extract` first")
             items = store.items
-            wanted = np.ones(store.n, dtype=bool) if split is None else items.split == split
+            wanted = np.ones(store.n, dtype=bool) if split is None else in_split(items.split, split)
             if labelled:
                 wanted = wanted & (items.label != "")
             complete = store.complete(self.sets)

@@ -74,7 +74,7 @@ TUNE = click.option(
     help="Choose this head's options inside the folds: its grid, or N random points of its ranges.",
 )  # fmt: skip
 FOLDS = click.option(
-    "--folds", help="A number, group-out, given:COLUMN, or a saved folds.json  [default: 5]",
+    "--folds", help="A number, group-out, given:COLUMN, valid, or a saved plan  [default: 5]",
 )  # fmt: skip
 MISSING = click.option(
     "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse",

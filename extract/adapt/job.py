@@ -29,6 +29,8 @@ from headstock.extract.encoders.checkpoint import read_note, read_state_dict
 from headstock.extract.encoders.network import NetworkEncoder
 from headstock.store import Items
 from headstock.store.errors import OptionError
+from headstock.store.manifest.classes import join_forms
+from headstock.store.manifest.splits import HELD_OUT, in_split
 from headstock.store.progress import Report
 from headstock.store.seen import Seen
 
@@ -204,9 +206,12 @@ class Job:
         said = self._ask(model, rows)
         self._write(report, "test.csv", self._table(rows, said))
         where = {str(c): code for code, c in enumerate(self.told.classes)}
-        codes = np.array([where.get(str(label), -1) for label in self.items.label[rows]])
-        if (codes >= 0).any():
-            report.scores["test"] = score(said[codes >= 0], codes[codes >= 0])
+        labels = np.array(join_forms(self.items.label.tolist())[0], dtype=object)
+        codes = np.array([where.get(str(label), -1) for label in labels[rows]])
+        for split in HELD_OUT:
+            asked = (codes >= 0) & in_split(self.items.split[rows], split)
+            if asked.any():
+                report.scores[split] = score(said[asked], codes[asked])
 
     def _ask(self, model: Any, rows: np.ndarray) -> np.ndarray:
         return answers(

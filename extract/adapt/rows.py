@@ -11,6 +11,8 @@ import numpy as np
 
 from headstock.store import Items
 from headstock.store.errors import HeadError, OptionError
+from headstock.store.manifest.classes import join_forms
+from headstock.store.manifest.splits import HELD_OUT, splits_of
 
 __all__ = ["Divide", "Labelled", "Part", "labelled", "parts", "plan_of"]
 
@@ -51,17 +53,18 @@ def labelled(
     digests: Sequence[np.ndarray],
     group: str | None = None,
 ) -> Labelled:
-    """The labelled rows outside split ``test`` that are ``usable`` (n,) bool.
+    """The labelled rows that are in no held-out split and are ``usable`` (n,) bool.
 
     digests: (n, 32) uint8 for each modality, zeros where a row has no file; rows alike in any of
     them are never parted, nor are rows with one value of the column ``group``.
     Raises OptionError for a column that is not there, HeadError below two classes.
     """
-    test = np.array([str(s).strip().lower() == "test" for s in items.split], dtype=bool)
-    rows = np.flatnonzero(usable & ~test & (items.label != ""))
-    classes, codes = np.unique(items.label[rows].astype(str), return_inverse=True)
+    held = np.isin(splits_of(items.split, items.id, "adapt"), HELD_OUT)
+    rows = np.flatnonzero(usable & ~held & (items.label != ""))
+    labels = np.array(join_forms(items.label.tolist())[0], dtype=str)
+    classes, codes = np.unique(labels[rows], return_inverse=True)
     if len(classes) < 2:
-        what = f"the readable pictures outside split test have {len(classes)} classes"
+        what = f"the readable pictures outside valid and test have {len(classes)} classes"
         raise HeadError("adapt", what, "label rows of two or more")
     ties: list[list[Any]] = [
         [("same", d.tobytes()) if d.any() else ("row", i) for i, d in enumerate(digest[rows])]

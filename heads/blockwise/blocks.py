@@ -6,6 +6,7 @@ What stays is a few bytes a row: its class, its fold, and whether it is wanted.
 from __future__ import annotations
 
 import hashlib
+import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -16,6 +17,7 @@ from headstock.heads.rows.adapted import seen_by
 from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan
 from headstock.heads.rows.labelled import parts_of, tells_copies
 from headstock.store.errors import HeadError, IncompleteSet, OptionError
+from headstock.store.manifest.splits import splits_of
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
@@ -24,13 +26,15 @@ __all__ = ["BLOCK", "Block", "Streamed", "read_streamed"]
 
 BLOCK = 32 << 20
 """Bytes of float32 vectors in a block."""
-TEST, UNUSED = -1, -2
+UNUSED = -2
+HELD = {"test": -1, "valid": -3}
+"""In place of a fold: the split of a row that is held out."""
 
 
 @dataclass(frozen=True)
 class Block:
-    """b rows: X (b, d) float32, codes (b,) into the classes, fold (b,) with TEST for the test
-    split, mark (b,) uint64: a number by which rows can be sampled alike in every pass."""
+    """b rows: X (b, d) float32, codes (b,) into the classes, fold (b,) with a number of HELD for a
+    held-out split, mark (b,) uint64: a number by which rows can be sampled alike in every pass."""
 
     X: np.ndarray
     codes: np.ndarray
@@ -56,13 +60,13 @@ class Streamed:
     def dim(self) -> int:
         return sum(self.store.declared(name).dim for name in parts_of(self.on))
 
-    def blocks(self, test: bool = False) -> Iterator[Block]:
-        """The training rows in the store's order, or the test rows. Raises HeadError for values
-        that are not finite."""
+    def blocks(self, split: str = "") -> Iterator[Block]:
+        """The training rows in the store's order, or those of a held-out split. Raises HeadError
+        for values that are not finite."""
         step = max(1, BLOCK // (4 * self.dim))
         for own, part in self.store.each():
             fold = self.fold[own]
-            local = np.flatnonzero(fold == TEST if test else fold >= 0)
+            local = np.flatnonzero(fold == HELD[split] if split else fold >= 0)
             for start in range(0, len(local), step):
                 rows = local[start : start + step]
                 X = part.matrix(list(parts_of(self.on)), rows)[0]
@@ -103,6 +107,7 @@ def read_streamed(
     codes, fold = np.full(n, -1, np.int32), np.full(n, UNUSED, np.int16)
     mark = np.empty(n, np.uint64)
     known: dict[str, int] = {}
+    forms: dict[str, str] = {}  # labels that differ in Unicode form alone are one class
     labelled = lacking = 0
     for own, part in store.each():
         items = part.items.take(np.arange(own.stop - own.start))
@@ -115,12 +120,15 @@ def read_streamed(
         lacking += int((there & ~complete).sum())
         labelled += int(there.sum())
         words, index = np.unique(items.label[there].astype(str), return_inverse=True)
-        numbers = np.array([known.setdefault(str(word), len(known)) for word in words])
+        one = [forms.setdefault(unicodedata.normalize("NFC", str(w)), str(w)) for w in words]
+        numbers = np.array([known.setdefault(word, len(known)) for word in one])
         codes[own.start + np.flatnonzero(there)] = numbers[index]
         _marks(part, items, sets[0], group, mark[own], seed)
-        is_test = np.array([str(s).strip().lower() == "test" for s in items.split], dtype=bool)
-        own_fold = (mark[own] >> np.uint64(16)) % np.uint64(folds)
-        fold[own] = np.where(there & complete, np.where(is_test, TEST, own_fold), UNUSED)
+        splits = splits_of(items.split, items.id, part.path)
+        own_fold = ((mark[own] >> np.uint64(16)) % np.uint64(folds)).astype(np.int16)
+        for split, number in HELD.items():
+            own_fold = np.where(splits == split, number, own_fold)
+        fold[own] = np.where(there & complete, own_fold, UNUSED)
     if not labelled:
         raise HeadError(store.path, "no row has a label", "add labels to the manifest")
     if lacking and missing == "refuse":
@@ -138,11 +146,13 @@ def read_streamed(
     if (train > 0).sum() < 2 or (train == 0).any():
         alien = [str(c) for c in classes[train == 0][:5]]
         what = f"no training row of class {', '.join(alien)}" if alien else "one class alone"
-        raise HeadError(store.path, what, "a head needs rows of each class, outside the test split")
+        raise HeadError(
+            store.path, what, "a head needs rows of each class, outside the held-out splits"
+        )
     account = {
         "rows": n,
         "train": int((fold >= 0).sum()),
-        "test": int((fold == TEST).sum()),
+        **{split: int((fold == number).sum()) for split, number in HELD.items()},
         "unlabelled": n - labelled,
         "excluded_incomplete": lacking,
         "unseen": {name: len(marked) for name in sets if (marked := store.unseen(name))},
@@ -167,7 +177,8 @@ def _marks(part: Any, items: Any, name: str, group: str | None, out: np.ndarray,
                 "group", f"there is no column {group}", f"one of {error.args[0]}"
             ) from error
         words, index = np.unique(column.astype(str), return_inverse=True)
-        hashes = np.array([_hash(f"group {w}") for w in words], dtype=np.uint64)
+        same = [unicodedata.normalize("NFC", str(word)) for word in words]
+        hashes = np.array([_hash(f"group {word}") for word in same], dtype=np.uint64)
         values = np.where(column != "", hashes[index], values)
     out[:] = _mixed(values.astype(np.uint64), seed)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.blockwise.blocks import Streamed, read_streamed
+from headstock.heads.blockwise.blocks import HELD, Streamed, read_streamed
 from headstock.heads.blockwise.passes import learn
 from headstock.heads.bundle.bundle import Bundle, Member
 from headstock.heads.head import head_options
@@ -162,10 +162,10 @@ def evaluate_streamed(
 ) -> Result:
     """Score linear heads out of fold on a store that need not fit in memory.
 
-    Rows of split ``test`` are scored once, by the refit on all others. Near duplicates are not
-    searched; rows with the same bytes share a fold (see ``read_streamed``). Raises what
-    ``evaluate`` raises, OptionError for a head that cannot read by blocks and for ``others``,
-    settings of ``evaluate`` that have no meaning here.
+    Rows of the splits ``valid`` and ``test`` are scored apart, by the refit on all others. Near
+    duplicates are not searched; rows with the same bytes share a fold (see ``read_streamed``).
+    Raises what ``evaluate`` raises, OptionError for a head that cannot read by blocks and for
+    ``others``, settings of ``evaluate`` that have no meaning here.
     """
     _refuse(others)
     settings = {head: _options(head, (options or {}).get(head)) for head in heads}
@@ -198,8 +198,8 @@ def evaluate_streamed(
 
 def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> dict[str, Any]:
     begin = time.perf_counter()
-    tested = bool(rows.account["test"])
-    moments, weights = learn(rows, head, options, full=tested, folds=True)
+    held = [split for split in HELD if rows.account[split]]
+    moments, weights = learn(rows, head, options, full=bool(held), folds=True)
     tally = _Tally(len(rows.classes))
     for block in rows.blocks():
         Z = moments(block.X)
@@ -210,11 +210,11 @@ def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> dic
         "head": head, "on": on, "fusion": "early" if "+" in on else None, "name": f"{head}@{on}",
         **tally.scores(), "how": "by blocks",
     }  # fmt: skip
-    if tested:
-        test = _Tally(len(rows.classes))
-        for block in rows.blocks(test=True):
-            test.add(weights[()].proba(moments(block.X)), block.codes)
-        line["test"] = test.scores()
+    for split in held:
+        apart = _Tally(len(rows.classes))
+        for block in rows.blocks(split):
+            apart.add(weights[()].proba(moments(block.X)), block.codes)
+        line[split] = apart.scores()
     line["seconds"] = round(time.perf_counter() - begin, 4)
     return line
 

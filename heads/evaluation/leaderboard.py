@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from headstock import __version__
+from headstock.heads.engine.outoffold import Answer
 from headstock.heads.engine.shared import MEMORY
 from headstock.heads.evaluation.answers import answer_systems, nested_fits
 from headstock.heads.evaluation.failures import failed_lines
-from headstock.heads.evaluation.result import Evaluation
+from headstock.heads.evaluation.result import Evaluation, HeldOut
 from headstock.heads.evaluation.reuse import Reuse
-from headstock.heads.evaluation.scores import score_lines
+from headstock.heads.evaluation.scores import answered, score_lines
 from headstock.heads.evaluation.systems import System, bases_of, fused_systems, patterns_of
 from headstock.heads.evaluation.tuning import with_searches
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
@@ -31,6 +33,7 @@ from headstock.heads.rows.hygiene import (
 )
 from headstock.heads.rows.labelled import Rows, parts_of, read_rows
 from headstock.store.errors import HeadError, OptionError, near, one_line
+from headstock.store.manifest.splits import HELD_OUT, split_of
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
@@ -69,7 +72,7 @@ def evaluate(
     on: sets or sums of sets (``image+audio`` stands side by side, which is early fusion); by
     default every set, and all of them together. folds: a number (5, unless a set was adapted on
     others), ``group-out`` (each value of ``group`` once), ``given:COLUMN`` (each value of that
-    column once) or a saved plan. progress is
+    column once), ``valid`` or a saved plan. progress is
     called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
     vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
     learn do so from members fitted without the fold that scores them; by default wherever rows and
@@ -86,9 +89,19 @@ def evaluate(
     ``refuse``, or scored and ``mark``-ed as not honest; a set that was adapted with folds is scored
     on these very folds. reuse: take what an earlier evaluation computed from the very same rows,
     folds, vectors, options and code, and keep what is computed now, in a folder beside the store
-    (see ``reuse``). Rows of split ``test`` are scored once, apart, by the refit on all other
-    labelled rows.
+    (see ``reuse``). Rows of the splits ``valid`` and ``test`` are in no fold: they are scored
+    apart, each split by itself, by the refit on all training rows. With ``folds`` ``valid`` the
+    valid split is the one fold: the leaderboard is scored on it and ordered by it, and folds are
+    made inside the training rows alone, for whatever must be held out there.
     """
+    one_fold = isinstance(folds, str) and split_of(folds) == "valid"
+    if one_fold:
+        folds = None
+        if repeats > 1 or learning_curve:
+            asked = "repeats" if repeats > 1 else "learning_curve"
+            raise OptionError(
+                asked, "has no meaning with the valid split as the one fold", "leave it"
+            )
     names = _wanted_sets(store, on, fusions)
     options = with_searches(tune, options or {})
     found_rows, test, account = read_rows(store, names, group=group, missing=missing)
@@ -100,7 +113,7 @@ def evaluate(
     result = evaluate_rows(
         rows, heads, names, fusions, plan,
         test=test, seed=seed, options=options, nested=nested, memory=memory, device=device,
-        progress=progress, reuse=kept,
+        progress=progress, reuse=kept, one_fold=one_fold,
     )  # fmt: skip
     if kept is not None:
         result.settings["reuse"] = {"folder": str(kept.folder), **kept.counts}
@@ -117,7 +130,9 @@ def evaluate(
     result.hygiene["seen"] = saw
     if doubts:
         leader = result.proba[result.leaderboard[0]["name"]]
-        result.hygiene["label_doubts"] = label_doubts(leader, rows.codes, rows.ids, rows.classes)
+        result.hygiene["label_doubts"] = label_doubts(
+            leader, result.codes, result.ids, rows.classes
+        )
     result.settings |= {
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
@@ -219,8 +234,13 @@ def evaluate_rows(
     device: str = "cpu",
     progress: Callable[[int, int, str], None] | None = None,
     reuse: Reuse | None = None,
+    one_fold: bool = False,
 ) -> Evaluation:
-    """``evaluate`` on plain arrays; see there."""
+    """``evaluate`` on plain arrays; see there. ``test``: all rows that are held out. one_fold: the
+    valid ones among them are what the leaderboard is about."""
+    if one_fold and (test is None or not len(test.held_in("valid"))):
+        fix = "name one in the table's split column, or take a number of folds"
+        raise HeadError("folds", "there is no labelled row in split valid", fix)
     options = dict(options or {})
     heads, on = list(dict.fromkeys(heads)), list(dict.fromkeys(on))
     for name in heads:
@@ -259,9 +279,12 @@ def evaluate_rows(
         test=test, options=options, seed=seed, nested=nested, memory=memory, device=device,
         step=step, reuse=reuse,
     )  # fmt: skip
-    answers = said.by_name
+    answers, scored = said.by_name, said.systems
     step(systems[-1].name, total)  # what was known took no fits
-    board = score_lines(said.systems, answers, rows, plan, test, seed)
+    if one_fold and test is not None:
+        rows, test, answers = _on_valid(test, answers)
+        scored = [s for s in scored if answered(answers[s.name].proba[0]).any()]
+    board = score_lines(scored, answers, rows, plan, test, seed)
     proba = {name: a.proba for name, a in answers.items()}
     return Evaluation(
         ids=rows.ids,
@@ -281,8 +304,31 @@ def evaluate_rows(
             "seed": seed,
             "options": {h: dict(o) for h, o in options.items()},
             "classes": [str(c) for c in rows.classes],
+            "scored": "valid" if one_fold else "folds",
         },
-        test_ids=None if test is None else test.ids,
-        test_codes=None if test is None else test.codes,
-        test_proba={name: a.test for name, a in answers.items() if a.test is not None},
+        held={} if test is None else _held(test, answers),
     )
+
+
+def _on_valid(
+    held: Rows, answers: Mapping[str, Answer]
+) -> tuple[Rows, Rows | None, dict[str, Answer]]:
+    """The valid rows, the test rows or None, and the answers on both: what the refits said of the
+    valid rows stands in the place of out-of-fold answers."""
+    valid, test = held.held_in("valid"), held.held_in("test")
+    moved = {
+        name: replace(a, proba=a.test[None, valid], test=a.test[test] if len(test) else None)
+        for name, a in answers.items()
+        if a.test is not None
+    }
+    return held.take(valid), held.take(test) if len(test) else None, moved
+
+
+def _held(rows: Rows, answers: Mapping[str, Answer]) -> dict[str, HeldOut]:
+    out = {}
+    for split in HELD_OUT:
+        which = rows.held_in(split)
+        if len(which):
+            proba = {name: a.test[which] for name, a in answers.items() if a.test is not None}
+            out[split] = HeldOut(rows.ids[which], rows.codes[which], proba)
+    return out

@@ -17,16 +17,27 @@ from headstock.heads.report.tables import write_bytes, write_csv, write_text
 from headstock.heads.rows.folds import FoldPlan
 from headstock.store.errors import StorageError
 
-__all__ = ["Evaluation"]
+__all__ = ["Evaluation", "HeldOut"]
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """m rows of one split that nothing learned from: ids (m,), codes (m,) into the classes, proba
+    {system name: (m, k)} of the refits on all training rows."""
+
+    ids: np.ndarray
+    codes: np.ndarray
+    proba: dict[str, np.ndarray]
 
 
 @dataclass
 class Evaluation:
     """What ``evaluate`` found out.
 
-    ids (n,), codes (n,) into classes (k,); proba and test_proba: {system name: (n, k)} out-of-fold
-    and (m, k) on the test split, NaN where a system has nothing to read; leaderboard: rows as in
-    metrics.json, best accuracy first.
+    ids (n,), codes (n,) into classes (k,); proba: {system name: (n, k)} out-of-fold, NaN where a
+    system has nothing to read; leaderboard: rows as in metrics.json, best accuracy first. held:
+    {split: its rows and the refits' answers} of the splits ``valid`` and ``test`` that have any.
+    Where the valid split is the one fold, ids, codes and proba are its own.
     """
 
     ids: np.ndarray
@@ -43,9 +54,22 @@ class Evaluation:
     comparisons: list[dict[str, Any]] = field(default_factory=list)
     selection: dict[str, Any] | None = None
     learning_curve: list[dict[str, Any]] = field(default_factory=list)
-    test_ids: np.ndarray | None = None
-    test_codes: np.ndarray | None = None
-    test_proba: dict[str, np.ndarray] = field(default_factory=dict)
+    held: dict[str, HeldOut] = field(default_factory=dict)
+
+    @property
+    def test_ids(self) -> np.ndarray | None:
+        """(m,) of the test split; None without one."""
+        return self.held["test"].ids if "test" in self.held else None
+
+    @property
+    def test_codes(self) -> np.ndarray | None:
+        """(m,) into classes."""
+        return self.held["test"].codes if "test" in self.held else None
+
+    @property
+    def test_proba(self) -> dict[str, np.ndarray]:
+        """{system name: (m, k)} of the refits."""
+        return self.held["test"].proba if "test" in self.held else {}
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -79,7 +103,9 @@ class Evaluation:
 
     def save(self, run_dir: str | Path) -> None:
         """Write the run folder: metrics.json, folds.json, settings.json, leaderboard.txt, oof.npz
-        (and test.npz) with ids and probabilities, confusion/SYSTEM.csv. Raises StorageError."""
+        (and valid.npz, test.npz) with ids and probabilities, confusion/SYSTEM.csv.
+
+        Raises StorageError."""
         run = Path(run_dir)
         try:
             (run / "confusion").mkdir(parents=True, exist_ok=True)
@@ -92,10 +118,8 @@ class Evaluation:
         write_text(run / "leaderboard.txt", self.text() + "\n")
         self.folds.save(run / "folds.json")
         _write_npz(run / "oof.npz", self.ids, self.codes, self.classes, self.proba)
-        if self.test_ids is not None and self.test_codes is not None:
-            _write_npz(
-                run / "test.npz", self.test_ids, self.test_codes, self.classes, self.test_proba
-            )
+        for split, held in self.held.items():
+            _write_npz(run / f"{split}.npz", held.ids, held.codes, self.classes, held.proba)
         for name, proba in self.proba.items():
             there = ~np.isnan(proba[:, 0])
             table = confusion(proba[there].argmax(axis=1), self.codes[there], len(self.classes))

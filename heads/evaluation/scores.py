@@ -17,6 +17,7 @@ from headstock.heads.numbers.intervals import share_interval
 from headstock.heads.numbers.metrics import score
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
+from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = ["answered", "score_lines"]
 
@@ -36,7 +37,8 @@ def score_lines(
 ) -> list[dict[str, Any]]:
     """One line a system: those that answer most rows first, of equals the most accurate.
 
-    Where rows lack vectors a line has ``patterns``: the figures on the rows of each.
+    Where rows lack vectors a line has ``patterns``: the figures on the rows of each. ``test``: all
+    rows that are held out; a line has the figures of each split of them, ``valid`` and ``test``.
     """
     board = []
     for system in systems:
@@ -62,8 +64,11 @@ def score_lines(
             line["notes"] = answer.notes
         if system.members:
             line["members"] = list(system.members)
-        if answer.test is not None and test is not None and answered(answer.test).any():
-            line["test"] = _scored(answer.test[None], test)
+        if answer.test is not None and test is not None:
+            for split in HELD_OUT:
+                which = test.held_in(split)
+                if answered(answer.test[which]).any():
+                    line[split] = _scored(answer.test[None, which], test.take(which))
         board.append(line)
     _gates([s for s in systems if s.fusion == "gated"], board, answers, rows, seed)
     board.sort(key=lambda r: (-r["n"], -r["accuracy"]["value"], r["log_loss"]))

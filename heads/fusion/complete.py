@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstock.store.errors import IncompleteSet, OptionError, one_line
+from headstock.store.manifest.splits import in_split
 from headstock.store.progress import Report, unheard
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def predict_complete(
     known = {str(name): row for row, name in enumerate(store.items.id)}
     rows = np.arange(len(known)) if ids is None else np.array([known[str(i)] for i in ids], int)
     if split:
-        rows = rows[store.items.split[rows] == split]
+        rows = rows[in_split(store.items.split[rows], split)]
         if not len(rows):
             have = sorted({s for s in store.items.split if s}) or ["none"]
             raise OptionError(

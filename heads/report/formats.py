@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headstock.heads.report.tables import write_csv
+from headstock.heads.report.text import held_out
 from headstock.store.errors import OptionError, one_line
 
 __all__ = ["FORMATS", "as_csv", "as_latex", "as_markdown", "leaderboard_as"]
@@ -25,17 +26,22 @@ def leaderboard_as(form: str, boards: Boards) -> str:
 
 
 def as_csv(boards: Boards) -> str:
-    """A line a system: every score with all its digits, interval ends, the same of the test split,
-    seconds, and how they came. Cells that a spreadsheet would run are made text."""
+    """A line a system: every score with all its digits, interval ends, the same of each held-out
+    split, seconds, and how they came. Cells that a spreadsheet would run are made text."""
     header = ["run", "system", "head", "on", "fusion", "n", "errors", *_names("")]
-    header += ["test_n", "test_errors", *_names("test_"), "seconds", "reused", "how", "members"]
+    # a column that is always there, and one of the valid split where a run has it
+    held = sorted({"test"}.union(*(held_out(m["leaderboard"]) for m in boards.values())))
+    for split in held:
+        header += [f"{split}_n", f"{split}_errors", *_names(f"{split}_")]
+    header += ["seconds", "reused", "how", "members"]
     rows = []
     for run, metrics in boards.items():
         for row in _lines(metrics):
             cells = [run, row["name"], row["head"], row["on"], row.get("fusion") or ""]
             cells += [row.get("n", ""), row.get("errors", ""), *_scores(row)]
-            test = row.get("test") or {}
-            cells += [test.get("n", ""), test.get("errors", ""), *_scores(test)]
+            for split in held:
+                apart = row.get(split) or {}
+                cells += [apart.get("n", ""), apart.get("errors", ""), *_scores(apart)]
             reused = "yes" if row.get("reused") else "no"
             how = row.get("how", "") or f"no score: {row['reason']}"
             cells += [_exact(row.get("seconds")), reused, how]
@@ -115,9 +121,9 @@ def _latex(text: str) -> str:
 def _printed(boards: Boards) -> tuple[list[str], list[bool], list[list[str]]]:
     """Header, which columns are text, and cells as a reader wants them: four digits."""
     several = len(boards) > 1
-    tested = any(r.get("test") for m in boards.values() for r in m["leaderboard"])
+    held = held_out([row for metrics in boards.values() for row in metrics["leaderboard"]])
     header = [*(["run"] if several else []), "head", "on", "fusion", "accuracy", "95 %", "errors"]
-    header += ["balanced", "log-loss", *(["test", "test 95 %"] if tested else [])]
+    header += ["balanced", "log-loss", *(f"{s}{c}" for s in held for c in ("", " 95 %"))]
     rows = []
     for run, metrics in boards.items():
         for row in _lines(metrics):
@@ -128,7 +134,8 @@ def _printed(boards: Boards) -> tuple[list[str], list[bool], list[list[str]]]:
             )
             cells += [*_interval(row), errors]
             cells += [_short(row.get("balanced_accuracy")), _short(row.get("log_loss"))]
-            rows.append([*cells, *(_interval(row.get("test") or {}) if tested else [])])
+            apart = [cell for split in held for cell in _interval(row.get(split) or {})]
+            rows.append([*cells, *apart])
     text = {"run", "head", "on", "fusion"}
     return header, [name in text for name in header], rows
 

@@ -11,12 +11,14 @@ from typing import Any
 from headstock.heads.evaluation.findings import findings
 from headstock.heads.rows.hygiene import hygiene_lines
 from headstock.store.errors import HeadError, OptionError, StorageError, one_line
+from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = [
     "DROPPED",
     "cells_of",
     "filled",
     "fit_words",
+    "held_out",
     "leaderboard_text",
     "saved_metrics",
     "text_table",
@@ -24,7 +26,8 @@ __all__ = [
 ]
 
 DROPPED = (
-    "test 95 %", "log-loss", "balanced", "test errors", "95 %", "seconds", "errors", "fusion", "on"
+    "valid 95 %", "test 95 %", "log-loss", "balanced", "valid errors", "test errors", "95 %",
+    "seconds", "errors", "fusion", "on",
 )  # fmt: skip
 """The order in which a leaderboard that is too wide loses columns; then long names are cut."""
 NARROWEST = 40
@@ -36,17 +39,17 @@ Line = Callable[[str], str]
 def leaderboard_text(
     metrics: Mapping[str, Any], width: int | None = None, strong: Line = str
 ) -> str:
-    """What was evaluated, then one table, best accuracy first, the test split beside it.
+    """What was evaluated, then one table, best accuracy first, the held-out splits beside it.
 
     metrics: the content of metrics.json. Lines are at most ``width`` columns (not below 40): the
     table loses columns in the order of ``DROPPED``, other lines are wrapped. ``strong`` marks the
     lines of the systems that are not distinguishable from the first.
     """
     board, settings = metrics["leaderboard"], metrics.get("settings") or {}
-    tested = [r["test"]["n"] for r in board if r.get("test")]
     lines = _account(metrics)
-    if tested:
-        lines.append(f"test split, {max(tested)} rows: scored once, by the refit on all others")
+    for split in held_out(board):
+        count = max(r[split]["n"] for r in board if r.get(split))
+        lines.append(f"{split} split, {count} rows: scored once, by the refit on all others")
     lines += hygiene_lines(metrics.get("hygiene") or {})
     same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
     grouped = _grouped(metrics)
@@ -86,8 +89,16 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
     times = f", {plan['repeats']} times" if plan.get("repeats", 1) > 1 else ""
     classes = f"{len(settings['classes'])} classes, " if settings.get("classes") else ""
     seed = plan.get("seed", "?")
-    lines = [f"{n} rows, {classes}{plan.get('folds', '?')} folds {how}{times}, seed {seed}"]
+    folds = f"{plan.get('folds', '?')} folds {how}{times}, seed {seed}"
+    lines = [f"{n} rows, {classes}{folds}"]
     account = settings.get("rows") or {}
+    if settings.get("scored") == "valid":
+        count = max((r.get("n", 0) for r in board), default=0)
+        lines = [
+            f"{count} rows of the valid split, {classes}the one fold: answered by the refit on {n} "
+            f"training rows (inside them {folds})"
+        ]
+    lines += account.get("joined_labels") or []
     if account.get("unlabelled"):
         lines.append(f"{account['unlabelled']} rows without a label are not scored")
     for name, count in (account.get("unseen") or {}).items():
@@ -102,6 +113,11 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
+def held_out(board: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The held-out splits that lines of a leaderboard have scores on."""
+    return [split for split in HELD_OUT if any(row.get(split) for row in board)]
+
+
 def _grouped(metrics: Mapping[str, Any]) -> bool:
     return (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
 
@@ -110,15 +126,15 @@ def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the whole table; intervals are by groups where folds kept those of a
     column together."""
     board, grouped = metrics["leaderboard"], _grouped(metrics)
-    tested = any(r.get("test") for r in board)
+    held = held_out(board)
     header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]
-    header += ["test", "test 95 %", "test errors"] if tested else []
+    header += [f"{split}{column}" for split in held for column in ("", " 95 %", " errors")]
     header += ["balanced", "log-loss", "seconds"]
     rows = []
     for row in board:
         cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
         cells += _scored(row, grouped)
-        cells += _scored(row.get("test") or {}, grouped) if tested else []
+        cells += [cell for split in held for cell in _scored(row.get(split) or {}, grouped)]
         cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
         cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
         rows.append(cells)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from headstock.store.errors import HeadError, OptionError, one_line
+from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = ["log_evaluation"]
 
@@ -83,7 +84,8 @@ def log_evaluation(
 
 
 def _scores(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for lead, scores in (("", row), ("test_", row.get("test") or {})):
+    for split in ("", *HELD_OUT):
+        lead, scores = (f"{split}_", row.get(split) or {}) if split else ("", row)
         accuracy = scores.get("accuracy") or {}
         names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
         for key, name in names.items():

@@ -249,6 +249,8 @@ def hygiene_report(
             }
     if found.skipped:
         out["skipped"] = found.skipped
+    if test is not None and test.split is not None:
+        out["held_out"] = sorted(set(test.split.tolist()))
     return out
 
 
@@ -292,6 +294,8 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
         "no score that reads it is honest"
         for name, count in report.get("seen", {}).items()
     ]
+    apart = report.get("held_out") or ["test"]
+    held = f"the {' or '.join(apart)} split"
     fate = {"group": "kept in one fold", "drop": "all but one left out", "keep": "left as they are"}
     for kind, word in (("exact", "the same bytes"), ("near", "nearly the same vector")):
         for name, found in report.get(kind, {}).items():
@@ -303,7 +307,7 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
             )
             for count, what in (
                 (found["across_folds"], "across folds"),
-                (found["across_splits"], "on both sides of the test split"),
+                (found["across_splits"], f"on both sides of {held}"),
                 (found["other_label"], "with different labels"),
             ):
                 if count:
@@ -321,7 +325,7 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
         )
     if told.get("across_splits"):
         lines.append(
-            f"{told['across_splits']} groups have rows on both sides of the test split "
+            f"{told['across_splits']} groups have rows on both sides of {held} "
             f"(first: {both}): its score is not one of new groups"
         )
     if told.get("tied"):

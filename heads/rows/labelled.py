@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.store.errors import HeadError, IncompleteSet, OptionError, near
+from headstock.store.manifest.classes import join_forms
+from headstock.store.manifest.splits import HELD_OUT, splits_of
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
@@ -59,7 +62,8 @@ class Rows:
     {set: (n, 32) uint8} of the bytes a vector came from. present: {set: (n,) bool} where rows may
     lack a vector, None where none does; an absent vector is NaN, so that whoever reads it by
     mistake shows. names: {set: what its d columns are called, or None}. adapted: the sets whose
-    network was adapted on labels; X then holds the vectors of the network of all rows.
+    network was adapted on labels; X then holds the vectors of the network of all rows. split: (n,)
+    ``valid`` or ``test`` for rows that are held out; None is ``test`` for all of them.
     """
 
     ids: np.ndarray
@@ -71,6 +75,7 @@ class Rows:
     present: Mapping[str, np.ndarray] | None = None
     names: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     adapted: Mapping[str, Views] = field(default_factory=dict)
+    split: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -88,7 +93,14 @@ class Rows:
             if self.present is None
             else {name: there[which] for name, there in self.present.items()},
             adapted={name: views.take(which) for name, views in self.adapted.items()},
+            split=None if self.split is None else self.split[which],
         )
+
+    def held_in(self, split: str) -> np.ndarray:
+        """The numbers of the held-out rows of one split, ``valid`` or ``test``."""
+        if self.split is None:
+            return np.arange(len(self) if split == "test" else 0)
+        return np.flatnonzero(self.split == split)
 
     def having(self, sets: Sequence[str]) -> np.ndarray:
         """(n,) bool: the rows with a vector in each of ``sets``."""
@@ -162,7 +174,10 @@ def columns_of(parts: Sequence[str], widths: Mapping[str, int]) -> dict[str, sli
 def read_rows(
     store: FeatureStore, on: Sequence[str], *, group: str | None = None, missing: str = "refuse"
 ) -> tuple[Rows, Rows | None, dict[str, Any]]:
-    """The labelled training rows, the labelled test rows (split ``test``) or None, and an account.
+    """The labelled training rows, the labelled rows that are held out (of the splits ``valid`` and
+    ``test``, see ``Rows.held_in``) or None, and an account.
+
+    Labels that differ in Unicode form alone are one class, and so are groups.
 
     missing: what to do with labelled rows that lack a vector in one of the sets: ``refuse`` (raises
     IncompleteSet), ``exclude`` (they are left out and counted in the account) or ``patterns`` (they
@@ -195,15 +210,18 @@ def read_rows(
             "run extract again, leave them out with missing=exclude, or answer them by what they "
             "have with missing=patterns",
         )
-    is_test = np.array([str(s).strip().lower() == "test" for s in items.split], dtype=bool)
-    train = np.flatnonzero(labelled & complete & ~is_test)
-    test = np.flatnonzero(labelled & complete & is_test)
-    classes = np.unique(items.label[train].astype(str))
-    alien = sorted(set(items.label[test].astype(str)) - set(classes))
+    splits = splits_of(items.split, items.id, store.path)
+    held = np.isin(splits, HELD_OUT)
+    train = np.flatnonzero(labelled & complete & ~held)
+    test = np.flatnonzero(labelled & complete & held)
+    joined, notes = join_forms(items.label.tolist())
+    labels = np.array(joined, dtype=str)
+    classes = np.unique(labels[train])
+    alien = sorted(set(labels[test]) - set(classes))
     if alien:
         raise HeadError(
             store.path,
-            f"test rows of class {', '.join(alien[:5])} that no training row has",
+            f"held-out rows of class {', '.join(alien[:5])} that no training row has",
             "check split",
         )
     groups = None
@@ -219,11 +237,14 @@ def read_rows(
     account: dict[str, Any] = {
         "rows": len(items),
         "train": len(train),
-        "test": len(test),
+        "valid": int((splits[test] == "valid").sum()),
+        "test": int((splits[test] == "test").sum()),
         "unlabelled": int((~labelled).sum()),
         "excluded_incomplete": lacking,
         "sets": sets,
     }
+    if notes:
+        account["joined_labels"] = notes
     unseen = {name: _unseen(store, name, labelled) for name in sets}
     account["unseen"] = {name: count for name, count in unseen.items() if count}
     if missing == "patterns":
@@ -234,7 +255,7 @@ def read_rows(
         return Rows(
             ids=items.id[which],
             X={name: _matrix(store, name, which, has[name]) for name in sets},
-            codes=np.searchsorted(classes, items.label[which].astype(str)),
+            codes=np.searchsorted(classes, labels[which]),
             classes=classes,
             groups=None if groups is None else _own_groups(groups[which], items.id[which]),
             digests={
@@ -244,11 +265,14 @@ def read_rows(
             },
             present=None if all(own.all() for own in has.values()) else has,
             names={name: store.feature_set(name).feature_names for name in sets},
+            split=splits[which],
         )
 
     if not len(train):
         raise HeadError(
-            store.path, "every labelled row is in the test split", "leave rows to learn from"
+            store.path,
+            f"every labelled row is in {' or '.join(sorted(set(splits[test]))) or 'no split'}",
+            "leave rows to learn from",
         )
     nowhere = [name for name in sets if not there[name][train].any()]
     if nowhere:
@@ -285,4 +309,5 @@ def _matrix(store: FeatureStore, name: str, which: np.ndarray, has: np.ndarray) 
 
 def _own_groups(groups: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """A row without a group is a group of its own."""
-    return np.array([g if g else f"\0{i}" for g, i in zip(groups, ids)], dtype=object)
+    forms = [unicodedata.normalize("NFC", str(group)) for group in groups]
+    return np.array([g if g else f"\0{i}" for g, i in zip(forms, ids)], dtype=object)

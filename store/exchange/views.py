@@ -13,6 +13,7 @@ import numpy as np
 
 from headstock.store.errors import OptionError
 from headstock.store.features import FeatureStore
+from headstock.store.manifest.splits import in_split
 
 if TYPE_CHECKING:
     import pandas
@@ -46,7 +47,7 @@ def _chosen(
         raise OptionError(store.path, "has no feature set", "run `headstock extract` first")
     wanted = np.ones(store.n, dtype=bool)
     if split is not None:
-        wanted = store.items.split == split
+        wanted = in_split(store.items.split, split)
         if not wanted.any():
             have = ", ".join(sorted({s for s in store.items.split if s})) or "none"
             raise OptionError(store.path, f"no row of split {split!r}", f"it has: {have}")

@@ -16,9 +16,20 @@ import numpy as np
 
 from headstock.store.errors import ManifestError, OptionError
 
-__all__ = ["SPLITS", "WORDS", "in_split", "read_splits", "split_flag", "split_of"]
+__all__ = [
+    "HELD_OUT",
+    "SPLITS",
+    "WORDS",
+    "in_split",
+    "read_splits",
+    "split_flag",
+    "split_of",
+    "splits_of",
+]
 
 SPLITS = ("train", "valid", "test")
+HELD_OUT = ("valid", "test")
+"""Splits that no head and no network is trained on."""
 WORDS = {
     "train": ("train", "training", "trn", "learn", "learning"),
     "valid": (
@@ -80,6 +91,21 @@ def read_splits(cells: Sequence[str], place: Callable[[int], str]) -> tuple[list
         if split and word.strip() != split
     ]
     return [known[word] or "" for word in cells], lines
+
+
+def splits_of(words: np.ndarray, ids: np.ndarray, where: object) -> np.ndarray:
+    """(n,) text: ``train``, ``valid`` or ``test`` for each row of a store; a row that names none is
+    a training row. Raises ManifestError for the first word that is no split: a table of before this
+    vocabulary may have brought it."""
+    known = {word: split_of(str(word)) for word in set(words.tolist())}
+    odd = next((i for i, word in enumerate(words) if known[word] is None), None)
+    if odd is not None:
+        raise ManifestError(
+            f"{where}, row {ids[odd]}",
+            f"the split {str(words[odd])!r} is not one that is known",
+            f"headstock store label gives it train, valid or test ({_known()})",
+        )
+    return np.array([known[word] or "train" for word in words], dtype=object)
 
 
 def in_split(splits: Iterable[str], wanted: str) -> np.ndarray:

@@ -8,6 +8,7 @@ from headstock.heads.evaluation.findings import findings
 from headstock.heads.report.page.contest import LEVEL, Contest
 from headstock.heads.report.page.markup import Safe, h, joined, table
 from headstock.heads.report.page.runs import Run, System
+from headstock.heads.report.text import held_out
 from headstock.heads.rows.hygiene import hygiene_lines
 
 __all__ = ["differences", "leaderboard", "number", "overlap", "patterns", "percent"]
@@ -42,7 +43,7 @@ def leaderboard(contest: Contest) -> Safe:
     it can be told from the best."""
     runs = contest.runs
     lines = sorted((s for run in runs for s in run.systems), key=lambda s: -s.accuracy)
-    tested = any("test" in s.row for s in lines)
+    held = held_out([s.row for s in lines])
     floor = min((float(s.row["accuracy"]["low"]) for s in lines), default=0.0)
     header = [
         *([_sortable("Run", "text")] if len(runs) > 1 else []),
@@ -50,10 +51,10 @@ def leaderboard(contest: Contest) -> Safe:
         _sortable("Accuracy"),
         h("th", "95 % interval", scope="col"),
         *(_sortable(n) for n in ("Errors", "Balanced", "Log-loss", "Calibration", "Seconds")),
-        *([_sortable("Test")] if tested else []),
+        *(_sortable(split.capitalize()) for split in held),
         h("th", "Against the best", scope="col"),
     ]
-    rows = [_line(system, contest, floor, tested) for system in lines]
+    rows = [_line(system, contest, floor, held) for system in lines]
     filtered = h("label", "Filter the leaderboard ", h("input", type="search", data_rows="board"))
     words = [(run, _in_words(run)) for run in runs]
     by_sets = [(run, patterns(run)) for run in runs]
@@ -73,7 +74,8 @@ def leaderboard(contest: Contest) -> Safe:
         h(
             "p",
             "Accuracy is out of fold, with the exact (Clopper-Pearson) interval; by group: with "
-            "the spread of whole groups; Test: accuracy on the test split, where there is one. A "
+            "the spread of whole groups; Valid and Test: accuracy on these splits, where there are "
+            "any, by the refit on all training rows. A "
             "system differs from the best when the paired test on the same rows, adjusted for all "
             f"pairs of systems, is below {LEVEL:g}: any such statement of a run is wrong in 5 % of "
             "runs at most, though the best was chosen by these rows. Where rows come in groups, "
@@ -137,7 +139,7 @@ def _hygiene(run: Run, runs: list[Run]) -> list[str]:
     return [f"{run.name}: {line}" if len(runs) > 1 else line for line in lines]
 
 
-def _line(system: System, contest: Contest, floor: float, tested: bool) -> list[Any]:
+def _line(system: System, contest: Contest, floor: float, held: list[str]) -> list[Any]:
     row, accuracy = system.row, system.row["accuracy"]
     names = [row["head"], row["on"], row["fusion"] or "–"]
     if len(contest.runs) > 1:
@@ -157,8 +159,8 @@ def _line(system: System, contest: Contest, floor: float, tested: bool) -> list[
             for key, name in (("l", "low"), ("v", "value"), ("h", "high"))
         ),
     )
-    test = row.get("test") if isinstance(row.get("test"), dict) else {}
-    reached = (test.get("accuracy") or {}).get("value") if test else None
+    apart = [row[split] if isinstance(row.get(split), dict) else {} for split in held]
+    reached = [(scores.get("accuracy") or {}).get("value") for scores in apart]
     errors, n = row.get("errors"), row.get("n")
     return [
         h("th", names[0], scope="row"),
@@ -170,7 +172,7 @@ def _line(system: System, contest: Contest, floor: float, tested: bool) -> list[
         _value(number(row.get("log_loss")), row.get("log_loss")),
         _value(number(row.get("calibration_error")), row.get("calibration_error")),
         _value(number(row.get("seconds"), 2), row.get("seconds")),
-        *([_value(number(reached, 4), reached)] if tested else []),
+        *(_value(number(value, 4), value) for value in reached),
         h("td", *_against(system, contest)),
     ]  # fmt: skip
 
