@@ -3,7 +3,6 @@ them. The rooms below know one encoder each; this file only joins them."""
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -29,6 +28,7 @@ from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import extract_some, reader_of
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
+from headstock.store.jsonfile import parse_json
 
 __all__ = ["columns_of", "extract_like", "extract_manifest"]
 
@@ -129,7 +129,7 @@ def _options(where: str, words: Sequence[str], known: Collection[str]) -> dict[s
         if not equals or key not in known:
             raise OptionError(where, f"{word!r} is no option of a set", ", ".join(sorted(known)))
         try:
-            out[key] = json.loads(text)
+            out[key] = parse_json(text)
         except ValueError:
             out[key] = text
     return out

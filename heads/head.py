@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-import json
 from collections.abc import Callable, Mapping
 from math import isfinite
 from typing import Any, Protocol, cast, runtime_checkable
@@ -16,6 +15,7 @@ from headstock.heads.evaluation.draws import DRAWS
 from headstock.heads.evaluation.tuning import Tuned, points_of
 from headstock.heads.ownfile import function_of, is_own
 from headstock.store.errors import HeadError, HeadstockError, OptionError, one_line
+from headstock.store.jsonfile import parse_json
 
 __all__ = [
     "HEADS",
@@ -173,7 +173,7 @@ def value_of(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     try:
-        return json.loads(value)
+        return parse_json(value)
     except ValueError:
         return value
 

@@ -39,6 +39,7 @@ from headstock.store.errors import (
 from headstock.store.feature_set import FeatureSet
 from headstock.store.features import FeatureStore
 from headstock.store.items import Items, text_column
+from headstock.store.jsonfile import parse_json
 from headstock.store.reader import RowError
 
 __all__ = ["Linked", "PartedStore", "link", "parts_of_file"]
@@ -66,7 +67,7 @@ def parts_of_file(path: str | os.PathLike[str]) -> list[Path]:
     try:
         if len(raw) > LARGEST:
             raise ValueError("it is too large")
-        body = json.loads(raw)
+        body = parse_json(raw)
         if body["format"] != FORMAT:
             raise ValueError("it is another kind of file")
         if int(body["format_version"]) > VERSION:

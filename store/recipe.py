@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headstock.store.errors import OptionError, one_line
+from headstock.store.jsonfile import parse_json
 
 __all__ = ["Recipe"]
 
@@ -66,7 +67,7 @@ class Recipe:
     @classmethod
     def from_json(cls, text: str) -> Recipe:
         """Read ``to_json`` text. Raises ValueError when it is not a recipe."""
-        body = json.loads(text)
+        body = parse_json(text)
         if not isinstance(body, dict) or not isinstance(body.get("fields"), dict):
             raise ValueError("not a recipe")
         return cls(str(body["modality"]), body["fields"])

@@ -13,17 +13,22 @@ from headstock.store.textfile import read_text
 
 __all__ = ["read_toml", "toml_text"]
 
+LARGEST = 4 << 20  # bytes of a file of flags
+
 
 def read_toml(path: str | os.PathLike[str]) -> dict[str, Any]:
     """The file's keys and values. Raises OptionError for a file that is no TOML."""
     try:
-        return tomllib.loads(read_text(path, "give a TOML file"))
+        return tomllib.loads(read_text(os.fspath(path), "give a TOML file", LARGEST))
     except UnsafeInput:
         raise
     except HeadstockError as error:
         raise OptionError(path, error.what, "give a TOML file of flags") from error
     except tomllib.TOMLDecodeError as error:
         raise OptionError(path, error, "give a TOML file of flags") from error
+    except RecursionError as error:
+        what = "values are nested without end"
+        raise OptionError(path, what, "give a TOML file of flags") from error
 
 
 def toml_text(values: Mapping[str, Any], about: str = "") -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import json
 import re
 import shlex
 import sys
@@ -14,6 +13,7 @@ import click
 
 from headstock.store.answer import Answer, print_answer, stdout_for_results
 from headstock.store.errors import HeadstockError, OptionError
+from headstock.store.jsonfile import parse_json
 from headstock.store.settings import read_toml
 
 # who may read a file is known when it is opened: the disk's error, not a wrong word on the line
@@ -226,7 +226,7 @@ def pairs(values: Sequence[str], flag: str) -> dict[str, Any]:
         if not equals or not key:
             raise OptionError(flag, f"{word!r} is not key=value", f"for example {flag} C=10")
         try:
-            out[key] = json.loads(text)
+            out[key] = parse_json(text)
         except ValueError:
             out[key] = text
     return out

@@ -23,16 +23,20 @@ def refuse_odd(path: str | os.PathLike[str], fix: str) -> None:
         raise UnsafeInput(path, "is not a plain file", fix)
 
 
-def plain_bytes(path: str | os.PathLike[str], fix: str) -> bytes:
+def plain_bytes(path: str | os.PathLike[str], fix: str, largest: int | None = None) -> bytes:
     """The bytes of a plain file: a FIFO would block for ever, a device never end.
 
-    Raises StorageError, UnsafeInput.
+    Raises StorageError; UnsafeInput for anything else, and for more than ``largest`` bytes.
     """
     try:
         fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         with open(fd, "rb", buffering=0) as file:
-            if not stat.S_ISREG(os.fstat(fd).st_mode):
+            about = os.fstat(fd)
+            if not stat.S_ISREG(about.st_mode):
                 raise UnsafeInput(path, "is not a plain file", fix)
+            if largest is not None and about.st_size > largest:
+                what = f"has {about.st_size:,} bytes, more than the {largest:,} it may have"
+                raise UnsafeInput(path, what, fix)
             return file.readall()
     except (OSError, ValueError) as err:
         raise StorageError(path, getattr(err, "strerror", None) or err, fix) from err
@@ -44,12 +48,13 @@ def lines_of(text: str) -> list[str]:
     return [line for line in _LINE.findall(text) if line]
 
 
-def read_text(path: str | os.PathLike[str], fix: str) -> str:
+def read_text(path: str | os.PathLike[str], fix: str, largest: int | None = None) -> str:
     """The text of a UTF-8 file, without the byte order mark that Windows programs put before it.
 
-    Raises StorageError, UnsafeInput, and ManifestError (as file:line) for what is no text.
+    Raises StorageError, UnsafeInput (no plain file, or more than ``largest`` bytes), and
+    ManifestError (as file:line) for what is no text.
     """
-    raw = plain_bytes(path, fix)
+    raw = plain_bytes(path, fix, largest)
     try:
         text = raw.decode("utf-8-sig")
     except UnicodeDecodeError as err:

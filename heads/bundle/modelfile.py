@@ -22,6 +22,7 @@ from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
 from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
+from headstock.store.jsonfile import parse_json
 from headstock.store.recipe import Recipe
 from headstock.store.textfile import refuse_odd
 
@@ -199,7 +200,7 @@ def _read(path: str | Path) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
             text = (file.metadata() or {}).get("headstock")
             if text is None:
                 raise BundleError(path, "is no headstock model", "give a file that fit wrote")
-            body = json.loads(text)
+            body = parse_json(text)
             if not isinstance(body, dict) or body.get("format") != FORMAT:
                 raise BundleError(path, "is no headstock model", "give a file that fit wrote")
             if not isinstance(body.get("version"), int) or body["version"] > VERSION:

@@ -33,6 +33,7 @@ from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadstockError
+from headstock.store.jsonfile import parse_json
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
@@ -83,7 +84,7 @@ class Reuse:
             if hashlib.sha256(raw[32:]).digest() != raw[:32]:
                 return None
             with np.load(io.BytesIO(raw[32:]), allow_pickle=False) as held:
-                told = json.loads(str(held["told"]))
+                told = parse_json(str(held["told"]))
                 answer = Answer(
                     held["proba"], held.get("test"), told["seconds"],
                     told["how"], told["notes"], told["chosen"], tried=told["tried"],

@@ -6,10 +6,10 @@ outside their memory. What is checked here is what they follow as an index when 
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 from headstock.store.errors import UnsafeInput
+from headstock.store.jsonfile import parse_json
 
 __all__ = ["check_lightgbm", "check_xgboost"]
 
@@ -93,7 +93,7 @@ def check_xgboost(text: bytes) -> None:
     """Raises UnsafeInput unless every tree of an XGBoost JSON model is a well-formed binary tree on
     numeric columns that the header declares."""
     try:
-        learner = json.loads(text)["learner"]
+        learner = parse_json(text)["learner"]
         columns = int(learner["learner_model_param"]["num_feature"])
         classes = int(learner["learner_model_param"]["num_class"])
         booster = learner["gradient_booster"]

@@ -11,6 +11,7 @@ from typing import Any
 from headstock.heads.evaluation.findings import findings
 from headstock.heads.rows.hygiene import hygiene_lines
 from headstock.store.errors import HeadError, OptionError, StorageError, one_line
+from headstock.store.jsonfile import read_json
 from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = [
@@ -267,14 +268,13 @@ def saved_metrics(run: str | Path) -> dict[str, Any]:
     HeadError when it does not read as one."""
     file = Path(run) / "metrics.json"
     try:
-        metrics = json.loads(file.read_text("utf-8"))
-    except (FileNotFoundError, NotADirectoryError):
-        raise OptionError(
-            run, "is no run folder", "name one that `headstock evaluate -o` wrote"
-        ) from None
-    except OSError as error:
-        raise StorageError(file, f"cannot be read ({error.strerror})", "check the disk") from error
-    except (ValueError, RecursionError) as error:
+        metrics = read_json(file, "evaluate again")
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
+            fix = "name one that `headstock evaluate -o` wrote"
+            raise OptionError(run, "is no run folder", fix) from None
+        raise
+    except ValueError as error:
         raise HeadError(file, f"cannot be read ({error})", "evaluate again") from error
     try:
         if not metrics["leaderboard"]:

@@ -13,7 +13,8 @@ import numpy as np
 
 from headstock.heads.head import seeded_codes
 from headstock.heads.report.tables import write_text
-from headstock.store.errors import HeadError, OptionError, VersionError
+from headstock.store.errors import HeadError, OptionError, StorageError, VersionError
+from headstock.store.jsonfile import read_json
 
 __all__ = ["USUAL_FOLDS", "FoldPlan", "make_folds"]
 
@@ -121,7 +122,7 @@ class FoldPlan:
     def load(cls, path: str | Path) -> FoldPlan:
         """Read what ``save`` wrote. Raises HeadError for any other file, VersionError."""
         try:
-            body = json.loads(Path(path).read_text("utf-8-sig"))
+            body = read_json(path, "give a folds.json of a run")
             if body["format"] != FORMAT:
                 raise ValueError("it is another kind of file")
             if body["version"] > VERSION:
@@ -129,6 +130,10 @@ class FoldPlan:
                     path, f"fold plan version {body['version']}", "use a newer headstock"
                 )
             ids = tuple(str(i) for i in body["ids"])
+            if any(sum(map(len, lists)) != len(ids) for lists in body["held_out"]):
+                raise ValueError("a repeat does not hold out each row once")
+            if not isinstance(body["group"], str | None):
+                raise TypeError("its group is no name of a column")
             codes = np.full((len(body["held_out"]), len(ids)), -1)
             for repeat, lists in enumerate(body["held_out"]):
                 for fold, rows in enumerate(lists):
@@ -138,7 +143,12 @@ class FoldPlan:
             if not len(codes) or not len(ids) or codes.min() < 0 or len(set(ids)) < len(ids):
                 raise ValueError("a row is in no fold or has no id of its own")
             return cls(ids, codes, str(body["kind"]), int(body["seed"]), body["group"])
-        except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
+        except StorageError as error:
+            if not isinstance(error.__cause__, FileNotFoundError):
+                raise
+            what = "there is no such file"
+            raise HeadError(path, what, "give a folds.json of a run") from error
+        except (ValueError, KeyError, TypeError, IndexError, OverflowError) as error:
             raise HeadError(
                 path, f"is no fold plan ({error})", "give a folds.json of a run"
             ) from error

@@ -23,10 +23,13 @@ from headstock.store.disk import commit
 from headstock.store.disk.file import REPAIR, StoreFile
 from headstock.store.disk.layout import FORMAT, VERSION
 from headstock.store.errors import OptionError, StoreDamaged, VersionError
+from headstock.store.jsonfile import parse_json
+from headstock.store.textfile import refuse_odd
 
 __all__ = ["PARTS", "Depot", "Listing", "is_parts", "is_store"]
 
 PARTS = ".parts.json"
+LARGEST_IDENTITY = 1 << 16  # bytes of STORE.json that are read
 
 
 def is_parts(path: str | os.PathLike[str]) -> bool:
@@ -114,8 +117,10 @@ class Depot:
         """The uuid in STORE.json, or None when nothing is pending beside ``features.h5``."""
         path = self.directory / "STORE.json"
         try:
-            with commit.storage(path):
-                body = json.loads(path.read_bytes())
+            refuse_odd(path, REPAIR)
+            with commit.storage(path), open(path, "rb") as file:
+                raw = file.read(LARGEST_IDENTITY)
+            body = parse_json(raw)
             if body["format"] != FORMAT:
                 raise ValueError(body["format"])
             if int(body["min_reader_version"]) > VERSION:

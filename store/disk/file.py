@@ -7,7 +7,6 @@ read with plain reads at the offsets of the checked schema.
 
 from __future__ import annotations
 
-import json
 import mmap
 import os
 import stat
@@ -34,6 +33,7 @@ from headstock.store.disk.layout import (
     text_from,
 )
 from headstock.store.errors import StorageError, StoreDamaged, UnsafeInput, VersionError
+from headstock.store.jsonfile import parse_json
 
 __all__ = ["LARGEST_SCHEMA", "REPAIR", "StoreFile"]
 
@@ -119,7 +119,7 @@ class StoreFile:
             raise StoreDamaged(self.path, "its numbers make no sense", REPAIR)
         if kind is not None and self.kind != kind:
             raise StoreDamaged(self.path, f"is a {self.kind}, not a {kind}", REPAIR)
-        self._read_schema(lambda: json.loads(root["schema"]))
+        self._read_schema(lambda: parse_json(root["schema"]))
         self._check_form()
 
     def _read_schema(self, load: Callable[[], Any]) -> None:

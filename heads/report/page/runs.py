@@ -3,7 +3,6 @@ that an older or newer headstock does not write."""
 
 from __future__ import annotations
 
-import json
 import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from headstock.store.errors import HeadError, OptionError
+from headstock.store.errors import HeadError, OptionError, StorageError
+from headstock.store.jsonfile import read_json
 
 __all__ = ["Run", "System", "read_runs"]
 
@@ -165,10 +165,12 @@ def _mapping(value: object) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
+        value = read_json(path, "evaluate again")
+    except StorageError as error:
+        if isinstance(error.__cause__, FileNotFoundError):
+            return None
+        raise
+    except ValueError as error:
         raise HeadError(path, "cannot be read", "evaluate again") from error
     return value if isinstance(value, dict) else None
 
