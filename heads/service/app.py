@@ -21,9 +21,10 @@ from starlette.routing import Route
 from headstock import __version__
 from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.rows.labelled import parts_of
+from headstock.heads.service.arrivals import Arrivals
 from headstock.heads.service.limits import Limits
 from headstock.heads.service.page import page_of
-from headstock.heads.service.upload import Refused, read_files
+from headstock.heads.service.upload import Refused, arrived, read_files
 from headstock.store.errors import HeadstockError, ItemError
 
 __all__ = ["Encode", "make_app"]
@@ -71,7 +72,10 @@ def make_app(
             Route("/health", service.health),
             Route("/predict", service.predict, methods=["POST"]),
         ],
-        middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts))],
+        middleware=[
+            Middleware(Strict),
+            Middleware(TrustedHostMiddleware, allowed_hosts=list(hosts)),
+        ],
         exception_handlers={
             Refused: _refused,  # type: ignore[dict-item]
             HTTPException: _http,  # type: ignore[dict-item]
@@ -87,6 +91,7 @@ class _Service:
         self.fields = tuple(dict.fromkeys(r.modality for r in bundle.recipes.values()))
         self.pool = ThreadPoolExecutor(limits.at_once, "headstock-serve")
         self._inside = 0
+        self._arrivals = Arrivals(4 * self._places, self._places * limits.bytes)
         self._about: dict[str, Any] = {
             "title": title,
             "classes": [str(c) for c in bundle.classes],
@@ -108,23 +113,29 @@ class _Service:
         told = {"status": "ok", "inside": self._inside, "room": self._room()}
         return JSONResponse(told, headers=SAFE)
 
+    @property
+    def _places(self) -> int:
+        return self._limits.at_once + self._limits.waiting
+
     def _room(self) -> int:
-        return self._limits.at_once + self._limits.waiting - self._inside
+        return self._places - self._inside
 
     async def predict(self, request: Request) -> Response:
-        if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        if _foreign(request):
             raise Refused(403, "foreign-page", "a page of another site may not ask here")
-        if self._room() <= 0:
-            raise Refused(503, "busy", "too many requests at once; try again in a second")
-        self._inside += 1
         begin = time.perf_counter()
-        try:
-            files = await read_files(request, self._limits, self.fields)
-            self._check(files)
-            task = asyncio.get_running_loop().run_in_executor(self.pool, self._answer, files)
-        except BaseException:
-            self._inside -= 1
-            raise
+        # a place is taken by who has sent all: who opens requests and is silent takes none
+        async with arrived(request, self._limits, self.fields, self._arrivals) as form:
+            if self._room() <= 0:
+                raise Refused(503, "busy", "too many requests at once; try again in a second")
+            self._inside += 1
+            try:
+                files = await read_files(form, self.fields)
+                self._check(files)
+                task = asyncio.get_running_loop().run_in_executor(self.pool, self._answer, files)
+            except BaseException:
+                self._inside -= 1
+                raise
         # the place is free when the work has ended, not when the sender lost patience
         task.add_done_callback(self._leave)
         try:
@@ -173,12 +184,45 @@ class _Service:
         }
 
 
+def _foreign(request: Request) -> bool:
+    """Whether a page of another site sent it. Browsers say so, by ``Sec-Fetch-Site`` where the
+    address counts as trustworthy and by ``Origin`` everywhere; other programs say neither."""
+    if request.headers.get("sec-fetch-site", "none") not in ("same-origin", "none"):
+        return True
+    origin, host = request.headers.get("origin"), request.headers.get("host", "")
+    return origin is not None and origin.lower() not in (
+        f"http://{host.lower()}", f"https://{host.lower()}"
+    )  # fmt: skip
+
+
+class Strict:
+    """Requests that a proxy before us may have read otherwise, and taken for two, get no answer but
+    a refusal and the end of their line."""
+
+    def __init__(self, app: Any) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        names = [name for name, _ in scope.get("headers", ())]
+        twice = any(names.count(name) > 1 for name in (b"host", b"content-length", b"origin"))
+        if b"transfer-encoding" in names and b"content-length" in names:
+            twice = True
+        if scope["type"] != "http" or not twice:
+            await self.app(scope, receive, send)
+            return
+        told = {"code": "ambiguous", "message": "headers that contradict each other", "field": None}
+        headers = {**SAFE, "Connection": "close"}
+        await JSONResponse({"error": told}, 400, headers)(scope, receive, send)
+
+
 async def _refused(request: Request, error: Refused) -> Response:
     told = {"code": error.code, "message": error.message, "field": error.field}
     headers = dict(SAFE)
     if error.status == 503:
         headers["Retry-After"] = "1"
-    if error.status in (408, 413):  # what is left of the body will not be read
+    if (
+        error.status in (408, 413) or error.code == "busy"
+    ):  # what is left of the body will not be read
         headers["Connection"] = "close"
     return JSONResponse({"error": told}, error.status, headers)
 

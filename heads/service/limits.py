@@ -15,7 +15,8 @@ class Limits:
     """megabytes: of a whole request. upload: seconds for its body to arrive. seconds: for its
     answer, from when the body is there. at_once: requests computed beside each other. waiting:
     further ones let in; whoever comes then is sent away. Uploads held in memory are at most
-    (at_once + waiting) times megabytes."""
+    (at_once + waiting) times megabytes; those that are still arriving, as much again, on disk where
+    they are large."""
 
     megabytes: float = 32.0
     upload: float = 30.0

@@ -42,6 +42,7 @@ def serve(
     from headstock.heads.service.app import make_app
 
     limits = limits or Limits()
+    lines = 4 * (limits.at_once + limits.waiting) + 16
     allowed = list(hosts) or (list(LOCAL) if _is_local(host) else ["*"])
     with _bound(host, port) as (listener, address):
         app = make_app(
@@ -49,13 +50,13 @@ def serve(
         )
         config = uvicorn.Config(
             app,
-            http=impatient(limits.upload),
+            http=impatient(limits.upload, lines),
             ws="none",
             lifespan="on",
             log_level="error",
             access_log=False,
             server_header=False,
-            limit_concurrency=4 * (limits.at_once + limits.waiting) + 16,
+            limit_concurrency=lines + 16,  # of which those that are answered are far fewer
             timeout_keep_alive=5,
             timeout_graceful_shutdown=int(limits.upload + limits.seconds) + 1,
         )

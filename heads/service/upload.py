@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 from typing import Any
 
-from starlette.datastructures import UploadFile
+from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.types import Message
 
+from headstock.heads.service.arrivals import Arrival, Arrivals, Crowded
 from headstock.heads.service.limits import Limits
 from headstock.store.errors import one_line
 
-__all__ = ["Refused", "read_files"]
+__all__ = ["Refused", "arrived", "read_files"]
 
 MULTIPART = "multipart/form-data"
 
@@ -32,11 +33,13 @@ class Refused(Exception):
         super().__init__(status, code, self.message)
 
 
-async def read_files(request: Request, limits: Limits, fields: Sequence[str]) -> dict[str, bytes]:
-    """{field: bytes} of the request's file parts; an empty one counts as none.
+@asynccontextmanager
+async def arrived(
+    request: Request, limits: Limits, fields: Sequence[str], arrivals: Arrivals
+) -> AsyncIterator[FormData]:
+    """The request's form once all of it is there, its files on disk where they are large.
 
-    Raises Refused: 408 too slow, 413 too large, 415 no form, 400 a broken one, 422 other parts than
-    ``fields``, or one given twice.
+    Raises Refused: 408 too slow, 413 too large, 415 no form, 400 a broken one, 503 no room.
     """
     kind = request.headers.get("content-type", "")
     if kind.partition(";")[0].strip().lower() != MULTIPART:
@@ -44,30 +47,41 @@ async def read_files(request: Request, limits: Limits, fields: Sequence[str]) ->
     told = request.headers.get("content-length", "0")
     if not told.isdecimal() or len(told) > 15 or int(told) > limits.bytes:
         raise _too_large(limits)
-    counted = Request(request.scope, _counted(request.receive, limits))
+    form = None
     try:
-        async with asyncio.timeout(limits.upload):
+        async with arrivals.one(limits.upload) as arrival:
+            counted = Request(request.scope, _counted(request.receive, limits, arrivals, arrival))
             form = await counted.form(max_files=len(fields) + 1, max_fields=1)
-            try:
-                return await _parts(form.multi_items(), fields)
-            finally:
-                await form.close()
     except TimeoutError:
-        what = f"the upload took longer than {limits.upload:g} seconds"
+        what = f"the upload took longer than {limits.upload:g} seconds, or others wanted its place"
         raise Refused(408, "upload-too-slow", what) from None
+    except Crowded:
+        raise Refused(503, "busy", "too many uploads at once; try again in a second") from None
+    except ClientDisconnect:
+        raise Refused(400, "gone", "the sender went away") from None
     except HTTPException as error:
         raise Refused(400, "broken-form", str(error.detail)) from None
+    try:
+        yield form
+    finally:
+        await form.close()
 
 
-def _counted(receive: Any, limits: Limits) -> Any:
+async def read_files(form: FormData, fields: Sequence[str]) -> dict[str, bytes]:
+    """{field: bytes} of a form's file parts; an empty one counts as none.
+
+    Raises Refused (422) for other parts than ``fields``, or one given twice.
+    """
+    return await _parts(form.multi_items(), fields)
+
+
+def _counted(receive: Any, limits: Limits, arrivals: Arrivals, arrival: Arrival) -> Any:
     """``receive`` that stops at the limit, whatever length the sender declared."""
-    seen = 0
 
     async def counting() -> Message:
-        nonlocal seen
         message = await receive()
-        seen += len(message.get("body", b""))
-        if seen > limits.bytes:
+        arrivals.took(arrival, len(message.get("body", b"")))
+        if arrival.bytes > limits.bytes:
             raise _too_large(limits)
         return message
 

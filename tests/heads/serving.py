@@ -1,6 +1,6 @@
 """A service to test: a small fitted model, and an encoder that reads its rows out of the upload.
 
-As a script (``serving.py MODEL``) it serves on a free port and prints the address.
+As a script (``serving.py MODEL [UPLOAD_SECONDS]``) it serves on a free port and prints the address.
 """
 
 from __future__ import annotations
@@ -42,7 +42,8 @@ if __name__ == "__main__":
     from headstock.heads import Bundle
     from headstock.heads.service import Limits, serve
 
-    limits = Limits(megabytes=1.0, upload=1.0, seconds=5.0, at_once=1, waiting=2)
+    upload = float(sys.argv[2]) if len(sys.argv) > 2 else 1.0
+    limits = Limits(megabytes=1.0, upload=upload, seconds=5.0, at_once=1, waiting=2)
     serve(
         Bundle.load(sys.argv[1]),
         encode,

@@ -124,6 +124,13 @@ BROKEN = b"--x\r\nContent-Disposition: form-data; name=\r\n"
         (files(b"fail bomb"), 422, "bomb"),
         (files(audio=b"fail timeout"), 504, "timeout"),
         ({**files(), "headers": {"sec-fetch-site": "cross-site"}}, 403, "foreign-page"),
+        ({**files(), "headers": {"origin": "http://evil.example"}}, 403, "foreign-page"),
+        ({**files(), "headers": {"origin": "null"}}, 403, "foreign-page"),
+        ({**files(), "headers": {"origin": "http://localhost:81"}}, 403, "foreign-page"),
+        ({**files(), "headers": {"origin": "http://localhost.evil.example"}}, 403, "foreign-page"),
+        ({**files(), "headers": {"origin": "file://"}}, 403, "foreign-page"),
+        ({**files(), "headers": {"origin": "http://evil.example", "sec-fetch-site": "none"}}, 403,
+         "foreign-page"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_has_its_code(bundle, request_, status, code) -> None:
@@ -287,11 +294,19 @@ def test_without_the_extra_it_is_one_line(bundle, monkeypatch) -> None:
         serve(bundle, serving.encode)
 
 
+@pytest.mark.parametrize("origin", ["http://localhost", "https://localhost", "HTTP://LOCALHOST"])
+def test_the_services_own_page_is_answered(bundle, origin) -> None:
+    assert asked(made(bundle), {**files(), "headers": {"origin": origin}})[0].status_code == 200
+
+
 @pytest.fixture
-def server(model) -> Iterator[tuple[subprocess.Popen, str]]:
-    """A process that serves, and its address."""
+def server(model, request) -> Iterator[tuple[subprocess.Popen, str]]:
+    """A process that serves, and its address; a parameter says how long uploads may take."""
+    more = [str(request.param)] if hasattr(request, "param") else []
     process = subprocess.Popen(
-        [sys.executable, str(HERE / "serving.py"), str(model)], stdout=subprocess.PIPE, text=True
+        [sys.executable, str(HERE / "serving.py"), str(model), *more],
+        stdout=subprocess.PIPE,
+        text=True,
     )
     assert process.stdout is not None
     address = process.stdout.readline().strip()
@@ -348,6 +363,71 @@ def test_who_does_not_ask_does_not_keep_others_out(server, head: bytes) -> None:
         keeps = httpx.Client()
         assert [keeps.get(address + "health").status_code for _ in range(3)] == [200] * 3
         keeps.close()
+    finally:
+        for line in lines:
+            line.close()
+
+
+FORM = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a"\r\n\r\na\r\n--x--\r\n'
+
+
+AMBIGUOUS = [
+    b"Content-Length: %d\r\nTransfer-Encoding: chunked\r\n" % len(FORM),
+    b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+    b"Content-Length: 4\r\nContent-Length: %d\r\n" % len(FORM),
+    b"Content-Length: %d\r\nTransfer-Encoding: identity, chunked\r\n" % len(FORM),
+    b"Content-Length: %d\r\nHost: evil.example\r\n" % len(FORM),
+]
+
+
+def test_a_request_that_can_be_read_in_two_ways_ends_its_line(server) -> None:
+    """What follows it on the line, which another reader takes for a request, is never read."""
+    _, address = server
+    for start in (b"POST /predict", b"GET /health"):
+        for headers in AMBIGUOUS:
+            head = start + b" HTTP/1.1\r\nHost: localhost\r\n" + headers
+            head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
+            rest = b"0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+            said = _raw(address, head, rest)
+            assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501")), headers
+            assert said.count(b"HTTP/1.1 ") == 1, headers
+
+
+@pytest.mark.parametrize("server", [60.0], indirect=True)
+def test_two_hundred_that_began_to_ask_do_not_keep_others_out(server) -> None:
+    """Each has sent a head and is silent in its body; they may take a minute, and nobody waits
+    for that."""
+    _, address = server
+    host, port = address.removeprefix("http://").strip("/").split(":")
+    begun = [b"", b"--x\r\n", b"--x\r\nContent-Disposition: form-data"]
+    lines = []
+
+    def silent() -> int:
+        """How many lines are open and have no answer."""
+        count = 0
+        for line in lines:
+            line.setblocking(False)
+            try:
+                line.recv(1)
+            except BlockingIOError:
+                count += 1
+            except OSError:
+                pass
+        return count
+
+    try:
+        for number in range(200):
+            line = socket.create_connection((host, int(port)), timeout=20)
+            line.sendall(HEAD % 1000 + begun[number % 3])
+            lines.append(line)
+        for _ in range(20):  # until the youngest of them is no longer young
+            answer = httpx.post(address + "predict", **files(), timeout=20)
+            if answer.status_code == 200:
+                break
+            assert answer.json()["error"]["code"] == "busy"
+            time.sleep(0.1)
+        assert answer.status_code == 200
+        assert 0 < silent() <= 28  # some are waited for still: it was not their time that ended
     finally:
         for line in lines:
             line.close()
