@@ -30,6 +30,7 @@ INTERPOLATIONS = {
 MODES = ("center", "squash", "border")
 TALL = 1.9  # times as tall as wide; Pillow 13 turns to rows first at twice
 FEW = 0.75  # of the rows: so few are worth a copy of them alone
+MOST_PIXELS = 1 << 24  # after the crop: what a network makes of more takes tens of GB
 REACH = 3  # of Lanczos, the widest filter, in pixels of the result
 Box = tuple[float, float, float, float]
 
@@ -61,6 +62,8 @@ class Preprocess:
             raise OptionError("crop mode", f"{self.mode!r} is not known", ", ".join(MODES))
         if min(*self.resize, *self.crop) < 1 or max(*self.resize, *self.crop) > 8192:
             raise OptionError("input size", f"{self.resize}, {self.crop}", "1 to 8192 pixels")
+        if self.crop[0] * self.crop[1] > MOST_PIXELS:
+            raise OptionError("input size", f"{self.crop}", f"at most {MOST_PIXELS:,} pixels")
         if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
             raise OptionError("mean, std", f"{self.mean}, {self.std}", "3 numbers, std above 0")
         if max(map(abs, self.mean)) > 1:

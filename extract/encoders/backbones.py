@@ -13,9 +13,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstock.extract.encoders.described import BACKBONE, checked_recipe
 from headstock.extract.encoders.mfcc import MfccEncoder
 from headstock.extract.encoders.options import number, switch, text, whole
-from headstock.store.errors import OptionError, WeightsError
+from headstock.store.errors import OptionError, WeightsError, one_line
 from headstock.store.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ LIBRARIES = {
     "headstock": "headstock.extract.encoders.cnn4",
 }
 AUDIO = {"mfcc": "headstock.extract.encoders.mfcc:MfccEncoder"}
+LONGEST_PATH = 4096
 EMBEDDED = Path(__file__).parent / "weights"
 
 
@@ -179,17 +181,19 @@ def encoder_from_recipe(
     The recipe holds no path: weights are looked for in ``weights_hint``, else where
     ``provenance`` (of the set, as the encoder gave it) says they came from.
     Raises WeightsError when what it builds differs, naming the fields; OptionError for a recipe
-    that no encoder here can follow.
+    that no encoder here can follow; UnsafeInput for a field that no encoder here would write.
     """
     fields = recipe.fields
     kind = fields.get("encoder")
     if kind == "mfcc":
         known = MfccEncoder().loader.__dataclass_fields__
         encoder: Encoder = audio_encoder("mfcc", **{k: v for k, v in fields.items() if k in known})
-    elif kind in LIBRARIES:
+    elif isinstance(kind, str) and kind in LIBRARIES:
+        fields = checked_recipe(fields, tuple(LIBRARIES))
         encoder = _network_again(fields, weights_hint, provenance or {}, device, offline)
     else:
-        raise OptionError("recipe", f"encoder {kind!r} is not one of ours", "extract it elsewhere")
+        what = f"encoder {one_line(repr(kind), 80)} is not one of ours"
+        raise OptionError("recipe", what, "extract it elsewhere")
     differences = recipe.difference(encoder.recipe())
     if differences:
         what = f"rebuilt another encoder: {'; '.join(differences[:4])}"
@@ -211,9 +215,9 @@ def _network_again(
     library, architecture = fields["encoder"], fields["architecture"]
     seed = fields["weights"].get("untrained_seed")
     if hint is None and seed is None:
-        file = provenance.get("weights")
-        hint = file if file and Path(file).is_file() else _same_embedded(fields)
-    told = str(provenance.get("name", "")).partition(":")[2]
+        hint = _recorded(provenance) or _same_embedded(fields)
+    told = str(provenance.get("name", ""))
+    told = told.partition(":")[2] if BACKBONE.fullmatch(told) else ""
     name = told if told.partition(".")[0] == architecture and seed is None else architecture
     network = import_module(LIBRARIES[library]).build(
         name,
@@ -229,6 +233,15 @@ def _network_again(
     decode = "device" if said == "by the device" else "fast" if said else "full"
     view = View.from_recipe(fields)
     return NetworkEncoder(full, network, device, fields["precision"], decode=decode, view=view)
+
+
+def _recorded(provenance: Mapping[str, Any]) -> Path | None:
+    """The weights file that extraction found, where it still is one. It may be any file here: what
+    is read of it are tensors, and it is used when they have the digest that the recipe says."""
+    file = provenance.get("weights")
+    if not isinstance(file, str) or not 0 < len(file) <= LONGEST_PATH or "\0" in file:
+        return None
+    return Path(file) if Path(file).is_file() else None
 
 
 def _same_embedded(fields: Mapping[str, Any]) -> Path | None:

@@ -8,7 +8,6 @@ one random layer still gives plausible vectors.
 from __future__ import annotations
 
 import hashlib
-import json
 import pickle
 import zipfile
 from collections.abc import Callable, Iterable, Mapping
@@ -20,7 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from headstock.store.errors import OptionError, UnsafeInput, WeightsError
+from headstock.extract.encoders.described import SETTINGS, checked_settings
+from headstock.store.errors import OptionError, StorageError, UnsafeInput, WeightsError
+from headstock.store.jsonfile import parse_json, read_json
 from headstock.store.seen import Seen
 
 __all__ = [
@@ -37,18 +38,9 @@ __all__ = [
 WRAPPERS = ("state_dict_ema", "model_ema", "state_dict", "model")  # timm's order: averages first
 PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put in front
 COUNTER = "num_batches_tracked"  # read in training only; old files lack it
-SETTINGS = {
-    "architecture",
-    "model_args",
-    "input_size",
-    "crop_pct",
-    "crop_mode",
-    "mean",
-    "std",
-    "interpolation",
-}
 CLASSIFIER = "headstock_classifier"  # the one that adaptation puts on any backbone
 NOTE = "headstock weights"  # the name of our JSON among a safetensors file's metadata
+LARGEST_NOTE = 16 << 20  # bytes of a description beside a file
 State = dict[str, Tensor]
 
 
@@ -177,21 +169,21 @@ def read_settings(path: Path) -> dict[str, Any]:
 
     It says it inside, where ``headstock adapt`` wrote it, or in JSON beside it
     (``model.safetensors.json`` or ``model.json``), which goes before. Raises OptionError for JSON
-    that is something else, WeightsError when it cannot be read.
+    that is something else, WeightsError when it cannot be read, UnsafeInput for a value that no
+    description may hold.
     """
-    inside = read_note(path).get("settings", {})
+    inside = checked_settings(path, read_note(path).get("settings", {}))
     for beside in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
         if not beside.is_file():
             continue
         try:
-            said = json.loads(beside.read_text("utf-8-sig"))
-        except (OSError, ValueError) as error:
+            said = read_json(beside, "give a JSON file", LARGEST_NOTE)
+        except (StorageError, ValueError) as error:
             raise WeightsError(beside, f"not readable JSON: {error}", "repair it") from error
         if not isinstance(said, dict):
             raise OptionError(beside, "is not a JSON object", f"fields: {sorted(SETTINGS)}")
-        inside = {**inside, **said}
-        break
-    return {k: v for k, v in inside.items() if k in SETTINGS and v is not None}
+        return {**inside, **checked_settings(beside, said)}
+    return inside
 
 
 def read_note(path: Path) -> dict[str, Any]:
@@ -204,8 +196,8 @@ def read_note(path: Path) -> dict[str, Any]:
     try:
         with safe_open(path, framework="numpy") as file:
             text = (file.metadata() or {}).get(NOTE, "{}")
-        note = json.loads(text)
-    except (SafetensorError, ValueError, RecursionError) as error:
+        note = parse_json(text)
+    except (SafetensorError, ValueError) as error:
         raise WeightsError(path, f"damaged safetensors file: {error}", "copy it again") from error
     if not isinstance(note, dict) or not isinstance(note.get("settings", {}), dict):
         raise WeightsError(path, "its description is no JSON object", "adapt again")

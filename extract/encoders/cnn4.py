@@ -14,8 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from headstock.extract.decode.preprocess import Preprocess
+from headstock.extract.encoders.arguments import checked_arguments
 from headstock.extract.encoders.checkpoint import fit, read_state_dict
 from headstock.extract.encoders.network import Network, option_error, seeded
+from headstock.extract.encoders.size import Fitting
 from headstock.store.errors import OptionError, WeightsError
 
 __all__ = ["CNN4", "build", "names"]
@@ -68,9 +70,10 @@ def build(
     if weights is None and seed is None:
         what = "has no pretrained weights"
         raise WeightsError(f"headstock:{name}", what, "train it: headstock adapt --from-scratch")
-    args = dict(model_args or {})
+    args = checked_arguments(f"headstock:{name}", model_args or {}, own=("widths",))
     try:
-        module = seeded(seed or 0, lambda: NETWORKS[name](**args))
+        with Fitting(f"headstock:{name}"):
+            module = seeded(seed or 0, lambda: NETWORKS[name](**args))
     except (TypeError, ValueError, RuntimeError) as error:
         raise option_error(f"headstock:{name}", error) from error
     if weights is not None:

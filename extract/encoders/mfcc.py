@@ -99,6 +99,13 @@ class MfccLoader:
             (self.lifter >= 0, "lifter", "0 or more"),
             (1 <= self.windows <= 1024, "windows", "1 to 1024"),
             (bool(self.stats) and set(self.stats) <= set(STATS), "stats", ", ".join(STATS)),
+            (len(set(self.stats)) == len(self.stats), "stats", "each one once"),
+            (self.n_mels * self.n_fft <= 1 << 27, "n_fft", "n_mels times n_fft at most 2^27"),
+            (
+                self.windows * len(self.stats) * self.n_mfcc <= 1 << 20,
+                "windows",
+                "a vector of at most 2^20 values",
+            ),
             (self.duration is None or 0 < self.duration <= MAX_SECONDS, "duration", "seconds"),
         ):
             if not ok:

@@ -9,12 +9,14 @@ from headstock.store.errors import OptionError
 
 __all__ = ["number", "switch", "text", "whole"]
 
+LARGEST = 1 << 63
+
 
 def whole(name: str, value: Any) -> int:
-    """An int; 8.0 is one. Raises OptionError."""
+    """An int of at most 63 bits; 8.0 is one. Raises OptionError."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
-    if isinstance(value, bool) or not isinstance(value, int):
+        value = int(value)
+    if isinstance(value, bool) or not isinstance(value, int) or abs(value) >= LARGEST:
         raise OptionError(name, f"{value!r} is no whole number", "for example 8")
     return value
 
@@ -22,9 +24,13 @@ def whole(name: str, value: Any) -> int:
 def number(name: str, value: Any) -> float:
     """A finite float. Raises OptionError."""
     real = isinstance(value, int | float) and not isinstance(value, bool)
-    if not real or not math.isfinite(value):
+    try:
+        number = float(value) if real else math.nan
+    except OverflowError:  # JSON holds integers of any length
+        number = math.inf
+    if not math.isfinite(number):
         raise OptionError(name, f"{value!r} is no number", "for example 0.5")
-    return float(value)
+    return number
 
 
 def switch(name: str, value: Any) -> bool:

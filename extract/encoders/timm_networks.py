@@ -14,9 +14,11 @@ from torch import nn
 
 from headstock.extract.decode.preprocess import Preprocess
 from headstock.extract.encoders import hub
+from headstock.extract.encoders.arguments import checked_arguments
 from headstock.extract.encoders.checkpoint import State, fit, read_state_dict
 from headstock.extract.encoders.network import Network, option_error, seeded, weights_error
-from headstock.store.errors import OptionError, WeightsError
+from headstock.extract.encoders.size import Fitting
+from headstock.store.errors import HeadstockError, OptionError, WeightsError
 
 __all__ = ["build", "names"]
 
@@ -53,7 +55,7 @@ def build(
         fix = f"one of {', '.join(tags)}"
         raise OptionError(f"timm:{name}", f"no weights {tag}", fix) from error
     stated = dict(preprocess or {})
-    args = _arguments(cfg, dict(model_args or {}), stated)
+    args = _arguments(cfg, checked_arguments(f"timm:{name}", model_args or {}), stated)
     if weights is None and seed is None:
         module = _pretrained(name, cfg, args, offline)
         source = str(cfg.hf_hub_id or cfg.url)
@@ -85,7 +87,8 @@ def _arguments(cfg: Cfg, args: dict[str, Any], stated: Mapping[str, Any]) -> dic
 
 
 def _create(name: str, args: dict[str, Any], pretrained: bool) -> nn.Module:
-    return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0, **args})
+    with Fitting(f"timm:{name}"):
+        return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0, **args})
 
 
 def _pretrained(name: str, cfg: Cfg, args: dict[str, Any], offline: bool) -> nn.Module:
@@ -101,6 +104,8 @@ def _pretrained(name: str, cfg: Cfg, args: dict[str, Any], offline: bool) -> nn.
             raise option_error(full, error) from error
         except OSError:  # not in the cache
             hub.require(full, url, offline)
+        except (RuntimeError, ValueError) as error:
+            raise weights_error(full, error) from error
     else:
         hub.require(full, url, offline)
     try:
@@ -114,7 +119,9 @@ def _pretrained(name: str, cfg: Cfg, args: dict[str, Any], offline: bool) -> nn.
 def _bare(name: str, architecture: str, args: dict[str, Any], seed: int) -> nn.Module:
     try:
         return seeded(seed, lambda: _create(architecture, args, pretrained=False))
-    except (TypeError, ValueError, RuntimeError, AssertionError, AttributeError) as error:
+    except HeadstockError:
+        raise
+    except Exception as error:  # a constructor may raise anything over odd numbers
         raise option_error(f"timm:{name}", error) from error
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,11 @@ from torchvision.transforms._presets import ImageClassification
 
 from headstock.extract.decode.preprocess import Preprocess
 from headstock.extract.encoders import hub
+from headstock.extract.encoders.arguments import checked_arguments
 from headstock.extract.encoders.checkpoint import State, fit, read_state_dict
 from headstock.extract.encoders.network import Network, option_error, seeded, weights_error
-from headstock.store.errors import OptionError
+from headstock.extract.encoders.size import Fitting
+from headstock.store.errors import HeadstockError, OptionError
 
 __all__ = ["build", "names"]
 
@@ -56,7 +59,7 @@ def build(
     if tag and tag not in (*tags, "DEFAULT"):
         raise OptionError(f"torchvision:{name}", f"no weights {tag}", f"one of {', '.join(tags)}")
     entry = known[tag or "DEFAULT"]
-    args = dict(model_args or {})
+    args = checked_arguments(f"torchvision:{name}", model_args or {})
     module = _module(architecture, entry, args, weights, offline, seed)
     trained = weights is None and seed is None
     return Network(
@@ -85,15 +88,22 @@ def _module(
         if not hub.cached_url(entry.url):
             hub.require(full, entry.url, offline)
         try:
-            return models.get_model(architecture, weights=entry, progress=False, **args)
+            with Fitting(full):
+                return models.get_model(architecture, weights=entry, progress=False, **args)
+        except TypeError as error:
+            raise option_error(full, error) from error
         except (OSError, RuntimeError, ValueError) as error:
             raise weights_error(full, error) from error
     extra = {**WITH_WEIGHTS.get(architecture, {}), **args}
     if seed is not None:
         extra.pop("init_weights", None)
     try:
-        module = seeded(seed or 0, lambda: models.get_model(architecture, weights=None, **extra))
-    except (TypeError, ValueError, RuntimeError) as error:
+        with Fitting(full):
+            build = partial(models.get_model, architecture, weights=None, **extra)
+            module = seeded(seed or 0, build)
+    except HeadstockError:
+        raise
+    except Exception as error:  # a constructor may raise anything over odd numbers
         raise option_error(full, error) from error
     if weights is not None:
         rename = _densenet_names if architecture.startswith("densenet") else None
