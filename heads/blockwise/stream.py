@@ -19,7 +19,8 @@ from headstock.heads.kinds.linear import Linear
 from headstock.heads.kinds.scaling import Standard
 from headstock.heads.numbers.metrics import FLOOR, accuracy_interval
 from headstock.heads.report.tables import write_text
-from headstock.heads.rows.labelled import parts_of
+from headstock.heads.rows.labelled import columns_of, parts_of
+from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects
 from headstock.store.errors import OptionError, StorageError
 
 if TYPE_CHECKING:
@@ -121,12 +122,13 @@ class Result:
     settings: dict[str, Any]
     folds: dict[str, Any]
     recipes: dict[str, Any] = field(default_factory=dict)
+    hygiene: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
         return {
             "leaderboard": self.leaderboard, "folds": self.folds, "settings": self.settings,
-            "recipes": self.recipes, "hygiene": {}, "comparisons": [],
+            "recipes": self.recipes, "hygiene": self.hygiene, "comparisons": [],
         }  # fmt: skip
 
     def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
@@ -170,13 +172,14 @@ def evaluate_streamed(
     _refuse(others)
     settings = {head: _options(head, (options or {}).get(head)) for head in heads}
     names = list(on or ["+".join(store.sets)])
-    board, rows = [], None
+    board, rows, leaks = [], None, []  # type: ignore[var-annotated]
     for number, name in enumerate(names):
         rows = read_streamed(store, name, folds=folds, group=group, seed=seed, missing=missing)
         for place, head in enumerate(heads):
             if progress is not None:
                 progress(number * len(heads) + place, len(names) * len(heads), f"{head}@{name}")
             board.append(_line(rows, head, name, settings[head]))
+        leaks += [one for one in _leaks(store, rows) if one not in leaks]
     assert rows is not None
     board.sort(key=lambda r: (-r["accuracy"]["value"], r["log_loss"]))
     sets = {part for name in names for part in parts_of(name)}
@@ -189,11 +192,30 @@ def evaluate_streamed(
             "missing": missing, "rows": rows.account, "by_blocks": True,
         },
         folds=_folds(rows, group, seed),
+        hygiene={"leaks": leaks} if leaks else {},
         recipes={
             name: {"modality": r.modality, "fingerprint": r.fingerprint, "fields": dict(r.fields)}
             for name, r in recipes.items()
         },
     )  # fmt: skip
+
+
+def _leaks(store: FeatureStore, rows: Streamed) -> list[dict[str, Any]]:
+    """Columns that tell the label alone, on the training rows whose marks come first."""
+    asked = asked_sets(store, parts_of(rows.on))
+    if not asked:
+        return []
+    marks = rows.mark[rows.fold >= 0]
+    most = np.sort(marks)[min(SAMPLE, len(marks)) - 1]
+    some = [(b.X[b.mark <= most], b.codes[b.mark <= most]) for b in rows.blocks()]
+    X, codes = (np.concatenate(part) for part in zip(*some))
+    widths = {name: store.declared(name).dim for name in parts_of(rows.on)}
+    out = []
+    for name, span in columns_of(parts_of(rows.on), widths).items():
+        if name in asked:
+            found = suspects(X[:, span], codes, store.feature_set(name).feature_names)
+            out += [{"set": name, **one} for one in found]
+    return out
 
 
 def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,6 +32,7 @@ from headstock.heads.rows.hygiene import (
     label_doubts,
 )
 from headstock.heads.rows.labelled import Rows, parts_of, read_rows
+from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.store.errors import HeadError, OptionError, near, one_line
 from headstock.store.manifest.splits import HELD_OUT, split_of
 
@@ -128,6 +129,8 @@ def evaluate(
         result.hygiene["groups"] = told
     mark_seen(result.leaderboard, saw)
     result.hygiene["seen"] = saw
+    if leaks := suspects_of(found_rows, asked_sets(store, account["sets"]), seed):
+        result.hygiene["leaks"] = leaks
     if doubts:
         leader = result.proba[result.leaderboard[0]["name"]]
         result.hygiene["label_doubts"] = label_doubts(

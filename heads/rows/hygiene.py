@@ -11,6 +11,7 @@ import numpy as np
 from headstock.heads.kinds.scaling import spread, standardise
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import NARROWEST, Rows
+from headstock.heads.rows.leaks import leak_lines
 from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
@@ -289,7 +290,8 @@ def group_report(
 
 def hygiene_lines(report: dict[str, Any]) -> list[str]:
     """What a reader should know before the scores, one finding a line; nothing to say, no line."""
-    lines = [
+    lines = leak_lines(report.get("leaks", []))
+    lines += [
         f"{name}: its network saw the labels of {count} rows that are scored here: "
         "no score that reads it is honest"
         for name, count in report.get("seen", {}).items()
