@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test test-slow check torture docs clean
+.PHONY: demo test test-slow check torture honesty docs clean
 
 demo: .venv/installed
 	$(BIN)/headstock demo
@@ -14,6 +14,9 @@ test-slow: .venv/installed
 
 torture: .venv/installed
 	$(BIN)/python tests/store/torture/run.py --full
+
+honesty: .venv/installed
+	$(BIN)/python tests/honesty/run.py --mutants
 
 docs: .venv/installed
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build -f docs/site/mkdocs.yml

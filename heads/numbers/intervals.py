@@ -9,7 +9,10 @@ from scipy.special import expit, logit, stdtrit
 
 from headstock.heads.numbers.metrics import accuracy_interval
 
-__all__ = ["LEVEL", "Spread", "difference_interval", "mean_interval", "share_interval", "spread_of"]
+__all__ = [
+    "LEVEL", "Spread", "difference_interval", "mean_interval", "share_ends", "share_interval",
+    "spread_of",
+]  # fmt: skip
 
 LEVEL = 0.05
 Ends = tuple[np.ndarray, np.ndarray]
@@ -88,12 +91,15 @@ def share_interval(right: np.ndarray, groups: np.ndarray | None = None) -> Ends:
     the log-odds with the spread of whole groups, and never inside the exact ones: groups do not
     make rows say more.
     """
-    n = len(right)
-    total = right.sum(axis=0)
+    spread = None if groups is None else spread_of(right, groups)
+    return share_ends(right.sum(axis=0), len(right), spread)
+
+
+def share_ends(total: np.ndarray, n: int, spread: Spread | None) -> Ends:
+    """``share_interval`` of totals (c,) among n rows with that spread."""
     exact = np.array([accuracy_interval(n - t, n) for t in total]).reshape(-1, 2).T
-    if groups is None:
+    if spread is None:
         return exact[0], exact[1]
-    spread = spread_of(right, groups)
     if spread.units < 2:
         return np.zeros_like(total), np.ones_like(total)
     share = (total + 1) / (n + 2)  # its log-odds are finite where nothing, or all, is right

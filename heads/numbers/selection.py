@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.numbers.compare import rights
-from headstock.heads.numbers.intervals import group_sums, share_interval
+from headstock.heads.numbers.intervals import Spread, group_sums, share_ends, spread_of
 
 __all__ = ["resamples", "selection"]
 
@@ -66,11 +66,10 @@ def selection(
     known = seen > 0
     if not known.any():
         return None
-    unit = np.where(known, given / np.maximum(seen, 1) / sizes, np.nan) / repeats
-    row = unit if groups is None else unit[_keys(groups)]
-    there = np.isfinite(row)
-    value = float(row[there].mean())
-    ends = share_interval(row[there, None], None if groups is None else groups[there])
+    wins /= wins.sum()
+    value = float((given[known] / seen[known]).sum() / sizes[known].sum()) / repeats
+    spread = _spread(right / repeats, groups, wins)
+    ends = share_ends(np.array([value * len(codes)]), len(codes), spread)
     low, high = (float(end[0]) for end in ends)
     apparent = float(right[:, 0].mean()) / repeats
     order = np.argsort(-wins, kind="stable")[:SHOWN]
@@ -80,10 +79,14 @@ def selection(
         "apparent": apparent,
         "nested": {"value": value, "low": low, "high": high},
         "optimism": apparent - value,
-        "wins": [[names[i], float(wins[i] / wins.sum())] for i in order if wins[i]],
+        "wins": [[names[i], float(wins[i])] for i in order if wins[i]],
         "by": "rows" if groups is None else "groups",
     }
 
 
-def _keys(groups: np.ndarray) -> np.ndarray:
-    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
+def _spread(right: np.ndarray, groups: np.ndarray | None, wins: np.ndarray) -> Spread:
+    """Of one system drawn as often as wins (s,) say."""
+    each = spread_of(right, groups)
+    middle = (wins * each.mean).sum()
+    error = np.sqrt((wins * (each.error**2 + (each.mean - middle) ** 2)).sum())
+    return each._replace(mean=np.array([middle]), error=np.array([error]))
