@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the table below
     from headstock.heads.bundle.bundle import Bundle as Bundle
     from headstock.heads.bundle.fitting import fit as fit
+    from headstock.heads.bundle.of_run import fit_run as fit_run
     from headstock.heads.bundle.predictions import Predictions as Predictions
     from headstock.heads.contract import check_head as check_head
     from headstock.heads.estimator import HeadClassifier as HeadClassifier
@@ -37,6 +38,7 @@ _HOMES = {
     "check_head": "contract",
     "evaluate": "evaluation.leaderboard",
     "fit": "bundle.fitting",
+    "fit_run": "bundle.of_run",
     "load_head": "head",
     "make_folds": "rows.folds",
     "make_head": "head",

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -22,6 +22,9 @@ from headstock.store.terminal import (
     effective,
     pairs,
 )
+
+if TYPE_CHECKING:
+    from headstock.heads.bundle.bundle import Bundle
 
 
 def fold_plan(folds: str | None) -> Any:
@@ -84,6 +87,10 @@ DEDUPE = click.option(
     "--dedupe", type=click.Choice(["group", "drop", "keep"]), default="group", show_default=True,
     help="Rows with the same bytes or nearly the same vector: into one fold, once, or as they are.",
 )  # fmt: skip
+RARE = click.option(
+    "--rare", type=click.Choice(["drop", "keep", "refuse"]), default="drop", show_default=True,
+    help="Classes with fewer rows than folds: left out and named, kept as far as they go, refused.",
+)  # fmt: skip
 STREAM = click.option(
     "--stream", is_flag=True, help="Read by blocks, never all rows at once: lda, ridge, logistic."
 )
@@ -131,6 +138,7 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
+@RARE
 @STREAM
 @click.option(
     "--seen",
@@ -196,7 +204,10 @@ def evaluate(
     if output:
         notes.append(f"written: {output}")
         hints.append(["report", output, "-o", "report.html"])
-    hints.append(fit_words(store, result.leaderboard[0], data, output))
+    if output and not result.settings.get("by_blocks"):
+        hints.append(["fit", store, "--run", output, "-o", "model.headstock"])
+    else:
+        hints.append(fit_words(store, result.leaderboard[0], data, output))
     return Answer(data, lambda: result.text(width(), strong), hints, notes)
 
 
@@ -218,32 +229,66 @@ def evaluate(
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
+@RARE
 @STREAM
+@click.option("--run", "run", type=ANY, help="Fit what this run scored first, by its own plan.")
+@click.option("--system", metavar="NAME", help="Another line of that run, such as lda@image.")
 @click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
 @SEED
 def fit(
     store: str, heads: tuple, sets: tuple, folds: str | None, output: str, stream: bool,
-    **flags: Any,
+    run: str | None, system: str | None, **flags: Any,
 ) -> Answer:  # fmt: skip
     """Fit one system on the labelled rows of STORE (its test split left out) and save it.
 
     One head on the sets side by side; or, with --fusion, each head on each set, joined. Whatever
-    must be held out (to calibrate, to stop early, to tune, to fuse) is held out by --folds.
+    must be held out (to calibrate, to stop early, to tune, to fuse) is held out by --folds. With
+    --run, exactly the system that the run scored.
 
     Example: headstock fit features.h5 --head logistic --on image+audio -o model.headstock
     Example: headstock fit features.h5 --fusion stacked --folds runs/a/folds.json -o stack.headstock
+    Example: headstock fit features.h5 --run runs/first -o first.headstock
     """
     from headstock.heads import fit as at_once
     from headstock.heads.blockwise.stream import fit_streamed
     from headstock.store import FeatureStore
 
-    heads = heads or ("logistic",)
+    if run is not None:
+        return _fitted(_fit_run(store, run, system), output)
+    if system is not None:
+        raise OptionError("--system", f"{system!r} is a line of no run", "add --run runs/a")
     if len(heads) > 1 and flags["fusion"] in (None, "early"):
         raise OptionError("--head", f"{len(heads)} heads and nothing joins them", "add --fusion")
     flags |= {"options": head_options(sets, heads), "folds": fold_plan(folds)}
     with FeatureStore.open(store) as features, progress("fit", "fits") as report:
-        run = fit_streamed if stream else at_once
-        bundle = run(features, heads[0], heads=heads, progress=report, **flags)
+        given = {"heads": heads or None, "progress": report, **flags}
+        if stream:
+            bundle = fit_streamed(features, (heads or ("logistic",))[0], **given)
+        else:
+            bundle = at_once(features, **given)
+    return _fitted(bundle, output)
+
+
+def _fit_run(store: str, run: str, system: str | None) -> Bundle:
+    """Raises OptionError for flags beside --run that say what the run says."""
+    from headstock.heads import fit_run
+    from headstock.store import FeatureStore
+
+    context = click.get_current_context()
+    stated = [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if parameter.name not in ("store", "run", "system", "output", "quiet", "as_json")
+        and context.get_parameter_source(str(parameter.name))
+        is click.core.ParameterSource.COMMANDLINE
+    ]
+    if stated:
+        raise OptionError("--run", f"says what {', '.join(stated)} would", "leave one of them away")
+    with FeatureStore.open(store) as features, progress("fit", "fits") as report:
+        return fit_run(features, run, system, report)
+
+
+def _fitted(bundle: Bundle, output: str) -> Answer:
     bundle.save(output)
     classes = [str(c) for c in bundle.classes]
     return Answer(

@@ -34,7 +34,7 @@ FINE = 4096
 STREAMED = ("lda", "ridge", "logistic")
 
 
-USUAL = {"repeats": 1, "dedupe": "group", "seen": "refuse", "reuse": True}
+USUAL = {"repeats": 1, "dedupe": "group", "seen": "refuse", "rare": "drop", "reuse": True}
 
 
 def _refuse(others: Mapping[str, Any]) -> None:

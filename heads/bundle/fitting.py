@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,25 +18,39 @@ from headstock.heads.evaluation.tuning import Tuned, search_record, with_searche
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.numbers.importances import weigh
-from headstock.heads.rows.adapted import answer_views, own_sets, with_views
+from headstock.heads.rows.adapted import answer_views, own_sets
 from headstock.heads.rows.folds import FoldPlan
-from headstock.heads.rows.hygiene import clean, find_duplicates
-from headstock.heads.rows.labelled import ALL, Rows, parts_of, read_rows
+from headstock.heads.rows.labelled import ALL, Rows, parts_of
+from headstock.heads.rows.prepare import Prepared, Rules, prepare
 from headstock.store.errors import HeadError, OptionError
 from headstock.store.progress import Report, unheard
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
 
-__all__ = ["fit", "fit_rows"]
+__all__ = ["Fit", "fit", "fit_prepared", "fit_rows"]
 
+FIRST = "logistic"
+"""The head that is fitted where none is named."""
 LEARN = ("weighted", "stacked", "gated")
 """Fusions that learn from held-out probabilities."""
 
 
+@dataclass(frozen=True)
+class Fit:
+    """One system to fit: ``heads`` on ``on`` joined by ``fusion``; members: as in ``fit_rows``."""
+
+    on: str
+    heads: Sequence[str]
+    fusion: str | None = None
+    seed: int = 0
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    members: Sequence[tuple[str, str]] = ()
+
+
 def fit(
     store: FeatureStore,
-    head: str = "logistic",
+    head: str | None = None,
     on: str | None = None,
     fusion: str | None = None,
     heads: Sequence[str] | None = None,
@@ -46,45 +61,56 @@ def fit(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
     dedupe: str = "group",
+    rare: str = "drop",
     tune: Sequence[str] = (),
     save_plan: str | Path | None = None,
     progress: Report = unheard,
 ) -> Bundle:
     """Fit on a store's labelled rows outside the test split.
 
-    One head on ``on`` (by default all sets side by side), or with a late ``fusion`` each of
-    ``heads`` (by default ``head`` alone; for ``stacked`` the default heads) on each single set of
-    ``on``, joined by a fusion learned from out-of-fold probabilities. The other settings are those
-    of ``evaluate``. By the folds is held out whatever must be: for calibration, early stopping and
-    the choice of options, for the answers that a fusion or a gate learns from. They are a new plan
-    or a saved one of a single repeat; which it was stands in the bundle's settings, and
-    ``save_plan`` writes it to a file that ``evaluate`` and ``fit`` take as ``folds``.
+    One head on ``on`` (by default logistic on all sets side by side), or with a late ``fusion``
+    each of ``heads`` on each single set of ``on``, joined by a fusion learned from out-of-fold
+    probabilities. Where neither ``head`` nor ``heads`` is named, ``stacked`` joins the heads that
+    ``evaluate`` tries by default. The other settings are those of ``evaluate``. By the folds is
+    held out whatever must be: for calibration, early stopping and the choice of options, for the
+    answers that a fusion or a gate learns from. They are a new plan or a saved one of a single
+    repeat; which it was stands in the bundle's settings, and ``save_plan`` writes it to a file that
+    ``evaluate`` and ``fit`` take as ``folds``.
     """
     on = on or "+".join(own_sets(store))
-    rows, test, account = read_rows(store, [on], group=group, missing=missing)
-    rows, saw = with_views(store, rows, None, "mark", group)
-    if saw and fusion in LEARN:
-        name, count = next(iter(saw.items()))
+    names = list(heads or (DEFAULT_HEADS if fusion == "stacked" and not head else [head or FIRST]))
+    found = prepare(store, [on], Rules(group, missing, dedupe, "mark", rare), folds)
+    plan = plan_for(
+        store, found.rows, folds, group=group, repeats=1, seed=seed, spread=rare == "keep"
+    )
+    if save_plan is not None:
+        _of_one_repeat(plan)
+        plan.save(save_plan)
+    system = Fit(on, names, fusion, seed, with_searches(tune, options or {}))
+    return fit_prepared(store, found, plan, system, progress)
+
+
+def fit_prepared(
+    store: FeatureStore, found: Prepared, plan: FoldPlan, system: Fit, progress: Report = unheard
+) -> Bundle:
+    """``fit`` on rows and folds that are there; the bundle has the recipes of what it reads."""
+    told = {name: count for name, count in found.saw.items() if name in parts_of(system.on)}
+    if told and system.fusion in LEARN:
+        name, count = next(iter(told.items()))
         raise HeadError(
-            f"fusion {fusion}",
+            f"fusion {system.fusion}",
             f"it learns whom to trust, and the network of {name} saw the labels of {count} rows",
             "adapt with --folds, or use mean, product, learned or early",
         )
-    # test rows too, as evaluate looks for duplicates: the same rows are left, and in the same folds
-    rows, account["dropped"] = clean(rows, test, find_duplicates(rows, test), dedupe)
-    plan = plan_for(store, rows, folds, group=group, repeats=1, seed=seed)
-    _of_one_repeat(plan)
-    if save_plan is not None:
-        plan.save(save_plan)
-    options = with_searches(tune, options or {})
     bundle = fit_rows(
-        rows, plan, head, on, fusion, heads, seed=seed, options=options, progress=progress
-    )
-    for name in account["sets"]:
+        found.rows, plan, system.heads[0], system.on, system.fusion, system.heads,
+        seed=system.seed, options=system.options, members=system.members, progress=progress,
+    )  # fmt: skip
+    for name in bundle.widths:
         feature_set = store.feature_set(name)
         bundle.recipes[name] = feature_set.recipe
         bundle.provenance[name] = dict(feature_set.provenance)
-    bundle.settings["rows"] = account
+    bundle.settings["rows"] = {**found.account, "dropped": found.dropped}
     bundle.settings["folds"] = plan.summary()
     return bundle
 
@@ -99,9 +125,11 @@ def fit_rows(
     *,
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
+    members: Sequence[tuple[str, str]] = (),
     progress: Report = unheard,
 ) -> Bundle:
-    """``fit`` on plain arrays; the bundle has no recipes yet."""
+    """``fit`` on plain arrays; the bundle has no recipes yet. members: heads with their sets, where
+    a late fusion does not join each of ``heads`` on each set of ``on``."""
     _of_one_repeat(plan)
     options = dict(options or {})
     if fusion is not None and fusion not in FUSIONS:
@@ -109,9 +137,9 @@ def fit_rows(
     late = fusion is not None and FUSIONS[fusion] is not None
     if fusion == "learned":
         head, heads = "learned", None
-    names = list(heads or (DEFAULT_HEADS if fusion == "stacked" else (head,))) if late else [head]
+    names = list(heads or [head]) if late else [head]
     places = list(parts_of(on)) if late else ["+".join(parts_of(on))]
-    pairs = [(name, place) for name in names for place in places]
+    pairs = list(members) or [(name, place) for name in names for place in places]
     if late and len(pairs) < 2:
         raise OptionError(
             f"fusion {fusion}", f"{on} with one head is one system", "name more of either"
@@ -194,11 +222,11 @@ def fit_rows(
         "importances": weighed,
     }
     widths = {name: rows.X[name].shape[1] for name in sets}
-    members = list(fitted.values())
+    fits = list(fitted.values())
     classes = rows.classes.astype(object)
     if not more:
-        return Bundle(members, first[1], classes, {}, widths, {}, settings)
-    return Bundle(members, None, classes, {}, widths, {}, settings, by_pattern)
+        return Bundle(fits, first[1], classes, {}, widths, {}, settings)
+    return Bundle(fits, None, classes, {}, widths, {}, settings, by_pattern)
 
 
 def _of_one_repeat(plan: FoldPlan) -> None:

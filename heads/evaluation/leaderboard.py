@@ -22,17 +22,12 @@ from headstock.heads.head import make_head
 from headstock.heads.numbers.compare import against_best
 from headstock.heads.numbers.curve import learning_curve as curve
 from headstock.heads.numbers.selection import selection
-from headstock.heads.rows.adapted import adapted_plan, mark_seen, own_sets, with_views
+from headstock.heads.rows.adapted import adapted_plan, mark_seen, own_sets
 from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
-from headstock.heads.rows.hygiene import (
-    clean,
-    find_duplicates,
-    group_report,
-    hygiene_report,
-    label_doubts,
-)
-from headstock.heads.rows.labelled import Rows, parts_of, read_rows
+from headstock.heads.rows.hygiene import group_report, hygiene_report, label_doubts
+from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
+from headstock.heads.rows.prepare import Rules, prepare
 from headstock.store.errors import HeadError, OptionError, near, one_line
 from headstock.store.manifest.splits import HELD_OUT, split_of
 
@@ -65,6 +60,7 @@ def evaluate(
     device: str = "cpu",
     learning_curve: bool = False,
     seen: str = "refuse",
+    rare: str = "drop",
     reuse: bool = False,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
@@ -88,12 +84,15 @@ def evaluate(
     in ``options`` or else the default ones (``tuning.GRIDS``). doubts: rank doubtful labels (needs
     cleanlab). seen: rows whose labels the network of a set saw when it was adapted are a reason to
     ``refuse``, or scored and ``mark``-ed as not honest; a set that was adapted with folds is scored
-    on these very folds. reuse: take what an earlier evaluation computed from the very same rows,
-    folds, vectors, options and code, and keep what is computed now, in a folder beside the store
-    (see ``reuse``). Rows of the splits ``valid`` and ``test`` are in no fold: they are scored
-    apart, each split by itself, by the refit on all training rows. With ``folds`` ``valid`` the
-    valid split is the one fold: the leaderboard is scored on it and ordered by it, and folds are
-    made inside the training rows alone, for whatever must be held out there.
+    on these very folds. rare: what becomes of classes with fewer rows (or groups) than there are
+    folds, and of held-out rows of a class that no training row has: ``drop`` leaves them out,
+    counted and named; ``keep`` deals a class to as many folds as it reaches, and leaves out those
+    of a single row; ``refuse`` raises. reuse: take what an earlier evaluation computed from the
+    very same rows, folds, vectors, options and code, and keep what is computed now, in a folder
+    beside the store (see ``reuse``). Rows of the splits ``valid`` and ``test`` are in no fold: they
+    are scored apart, each split by itself, by the refit on all training rows. With ``folds``
+    ``valid`` the valid split is the one fold: the leaderboard is scored on it and ordered by it,
+    and folds are made inside the training rows alone, for whatever must be held out there.
     """
     one_fold = isinstance(folds, str) and split_of(folds) == "valid"
     if one_fold:
@@ -105,11 +104,12 @@ def evaluate(
             )
     names = _wanted_sets(store, on, fusions)
     options = with_searches(tune, options or {})
-    found_rows, test, account = read_rows(store, names, group=group, missing=missing)
-    found_rows, saw = with_views(store, found_rows, test, seen, group)
-    found = find_duplicates(found_rows, test)
-    rows, dropped = clean(found_rows, test, found, dedupe)
-    plan = plan_for(store, rows, folds, group=group, repeats=repeats, seed=seed)
+    rules = Rules(group, missing, dedupe, seen, rare)
+    found = prepare(store, names, rules, folds, repeats)
+    rows, test, account = found.rows, found.test, found.account
+    plan = plan_for(
+        store, rows, folds, group=group, repeats=repeats, seed=seed, spread=rare == "keep"
+    )
     kept = Reuse.beside(store) if reuse else None
     result = evaluate_rows(
         rows, heads, names, fusions, plan,
@@ -123,13 +123,13 @@ def evaluate(
             result.leaderboard, result.proba, rows, plan,
             seed=seed, options=options, progress=progress,
         )  # fmt: skip
-    result.hygiene = hygiene_report(found_rows, test, found, plan, dedupe, dropped)
+    result.hygiene = hygiene_report(found.read, test, found.duplicates, plan, dedupe, found.dropped)
     told = group_report(store.items, rows, test, plan, group)
     if told is not None:
         result.hygiene["groups"] = told
-    mark_seen(result.leaderboard, saw)
-    result.hygiene["seen"] = saw
-    if leaks := suspects_of(found_rows, asked_sets(store, account["sets"]), seed):
+    mark_seen(result.leaderboard, found.saw)
+    result.hygiene["seen"] = found.saw
+    if leaks := suspects_of(found.read, asked_sets(store, account["sets"]), seed):
         result.hygiene["leaks"] = leaks
     if doubts:
         leader = result.proba[result.leaderboard[0]["name"]]
@@ -142,6 +142,7 @@ def evaluate(
         "store": str(store.path),
         "missing": missing,
         "dedupe": dedupe,
+        "rare": rare,
         "rows": account,
     }
     for name in account["sets"]:
@@ -174,6 +175,7 @@ def plan_for(
     group: str | None,
     repeats: int,
     seed: int,
+    spread: bool = False,
 ) -> FoldPlan:
     """The fold plan for ``rows``: the one their networks were adapted on, a saved one found again
     by ids, or a new one. Raises HeadError for a saved one that parts a value of ``group``."""
@@ -219,6 +221,7 @@ def plan_for(
         repeats=repeats,
         seed=seed,
         group_name=group,
+        spread=spread,
     )
 
 

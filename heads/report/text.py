@@ -10,6 +10,7 @@ from typing import Any
 
 from headstock.heads.evaluation.findings import findings
 from headstock.heads.rows.hygiene import hygiene_lines
+from headstock.heads.rows.rare import rare_line
 from headstock.store.errors import HeadError, OptionError, StorageError, one_line
 from headstock.store.jsonfile import read_json
 from headstock.store.manifest.splits import HELD_OUT
@@ -111,6 +112,7 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{account['excluded_incomplete']} labelled rows lack a vector and are left out"
         )
+    lines += filter(None, [rare_line(account)])
     return lines
 
 
@@ -191,7 +193,7 @@ def fit_words(
             words += ["--set", f"{name}.{key}={told}"]
     if settings.get("by_blocks"):
         words.append("--stream")
-    usual = {"seed": 0, "missing": "refuse", "dedupe": "group"}
+    usual = {"seed": 0, "missing": "refuse", "dedupe": "group", "rare": "drop"}
     own = {key: settings[key] for key in usual if settings.get(key, usual[key]) != usual[key]}
     words += [w for key, value in own.items() for w in (f"--{key}", str(value))]
     return [*words, *_fold_words(row, metrics or {}, folder), "-o", "model.headstock"]

@@ -190,12 +190,14 @@ def make_folds(
     repeats: int = 1,
     seed: int = 0,
     group_name: str | None = None,
+    spread: bool = False,
 ) -> FoldPlan:
     """A plan for labels y (n,).
 
     folds: a number (stratified by label; with ``groups`` (n,) no group is parted), ``"group-out"``
     (each group is one fold) or ``"given"`` (each value of ``given`` (n,) is one fold). strata: (n,)
     what else each fold shall have its share of within a label, such as which vectors a row has.
+    spread: a class with fewer rows than folds is dealt to as many folds as it has rows.
     Raises OptionError for a plan that has no meaning, HeadError when a class has too few rows or
     groups to be in every fold.
     """
@@ -237,12 +239,12 @@ def make_folds(
             "folds", f"the rows have {len(classes)} classes", "label rows of two or more"
         )
     rare = [f"{classes[c]} ({counts[c]})" for c in np.flatnonzero(counts < folds)]
-    if rare:
+    if rare and not spread:
         raise HeadError(
             "folds",
             f"{folds} folds, but too few {unit} of class {', '.join(rare[:8])}",
             (f"use at most {counts.min()} folds, or " if counts.min() > 1 else "")
-            + "label more rows of it, or leave that class out",
+            + "label more rows of it, or leave that class out (--rare drop)",
         )
     if strata is not None:  # a label's strata follow each other, so labels are dealt as without
         kinds = np.unique(np.asarray(strata, dtype=str), return_inverse=True)[1]

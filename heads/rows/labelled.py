@@ -172,7 +172,12 @@ def columns_of(parts: Sequence[str], widths: Mapping[str, int]) -> dict[str, sli
 
 
 def read_rows(
-    store: FeatureStore, on: Sequence[str], *, group: str | None = None, missing: str = "refuse"
+    store: FeatureStore,
+    on: Sequence[str],
+    *,
+    group: str | None = None,
+    missing: str = "refuse",
+    rare: str = "refuse",
 ) -> tuple[Rows, Rows | None, dict[str, Any]]:
     """The labelled training rows, the labelled rows that are held out (of the splits ``valid`` and
     ``test``, see ``Rows.held_in``) or None, and an account.
@@ -182,6 +187,8 @@ def read_rows(
     missing: what to do with labelled rows that lack a vector in one of the sets: ``refuse`` (raises
     IncompleteSet), ``exclude`` (they are left out and counted in the account) or ``patterns`` (they
     stay, with NaN for what is absent, if they have a vector in any set; the others are left out).
+    rare: with ``refuse`` a test row of a class that no training row has is a HeadError, else it is
+    left out, and counted as ``unknown`` in the account.
     Raises HeadError when no row has a label, OptionError for a column or setting that is not there.
     """
     if missing not in MISSING:
@@ -218,7 +225,11 @@ def read_rows(
     labels = np.array(joined, dtype=str)
     classes = np.unique(labels[train])
     alien = sorted(set(labels[test]) - set(classes))
-    if alien:
+    unknown: dict[str, int] = {}
+    if alien and rare != "refuse":
+        unknown = {name: int((labels[test] == name).sum()) for name in alien}
+        test = test[~np.isin(labels[test], alien)]
+    elif alien:
         raise HeadError(
             store.path,
             f"held-out rows of class {', '.join(alien[:5])} that no training row has",
@@ -247,6 +258,8 @@ def read_rows(
         account["joined_labels"] = notes
     unseen = {name: _unseen(store, name, labelled) for name in sets}
     account["unseen"] = {name: count for name, count in unseen.items() if count}
+    if unknown:
+        account["unknown"] = unknown
     if missing == "patterns":
         account["missing"] = {name: int((labelled & ~own).sum()) for name, own in there.items()}
 

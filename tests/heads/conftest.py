@@ -34,7 +34,7 @@ def _two_sets(n: int, k: int = 4, seed: int = 0, strength: float = 0.9) -> Rows:
     return Rows(ids, X, codes, np.array(["ant", "bee", "cat", "dog"][:k], dtype=object))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def two_sets() -> Callable[..., Rows]:
     return _two_sets
 
@@ -45,7 +45,7 @@ def rows() -> Rows:
 
 
 def _make_store(path: Path, rows: Rows, *, split=None, group=None, label=None) -> FeatureStore:
-    """A store that holds ``rows``."""
+    """A store that holds ``rows``; no vector where they lack one."""
     labels = [str(c) for c in rows.classes[rows.codes]] if label is None else label
     items = Items.of(list(rows.ids), label=labels, split=split, extra=group)
     store = FeatureStore.open(path, "a")
@@ -57,11 +57,13 @@ def _make_store(path: Path, rows: Rows, *, split=None, group=None, label=None) -
         digest[:, :4] = np.arange(n, dtype="<u4").view(np.uint8).reshape(n, 4)
         stat = np.full((n, 2), -1, dtype=np.int64)
         status = np.full(n, OK, dtype=np.uint8)
-        store.commit(name, Batch(list(rows.ids), digest, stat, X, status, []))
+        has = np.flatnonzero(rows.having([name]))
+        batch = Batch(list(rows.ids[has]), digest[has], stat[has], X[has], status[has], [])
+        store.commit(name, batch)
     return store
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_store() -> Callable[..., FeatureStore]:
     return _make_store
 

@@ -1,0 +1,83 @@
+"""From a store to the rows to learn from and to score, the same for ``evaluate`` and ``fit``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from headstock.heads.rows.adapted import adapted_plan, with_views
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.hygiene import Duplicates, clean, find_duplicates
+from headstock.heads.rows.labelled import Rows, read_rows
+from headstock.heads.rows.rare import too_rare, without_classes
+from headstock.store.manifest.splits import HELD_OUT
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
+
+__all__ = ["Prepared", "Rules", "prepare"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What becomes of rows. group: a column; missing, dedupe, seen and rare: as ``evaluate``."""
+
+    group: str | None = None
+    missing: str = "refuse"
+    dedupe: str = "group"
+    seen: str = "refuse"
+    rare: str = "drop"
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """rows: those of the folds; test: those of the test split, or None; read: the rows before
+    duplicates were dropped, among which and ``test`` the ``duplicates`` were found; account: what
+    was read and left out; saw: {set: rows whose labels its network saw}."""
+
+    rows: Rows
+    test: Rows | None
+    read: Rows
+    duplicates: Duplicates
+    dropped: int
+    account: dict[str, Any]
+    saw: dict[str, int]
+
+
+def prepare(
+    store: FeatureStore,
+    on: Sequence[str],
+    rules: Rules,
+    folds: int | str | FoldPlan | None,
+    repeats: int = 1,
+) -> Prepared:
+    """Raises what ``read_rows`` and ``with_views`` do, OptionError for a rule without meaning."""
+    read, test, account = read_rows(
+        store, on, group=rules.group, missing=rules.missing, rare=rules.rare
+    )
+    unknown = account.pop("unknown", {})
+    left_out: dict[str, int] = dict.fromkeys(unknown, 0)
+    lost = sum(unknown.values())
+    while True:  # without a class other rows are alike, and other classes too rare
+        read, saw = with_views(store, read, test, rules.seen, rules.group)
+        duplicates = find_duplicates(read, test)
+        rows, dropped = clean(read, test, duplicates, rules.dedupe)
+        if adapted_plan(rows, folds, repeats) is not None:
+            break  # the folds of its networks, whatever they hold
+        gone = [str(rows.classes[c]) for c in too_rare(rows, folds, rules.rare)]
+        if not gone or len(gone) == len(rows.classes):
+            break
+        left_out |= {c: int((read.classes[read.codes].astype(str) == c).sum()) for c in gone}
+        read = without_classes(read, gone)
+        if test is not None:
+            lost += len(test)
+            test = without_classes(test, gone)
+            lost -= len(test)
+            test = test if len(test) else None
+    if left_out:
+        account["rare"] = {"rule": rules.rare, "classes": left_out, "test": lost}
+        account["train"] = len(read)
+        for split in HELD_OUT:
+            account[split] = 0 if test is None else len(test.held_in(split))
+    return Prepared(rows, test, read, duplicates, dropped, account, saw)

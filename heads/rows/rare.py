@@ -1,0 +1,69 @@
+"""Classes with too few rows for the folds: left out, kept as far as they go, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan
+from headstock.heads.rows.labelled import Rows
+from headstock.store.errors import OptionError, one_line
+
+__all__ = ["RARE", "rare_line", "too_rare", "without_classes"]
+
+RARE = ("drop", "keep", "refuse")
+
+
+def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> list[int]:
+    """Codes of the classes that ``how`` leaves out.
+
+    ``drop``: those with fewer rows (or groups, where rows are grouped) than there are folds, and of
+    a saved plan those that it does not hold. ``keep``: those alone of which no row could be learned
+    from while another is scored, which are the classes of one row (or group). ``refuse``: none; the
+    plan then says which are too rare. Plans by a column hold every class.
+    Raises OptionError for another word.
+    """
+    if how not in RARE:
+        raise OptionError("rare", f"{how!r} is no setting", f"one of {', '.join(RARE)}")
+    k, folds = len(rows.classes), USUAL_FOLDS if folds is None else folds
+    if how == "refuse":
+        return []
+    if isinstance(folds, FoldPlan):
+        held = np.isin(rows.ids.astype(str), np.array(folds.ids, dtype=str))
+        return [c for c in range(k) if not held[rows.codes == c].any()]
+    if not isinstance(folds, int):
+        return []
+    if rows.groups is None:
+        units = np.bincount(rows.codes, minlength=k)
+    else:
+        keys = np.unique(rows.groups.astype(str), return_inverse=True)[1]
+        pairs = np.unique(np.stack([rows.codes, keys]), axis=1)
+        units = np.bincount(pairs[0], minlength=k)
+    return [int(c) for c in np.flatnonzero(units < (folds if how == "drop" else 2))]
+
+
+def without_classes(rows: Rows, gone: list[str]) -> Rows:
+    """The rows of all other classes, their codes into the classes that are left."""
+    left = np.array([str(c) not in gone for c in rows.classes])
+    kept = rows.take(np.flatnonzero(left[rows.codes]))
+    place = np.cumsum(left) - 1
+    return replace(kept, codes=place[kept.codes], classes=rows.classes[left])
+
+
+def rare_line(account: Mapping[str, Any]) -> str:
+    """What to say of the classes that were left out; empty where there are none."""
+    rare = account.get("rare") or {}
+    if not rare.get("classes"):
+        return ""
+    names = [f"{one_line(name, 40)} ({count})" for name, count in rare["classes"].items()]
+    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
+    rows = sum(rare["classes"].values())
+    tested = f" and {rare['test']} held out" if rare.get("test") else ""
+    way = "; --rare keep scores those of two rows or more" if rare["rule"] == "drop" else ""
+    return (
+        f"left out: {len(names)} classes too rare for the folds, {rows} rows{tested}: "
+        f"{', '.join(names[:8])}{more}{way}"
+    )

@@ -1,0 +1,90 @@
+"""Classes too rare for the folds never end a run: a rule says what becomes of them, and is said."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from headstock.heads import evaluate, fit
+from headstock.heads.rows.folds import FoldPlan
+from headstock.store.errors import HeadError, OptionError
+
+HEADS = ["lda", "knn", "rbf-svm"]
+
+
+@pytest.fixture
+def uneven(two_sets):
+    """90 rows of three classes, then three of ``eel`` and one of ``fox``."""
+    rows = two_sets(94, k=3)
+    codes = rows.codes.copy()
+    codes[90:] = [3, 3, 3, 4]
+    return replace(rows, codes=codes, classes=np.array(["ant", "bee", "cat", "eel", "fox"]))
+
+
+def test_by_default_they_are_left_out_and_named(uneven, make_store, tmp_path, run_headstock):
+    with make_store(tmp_path / "f.h5", uneven) as store:
+        result = evaluate(store, HEADS, ["image"], [], 5)
+    assert list(result.classes) == ["ant", "bee", "cat"]
+    assert len(result.ids) == 90
+    assert result.settings["rows"]["rare"]["classes"] == {"eel": 3, "fox": 1}
+    code, out, _ = run_headstock("evaluate", tmp_path / "f.h5", "--head", "lda", "-q")
+    assert code == 0
+    assert "left out: 2 classes too rare for the folds, 4 rows: eel (3), fox (1)" in out
+
+
+def test_keep_scores_what_can_be_learned(uneven, make_store, tmp_path):
+    with make_store(tmp_path / "f.h5", uneven) as store:
+        result = evaluate(store, HEADS, ["image"], [], 5, rare="keep")
+        assert list(result.classes) == ["ant", "bee", "cat", "eel"]
+        assert len(result.ids) == 93
+        assert not result.failed
+        assert result.settings["rows"]["rare"]["classes"] == {"fox": 1}
+        folds = result.folds.codes[0][result.codes == 3]
+        assert len(set(folds)) == 3
+        model = fit(store, "lda", "image", rare="keep")
+    assert list(model.classes) == ["ant", "bee", "cat", "eel"]
+
+
+def test_refuse_refuses_and_its_advice_can_be_taken(uneven, make_store, tmp_path, run_headstock):
+    with make_store(tmp_path / "f.h5", uneven) as store:
+        with pytest.raises(HeadError, match=r"--rare drop"):
+            evaluate(store, HEADS, ["image"], [], 5, rare="refuse")
+        with pytest.raises(OptionError, match="no setting"):
+            evaluate(store, HEADS, ["image"], [], 5, rare="often")
+    words = ["evaluate", tmp_path / "f.h5", "--head", "lda", "-q"]
+    assert run_headstock(*words, "--rare", "refuse")[0] == 1
+    assert run_headstock(*words, "--rare", "drop")[0] == 0
+
+
+def test_test_rows_of_a_class_that_is_gone_are_counted(uneven, make_store, tmp_path):
+    split = ["test" if i % 9 == 0 or i == 93 else "train" for i in range(94)]
+    with make_store(tmp_path / "f.h5", uneven, split=split) as store:
+        result = evaluate(store, ["lda"], ["image"], [], 5)
+    rare = result.settings["rows"]["rare"]
+    assert rare["test"] == 2  # one eel, whose class is too rare, and the fox, which none can know
+    assert set(rare["classes"]) == {"eel", "fox"}
+    assert len(result.test_ids) == 10
+
+
+def test_groups_count_and_not_rows(two_sets, make_store, tmp_path):
+    """A class of one group cannot be learned from while it is scored."""
+    rows = two_sets(120, k=4)
+    hand = [f"h{i % 30}" if rows.codes[i] != 3 else "h-dog" for i in range(120)]
+    with make_store(tmp_path / "f.h5", rows, group={"hand": hand}) as store:
+        for rule in ("drop", "keep"):
+            result = evaluate(store, ["lda"], ["image"], [], 5, group="hand", rare=rule)
+            assert list(result.classes) == ["ant", "bee", "cat"]
+            assert result.settings["rows"]["rare"]["classes"] == {"dog": 30}
+
+
+def test_a_saved_plan_leaves_out_what_it_left_out(uneven, make_store, tmp_path, run_headstock):
+    with make_store(tmp_path / "f.h5", uneven) as store:
+        first = evaluate(store, ["lda"], ["image"], [], 5)
+        first.save(tmp_path / "run")
+        plan = FoldPlan.load(tmp_path / "run/folds.json")
+        again = evaluate(store, ["lda"], ["image"], [], plan)
+        np.testing.assert_array_equal(again.proba["lda@image"], first.proba["lda@image"])
+    words = ["fit", tmp_path / "f.h5", "--run", tmp_path / "run", "-o", tmp_path / "m"]
+    assert run_headstock(*words)[0] == 0
+    assert json.loads((tmp_path / "run/settings.json").read_text())["rare"] == "drop"
