@@ -71,7 +71,7 @@ from headstock.store.terminal import (
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
 def extract(manifest: str, output: str, **flags: Any) -> Answer:
-    """Turn the files of MANIFEST (a CSV, or a folder of class folders) into feature sets.
+    """Turn the files of MANIFEST (a table, or a folder of class folders) into feature sets.
 
     Running it again does only what is missing. Without --image, --audio or --columns, every
     modality of the manifest is encoded: ResNeXt-50 for images, MFCCs for sounds.

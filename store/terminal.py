@@ -178,8 +178,8 @@ MANIFEST_OPTIONS = options(
     click.option("--label-col", help="Column of labels  [default: label]"),
     click.option("--group-col", help="Column of groups  [default: group]"),
     click.option("--split-col", help="Column of splits  [default: split]"),
-    click.option("--image-root", type=ANY, help="Folder of the images, when not the CSV's."),
-    click.option("--audio-root", type=ANY, help="Folder of the sounds, when not the CSV's."),
+    click.option("--image-root", type=ANY, help="Folder of the images, when not the table's."),
+    click.option("--audio-root", type=ANY, help="Folder of the sounds, when not the table's."),
     click.option("--class-names", help="Names of labels 0, 1, …: comma separated, or a text file."),
     click.option("--split", help="Split of the rows that name none, such as test."),
 )

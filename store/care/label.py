@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,9 @@ from headstock.store.errors import ManifestError
 from headstock.store.features import FeatureStore
 from headstock.store.items import text_column
 from headstock.store.manifest.classes import join_forms
+from headstock.store.manifest.sources import table_of
 from headstock.store.manifest.splits import read_splits
-from headstock.store.manifest.table import Table, read_table
+from headstock.store.manifest.table import Table
 
 __all__ = ["relabel"]
 
@@ -24,7 +26,7 @@ CORE = ("label", "split", "group")
 
 def relabel(
     path: str | os.PathLike[str],
-    table: str | os.PathLike[str],
+    table: Any,
     *,
     cols: Mapping[str, str] | None = None,
     extra: Sequence[str] = (),
@@ -40,7 +42,7 @@ def relabel(
     Raises ManifestError (as file:line) for an id that the store does not have or that is listed
     twice, and when the CSV has none of the columns.
     """
-    read, names = read_table(os.fspath(table)), dict(cols or {})
+    read, names = table_of(table), dict(cols or {})
     ids = _cells(read, names.get("id", "id"))
     columns = {}
     for kind in CORE:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,9 +18,12 @@ from headstock.store.manifest.classes import ClassNames, join_forms, named
 from headstock.store.manifest.classes import class_names as _class_names
 from headstock.store.manifest.columns import FIELDS, numbers_of, numeric_columns
 from headstock.store.manifest.folder import read_folder
+from headstock.store.manifest.likely import likely_flags, shown_columns
+from headstock.store.manifest.metadata import metadata_table
 from headstock.store.manifest.paths import located
+from headstock.store.manifest.sources import table_of
 from headstock.store.manifest.splits import read_splits, split_flag
-from headstock.store.manifest.table import Table, read_table
+from headstock.store.manifest.table import Table
 
 __all__ = ["Manifest"]
 
@@ -46,7 +50,7 @@ class Manifest:
     @classmethod
     def read(
         cls,
-        source: str | Path,
+        source: Any,
         *,
         cols: Mapping[str, str] | None = None,
         columns: Sequence[str] = (),
@@ -54,8 +58,13 @@ class Manifest:
         class_names: ClassNames | None = None,
         split: str | None = None,
         delimiter: str | None = None,
+        files: str | Path | None = None,
     ) -> Manifest:
-        """Read a CSV file, or a folder of class folders.
+        """Read a table, or a folder of class folders or with a ``metadata`` table in it.
+
+        A table is a file (CSV, JSON lines, Parquet), a pandas, polars or pyarrow table, or a data
+        set of the ``datasets`` package, one or a dictionary of splits, whose pictures are written
+        to the folder ``files`` if they lie in no file.
 
         ``cols`` renames: ``{"image": "IMAGE", "label": "CLASS"}``. ``columns`` are shell patterns
         of numeric columns to keep. ``roots`` says where a modality's relative paths start when it
@@ -70,12 +79,15 @@ class Manifest:
         """
         names = _class_names(class_names) if class_names else None
         split = split_flag(split, "--split") if split else None
-        if Path(source).is_dir():
-            items, notes = read_folder(source)
-            manifest = cls(str(source), items, notes=tuple(notes))
+        folder = isinstance(source, str | os.PathLike) and os.path.isdir(source)
+        within = metadata_table(source) if folder else None
+        if folder and within is None:
+            items, told = read_folder(source)
+            manifest = cls(str(source), items, notes=tuple(told))
         else:
-            table = read_table(source, delimiter)
+            table, told = within or (table_of(source, delimiter, files), [])
             manifest = _from_table(table, dict(cols or {}), columns, dict(roots or {}))
+            manifest = replace(manifest, notes=(*told, *manifest.notes))
         items, notes = manifest.items, list(manifest.notes)
         labels: Sequence[str] = items.label.tolist()
         if names:
@@ -138,12 +150,16 @@ def _from_table(
             where[core] = table.header.index(core)
     claimed = [table.header[i] for i in where.values()]
     numeric, apart, notes = numeric_columns(table, patterns, claimed)
+    likely = likely_flags(table, where, numeric)
     if not {"image", "audio"} & where.keys() and not numeric:
         raise ManifestError(
             f"{table.path}:1",
             "no image, audio or numeric column",
-            "name one: --image-col, --audio-col or --columns",
+            f"its columns: {shown_columns(table)}; "
+            + (f"likely: {' '.join(likely)}" if likely else "name one: --image-col, --audio-col"),
         )
+    if "label" not in where and likely:
+        notes.append(f"no column of labels; likely: {' '.join(likely)}")
 
     def cells(core: str) -> list[str]:
         return [row[where[core]].strip() for row in table.rows]

@@ -11,7 +11,7 @@ from pathlib import Path
 from headstock.store.errors import ManifestError, near
 from headstock.store.textfile import lines_of, read_text
 
-__all__ = ["Table", "read_table", "safe_cell"]
+__all__ = ["Table", "header_of", "read_table", "safe_cell"]
 
 _DELIMITERS = ",;\t|"
 _CELL_LIMIT = 1 << 20
@@ -19,16 +19,18 @@ _CELL_LIMIT = 1 << 20
 
 @dataclass(frozen=True)
 class Table:
-    """A header of c names and n rows of c cells, with the line each row starts on."""
+    """A header of c names and n rows of c cells, with the line each row starts on; ``places``: the
+    file of each row, where they come of several."""
 
     path: str
     header: list[str]
     rows: list[list[str]]
     lines: list[int]
+    places: list[str] | None = None
 
     def place(self, row: int) -> str:
         """Where a row stands, as file:line."""
-        return f"{self.path}:{self.lines[row]}"
+        return f"{self.places[row] if self.places else self.path}:{self.lines[row]}"
 
     def index(self, name: str) -> int:
         """The position of a column. Raises ManifestError with the names that exist."""
@@ -70,7 +72,7 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     try:
         for cells in reader:
             if not header:
-                header = _header(name, cells)
+                header = header_of(name, cells)
             elif any(cell.strip(" \t") for cell in cells):
                 if len(cells) != len(header):
                     raise ManifestError(
@@ -88,7 +90,9 @@ def read_table(path: str | Path, delimiter: str | None = None) -> Table:
     return Table(name, header, rows, lines)
 
 
-def _header(name: str, cells: Sequence[str]) -> list[str]:
+def header_of(name: str, cells: Sequence[str]) -> list[str]:
+    """The names of a table's columns. Raises ManifestError for one that is empty (but the first) or
+    comes twice."""
     header = [unicodedata.normalize("NFC", cell.strip()) for cell in cells]
     for i, column in enumerate(header):
         if not column and i:
