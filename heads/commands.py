@@ -151,6 +151,10 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
     "--reuse/--no-reuse", default=True, show_default=True,
     help="Take again what earlier evaluations of this store computed from the same things.",
 )  # fmt: skip
+@click.option(
+    "--test-scores", type=click.Choice(["chosen", "all", "none"]), default="chosen",
+    show_default=True, help="Whose score on the test split is shown; each look is counted.",
+)  # fmt: skip
 @click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
 @click.option(
     "--nested/--no-nested", default=None,

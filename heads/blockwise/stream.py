@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from headstock.heads.blockwise.blocks import HELD, Streamed, read_streamed
 from headstock.heads.blockwise.passes import learn
 from headstock.heads.bundle.bundle import Bundle, Member
+from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, saved_as, split_digest
 from headstock.heads.head import head_options
 from headstock.heads.kinds.linear import Linear
 from headstock.heads.kinds.scaling import Standard
@@ -147,6 +149,8 @@ class Result:
         write_text(run / "metrics.json", json.dumps(self.to_json(), indent=1, allow_nan=False))
         write_text(run / "settings.json", json.dumps(self.settings, indent=1, allow_nan=False))
         write_text(run / "leaderboard.txt", self.text() + "\n")
+        if looks := self.hygiene.get("looks"):
+            saved_as(looks, run)
 
 
 def evaluate_streamed(
@@ -159,6 +163,7 @@ def evaluate_streamed(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
+    test_scores: str = "chosen",
     progress: Callable[[int, int, str], None] | None = None,
     **others: Any,
 ) -> Result:
@@ -170,6 +175,8 @@ def evaluate_streamed(
     ``others``, settings of ``evaluate`` that have no meaning here.
     """
     _refuse(others)
+    if test_scores not in SHOWN:
+        raise OptionError("test_scores", f"{test_scores!r} is none", f"one of {', '.join(SHOWN)}")
     settings = {head: _options(head, (options or {}).get(head)) for head in heads}
     names = list(on or ["+".join(store.sets)])
     board, rows, leaks = [], None, []  # type: ignore[var-annotated]
@@ -182,6 +189,9 @@ def evaluate_streamed(
         leaks += [one for one in _leaks(store, rows) if one not in leaks]
     assert rows is not None
     board.sort(key=lambda r: (-r["accuracy"]["value"], r["log_loss"]))
+    hygiene: dict[str, Any] = {"leaks": leaks} if leaks else {}
+    if shown := keep_chosen(board, test_scores):
+        hygiene["looks"] = _look(store, rows, [line for line in board if line["name"] in shown])
     sets = {part for name in names for part in parts_of(name)}
     recipes = {name: store.feature_set(name).recipe for name in sorted(sets)}
     return Result(
@@ -192,12 +202,25 @@ def evaluate_streamed(
             "missing": missing, "rows": rows.account, "by_blocks": True,
         },
         folds=_folds(rows, group, seed),
-        hygiene={"leaks": leaks} if leaks else {},
+        hygiene=hygiene,
         recipes={
             name: {"modality": r.modality, "fingerprint": r.fingerprint, "fields": dict(r.fields)}
             for name, r in recipes.items()
         },
     )  # fmt: skip
+
+
+def _look(
+    store: FeatureStore, rows: Streamed, lines: Sequence[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """Put down that the scores of ``lines`` on the test split are shown."""
+    which = np.flatnonzero(rows.fold == HELD["test"])
+    split = split_digest(store.items.id[which], rows.classes[rows.codes[which]])
+    systems = {
+        line["name"]: hashlib.sha256(json.dumps(line["test"]).encode()).hexdigest()
+        for line in lines
+    }
+    return look(store.path, split, len(which), systems).to_json()
 
 
 def _leaks(store: FeatureStore, rows: Streamed) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ import numpy as np
 
 from headstock.heads.bundle.bundle import Bundle, Member, Pattern
 from headstock.heads.engine.outoffold import cross_fit, fit_head
-from headstock.heads.evaluation.leaderboard import DEFAULT_HEADS, plan_for
+from headstock.heads.evaluation.leaderboard import DEFAULT_HEADS
+from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.systems import restrict
 from headstock.heads.evaluation.tuning import Tuned, search_record, with_searches
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion

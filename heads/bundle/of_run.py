@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.bundle.fitting import Fit, fit_prepared
-from headstock.heads.evaluation.leaderboard import plan_for
+from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.prepare import Rules, prepare
 from headstock.store.errors import HeadError, OptionError, near

@@ -12,6 +12,8 @@ from headstock.heads.engine.outoffold import Answer
 from headstock.heads.engine.shared import MEMORY
 from headstock.heads.evaluation.answers import answer_systems, nested_fits
 from headstock.heads.evaluation.failures import failed_lines
+from headstock.heads.evaluation.ledger import SHOWN, looked_at
+from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.result import Evaluation, HeldOut
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.scores import answered, score_lines
@@ -22,19 +24,19 @@ from headstock.heads.head import make_head
 from headstock.heads.numbers.compare import against_best
 from headstock.heads.numbers.curve import learning_curve as curve
 from headstock.heads.numbers.selection import selection
-from headstock.heads.rows.adapted import adapted_plan, mark_seen, own_sets
-from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
+from headstock.heads.rows.adapted import mark_seen, own_sets
+from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.hygiene import group_report, hygiene_report, label_doubts
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
-from headstock.store.errors import HeadError, OptionError, near, one_line
+from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.manifest.splits import HELD_OUT, split_of
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
 
-__all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows", "plan_for"]
+__all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows"]
 
 DEFAULT_HEADS = ("logistic", "lda", "linear-svm", "rbf-svm", "knn", "lightgbm")
 DEFAULT_FUSIONS = ("mean", "weighted", "stacked")
@@ -62,6 +64,7 @@ def evaluate(
     seen: str = "refuse",
     rare: str = "drop",
     reuse: bool = False,
+    test_scores: str = "chosen",
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Score heads on a store's labelled rows.
@@ -90,10 +93,15 @@ def evaluate(
     of a single row; ``refuse`` raises. reuse: take what an earlier evaluation computed from the
     very same rows, folds, vectors, options and code, and keep what is computed now, in a folder
     beside the store (see ``reuse``). Rows of the splits ``valid`` and ``test`` are in no fold: they
-    are scored apart, each split by itself, by the refit on all training rows. With ``folds``
-    ``valid`` the valid split is the one fold: the leaderboard is scored on it and ordered by it,
-    and folds are made inside the training rows alone, for whatever must be held out there.
+    are scored apart, each split by itself, by the refit on all training rows. test_scores: which
+    systems' scores on the test split are shown, the ``chosen`` one's (the first of the
+    leaderboard), ``all`` or ``none``; each look is put down beside the store (``ledger``), and the
+    result says how many there have been. With ``folds`` ``valid`` the
+    valid split is the one fold: the leaderboard is scored on it and ordered by it, and folds are
+    made inside the training rows alone, for whatever must be held out there.
     """
+    if test_scores not in SHOWN:
+        raise OptionError("test_scores", f"{test_scores!r} is none", f"one of {', '.join(SHOWN)}")
     one_fold = isinstance(folds, str) and split_of(folds) == "valid"
     if one_fold:
         folds = None
@@ -111,9 +119,13 @@ def evaluate(
         store, rows, folds, group=group, repeats=repeats, seed=seed, spread=rare == "keep"
     )
     kept = Reuse.beside(store) if reuse else None
+    scored = test
+    if test is not None and test_scores == "none":
+        valid = test.held_in("valid")
+        scored = test.take(valid) if len(valid) else None
     result = evaluate_rows(
         rows, heads, names, fusions, plan,
-        test=test, seed=seed, options=options, nested=nested, memory=memory, device=device,
+        test=scored, seed=seed, options=options, nested=nested, memory=memory, device=device,
         progress=progress, reuse=kept, one_fold=one_fold,
     )  # fmt: skip
     if kept is not None:
@@ -127,6 +139,8 @@ def evaluate(
     told = group_report(store.items, rows, test, plan, group)
     if told is not None:
         result.hygiene["groups"] = told
+    if looks := looked_at(result, store.path, test_scores):
+        result.hygiene["looks"] = looks
     mark_seen(result.leaderboard, found.saw)
     result.hygiene["seen"] = found.saw
     if leaks := suspects_of(found.read, asked_sets(store, account["sets"]), seed):
@@ -165,64 +179,6 @@ def _wanted_sets(
     if not names:
         raise OptionError("on", "the store has no feature set", "extract one first")
     return names
-
-
-def plan_for(
-    store: FeatureStore,
-    rows: Rows,
-    folds: int | str | FoldPlan | None,
-    *,
-    group: str | None,
-    repeats: int,
-    seed: int,
-    spread: bool = False,
-) -> FoldPlan:
-    """The fold plan for ``rows``: the one their networks were adapted on, a saved one found again
-    by ids, or a new one. Raises HeadError for a saved one that parts a value of ``group``."""
-    adapted = adapted_plan(rows, folds, repeats)
-    if adapted is not None:
-        return adapted
-    folds = USUAL_FOLDS if folds is None else folds
-    if isinstance(folds, FoldPlan):
-        plan = folds.align(rows.ids)
-        if group is not None:
-            values = dict(zip(store.items.id, store.items.column(group)))
-            parted = plan.parted([values[i] for i in rows.ids])
-            if parted:
-                raise HeadError(
-                    "fold plan",
-                    f"it parts {len(parted)} values of {group} (first: {one_line(parted[0], 40)})",
-                    f"make one with --group {group}, or leave --group away",
-                )
-        return plan
-    given = None
-    if isinstance(folds, str) and folds.startswith("given:"):
-        column = folds.partition(":")[2]
-        try:
-            values = dict(zip(store.items.id, store.items.column(column)))
-        except KeyError as error:
-            raise OptionError(
-                "folds",
-                f"there is no column {column}",
-                f"{near(column, error.args[0].split(', '))}one of {error.args[0]}",
-            ) from error
-        given, folds, group = [values[i] for i in rows.ids], "given", column
-    if folds == "group-out" and group is None:
-        raise OptionError("folds", "group-out needs a column", "name it as the group")
-    if rows.groups is not None and group is None:
-        group = "duplicates"
-    return make_folds(
-        rows.classes[rows.codes],
-        folds,
-        ids=rows.ids,
-        groups=rows.groups,
-        given=given,
-        strata=None if rows.present is None else rows.patterns(),
-        repeats=repeats,
-        seed=seed,
-        group_name=group,
-        spread=spread,
-    )
 
 
 def evaluate_rows(

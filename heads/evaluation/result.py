@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.evaluation.ledger import saved_as
 from headstock.heads.numbers.metrics import confusion
 from headstock.heads.report.tables import write_bytes, write_csv, write_text
 from headstock.heads.rows.folds import FoldPlan
@@ -116,6 +117,8 @@ class Evaluation:
         write_text(run / "metrics.json", json.dumps(self.to_json(), indent=1, allow_nan=False))
         write_text(run / "settings.json", json.dumps(self.settings, indent=1, allow_nan=False))
         write_text(run / "leaderboard.txt", self.text() + "\n")
+        if looks := self.hygiene.get("looks"):
+            saved_as(looks, run)
         self.folds.save(run / "folds.json")
         _write_npz(run / "oof.npz", self.ids, self.codes, self.classes, self.proba)
         for split, held in self.held.items():

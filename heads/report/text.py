@@ -51,7 +51,7 @@ def leaderboard_text(
     lines = _account(metrics)
     for split in held_out(board):
         count = max(r[split]["n"] for r in board if r.get(split))
-        lines.append(f"{split} split, {count} rows: scored once, by the refit on all others")
+        lines.append(f"{split} split, {count} rows: scored by the refit on all others")
     lines += hygiene_lines(metrics.get("hygiene") or {})
     same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
     grouped = _grouped(metrics)

@@ -296,6 +296,8 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
         "no score that reads it is honest"
         for name, count in report.get("seen", {}).items()
     ]
+    if looks := report.get("looks"):
+        lines.append(_looks_line(looks))
     apart = report.get("held_out") or ["test"]
     held = f"the {' or '.join(apart)} split"
     fate = {"group": "kept in one fold", "drop": "all but one left out", "keep": "left as they are"}
@@ -333,6 +335,23 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
     if told.get("tied"):
         lines.append(f"duplicates tie {told['tied']} groups to others, which share their fold")
     return lines + list(report.get("skipped", []))
+
+
+def _looks_line(looks: dict[str, Any]) -> str:
+    """How often the test split was looked at, as the ledger has it."""
+    of = f"the test split's {looks['rows']} rows are looked at"
+    if looks["looks"] == 1:
+        line = f"{of} for the first time, for {looks['shown']} systems"
+    else:
+        runs = ", ".join(one_line(run, 60) for run in looks["runs"][-3:])
+        before = f" (before: {runs})" if runs else ""
+        line = (
+            f"{of} for time {looks['looks']}, {looks['systems']} systems in all{before}: "
+            "the more often, the less its score is worth"
+        )
+    line = line.replace(" 1 systems", " 1 system")
+    why = looks.get("unwritten")
+    return f"{line}; this look could not be put down ({why})" if why else line
 
 
 def label_doubts(

@@ -118,7 +118,7 @@ def test_a_row_never_meets_its_own_label(rows: Rows) -> None:
 def test_the_test_split_is_scored_apart(tmp_path: Path, rows: Rows, make_store) -> None:
     split = ["test" if i % 4 == 0 else "train" for i in range(len(rows))]
     with make_store(tmp_path / "s.h5", rows, split=split) as store:
-        result = evaluate(store, HEADS)
+        result = evaluate(store, HEADS, test_scores="all")
     assert len(result.ids) == 120
     assert all(row["test"]["n"] == 40 and row["n"] == 120 for row in result.leaderboard)
     assert "test split, 40 rows" in result.text()

@@ -52,7 +52,7 @@ def test_who_is_held_out(split_store):
 
 def test_each_split_has_a_score_of_its_own(split_store, tmp_path):
     with split_store() as store:
-        result = evaluate(store, ["lda"], fusions=["weighted"], folds=4)
+        result = evaluate(store, ["lda"], fusions=["weighted"], folds=4, test_scores="all")
         model = fit(store, "lda", on="image", folds=4)
         predicted = {split: predict_complete(model, store, split=split)[0]
                      for split in ("valid", "test")}  # fmt: skip
@@ -63,8 +63,8 @@ def test_each_split_has_a_score_of_its_own(split_store, tmp_path):
         wrong = sum(truth[i] != label for i, label in zip(said.ids, said.labels))
         assert (line[split]["n"], line[split]["errors"]) == (40, wrong)
     text = result.text()
-    assert "valid split, 40 rows: scored once" in text
-    assert "test split, 40 rows: scored once" in text
+    assert "valid split, 40 rows: scored by the refit" in text
+    assert "test split, 40 rows: scored by the refit" in text
     assert "valid errors" in text
     result.save(tmp_path / "run")
     with np.load(tmp_path / "run" / "valid.npz") as saved:
@@ -77,7 +77,7 @@ def test_each_split_has_a_score_of_its_own(split_store, tmp_path):
 
 def test_nothing_learns_from_validation_rows(split_store):
     with split_store() as plain, split_store(poison=True) as poisoned:
-        heads = {"heads": ["lda", "knn"], "fusions": ["stacked"], "folds": 4}
+        heads = {"heads": ["lda", "knn"], "fusions": ["stacked"], "folds": 4, "test_scores": "all"}
         clean, other = evaluate(plain, **heads), evaluate(poisoned, **heads)
         for name in clean.proba:
             assert np.array_equal(clean.proba[name], other.proba[name])
@@ -90,8 +90,9 @@ def test_nothing_learns_from_validation_rows(split_store):
 
 def test_the_valid_split_as_the_one_fold(split_store):
     with split_store() as store:
-        usual = evaluate(store, ["lda", "knn"], fusions=["weighted"], folds=5)
-        result = evaluate(store, ["lda", "knn"], fusions=["weighted"], folds="Validation")
+        every = {"fusions": ["weighted"], "test_scores": "all"}
+        usual = evaluate(store, ["lda", "knn"], folds=5, **every)
+        result = evaluate(store, ["lda", "knn"], folds="Validation", **every)
     assert len(result.ids) == 40
     for line in result.leaderboard:
         same = next(row for row in usual.leaderboard if row["name"] == line["name"])

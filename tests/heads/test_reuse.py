@@ -187,7 +187,8 @@ def test_another_vector_recipe_or_row_computes_anew(tmp_path: Path, rows, make_s
             fitted.clear()
             other = {**real, name: "f" * 64}
             kept = reuse.Reuse(tmp_path / "a.h5.oof", other)
-            from headstock.heads.evaluation.leaderboard import evaluate_rows, plan_for
+            from headstock.heads.evaluation.leaderboard import evaluate_rows
+            from headstock.heads.evaluation.plans import plan_for
             from headstock.heads.rows.labelled import read_rows
 
             train, test, _ = read_rows(store, ["image", "audio"])

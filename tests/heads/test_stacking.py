@@ -184,7 +184,9 @@ def test_a_model_with_such_a_stack(options: dict, store, tmp_path: Path) -> None
 def test_early_and_stacked_with_a_test_split(tmp_path: Path, rows: Rows, make_store) -> None:
     split = ["test" if i % 4 == 0 else "" for i in range(160)]
     with make_store(tmp_path / "s.h5", rows, split=split) as store:
-        result = evaluate(store, ("knn",), fusions=("stacked",), options=LIGHT, folds=3)
+        result = evaluate(
+            store, ("knn",), fusions=("stacked",), options=LIGHT, folds=3, test_scores="all"
+        )
         row = next(r for r in result.leaderboard if r["fusion"] == "stacked")
         bundle = fit(store, "knn", fusion="stacked", heads=["knn"], options=LIGHT, folds=3)
         tested = np.flatnonzero(store.items.split == "test")

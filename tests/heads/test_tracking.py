@@ -19,7 +19,7 @@ def test_a_run_and_a_child_for_each_system(tmp_path, rows, make_store, monkeypat
 
     split = ["test" if i % 4 == 0 else "train" for i in range(len(rows))]
     with make_store(tmp_path / "s.h5", rows, split=split) as store:
-        result = evaluate(store, ("lda", "knn"), fusions=("mean",), folds=3)
+        result = evaluate(store, ("lda", "knn"), fusions=("mean",), folds=3, test_scores="all")
     result.save(tmp_path / "first")
     metrics = result.to_json()
     place = tmp_path / "tracked"

@@ -1,0 +1,73 @@
+"""Which fold plan an evaluation or a fit of a store holds out by."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from headstock.heads.rows.adapted import adapted_plan
+from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
+from headstock.heads.rows.labelled import Rows
+from headstock.store.errors import HeadError, OptionError, near, one_line
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
+
+__all__ = ["plan_for"]
+
+
+def plan_for(
+    store: FeatureStore,
+    rows: Rows,
+    folds: int | str | FoldPlan | None,
+    *,
+    group: str | None,
+    repeats: int,
+    seed: int,
+    spread: bool = False,
+) -> FoldPlan:
+    """The fold plan for ``rows``: the one their networks were adapted on, a saved one found again
+    by ids, or a new one. Raises HeadError for a saved one that parts a value of ``group``."""
+    adapted = adapted_plan(rows, folds, repeats)
+    if adapted is not None:
+        return adapted
+    folds = USUAL_FOLDS if folds is None else folds
+    if isinstance(folds, FoldPlan):
+        plan = folds.align(rows.ids)
+        if group is not None:
+            values = dict(zip(store.items.id, store.items.column(group)))
+            parted = plan.parted([values[i] for i in rows.ids])
+            if parted:
+                raise HeadError(
+                    "fold plan",
+                    f"it parts {len(parted)} values of {group} (first: {one_line(parted[0], 40)})",
+                    f"make one with --group {group}, or leave --group away",
+                )
+        return plan
+    given = None
+    if isinstance(folds, str) and folds.startswith("given:"):
+        column = folds.partition(":")[2]
+        try:
+            values = dict(zip(store.items.id, store.items.column(column)))
+        except KeyError as error:
+            raise OptionError(
+                "folds",
+                f"there is no column {column}",
+                f"{near(column, error.args[0].split(', '))}one of {error.args[0]}",
+            ) from error
+        given, folds, group = [values[i] for i in rows.ids], "given", column
+    if folds == "group-out" and group is None:
+        raise OptionError("folds", "group-out needs a column", "name it as the group")
+    if rows.groups is not None and group is None:
+        group = "duplicates"
+    return make_folds(
+        rows.classes[rows.codes],
+        folds,
+        ids=rows.ids,
+        groups=rows.groups,
+        given=given,
+        strata=None if rows.present is None else rows.patterns(),
+        repeats=repeats,
+        seed=seed,
+        group_name=group,
+        spread=spread,
+    )
