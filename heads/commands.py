@@ -179,7 +179,6 @@ def evaluate(
     """
     from headstock.heads import evaluate as at_once
     from headstock.heads.blockwise.stream import evaluate_streamed
-    from headstock.heads.report.tables import write_text
     from headstock.heads.report.text import fit_words
     from headstock.heads.report.tracking import log_evaluation
     from headstock.heads.rows.adapted import KIND as ADAPTED
@@ -195,13 +194,12 @@ def evaluate(
         run = evaluate_streamed if stream else at_once
         result = run(features, folds=plan, progress=report, **flags)
     if output:
-        result.save(output)
         told = result.settings
         used = {"head": told["heads"], "on": told["on"], "fusion": told["fusions"]}
         if folds is None and result.to_json()["folds"]["kind"] != ADAPTED:
             used["folds"] = str(USUAL_FOLDS)
         text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
-        write_text(Path(output, "run.toml"), text)
+        result.save(output, {"run.toml": text})
     data, notes, hints = result.to_json(), [], []
     if mlflow:
         notes.append(f"logged: {mlflow}, run {log_evaluation(data, mlflow, folder=output)}")

@@ -20,10 +20,10 @@ from headstock.heads.head import head_options
 from headstock.heads.kinds.linear import Linear
 from headstock.heads.kinds.scaling import Standard
 from headstock.heads.numbers.metrics import FLOOR, accuracy_interval
-from headstock.heads.report.tables import write_text
+from headstock.heads.report.run_folder import write_run
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects
-from headstock.store.errors import OptionError, StorageError
+from headstock.store.errors import OptionError
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
@@ -139,18 +139,17 @@ class Result:
 
         return leaderboard_text(self.to_json(), width, strong)
 
-    def save(self, run_dir: str | Path) -> None:
-        """Write metrics.json, settings.json and leaderboard.txt. Raises StorageError."""
-        run = Path(run_dir)
-        try:
-            run.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(run, f"cannot be made ({error.strerror})", "another") from error
-        write_text(run / "metrics.json", json.dumps(self.to_json(), indent=1, allow_nan=False))
-        write_text(run / "settings.json", json.dumps(self.settings, indent=1, allow_nan=False))
-        write_text(run / "leaderboard.txt", self.text() + "\n")
+    def save(self, run_dir: str | Path, more: Mapping[str, str] | None = None) -> None:
+        """Write metrics.json, settings.json, leaderboard.txt and the files of ``more``.
+        Raises StorageError."""
+        files = {
+            "settings.json": json.dumps(self.settings, indent=1, allow_nan=False),
+            "leaderboard.txt": self.text() + "\n",
+            **(more or {}),
+        }
+        write_run(run_dir, self.to_json(), files)
         if looks := self.hygiene.get("looks"):
-            saved_as(looks, run)
+            saved_as(looks, Path(run_dir))
 
 
 def evaluate_streamed(

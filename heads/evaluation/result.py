@@ -14,9 +14,9 @@ import numpy as np
 
 from headstock.heads.evaluation.ledger import saved_as
 from headstock.heads.numbers.metrics import confusion
-from headstock.heads.report.tables import write_bytes, write_csv, write_text
+from headstock.heads.report.run_folder import write_run
+from headstock.heads.report.tables import write_csv
 from headstock.heads.rows.folds import FoldPlan
-from headstock.store.errors import StorageError
 
 __all__ = ["Evaluation", "HeldOut"]
 
@@ -102,45 +102,36 @@ class Evaluation:
 
         return leaderboard_html(self.to_json())
 
-    def save(self, run_dir: str | Path) -> None:
+    def save(self, run_dir: str | Path, more: Mapping[str, str] | None = None) -> None:
         """Write the run folder: metrics.json, folds.json, settings.json, leaderboard.txt, oof.npz
-        (and valid.npz, test.npz) with ids and probabilities, confusion/SYSTEM.csv.
-
-        Raises StorageError."""
-        run = Path(run_dir)
-        try:
-            (run / "confusion").mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise StorageError(
-                run, f"cannot be made ({error.strerror})", "choose another"
-            ) from error
-        write_text(run / "metrics.json", json.dumps(self.to_json(), indent=1, allow_nan=False))
-        write_text(run / "settings.json", json.dumps(self.settings, indent=1, allow_nan=False))
-        write_text(run / "leaderboard.txt", self.text() + "\n")
-        if looks := self.hygiene.get("looks"):
-            saved_as(looks, run)
-        self.folds.save(run / "folds.json")
-        _write_npz(run / "oof.npz", self.ids, self.codes, self.classes, self.proba)
+        (and valid.npz, test.npz) with ids and probabilities, confusion/SYSTEM.csv, and the files of
+        ``more``. It holds all of this run or what was there before. Raises StorageError."""
+        files: dict[str, bytes | str] = {
+            "settings.json": json.dumps(self.settings, indent=1, allow_nan=False),
+            "leaderboard.txt": self.text() + "\n",
+            "folds.json": json.dumps(self.folds.to_json()),
+            "oof.npz": _npz(self.ids, self.codes, self.classes, self.proba),
+            **(more or {}),
+        }
         for split, held in self.held.items():
-            _write_npz(run / f"{split}.npz", held.ids, held.codes, self.classes, held.proba)
+            files[f"{split}.npz"] = _npz(held.ids, held.codes, self.classes, held.proba)
         for name, proba in self.proba.items():
             there = ~np.isnan(proba[:, 0])
             table = confusion(proba[there].argmax(axis=1), self.codes[there], len(self.classes))
             file = re.sub(r"[^A-Za-z0-9@+:_-]+", "_", name).replace(":", "-")
-            write_csv(
-                run / "confusion" / f"{file}.csv",
+            files[f"confusion/{file}.csv"] = write_csv(
+                None,
                 ["true \\ predicted", *map(str, self.classes)],
                 [[str(c), *row.tolist()] for c, row in zip(self.classes, table)],
             )
+        write_run(run_dir, self.to_json(), files)
+        if looks := self.hygiene.get("looks"):
+            saved_as(looks, Path(run_dir))
 
 
-def _write_npz(
-    path: Path,
-    ids: np.ndarray,
-    codes: np.ndarray,
-    classes: np.ndarray,
-    proba: Mapping[str, np.ndarray],
-) -> None:
+def _npz(
+    ids: np.ndarray, codes: np.ndarray, classes: np.ndarray, proba: Mapping[str, np.ndarray]
+) -> bytes:
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"proba/{name}": value for name, value in proba.items()}
     np.savez(
@@ -150,4 +141,4 @@ def _write_npz(
         classes=np.asarray(classes, dtype=str),
         **arrays,
     )
-    write_bytes(path, buffer.getvalue())
+    return buffer.getvalue()

@@ -12,6 +12,7 @@ import ctypes
 import errno
 import os
 import secrets
+import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -302,7 +303,7 @@ def sweep(directory: Path, prefix: str = "") -> None:
         with suppress(FileNotFoundError), storage(path):
             dead = owner == host() and pid.isdecimal() and not alive(int(pid))
             if dead or time.time() - path.stat().st_mtime > STALE_TEMP:
-                path.rmdir() if path.is_dir() else path.unlink()
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def alive(pid: int) -> bool:

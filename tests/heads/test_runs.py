@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import re
@@ -130,6 +131,9 @@ def test_errors(runs: Path, tmp_path: Path) -> None:
             arrays = dict(held)
         arrays["ids"] = np.array([f"{name}{i}" for i in range(len(arrays["ids"]))])
         np.savez(path, **arrays)
+        metrics = json.loads((runs / name / "metrics.json").read_text())
+        metrics["files"]["oof.npz"] = hashlib.sha256(path.read_bytes()).hexdigest()
+        (runs / name / "metrics.json").write_text(json.dumps(metrics))
     with pytest.raises(OptionError, match="share no row"):
         standing([runs / "first", runs / "second"])
     assert len(list_runs([runs]).alike) == 0

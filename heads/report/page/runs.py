@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.report.run_folder import checked_file
 from headstock.store.errors import HeadError, OptionError, StorageError
 from headstock.store.jsonfile import read_json
 
@@ -122,10 +123,12 @@ def _read(folder: Path, name: str) -> Run:
     for row in board:
         row.setdefault("fusion", None)
         row.setdefault("name", "@".join((row["head"], row["on"])))
-    ids, codes, classes, proba = _arrays(folder / "oof.npz")
-    test = folder / "test.npz"
-    test_ids, test_codes, test_classes, _ = _arrays(test) if test.exists() else (*_NOTHING, {})
-    folds = _folds(_json(folder / "folds.json") or {}, ids)
+    held = checked_file(folder, metrics, "oof.npz") or folder / "oof.npz"
+    ids, codes, classes, proba = _arrays(held)
+    test = checked_file(folder, metrics, "test.npz")
+    test_ids, test_codes, test_classes, _ = _arrays(test) if test else (*_NOTHING, {})
+    plan = checked_file(folder, metrics, "folds.json")
+    folds = _folds((_json(plan) if plan else None) or {}, ids)
     test_labels = test_classes[test_codes]
     return Run(name, folder, metrics, ids, codes, classes, proba, folds, test_ids, test_labels)
 
@@ -139,7 +142,13 @@ def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, n
         with np.load(path, allow_pickle=False) as held:
             ids, codes, classes = held["ids"].astype(str), held["codes"], held["classes"]
             proba = {k[len("proba/") :]: held[k] for k in held.files if k.startswith("proba/")}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except FileNotFoundError as error:
+        raise HeadError(path, "is not there", "evaluate again") from error
+    except OSError as error:
+        if error.errno is None:  # NumPy's word for a file of another kind
+            raise HeadError(path, "cannot be read", "evaluate again") from error
+        raise StorageError(path, f"cannot be read ({error.strerror})", "check the disk") from error
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise HeadError(path, "cannot be read", "evaluate again") from error
     shape = (len(ids), len(classes))
     inside = codes.shape == shape[:1] and not (codes < 0).any() and not (codes >= shape[1]).any()

@@ -29,6 +29,7 @@ import decoders
 import extracts
 import faults
 import flips
+import folders
 import fuzz
 import kills
 import machine
@@ -69,6 +70,7 @@ PARTS: dict[str, Part] = {
     "flips": lambda folder, seed, share: flips.run(
         folder, some(20000, share, 900), seed, 512 if share else 4096
     ),
+    "folders": lambda folder, seed, share: folders.run(folder, every(share, 30), seed),
     "fuzz": lambda folder, seed, share: fuzz.run(folder, some(2000, share, 15), seed),
     "newer": lambda folder, seed, share: newer.run(folder, some(500, share, 10), seed),
     "images": lambda folder, seed, share: decoders.run(

@@ -25,6 +25,7 @@ PARTS = [
     "crowd",
     "machine",
     "flips",
+    "folders",
     "fuzz",
     "newer",
     "images",
