@@ -36,6 +36,7 @@ from headstock.store.terminal import (
     MANIFEST_OPTIONS,
     RUN_OPTIONS,
     SEED,
+    SPREADSHEET,
     Command,
     Commands,
     pairs,
@@ -145,11 +146,12 @@ def adapt(
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--store", "keep", type=FILE, help="Keep the extracted features in this store.")
 @click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")
+@SPREADSHEET
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
 def predict(
     model: str, rows: str, output: str | None, header: str | None, keep: str | None,
-    only: str | None, own: tuple, **flags: Any,
+    only: str | None, own: tuple, spreadsheet: bool, **flags: Any,
 ) -> Answer:  # fmt: skip
     """Predict the rows of a MANIFEST of raw files, or of a STORE, with a saved MODEL.
 
@@ -177,7 +179,10 @@ def predict(
         flags |= {"some": bool(bundle.patterns)}
         with extract_like(table, bundle.recipes, **flags) as (features, _):
             predictions, left_out = predict_complete(bundle, features, table.items.id, only)
-    text = predictions.submission(output, header) if header else predictions.to_csv(output)
+    if header:
+        text = predictions.submission(output, header)
+    else:
+        text = predictions.to_csv(output, spreadsheet)
     code = 3 if left_out else 0
     if not output:
         data = {"predictions": predictions.to_json(), "left_out": left_out}

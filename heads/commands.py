@@ -17,6 +17,7 @@ from headstock.store.terminal import (
     ANY,
     FILE,
     SEED,
+    SPREADSHEET,
     Command,
     complete,
     effective,
@@ -333,7 +334,8 @@ def report(runs: tuple, output: str | None, store: str | None, data: str | None)
     show_default=True, help="What to print the leaderboards of the runs as.",
 )  # fmt: skip
 @click.option("-o", "--output", type=FILE, help="Write it to this file.")
-def runs(places: tuple, form: str, output: str | None) -> Answer:
+@SPREADSHEET
+def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Answer:
     """List the runs of a FOLDER (runs, by default) or compare RUNs with each other.
 
     Runs whose rows and labels are the same are held against each other by paired tests.
@@ -354,7 +356,8 @@ def runs(places: tuple, form: str, output: str | None) -> Answer:
 
     places = places or ("runs",)
     if form != "text":
-        text = leaderboard_as(form, {run.name: saved_metrics(run) for run in the_runs(places)})
+        boards = {run.name: saved_metrics(run) for run in the_runs(places)}
+        text = leaderboard_as(form, boards, spreadsheet)
         answer = Answer({"format": form, "text": text}, text)
     else:
         with progress("runs", "runs") as report:

@@ -9,7 +9,7 @@ import click
 
 from headstock.store.answer import Answer, note, progress
 from headstock.store.errors import one_line
-from headstock.store.terminal import ANY, FILE, Commands
+from headstock.store.terminal import ANY, FILE, SPREADSHEET, Commands
 
 
 @click.group(cls=Commands)
@@ -117,26 +117,31 @@ def merge(target: str, sources: tuple, sets: tuple, link: bool) -> Answer:
 @click.argument("path", type=FILE)
 @click.argument("output", type=FILE)
 @click.option("--set", "sets", multiple=True, metavar="NAME", help="These sets  [default: all]")
-def export(path: str, output: str, sets: tuple) -> Answer:
+@click.option("--all-rows", is_flag=True, help="Keep rows that lack a vector; it is NaN there.")
+@SPREADSHEET
+def export(path: str, output: str, sets: tuple, **flags: Any) -> Answer:
     """Write a store's complete rows as .npz, .csv, .parquet or plain .h5.
+
+    `store import` brings all of it back: rows, labels, splits, groups, paths, sets, recipes.
 
     Example: headstock store export features.h5 features.npz
     """
     from headstock.store.exchange.export import export as run
 
     with progress("export", "rows") as report:
-        exported = run(path, output, sets=sets or None, progress=report)
+        exported = run(path, output, sets=sets or None, progress=report, **flags)
     return Answer(exported, exported.text, [["store", "info", path]])
 
 
 @store.command(name="import")
 @click.argument("source", type=ANY)
 @click.argument("output", type=FILE)
-@click.option("--set", "name", default="image", show_default=True, help="Name of the new set.")
-@click.option("--modality", default="image", show_default=True, help="image or audio.")
+@click.option("--set", "name", help="Which set, or its new name  [default: all, by their names]")
+@click.option("--modality", help="image or audio  [default: as exported, else image]")
 @click.option("--pool", type=click.Choice(["mean", "max"]), help="Join an item's several vectors.")
 def import_(source: str, output: str, **flags: Any) -> Answer:
-    """Take features that another tool made: npz, csv, h5, npy with names, folders of HDF5.
+    """Take features that `store export` wrote or another tool made: npz, csv, parquet of ours, h5,
+    npy with names, folders of HDF5.
 
     Example: headstock store import features.npz imported.h5 --set image
     """
@@ -144,4 +149,10 @@ def import_(source: str, output: str, **flags: Any) -> Answer:
 
     with progress("import", "rows") as report:
         imported = import_features(source, output, progress=report, **flags)
-    return Answer(imported, imported.text, [["store", "info", output]])
+    return Answer(
+        imported,
+        imported.text,
+        [["store", "info", output]],
+        failures=imported.failures(),
+        exit_code=3 if imported.failed else 0,
+    )

@@ -171,6 +171,9 @@ SEED = click.option(
     show_default=True,
     help="Seed of all that is random.",
 )
+SPREADSHEET = click.option(
+    "--spreadsheet", is_flag=True, help="In CSV: an apostrophe before text a spreadsheet would run."
+)
 MANIFEST_OPTIONS = options(
     click.option("--id-col", help="Column of ids  [default: id, else the file name]"),
     click.option("--image-col", help="Column of image paths  [default: image]"),

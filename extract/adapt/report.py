@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import json
 from collections.abc import Sequence
@@ -13,7 +12,7 @@ import numpy as np
 from scipy.stats import beta
 
 from headstock.extract.pipeline.account import Failure
-from headstock.store.exchange.export import safe_cell
+from headstock.store.manifest.table import CsvWriter
 
 __all__ = ["Adapted", "predictions_csv", "score"]
 
@@ -37,13 +36,13 @@ def score(log_proba: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
 
 def predictions_csv(ids: Sequence[str], classes: Sequence[str], log_proba: np.ndarray) -> bytes:
     """``id,prediction,confidence``, then ``p_<class>`` for each class, as ``predict`` writes."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(["id", "prediction", "confidence", *(safe_cell(f"p_{c}") for c in classes)])
+    out = io.StringIO(newline="")
+    table = CsvWriter(out)
+    table.row(["id", "prediction", "confidence", *(f"p_{c}" for c in classes)])
     for name, line in zip(ids, np.exp(log_proba)):
         best = int(line.argmax())
-        cells = [safe_cell(str(name)), safe_cell(str(classes[best]))]
-        table.writerow([*cells, *(f"{p:.6f}" for p in (line[best], *line))])
+        cells = [str(name), str(classes[best])]
+        table.row([*cells, *(f"{p:.6f}" for p in (line[best], *line))])
     return out.getvalue().encode()
 
 

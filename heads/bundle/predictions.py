@@ -37,9 +37,10 @@ class Predictions:
         """(m,) its probability."""
         return self.proba.max(axis=1)
 
-    def to_csv(self, path: str | Path | None = None) -> str:
+    def to_csv(self, path: str | Path | None = None, spreadsheet: bool = False) -> str:
         """Write ``id,prediction,confidence,p_<class>...``, and last ``answered_by`` of a model that
-        answers rows by what they have; without a path, return it as text. Raises StorageError."""
+        answers rows by what they have; without a path, return it as text. Ids and classes are
+        written as they are; ``spreadsheet`` as in ``CsvWriter``. Raises StorageError."""
         header = ["id", "prediction", "confidence", *(f"p_{c}" for c in self.classes)]
         by: list[list[str]] = [[]] * len(self)
         if self.answered_by is not None:
@@ -49,7 +50,7 @@ class Predictions:
             [str(i), str(label), f"{c:.6g}", *(f"{v:.6g}" for v in p), *a]
             for i, label, c, p, a in zip(self.ids, self.labels, self.confidence, self.proba, by)
         )
-        return write_csv(path, header, rows)
+        return write_csv(path, header, rows, spreadsheet)
 
     def to_json(self) -> list[dict[str, Any]]:
         """A dict a row: id, prediction, confidence, ``p``, the probability of each class, and

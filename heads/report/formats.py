@@ -17,17 +17,17 @@ Boards = Mapping[str, Mapping[str, Any]]
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier", "calibration_error")
 
 
-def leaderboard_as(form: str, boards: Boards) -> str:
+def leaderboard_as(form: str, boards: Boards, spreadsheet: bool = False) -> str:
     """The leaderboards of one or more runs as ``csv``, ``markdown`` or ``latex``, runs one after
-    the other. Raises OptionError for another format."""
+    the other; ``spreadsheet`` as in ``CsvWriter``. Raises OptionError for another format."""
     if form not in FORMATS:
         raise OptionError("format", f"{form!r} is none", f"one of {', '.join(FORMATS)}")
-    return FORMATS[form](boards)
+    return as_csv(boards, True) if spreadsheet and form == "csv" else FORMATS[form](boards)
 
 
-def as_csv(boards: Boards) -> str:
+def as_csv(boards: Boards, spreadsheet: bool = False) -> str:
     """A line a system: every score with all its digits, interval ends, the same of each held-out
-    split, seconds, and how they came. Cells that a spreadsheet would run are made text."""
+    split, seconds, and how they came."""
     header = ["run", "system", "head", "on", "fusion", "n", "errors", *_names("")]
     # a column that is always there, and one of the valid split where a run has it
     held = sorted({"test"}.union(*(held_out(m["leaderboard"]) for m in boards.values())))
@@ -46,7 +46,7 @@ def as_csv(boards: Boards) -> str:
             how = row.get("how", "") or f"no score: {row['reason']}"
             cells += [_exact(row.get("seconds")), reused, how]
             rows.append([*cells, " ".join(row.get("members", []))])
-    return write_csv(None, header, rows)
+    return write_csv(None, header, rows, spreadsheet)
 
 
 def _lines(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:

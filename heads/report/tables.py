@@ -1,27 +1,29 @@
-"""Writing text and CSV files whole, with cells that no spreadsheet will run."""
+"""Writing text and CSV files whole."""
 
 from __future__ import annotations
 
-import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from headstock.store.disk.commit import write_whole
-from headstock.store.manifest.table import safe_cell
+from headstock.store.manifest.table import CsvWriter
 
 __all__ = ["write_bytes", "write_csv", "write_text"]
 
 
 def write_csv(
-    path: str | Path | None, header: Sequence[object], rows: Iterable[Sequence[object]]
+    path: str | Path | None,
+    header: Sequence[object],
+    rows: Iterable[Sequence[object]],
+    spreadsheet: bool = False,
 ) -> str:
-    """Write UTF-8 CSV, lines ending in a newline; or, without a path, return it.
-    Raises StorageError."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([safe_cell(v) for v in header])
-    writer.writerows([safe_cell(v) for v in row] for row in rows)
+    """Write UTF-8 CSV, lines ending in a newline; or, without a path, return it. ``spreadsheet``
+    as in ``CsvWriter``. Raises StorageError."""
+    text = io.StringIO(newline="")
+    writer = CsvWriter(text, spreadsheet)
+    writer.row(header)
+    writer.rows(rows)
     if path is None:
         return text.getvalue()
     write_text(path, text.getvalue())

@@ -3,149 +3,189 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import h5py
 import numpy as np
 
-from headstock.store.errors import OptionError, StorageError, UnsafeInput
+from headstock.store.errors import (
+    HeadstockError,
+    OptionError,
+    StorageError,
+    StoreDamaged,
+    UnsafeInput,
+)
+from headstock.store.exchange.exported import h5_rows, open_exported, rows_of
+from headstock.store.exchange.plain_h5 import plain_dataset, texts_of
+from headstock.store.exchange.source import (
+    IDS,
+    LABELS,
+    VECTORS,
+    Source,
+    Vectors,
+    first_of,
+    width_of,
+)
+from headstock.store.items import Items, text_column
 from headstock.store.manifest.columns import numbers_of, numeric_columns
 from headstock.store.manifest.table import read_table
 from headstock.store.textfile import lines_of, read_text, refuse_odd
 
 __all__ = ["Source", "open_source"]
 
-IDS = ("ids", "id", "names", "filenames", "file_names", "image_path", "paths")
-VECTORS = ("features", "feats", "x", "embeddings", "image_embs", "embs", "data")
-LABELS = ("label", "labels", "target", "class", "y")
-LARGEST_ITEM = 4 << 30  # bytes of one item's bag of vectors
 POOLS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "mean": lambda bag: bag.mean(axis=0),
     "max": lambda bag: bag.max(axis=0),
 }
 
 
-@dataclass
-class Source:
-    """Rows of another tool: ``read(rows)`` gives (b, d) float32. ``notes``: what was left out."""
-
-    path: Path
-    layout: str
-    ids: list[str]
-    dim: int
-    read: Callable[[Sequence[int]], np.ndarray]
-    label: list[str] | None = None
-    feature_names: list[str] | None = None
-    pool: str | None = None
-    notes: list[str] = field(default_factory=list)
-
-    def labels(self) -> list[str]:
-        return self.label or [""] * len(self.ids)
-
-
 def open_source(path: Path, pool: str | None = None) -> Source:
-    """The rows in ``path``. Raises OptionError when the layout is none we know, UnsafeInput for
-    pickles and links, StorageError when it cannot be read."""
+    """The rows in ``path``, an export of ours or of another tool. Raises OptionError when the
+    layout is none we know, UnsafeInput for pickles and links, StoreDamaged for a file that is not
+    whole, StorageError when it cannot be read."""
     if pool is not None and pool not in POOLS:
         raise OptionError("--pool", f"{pool} is no pooling", f"use {' or '.join(POOLS)}")
     refuse_odd(path, "give a file or a folder")
+    readers = {".npz": _npz, ".csv": _csv, ".h5": _h5, ".hdf5": _h5, ".parquet": None}
     try:
         if path.is_dir():
             return _folder(path, pool)
-        readers = {".npz": _npz, ".csv": _csv, ".h5": _h5, ".hdf5": _h5}
         if path.suffix in readers:
-            return readers[path.suffix](path)
+            with open(path, "rb"):  # what the disk refuses is told apart from a broken file
+                pass
+            ours, reader = open_exported(path), readers[path.suffix]
+            return ours if ours is not None or reader is None else reader(path)
     except ValueError as error:
         if "pickle" in str(error):
             raise UnsafeInput(path, "holds pickled objects", "save plain arrays") from error
+        if path.suffix == ".parquet":  # pyarrow's error for a broken file is a ValueError
+            raise _refused_or_damaged(path, error) from error
         raise OptionError(path, f"does not read ({error})") from error
-    except (OSError, KeyError, RuntimeError, zipfile.BadZipFile) as error:
-        raise StorageError(path, f"cannot be read ({error})", "is it whole?") from error
+    except (OSError, KeyError, RuntimeError, EOFError, zipfile.BadZipFile) as error:
+        raise _refused_or_damaged(path, error) from error
     raise OptionError(
-        path, "is no layout that can be imported", "give .npz, .csv, .h5, or a folder of features"
+        path,
+        "is no layout that can be imported",
+        "give .npz, .csv, .h5, .parquet of ours, or a folder of features",
     )
 
 
-def _first(names: Sequence[str], have: Sequence[str], path: Path, what: str) -> str:
-    for name in names:
-        if name in have:
-            return name
-    raise OptionError(path, f"has no {what}", f"name it {' or '.join(names[:3])}; it has: {have}")
+def _refused_or_damaged(path: Path, error: Exception) -> HeadstockError:
+    """What the system refused has a number; what a library could not read has none."""
+    if isinstance(error, OSError) and error.errno:
+        return StorageError(path, error.strerror or error, "check the path and its rights")
+    return StoreDamaged(path, f"is cut short or damaged ({error})", "copy or make it again")
 
 
-def _texts(array: np.ndarray) -> list[str]:
-    flat = np.asarray(array).reshape(-1).tolist()
-    return [v.decode("utf-8") if isinstance(v, bytes) else str(v) for v in flat]
+def _items(path: Path, ids: Sequence[str], texts: Mapping[str, Sequence[str]]) -> Items:
+    """Rows with what the file says of them: label (by any of its names), split and group."""
+    named = {"split": texts.get("split"), "group": texts.get("group")}
+    named["label"] = next((texts[k] for k in LABELS if k in texts), None)
+    for name, cells in named.items():
+        if cells is not None and len(cells) != len(ids):
+            raise OptionError(path, f"{len(cells)} of {name} for {len(ids)} ids")
+    return Items.of(list(ids), **named)
 
 
-def _matrix(path: Path, x: Any, n: int) -> int:
-    if len(x.shape) != 2 or x.shape[0] != n or x.dtype.kind not in "fiu":
-        raise OptionError(path, f"{x.shape} {x.dtype} vectors for {n} ids", "one numeric row an id")
-    return int(x.shape[1])
+def _candidates(
+    path: Path, shapes: Mapping[str, tuple[tuple[int, ...], np.dtype]], n: int
+) -> tuple[list[str], list[str]]:
+    """Names of the arrays that are a set, (n, d) of numbers each, and a note about the others.
+
+    Raises OptionError when one that is called ``features`` or the like is not, or none is.
+    """
+    known = {*IDS, *LABELS, "split", "group"}
+    found, others = [], []
+    for name, (shape, dtype) in shapes.items():
+        if len(shape) == 2 and shape[0] == n and dtype.kind in "fiu":
+            found.append(name)
+        elif name in VECTORS or (name not in known and len(shapes) == 1):
+            width_of(path, shape, dtype, n)
+        elif name not in known:
+            others.append(f"{name} {shape}")
+    if not found:
+        first_of(VECTORS, list(shapes), path, "vectors")
+    return found, [f"not taken: {', '.join(others)}"] if others else []
 
 
-def _in_memory(path: Path, layout: str, ids: list[str], x: np.ndarray, **more: Any) -> Source:
-    dim = _matrix(path, x, len(ids))
-    return Source(path, layout, ids, dim, lambda rows: x[list(rows)].astype(np.float32), **more)
+def _one(path: Path, layout: str, ids: list[str], x: np.ndarray, **more: list[str]) -> Source:
+    width = width_of(path, x.shape, x.dtype, len(ids))
+    return Source(path, layout, Items.of(ids), [Vectors("", width, rows_of(x), **more)])
 
 
 def _npz(path: Path) -> Source:
     with np.load(path, allow_pickle=False) as file:
-        ids = _texts(file[_first(IDS, file.files, path, "ids")])
-        known = [k for k in VECTORS if k in file.files]
-        others = [k for k in file.files if k not in (*IDS, *LABELS, "split", "group")]
-        x = file[_first(known or others[:1], file.files, path, "vectors")]
-        label = next((_texts(file[k]) for k in LABELS if k in file.files), None)
-    return _in_memory(path, "npz", ids, x, label=label)
+        ids = texts_of(file[first_of(IDS, file.files, path, "ids")])
+        texts = {k: texts_of(file[k]) for k in (*LABELS, "split", "group") if k in file.files}
+        arrays = {k: file[k] for k in file.files if k not in {*IDS, *LABELS, "split", "group"}}
+    shapes = {name: (x.shape, x.dtype) for name, x in arrays.items()}
+    names, notes = _candidates(path, shapes, len(ids))
+    sets = [Vectors(name, arrays[name].shape[1], rows_of(arrays[name])) for name in names]
+    return Source(path, "npz", _items(path, ids, texts), sets, notes=notes)
 
 
 def _csv(path: Path) -> Source:
+    """A table: columns of numbers are features, columns of other text come as text."""
     table = read_table(path)
-    at = table.index(_first((*IDS, table.header[0]), table.header, path, "ids"))
+    at = table.index(first_of((*IDS, table.header[0]), table.header, path, "ids"))
+    ids = [row[at] for row in table.rows]
     called = {name.casefold(): k for k, name in reversed([*enumerate(table.header)]) if k != at}
-    label = next((called[name] for name in LABELS if name in called), None)
-    claimed = [table.header[k] for k in (at, label) if k is not None]
+    where = {name: called[name] for name in (*LABELS, "split", "group") if name in called}
+    label = next((name for name in LABELS if name in where), None)
+    ours = [k for k, name in enumerate(table.header) if name.startswith(("path/", "sha256/"))]
+    used = {at, *(where[n] for n in (label, "split", "group") if n in where)}
+    claimed = {table.header[k] for k in used.union(ours)}
     names, _, notes = numeric_columns(table, ["*"], claimed)
-    x = np.stack([numbers_of(table, name) for name in names], axis=1).astype(np.float32)
-    return _in_memory(
-        path, "CSV", [row[at] for row in table.rows], x,
-        label=None if label is None else [row[label] for row in table.rows],
-        feature_names=names, notes=notes,
-    )  # fmt: skip
+    texts = {name: [row[k] for row in table.rows] for name, k in where.items()}
+    for k, name in enumerate(table.header):
+        if k not in used and name not in names and not name.startswith("sha256/"):
+            kept = name if name.startswith(("path/", "extra/")) else f"extra/{name}"
+            texts[kept] = [row[k] for row in table.rows]
+    numbers = {name: numbers_of(table, name).astype(np.float32) for name in names}
+    sets = []
+    for name, columns in _runs(table.header, names).items():
+        x = np.stack([numbers[column] for column in columns], axis=1)
+        sets.append(Vectors(name, len(columns), rows_of(x), columns))
+    items = _items(path, ids, texts)
+    paths, extra = (
+        {n.removeprefix(kind): text_column(cells) for n, cells in texts.items() if kind in n[:6]}
+        for kind in ("path/", "extra/")
+    )
+    return Source(path, "CSV", replace(items, paths=paths, extra=extra), sets, notes=notes)
 
 
-def _plain(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
-    """A dataset that keeps its data inside this very file."""
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise UnsafeInput(path, f"{name} is a link to elsewhere", "copy the data into the file")
-    found = group[name]
-    if not isinstance(found, h5py.Dataset):
-        raise OptionError(path, f"{name} is a group", "export one set at a time")
-    if found.is_virtual or found.external:
-        raise UnsafeInput(path, f"{name} keeps its data elsewhere", "copy the data into the file")
-    if found.size * found.dtype.itemsize > max(LARGEST_ITEM, 2000 * path.stat().st_size):
-        raise UnsafeInput(path, f"{name} declares {found.shape}, absurd for this file")
-    return found
+def _runs(header: Sequence[str], columns: list[str]) -> dict[str, list[str]]:
+    """The sets of a table: several where it is an export of ours, whose columns are ``image_0``,
+    ``image_1``, …, ``audio_0``, …; else all columns are one."""
+    runs: dict[str, list[str]] = {}
+    for column in columns:
+        name, _, number = column.rpartition("_")
+        if number != str(len(runs.setdefault(name, []))):
+            return {"": columns}
+        runs[name].append(column)
+    return runs if header[:4] == ["id", "label", "split", "group"] else {"": columns}
 
 
 def _h5(path: Path) -> Source:
     with open(path, "rb") as raw, h5py.File(raw, "r") as file:
-        ids = _texts(_plain(file, _first(IDS, list(file), path, "ids"), path)[...])
-        key = _first(VECTORS, list(file), path, "vectors")
-        dim = _matrix(path, _plain(file, key, path), len(ids))
-        named = [k for k in LABELS if k in file]
-        label = _texts(_plain(file, named[0], path)[...]) if named else None
-
-    def read(rows: Sequence[int]) -> np.ndarray:
-        with open(path, "rb") as raw, h5py.File(raw, "r") as file:
-            return _plain(file, key, path)[rows[0] : rows[-1] + 1][
-                np.asarray(rows) - rows[0]
-            ].astype(np.float32)
-
-    return Source(path, "HDF5", ids, dim, read, label=label)
+        ids = texts_of(plain_dataset(file, first_of(IDS, list(file), path, "ids"), path)[...])
+        named = [k for k in (*LABELS, "split", "group") if k in file]
+        texts = {k: texts_of(plain_dataset(file, k, path)[...]) for k in named}
+        keys = [k for k in file if k not in {*IDS, *named}]
+        if isinstance(file.get("features", getlink=True), h5py.HardLink):
+            below = file["features"]
+            if isinstance(below, h5py.Group):  # one dataset a set
+                keys = [k for k in keys if k != "features"]
+                keys += [f"features/{name}" for name in below]
+        found = {key: plain_dataset(file, key, path) for key in keys}
+        shapes = {key: (data.shape, data.dtype) for key, data in found.items()}
+        names, notes = _candidates(path, shapes, len(ids))
+        sets = [
+            Vectors(key.rpartition("/")[2], shapes[key][0][1], h5_rows(path, key)) for key in names
+        ]
+    return Source(path, "HDF5", _items(path, ids, texts), sets, notes=notes)
 
 
 def _folder(path: Path, pool: str | None) -> Source:
@@ -160,37 +200,58 @@ def _folder(path: Path, pool: str | None) -> Source:
         raise OptionError(
             path, "is no folder of features", "per-item .h5, or one .npy with file_names.txt"
         )
-    lines = lines_of(read_text(names[0], "give a list of names, one a line"))
-    ids = [name for line in lines if (name := line.rstrip("\r\n"))]
+    listed = lines_of(read_text(names[0], "give the names, one a line"))
+    ids = [name for line in listed if (name := line.rstrip("\r\n"))]
     x = np.load(arrays[0], mmap_mode="r", allow_pickle=False)
-    return _in_memory(path, "thingsvision npy", ids, x)
+    return _one(path, "thingsvision npy", ids, x)
 
 
 def _bags(path: Path, files: list[Path], pool: str | None) -> Source:
-    """One HDF5 file an item: a vector, or a bag of vectors (patches of a slide) to be pooled."""
-    first = _bag(files[0])
-    if len(first) > 1 and pool is None:
-        raise OptionError(
-            files[0], f"holds {len(first)} vectors for one item", "say how with --pool mean or max"
-        )
+    """One HDF5 file an item: a vector, or a bag of vectors (patches of a slide) to be pooled. A
+    file that does not read costs its own item."""
+    first, dim, broken = None, 0, []
+    for file in files:
+        try:
+            bag = _bag(file)
+        except (OptionError, StoreDamaged) as error:
+            broken.append(error)
+            continue
+        if len(bag) > 1 and pool is None:
+            what = f"holds {len(bag)} vectors for one item"
+            raise OptionError(file, what, "say how with --pool mean or max")
+        first, dim = file, bag.shape[1]
+        break
+    if first is None:
+        raise broken[0]
+    failures: dict[int, tuple[str, str]] = {}
 
     def read(rows: Sequence[int]) -> np.ndarray:
-        out = np.empty((len(rows), first.shape[1]), dtype=np.float32)
+        out = np.full((len(rows), dim), np.nan, dtype=np.float32)
         for at, row in enumerate(rows):
-            bag = _bag(files[row])
-            if bag.shape[1] != first.shape[1] or not len(bag) or (len(bag) > 1 and pool is None):
-                raise OptionError(files[row], f"{bag.shape} vectors, unlike {files[0].name}")
-            out[at] = bag[0] if len(bag) == 1 else POOLS[str(pool)](bag)
+            try:
+                bag = _bag(files[row])
+                if bag.shape[1] != dim or not len(bag) or (len(bag) > 1 and pool is None):
+                    raise OptionError(files[row], f"{bag.shape} vectors, unlike {first.name}")
+            except StoreDamaged as error:
+                failures[row] = "damaged", str(error)
+            except OptionError as error:
+                failures[row] = "layout", str(error)
+            else:
+                out[at] = bag[0] if len(bag) == 1 else POOLS[str(pool)](bag)
         return out
 
     ids = [file.stem for file in files]
-    return Source(path, "per-item HDF5", ids, first.shape[1], read, pool=pool)
+    vectors = Vectors("", dim, read, failures=failures)
+    return Source(path, "per-item HDF5", Items.of(ids), [vectors], pool)
 
 
 def _bag(path: Path) -> np.ndarray:
-    """(m, d) vectors of one item."""
-    with open(path, "rb") as raw, h5py.File(raw, "r") as file:
-        x = _plain(file, _first(VECTORS, list(file), path, "vectors"), path)[...]
+    """(m, d) vectors of one item. Raises OptionError, StoreDamaged, StorageError, UnsafeInput."""
+    try:
+        with open(path, "rb") as raw, h5py.File(raw, "r") as file:
+            x = plain_dataset(file, first_of(VECTORS, list(file), path, "vectors"), path)[...]
+    except (OSError, KeyError, RuntimeError) as error:
+        raise _refused_or_damaged(path, error) from error
     if x.ndim not in (1, 2, 3) or x.dtype.kind not in "fiu" or (x.ndim == 3 and len(x) != 1):
         raise OptionError(path, f"{x.shape} {x.dtype} is no bag of vectors")
     return x.reshape(-1, x.shape[-1])
@@ -204,7 +265,7 @@ def _clip(path: Path, metadata: list[Path]) -> Source:
     ids: list[str] = []
     for file in sorted(metadata, key=lambda f: (len(f.name), f.name)):
         table = pq.read_table(file)
-        ids += _texts(np.array(table[_first(IDS, table.column_names, file, "ids")].to_pylist()))
+        ids += texts_of(np.array(table[first_of(IDS, table.column_names, file, "ids")].to_pylist()))
     arrays = [
         np.load(file, mmap_mode="r", allow_pickle=False)
         for file in sorted(path.glob("img_emb/*.npy"), key=lambda f: (len(f.name), f.name))
@@ -222,4 +283,4 @@ def _clip(path: Path, metadata: list[Path]) -> Source:
             out[at] = arrays[part][row - (int(ends[part - 1]) if part else 0)]
         return out
 
-    return Source(path, "clip-retrieval", ids, arrays[0].shape[1], read)
+    return Source(path, "clip-retrieval", Items.of(ids), [Vectors("", arrays[0].shape[1], read)])

@@ -5,7 +5,9 @@ Rows that lack a vector are left out and counted, or refused; they are never fil
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import unicodedata
+from collections import Counter
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -68,15 +70,28 @@ def as_arrays(
     return Arrays(items.id, X, items.label, items.split, items.group, rows, left)
 
 
-def feature_columns(store: FeatureStore, sets: Sequence[str]) -> list[str]:
+def feature_columns(
+    store: FeatureStore, sets: Sequence[str], taken: Collection[str] = TEXT
+) -> list[str]:
     """A name for each column of the sets side by side: the feature's own, or ``<set>_<k>``; a name
-    that is taken already gets its position after it."""
+    that comes twice or is ``taken`` gets its position after it. They differ as a table's header
+    must: without blanks around them, in one Unicode form."""
     out: list[str] = []
     for name in sets:
         declared = store.declared(name)
-        out += declared.feature_names or [f"{name}_{k}" for k in range(declared.dim)]
-    taken = set(TEXT)
-    return [c if out.count(c) == 1 and c not in taken else f"{c}_{k}" for k, c in enumerate(out)]
+        said = declared.feature_names or [""] * declared.dim
+        plain = (unicodedata.normalize("NFC", one.strip()) for one in said)
+        out += [one or f"{name}_{k}" for k, one in enumerate(plain)]
+    counts = Counter(out)
+    used = {*taken, *(name for name in out if counts[name] == 1)}
+    for k, name in enumerate(out):
+        if counts[name] > 1 or name in taken:
+            number = k
+            while f"{name}_{number}" in used:
+                number += len(out)
+            out[k] = f"{name}_{number}"
+            used.add(out[k])
+    return out
 
 
 def as_frame(

@@ -1,17 +1,19 @@
-"""Delimited text tables: read strictly, complaints by file and line; cells written safely."""
+"""Delimited text tables: read strictly, complaints by file and line; written so that what goes in
+comes out."""
 
 from __future__ import annotations
 
 import csv
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from headstock.store.errors import ManifestError, near
 from headstock.store.textfile import lines_of, read_text
 
-__all__ = ["Table", "header_of", "read_table", "safe_cell"]
+__all__ = ["CsvWriter", "Table", "header_of", "read_table"]
 
 _DELIMITERS = ",;\t|"
 _CELL_LIMIT = 1 << 20
@@ -102,7 +104,35 @@ def header_of(name: str, cells: Sequence[str]) -> list[str]:
     return header
 
 
-def safe_cell(value: object) -> object:
+class CsvWriter:
+    """Writes rows to ``file`` (text, opened with ``newline=""``), lines ending in a newline.
+
+    Every cell comes out of a CSV reader as it went in. ``spreadsheet``: for people who open the
+    file in one, text that it would run as a formula gets a leading apostrophe; other programs then
+    read another text.
+    """
+
+    def __init__(self, file: TextIO, spreadsheet: bool = False) -> None:
+        self._cell = _inert if spreadsheet else _as_it_is
+        self._writer = csv.writer(file, lineterminator="\n")
+        self._quoted = csv.writer(file, lineterminator="\n", quoting=csv.QUOTE_ALL)
+
+    def row(self, cells: Iterable[object]) -> None:
+        given = [self._cell(cell) for cell in cells]
+        # Python before 3.13 leaves a carriage return bare, which ends a line for every reader
+        bare = any(isinstance(cell, str) and "\r" in cell for cell in given)
+        (self._quoted if bare else self._writer).writerow(given)
+
+    def rows(self, rows: Iterable[Iterable[object]]) -> None:
+        for cells in rows:
+            self.row(cells)
+
+
+def _as_it_is(value: object) -> object:
+    return value
+
+
+def _inert(value: object) -> object:
     """Text that a spreadsheet would take for a formula gets a leading apostrophe; numbers stay."""
     if not isinstance(value, str) or not value or value[0] not in "=+-@\t\r":
         return value
