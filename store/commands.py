@@ -40,16 +40,17 @@ def info(path: str, failed: bool) -> Answer:
 
 @store.command()
 @click.argument("path", type=FILE)
-def repair(path: str) -> Answer:
-    """Drop what is damaged, and say which rows the next extract must compute again.
+@click.option("-o", "--output", type=FILE, help="Write the new store here, touch nothing else.")
+def repair(path: str, output: str | None) -> Answer:
+    """Make a new store of all that still proves itself; the old one is kept whole.
 
     Example: headstock store repair features.h5
     """
     from headstock.store.care.repair import repair as run
 
     with progress("repair") as report:
-        repaired = run(path, report)
-    return Answer(repaired, repaired.text, [["store", "verify", path]])
+        repaired = run(path, output=output, progress=report)
+    return Answer(repaired, repaired.text, [["store", "verify", str(repaired.path)]])
 
 
 @store.command()

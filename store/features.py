@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.store.disk import commit
+from headstock.store.disk import commit, trace
 from headstock.store.disk.batch import Batch, checked, shard_name, shard_plan
 from headstock.store.disk.claims import share
 from headstock.store.disk.compact import compact, empty_generation
@@ -56,12 +56,14 @@ class FeatureStore(StoreReader):
             return PartedStore(path)
         depot = Depot(path)
         if mode == "a":
+            _not_lost(depot)
             uuid = depot.found()
             if not depot.generations() and not depot.path.exists():
                 raw = empty_generation(uuid)
                 commit.publish_bytes(depot.generation_path(1), raw)
             depot.roll_forward()
             commit.sweep(depot.directory)
+            trace.sweep(depot.path)
         elif depot.directory.is_dir():
             with suppress(StorageError):  # a reader may have no right to finish what was left
                 depot.roll_forward()
@@ -167,15 +169,19 @@ class FeatureStore(StoreReader):
             number = max((*self._state.listing.patches, self._state.watermark)) + 1
             raw = made.pack(number, self.uuid)
             target = self._depot.patch_path(number)
+            told = trace.begin(self.path, self.uuid, target.name, len(made.ids))
             with suppress(FileNotFoundError):
                 if not commit.publish_bytes(target, raw):
+                    trace.drop(told)
                     continue
                 self.refresh()
                 if self._state.watermark < number:
+                    trace.keep(told)
                     return
                 # The number was free because its patch had been absorbed: ours was not. (If a
                 # compaction did see ours, saying it again changes nothing.)
                 commit.remove([target])
+            trace.drop(told)
         raise StoreBusy(self.path, "others keep changing its rows", "wait for them to end")
 
     def commit(self, name: str, batch: Batch) -> None:
@@ -219,11 +225,13 @@ class FeatureStore(StoreReader):
             plan, arrays = shard_plan(batch, declared, self.uuid, seq)
             raw, shard = plan.pack(arrays), shard_name(batch, declared, again)
             target = self._depot.directory / shard
+            told = trace.begin(self.path, self.uuid, shard, len(batch.ids))
             try:
                 made = commit.publish_bytes(target, raw)
             except FileNotFoundError as error:
                 raise StorageError(self.path, f"{self._depot.directory.name} is gone") from error
             if made:
+                trace.keep(told)
                 rows = np.array([state.index[i] for i in batch.ids], dtype=np.int64)
                 state.clock = seq
                 column.lay(shard, seq, rows, replace(batch, x=batch.x[:, :0]))
@@ -231,6 +239,7 @@ class FeatureStore(StoreReader):
                 for at in np.flatnonzero(batch.status == OK).tolist():
                     known[batch.digest[at].tobytes()] = int(rows[at])
                 return
+            trace.drop(told)
             self.refresh()  # somebody, perhaps an earlier run, did the same work
             now = self.progress(name, batch.ids)
             if (now.digest == batch.digest).all() and (now.status == batch.status).all():
@@ -255,3 +264,16 @@ class FeatureStore(StoreReader):
         number = compact(self._depot, self._take, force, progress)
         self.refresh()
         return number
+
+
+def _not_lost(depot: Depot) -> None:
+    """Raises StoreDamaged, before anything is made in its place, where ``features.h5.d`` is gone
+    and something that was acknowledged with it."""
+    if depot.directory.is_dir() or not (traces := trace.kept(depot.path)):
+        return
+    try:
+        State(depot).close()
+    except OptionError:
+        if lost := trace.missing(depot.directory, traces):
+            fix = f"put it all back from a copy, or delete {trace.folder(depot.path)} to begin anew"
+            raise trace.gone(depot.directory, lost, fix) from None

@@ -1,203 +1,247 @@
-"""``store repair``: drop what is damaged, keep the rest, and say what must be extracted again."""
+"""``store repair``: a new store of all that still proves itself, and the old one kept whole.
+
+As SQLite's ``.recover``: nothing is mended in place. Every file of the store is read, the whole and
+the damaged, the current and the old; every row that matches its own checksum goes into a new
+generation, by its newest word. The old store is put into a folder of its own, as it is. What cannot
+be read for the disk's or the system's reasons ends the repair, and nothing was changed.
+"""
 
 from __future__ import annotations
 
 import os
-import re
-from collections.abc import Sequence
+import uuid as uuids
+from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
 from pathlib import Path
 
-from headstock.store.care.salvage import RawFile, Repaired, Salvage, uuid_of
-from headstock.store.care.verify import check_shard
-from headstock.store.disk import commit
-from headstock.store.disk.compact import check_file, compact, write_generation
+from headstock.store.care.evidence import Evidence, examine
+from headstock.store.care.salvage import Salvage
+from headstock.store.care.verify import ASIDE, verify
+from headstock.store.disk import commit, trace
+from headstock.store.disk.compact import check_file, write_generation
 from headstock.store.disk.depot import Depot, is_parts
 from headstock.store.disk.file import StoreFile
-from headstock.store.disk.forms import generation_form
-from headstock.store.disk.patch import Patch
-from headstock.store.errors import HeadstockError, OptionError, StoreDamaged, VersionError
+from headstock.store.disk.hdf5 import CANNOT
+from headstock.store.errors import (
+    OptionError,
+    StorageError,
+    StoreDamaged,
+    UnsafeInput,
+)
 from headstock.store.progress import Report, unheard
 
 __all__ = ["Repaired", "repair"]
 
+KINDS = ("gen-", "patch-", "shard-", ASIDE)
 
-def repair(path: str | os.PathLike[str], progress: Report = unheard) -> Repaired:
-    """Repair the store at ``path``.
 
-    Files whose form is damaged are set aside, the newest generation that can be read is taken, if
-    need be by its schema alone, and each of its rows is kept that still matches its own checksum.
-    Raises StoreDamaged when no generation can be read, and then changes nothing; VersionError,
-    OptionError, StorageError.
+@dataclass
+class Repaired:
+    """``path`` is the store that holds what was taken, ``aside`` the folder that keeps the old one.
+
+    ``taken``: rows by set, by the file they come from. ``rows``: by set the ids that the next
+    ``extract`` computes again; ``columns`` of text that are empty now; ``older``: columns as an
+    earlier generation has them, and which; ``nameless`` rows whose id was damaged, dropped;
+    ``files`` that were damaged; ``gone``: files that were acknowledged and are not there.
+    """
+
+    path: Path
+    aside: Path | None = None
+    taken: dict[str, dict[str, int]] = field(default_factory=dict)
+    rows: dict[str, list[str]] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+    older: dict[str, str] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    gone: dict[str, int] = field(default_factory=dict)
+    nameless: int = 0
+    changed: bool = False
+
+    def text(self) -> str:
+        if not self.changed:
+            return f"{self.path}: nothing to repair"
+        lines = [f"{name}: damaged" for name in self.files]
+        lines += [
+            f"{name}: gone, with {rows:,} rows that were acknowledged"
+            for name, rows in self.gone.items()
+        ]
+        for file, sets in self.taken.items():
+            rows = ", ".join(f"{n:,} rows of {name}" for name, n in sets.items())
+            lines.append(f"{file}: {rows} taken")
+        lines += [f"column {name}: damaged, as it is in {f}" for name, f in self.older.items()]
+        lines += [
+            f"column {name}: damaged, now empty; `headstock store label`" for name in self.columns
+        ]
+        if self.nameless:
+            lines.append(f"{self.nameless} rows with a damaged id: dropped, labels and all")
+        for name, ids in self.rows.items():
+            shown = ", ".join(ids[:10]) + (", …" if len(ids) > 10 else "")
+            lines.append(f"set {name}: {len(ids)} rows to extract again: {shown}")
+        if self.aside:
+            lines.append(f"the old store is kept whole in {self.aside}")
+        return "\n".join([*lines, f"{self.path}: repaired; run `headstock extract` again"])
+
+
+def repair(
+    path: str | os.PathLike[str],
+    *,
+    output: str | os.PathLike[str] | None = None,
+    progress: Report = unheard,
+) -> Repaired:
+    """Make a new store of all that still proves itself in the store at ``path``.
+
+    It takes the old one's place, which is kept whole in a folder ``<path>.damaged-<k>``; with
+    ``output`` it is written there and the old store is not touched. Where ``verify`` finds nothing,
+    nothing is done. Raises StorageError when anything cannot be read, for whatever reason but
+    damage, StoreDamaged when nothing can be told, VersionError, OptionError; then nothing was
+    changed.
     """
     if is_parts(path):
         raise OptionError(path, "is a list of stores", "repair the part that verify names")
-    depot, told = Depot(path), Repaired(Depot(path).path)
-    if not depot.path.exists() and not depot.generations():
+    depot = Depot(path)
+    names = depot.names()
+    if not depot.path.exists() and not _of_store(names):
         raise OptionError(depot.path, "there is no store here", "make one with `headstock extract`")
+    if output is not None and os.path.lexists(output):
+        raise OptionError(output, "is there already", "name a file that is not")
     _none_newer(depot)
-    raw = _set_aside(depot, told, progress)
-    if raw is not None:
-        _rebuild(depot, told, raw, progress)
-    else:
-        depot.found()
-        depot.roll_forward()
-        if _spoilt(depot.path) or told.files:
-            compact(depot, lambda: Salvage(depot, told), force=True, progress=progress)
-            for number in depot.generations()[:-1]:
-                if _spoilt(depot.generation_path(number)):
-                    _away(depot, depot.generation_path(number), told)
-    for name in list(told.rows):
-        told.rows[name] = sorted(set(told.rows[name]))
+    verdict = verify(depot.path, progress=progress)
+    if verdict.unread:
+        raise StorageError(depot.path, f"could not be checked: {verdict.unread[0]}", CANNOT)
+    if not verdict.findings:
+        return Repaired(depot.path)
+    told = Repaired(depot.path if output is None else Path(os.path.abspath(output)), changed=True)
+    told.files = verdict.damaged
+    traces = trace.missing(depot.directory, trace.kept(depot.path))
+    told.gone = {one.name: one.rows for one in traces}
+    salvage = _salvage(depot, names, verdict.damaged, progress)
+    try:
+        number = max((salvage.number, *depot.generations())) + 1
+        write = partial(write_generation, state=salvage, number=number, progress=progress)
+        check = partial(check_file, progress=progress)
+        if output is None:
+            _exchange(depot, told, write, check, names)
+        elif not commit.publish(told.path, write, check):
+            raise OptionError(output, "is there already", "name a file that is not")
+    finally:
+        salvage.close()
+    told.taken, told.rows, told.nameless = salvage.taken, salvage.rows, salvage.nameless
+    told.columns, told.older = salvage.emptied, salvage.older
     return told
 
 
-def _rebuild(depot: Depot, told: Repaired, raw: RawFile, progress: Report) -> None:
-    """Make the next generation of what a file with damaged metadata still holds.
-
-    At every moment ``features.h5`` is the damaged file or the new one.
-    """
-    with raw:
-        depot.found(raw.uuid)
-        broken = [p for p in map(depot.generation_path, depot.generations()) if _spoilt(p)]
-        number = max((raw.generation, *depot.generations())) + 1
-        target = depot.generation_path(number)
-        state = Salvage(depot, told, raw)
-        try:
-            write = partial(write_generation, state=state, number=number, progress=progress)
-            commit.publish(target, write, partial(check_file, progress=progress))
-        finally:
-            state.close()
-    if depot.path.exists():
-        with commit.storage(depot.path):
-            aside = depot.directory / f"damaged-{depot.path.name}"
-            with suppress(FileNotFoundError):
-                aside.unlink()
-            os.link(depot.path, aside) if _links(depot) else os.replace(depot.path, aside)
-        told.files.append(depot.path.name)
-    commit.replace(target, depot.path)
-    for path in broken:
-        _away(depot, path, told)
-    depot.clear(state.listing)
-
-
-def _links(depot: Depot) -> bool:
-    """Whether names can be linked here."""
-    probe = commit.temp_name(depot.directory)
-    try:
-        os.link(depot.directory / "STORE.json", probe)
-        probe.unlink()
-    except OSError:
-        return False
-    return True
-
-
-def _spoilt(path: Path) -> bool:
-    try:
-        check_file(path)
-    except StoreDamaged:
-        return True
-    return False
-
-
-def _set_aside(depot: Depot, told: Repaired, progress: Report) -> RawFile | None:
-    """Rename files that cannot be read at all, and shards that hold damaged or unknown rows.
-
-    The newest generation, when only its metadata is damaged, is left in its place and returned
-    open.
-    """
-    uuids, identity = set(), depot.directory / "STORE.json"
-    listing, broken, newest = depot.listing(), [], 0
-    for target in [depot.path, *map(depot.generation_path, depot.generations())]:
-        if target.exists():
-            try:
-                with StoreFile(target, "generation") as file:
-                    if not generation_form(file)[1]:  # then no row has a checksum of its own
-                        file.column("/items/id")
-                    uuids.add(file.uuid)
-                    newest = max(newest, file.generation, 1)
-            except HeadstockError:
-                broken.append(target)
-    try:
-        depot.uuid()
-    except StoreDamaged:
-        _away(depot, identity, told)
-    raw = _raw(broken, newest)
-    if raw is not None:
-        raw.uuid = uuid_of(depot, raw)
-        uuids.add(raw.uuid)
-    elif not newest:
-        raise StoreDamaged(
-            depot.path, "no generation of it can be read", "extract into a new store"
-        )
-    else:
-        for target in broken:
-            _away(depot, target, told)
-    for number in listing.patches:
-        _try(depot, depot.patch_path(number), "patch", uuids, told)
-    for at, name in enumerate(listing.shards):
-        progress(at, len(listing.shards), "looking at shards")
-        _try(depot, depot.directory / name, "shard", uuids, told)
-    return raw
+def _of_store(names: list[str]) -> list[str]:
+    return [name for name in names if name.startswith(KINDS) and name.endswith(".h5")]
 
 
 def _none_newer(depot: Depot) -> None:
     """Raises VersionError where a file is of a newer format: to this code it would be damage, and
-    what a newer headstock committed would be set aside."""
-    listing = depot.listing()
-    pending = [
-        *map(depot.patch_path, listing.patches),
-        *map(depot.directory.joinpath, listing.shards),
-    ]
-    for target in [depot.path, *map(depot.generation_path, depot.generations()), *pending]:
+    what a newer headstock committed would be left out."""
+    for name in ["", *_of_store(depot.names())]:
+        with suppress(StoreDamaged, UnsafeInput, FileNotFoundError):
+            StoreFile(depot.directory / name if name else depot.path).close()
+
+
+def _salvage(depot: Depot, names: list[str], damaged: list[str], progress: Report) -> Salvage:
+    """What all files of the store prove. Raises StoreDamaged when that is nothing."""
+    known: dict[int, Evidence | None] = {}
+    inode = 0
+    # the numbered names first: features.h5 is one of them, and does not say which
+    places = [*(depot.directory / name for name in _of_store(names)), depot.path]
+    for done, place in enumerate(places):
+        progress(done, len(places), "looking at files")
         try:
-            StoreFile(target).close()
-        except VersionError:
-            raise
-        except (HeadstockError, FileNotFoundError):
+            with commit.storage(place):
+                inode = place.stat().st_ino
+            if inode not in known:
+                known[inode] = None
+                known[inode] = examine(place)
+        except (FileNotFoundError, StoreDamaged, UnsafeInput):
             continue
+    told = [one for one in known.values() if one is not None]
+    uuid = _uuid(depot, told, known.get(inode) if depot.path.exists() else None)
+    told = [one for one in told if one.uuid == uuid or not one.proven]
+    salvage = Salvage(told, uuid)
+    whole = any(e.kind == "generation" and e.whole and e.path.name not in damaged for e in told)
+    if not salvage.n and not whole:
+        salvage.close()
+        what = "no generation of it can be read, and no shard"
+        raise StoreDamaged(depot.path, what, "extract into a new store")
+    numbers = depot.listing().patches
+    salvage.absorbed = max((salvage.absorbed, *numbers))
+    return salvage
 
 
-def _raw(broken: Sequence[Path], newest: int) -> RawFile | None:
-    """Of generations whose metadata is damaged the last that can be read all the same, if it is
-    newer than the newest whole one."""
-    best: RawFile | None = None
-    for path in broken:
-        try:
-            file = RawFile(path, "generation")
-        except HeadstockError:
-            continue
-        try:
-            generation_form(file)
-        except StoreDamaged:
-            file.close()
-            continue
-        named = re.fullmatch(r"gen-(\d+)\.h5", path.name)
-        file.generation = file.generation or (int(named[1]) if named else 0)
-        if (newest and file.generation <= newest) or (best and file.generation <= best.generation):
-            file.close()
-            continue
-        if best is not None:
-            best.close()
-        best = file
-    return best
-
-
-def _try(depot: Depot, target: Path, kind: str, uuids: set[str], told: Repaired) -> None:
+def _uuid(depot: Depot, told: list[Evidence], file: Evidence | None) -> str:
+    """The identity of the new store, of which ``file`` was the main one. Raises StoreDamaged when
+    that is another store's."""
     try:
-        with StoreFile(target, kind) as file:
-            if file.uuid not in uuids:
-                raise StoreDamaged(target, "belongs to another store")
-            Patch.read(file) if kind == "patch" else check_shard(file)
-    except FileNotFoundError:
-        return
-    except HeadstockError:
-        _away(depot, target, told)
+        beside = depot.uuid()
+    except StoreDamaged:
+        beside = None
+    main = file.uuid if file is not None and file.proven else ""
+    if beside and main and beside != main:
+        raise StoreDamaged(
+            depot.path, f"belongs to another store than {depot.directory.name}",
+            "put the file that belongs there back, or move one of the two away",
+        )  # fmt: skip
+    known = [e.uuid for e in told if e.uuid and e.proven] or [e.uuid for e in told if e.uuid]
+    return beside or main or (known[0] if known else str(uuids.uuid4()))
 
 
-def _away(depot: Depot, target: Path, told: Repaired) -> None:
-    depot.directory.mkdir(exist_ok=True)
-    with commit.storage(target):
-        os.replace(target, depot.directory / f"damaged-{target.name}")
-    told.files.append(target.name)
+def _exchange(
+    depot: Depot,
+    told: Repaired,
+    write: Callable[[int], None],
+    check: Callable[[Path], None],
+    names: list[str],
+) -> None:
+    """Write the new store, and put it where the old one is, which goes aside.
+
+    The new generation has a higher number than all that is in ``features.h5.d``, and what is
+    pending there is in it already: killed between any two steps, ``features.h5`` is the old file or
+    the new one and everything else is where it was or aside, and to repair again ends it.
+    """
+    aside = _folder(depot)
+    made = aside / "new.h5"
+    try:
+        commit.publish(made, write, check)
+        if depot.path.exists():
+            commit.number_again(depot.path, aside / depot.path.name)
+    except BaseException:
+        with suppress(OSError):
+            made.unlink(missing_ok=True)
+            (aside / depot.path.name).unlink(missing_ok=True)
+            aside.rmdir()
+        raise
+    told.aside = aside
+    commit.replace(made, depot.path)
+    commit.remove([made])
+    for folder in (trace.folder(depot.path), depot.directory):
+        with commit.storage(folder), suppress(FileNotFoundError):
+            os.rename(folder, aside / folder.name)
+    commit.sync_directory(aside)
+    commit.sync_directory(depot.path.parent)
+    _bring_back(depot, aside / depot.directory.name, names)
+
+
+def _folder(depot: Depot) -> Path:
+    """A folder for the old store, under the first free name."""
+    for number in count(1):
+        aside = depot.path.with_name(f"{depot.path.name}.damaged-{number}")
+        with commit.storage(aside), suppress(FileExistsError):
+            aside.mkdir()
+            return aside
+    raise AssertionError("numbers end")
+
+
+def _bring_back(depot: Depot, aside: Path, names: list[str]) -> None:
+    """What others committed while we looked, beside the new generation, which it follows."""
+    with commit.storage(aside), suppress(FileNotFoundError):
+        fresh = [n for n in _of_store(sorted(os.listdir(aside))) if n not in names]
+        for name in fresh:
+            if name.startswith(("patch-", "shard-")):
+                depot.found()
+                commit.number_again(aside / name, depot.directory / name)

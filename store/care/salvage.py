@@ -1,211 +1,260 @@
-"""Reading what a damaged generation still holds, row by row, for ``store repair``."""
+"""One state out of what many files prove: every row that proves itself, each by its newest word."""
 
 from __future__ import annotations
 
-import json
-import re
-import uuid as uuids
+from collections import OrderedDict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from headstock.store.care.evidence import Evidence, Piece
+from headstock.store.care.remains import Remains
 from headstock.store.disk.checksum import row_crcs
-from headstock.store.disk.declared import ABSENT, FAILED, OK
-from headstock.store.disk.depot import Depot
-from headstock.store.disk.file import LARGEST_SCHEMA, REPAIR, StoreFile
-from headstock.store.disk.layout import root_crc, text_bytes
-from headstock.store.disk.state import BLOCK, Column, State
-from headstock.store.errors import StoreDamaged
+from headstock.store.disk.declared import ABSENT, OK, Declared
+from headstock.store.disk.hdf5 import CANNOT
+from headstock.store.disk.layout import text_bytes
+from headstock.store.disk.patch import Patch
+from headstock.store.disk.state import OPEN_SHARDS, Column
+from headstock.store.errors import StorageError
 from headstock.store.items import text_column
+from headstock.store.recipe import Recipe
 
-__all__ = ["RawFile", "Repaired", "Salvage", "uuid_of"]
+__all__ = ["Salvage"]
 
-SCHEMA = b'{"datasets":{'  # how every schema begins
-UUID = re.compile(rb"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+TYPES = {"<f4": "float32", "<f2": "float16"}
 
 
 @dataclass
-class Repaired:
-    """What was lost: ``rows`` by set, that the next ``extract`` computes again; text ``columns``
-    that are empty now; ``nameless`` rows whose id was damaged, dropped; ``files`` set aside in
-    ``features.h5.d`` under the name ``damaged-...``."""
+class _Chance:
+    """A way in which a set may have been declared, and the rows that were made in that way."""
 
-    path: Path
-    rows: dict[str, list[str]] = field(default_factory=dict)
-    columns: list[str] = field(default_factory=list)
-    files: list[str] = field(default_factory=list)
-    nameless: int = 0
-
-    @property
-    def changed(self) -> bool:
-        return bool(self.rows or self.columns or self.files or self.nameless)
-
-    def text(self) -> str:
-        lines = [f"{name}: damaged, set aside" for name in self.files]
-        lines += [
-            f"column {name}: damaged, now empty; `headstock store label`" for name in self.columns
-        ]
-        if self.nameless:
-            lines.append(f"{self.nameless} rows with a damaged id: dropped, labels and all")
-        for name, ids in self.rows.items():
-            shown = ", ".join(ids[:10]) + (", …" if len(ids) > 10 else "")
-            lines.append(f"set {name}: {len(ids)} rows to extract again: {shown}")
-        done = "repaired; run `headstock extract` again" if self.changed else "nothing to repair"
-        return "\n".join([*lines, f"{self.path}: {done}"])
+    epoch: int = 0
+    worth: tuple[bool, bool, int] = (False, False, -1)  # proven, whole, epoch of ``declared``
+    declared: Declared | None = None
+    pieces: list[Piece] = field(default_factory=list)
 
 
-class RawFile(StoreFile):
-    """A generation whose metadata is damaged, read by its schema alone, which is text and is looked
-    for in the raw bytes. Its parts are to be believed only where their own checksums hold.
+class Salvage:
+    """What ``write_generation`` writes, out of all ``evidence``. ``number`` and ``absorbed`` are
+    the highest of a generation and of a patch that anything says.
 
-    Raises StoreDamaged when no schema is found that fits the file.
+    ``taken``: rows by set, by file; ``emptied``: columns of text that nothing proves; ``older``:
+    columns taken from an earlier generation, and its file; ``rows``: ids by set that were there
+    and nothing proves any more; ``nameless``: how many rows lost their id.
     """
 
-    def _parse(self, kind: str | None) -> None:
-        self._measure()
-        self.kind, self.generation, self.uuid, self.writer = "generation", 0, "", ""
-        self._read_schema(self._found)
-        self._check_places()
-        if "/items/id" not in self.regions:
-            raise StoreDamaged(self.path, "has no rows", REPAIR)
-        self.n = self.regions["/items/id"].shape[0]
-        try:
-            root = self._root()
-        except StoreDamaged:
-            root = {}
-        if root and root["root_crc"] == root_crc(root):
-            self.generation, self.uuid = root["generation"], root["uuid"].decode()
-        elif len(said := set(UUID.findall(self._head))) == 1:
-            self.uuid = said.pop().decode()
+    def __init__(self, evidence: Sequence[Evidence], uuid: str) -> None:
+        self.uuid = uuid
+        self.taken: dict[str, dict[str, int]] = {}
+        self.emptied: list[str] = []
+        self.older: dict[str, str] = {}
+        self.rows: dict[str, list[str]] = {}
+        self._open: OrderedDict[Path, Remains] = OrderedDict()
+        self._crcs: dict[str, np.ndarray] = {}
+        self._pieces: dict[str, list[Piece]] = {}
+        generations = sorted(
+            (e for e in evidence if e.kind == "generation"),
+            key=lambda e: (e.number, e.whole, e.proven), reverse=True,
+        )  # fmt: skip
+        patches = sorted((e for e in evidence if e.kind == "patch"), key=lambda e: e.number)
+        self.number = max((e.number for e in generations), default=0)
+        marks = [e.number_of("patches") for e in generations if e.proven]
+        self.absorbed = max((*marks, *(e.number for e in patches)), default=0)
+        pieces = [piece for e in evidence for piece in e.pieces]
+        clocks = [e.number_of("clock") for e in generations if e.proven]
+        self.clock = max(
+            (*clocks, self.absorbed, *(int(p.seq.max(initial=0)) for p in pieces)), default=0
+        )
+        self._name_rows(generations, patches, pieces)
+        self.declared: dict[str, Declared] = {}
+        self._loaded: dict[str, Column] = {}
+        for name, chance in self._choose(evidence).items():
+            self.declared[name] = self._declare(name, chance)
+            self._loaded[name] = self._lay(name, chance.pieces, generations)
 
-    @cached_property
-    def _head(self) -> bytes:
-        """Root attributes are written first and lie in front of all data."""
-        return bytes(self.bytes_at(0, min(self.size, 2 * LARGEST_SCHEMA)))
+    # --- rows and text
 
-    def _found(self) -> object:
-        at = self._head.find(SCHEMA)
-        if at < 0:
-            raise ValueError("none is there")
-        text = self._head[at : at + LARGEST_SCHEMA].decode("ascii", "replace")
-        return json.JSONDecoder().raw_decode(text)[0]
+    def _name_rows(
+        self, generations: list[Evidence], patches: list[Evidence], pieces: list[Piece]
+    ) -> None:
+        """Ids in the order of the newest generation, its patches, and whatever else knows one."""
+        self.ids: list[str] = []
+        self._index: dict[str, int] = {}
+        self.columns: dict[str, np.ndarray] = {}
+        self.root, mark, nameless = "", 0, 0
+        if generations:
+            newest = generations[0]
+            root = newest.meta.get("root")
+            self.root = root if isinstance(root, str) else ""
+            mark = newest.number_of("patches") if newest.proven else 0
+            nameless = newest.nameless
+            self._more(newest)
+            for name in newest.failed:
+                self._older(name, generations[1:])
+        for told in patches:
+            if told.number > mark:
+                self._patch(told)
+        count = len(self.ids)
+        for other in [*generations[1:], *reversed(patches)]:
+            self._more(other)
+        self.nameless = max(0, nameless - (len(self.ids) - count))
+        for piece in pieces:
+            self._apply(Patch(ids=[i for i in piece.ids if i not in self._index]))
 
+    def _more(self, told: Evidence) -> None:
+        """Rows that nothing newer knows."""
+        fresh = [at for at, i in enumerate(told.ids) if i not in self._index]
+        cells = {c: v[fresh] for c, v in told.columns.items()}
+        self._apply(Patch(ids=[told.ids[at] for at in fresh], columns=cells))
 
-class Salvage(State):
-    """A state read leniently: what fails its checksum is left out, and told."""
+    def _older(self, name: str, generations: list[Evidence]) -> None:
+        """A column that the newest generation does not prove, as the last that does has it."""
+        cells = text_column([""] * len(self.ids))
+        for other in generations:
+            if name in other.columns:
+                known = dict(zip(other.ids, other.columns[name].tolist(), strict=True))
+                cells = text_column([known.get(identity, "") for identity in self.ids])
+                self.older[name] = other.path.name
+                break
+        else:
+            self.emptied.append(name)
+        if name.partition("/")[0] in ("label", "split", "group", "path", "extra"):
+            self.columns[name] = cells
 
-    def __init__(self, depot: Depot, told: Repaired, file: StoreFile | None = None) -> None:
-        self.told = told
-        super().__init__(depot, file)
+    def _patch(self, told: Evidence) -> None:
+        root, clear = told.meta.get("root"), told.meta.get("clear")
+        if isinstance(root, str) and told.proven:
+            self.root = root
+        kept = [c for c in clear if c in told.columns] if isinstance(clear, list) else []
+        self._apply(Patch(ids=told.ids, columns=told.columns, clear=kept))
+        self.emptied += [f"{name} (of {told.path.name})" for name in told.failed]
 
-    @cached_property
-    def _id_bytes(self) -> np.ndarray:
-        return self.file.column("/items/id", check=False)
+    def _apply(self, patch: Patch) -> None:
+        if patch.ids:
+            self.columns = patch.apply(self.ids, self._index, self.columns)
 
-    @cached_property
-    def _kept(self) -> np.ndarray:
-        """(m,) rows of the generation: all when the ids hold as a whole, else those whose id some
-        row checksum confirms."""
-        if self._holds("/items/id"):
-            return np.arange(self.file.n)
-        known = np.zeros(self.file.n, dtype=bool)
-        for one in self.file.meta["sets"]:
-            base = f"/features/{one['name']}"
-            digests = self.file.column(f"{base}/content_sha256", check=False)
-            known |= self._matching(base, digests)[0]
-        if not known.any():
-            raise StoreDamaged(self.file.path, "no row of it can be told", "extract it anew")
-        self.told.nameless = int((~known).sum())
-        return np.flatnonzero(known)
+    # --- sets
+
+    def _choose(self, evidence: Sequence[Evidence]) -> dict[str, _Chance]:
+        """The newest way in which each set was declared. A declaration that nothing proves counts
+        only where rows carry its recipe's sha256, or where there is no other."""
+        chances: dict[tuple[str, str], _Chance] = {}
+        for told in evidence:
+            for made in told.declared:
+                chance = chances.setdefault((made.name, made.recipe.fingerprint), _Chance())
+                worth = (told.proven, told.kind != "shard", made.epoch)
+                if worth > chance.worth:
+                    chance.declared, chance.worth = made, worth
+                chance.epoch = max(chance.epoch, made.epoch)
+            for piece in told.pieces:
+                chance = chances.setdefault((piece.set, piece.fingerprint), _Chance())
+                chance.pieces.append(piece)
+                chance.epoch = max(chance.epoch, piece.epoch)
+        best: dict[str, _Chance] = {}
+        for (name, _), chance in chances.items():
+            now = best.get(name)
+            if now is None or _rank(chance) > _rank(now):
+                best[name] = chance
+        for (name, fingerprint), chance in chances.items():
+            if best[name] is chance and chance.declared is None:
+                best[name].declared = self._unknown(name, fingerprint, chance)
+        return {n: best[n] for n in sorted(best, key=lambda n: best[n].epoch)}
+
+    def _unknown(self, name: str, fingerprint: str, chance: _Chance) -> Declared:
+        """A set whose declaration is lost and was carried by no shard: its vectors are kept."""
+        paths = [c.partition("/")[2] for c in self.columns if c.startswith("path/")]
+        modality = name if name in paths or not paths else paths[0]
+        recipe = Recipe(modality, {"unknown": f"its declaration was lost; sha256 {fingerprint}"})
+        dim, dtype = chance.pieces[0].shape
+        return Declared.of(name, recipe, dim, TYPES.get(dtype, "float32"))
+
+    def _declare(self, name: str, chance: _Chance) -> Declared:
+        made = chance.declared
+        assert made is not None
+        return Declared(
+            made.name, made.recipe, made.dim, made.dtype, made.feature_names, made.provenance,
+            chance.epoch,
+        )  # fmt: skip
+
+    def _lay(self, name: str, pieces: list[Piece], generations: list[Evidence]) -> Column:
+        """The column of a set: generations from the newest on, then shards by their numbers."""
+        declared, n = self.declared[name], len(self.ids)
+        column = Column.empty(declared, n)
+        self._crcs[name] = np.zeros(n, "<u4")
+        order = {e.path: at for at, e in enumerate(generations)}
+        fitting = [p for p in pieces if p.shape == (declared.dim, declared.stored.str)]
+        last = len(order)
+        fitting.sort(key=lambda p: (order.get(p.path, last), int(p.seq.max(initial=0)), p.path))
+        self._pieces[name] = fitting
+        for at, piece in enumerate(fitting):
+            rows = np.array([self._index[i] for i in piece.ids], dtype=np.int64)
+            now, seq = column.status[rows], column.seq[rows]
+            better = (piece.seq > seq) | ((now != OK) & (piece.status == OK) & (piece.seq >= seq))
+            # a generation before the newest has nothing newer to say
+            wins = np.flatnonzero((now == ABSENT) | (better & (piece.path not in order)))
+            won = rows[wins]
+            column.source[won], column.position[won] = at, piece.position[wins]
+            column.status[won], column.digest[won] = piece.status[wins], piece.digest[wins]
+            column.stat[won], column.seq[won] = piece.stat[wins], piece.seq[wins]
+            self._crcs[name][won] = piece.crc[wins]
+            for place, row in zip(wins.tolist(), won.tolist(), strict=True):
+                column.errors.pop(row, None)
+                if place in piece.errors:
+                    column.errors[row] = piece.errors[place]
+        self._count(name, column)
+        return column
+
+    def _count(self, name: str, column: Column) -> None:
+        pieces = self._pieces[name]
+        there = np.flatnonzero(column.status != ABSENT)
+        for at, count in zip(*np.unique(column.source[there], return_counts=True), strict=True):
+            by_set = self.taken.setdefault(pieces[int(at)].path.name, {})
+            by_set[name] = by_set.get(name, 0) + int(count)
+        ids = dict.fromkeys(i for piece in pieces for i in piece.lost)
+        lost = [i for i in ids if i not in self._index or column.status[self._index[i]] == ABSENT]
+        if lost:
+            self.rows[name] = sorted(lost)
+
+    # --- what a generation is written from
 
     @property
     def n(self) -> int:
         return len(self.ids)
 
-    @cached_property
-    def ids(self) -> list[str]:
-        return self._rows[0]
-
-    @cached_property
+    @property
     def id_bytes(self) -> np.ndarray:
         return text_bytes(self.ids)
 
-    def _stored_ids(self) -> list[str]:
-        return [
-            raw.decode("utf-8", "surrogateescape") for raw in self._id_bytes[self._kept].tolist()
-        ]
+    def column(self, name: str) -> Column:
+        return self._loaded[name]
 
-    def _cells(self, column: str) -> np.ndarray:
-        try:
-            return super()._cells(column)[self._kept]
-        except StoreDamaged:
-            if column not in self.told.columns:
-                self.told.columns.append(column)
-            return text_column([""] * len(self._kept))
+    def vectors(self, column: Column, rows: np.ndarray, out: np.ndarray) -> np.ndarray:
+        """Read the vectors of OK rows into ``out`` (m, d), each checked once more; their CRCs."""
+        name = column.declared.name
+        crcs = self._crcs[name][rows]
+        for source in np.unique(column.source[rows]).tolist():
+            here, piece = np.flatnonzero(column.source[rows] == source), self._pieces[name][source]
+            out[here] = self._file(piece.path).rows(f"{piece.base}/x", column.position[rows[here]])
+        ids = text_bytes([self.ids[row] for row in rows.tolist()])
+        if not (row_crcs(ids, column.digest[rows], out) == crcs).all():
+            raise StorageError(column.declared.name, "its vectors read differently twice", CANNOT)
+        return crcs
 
-    def _stored(self, column: Column, base: str) -> None:
-        """A row of the generation stays when its own checksum holds."""
-        kept, m = self._kept, len(self._kept)
-        column.position[:m] = kept
-        digests = self.file.column(f"{base}/content_sha256", check=False)
-        match, finite = self._matching(base, digests)
-        good = (match & finite)[kept]
-        status, digests = self.file.column(f"{base}/status", check=False)[kept], digests[kept]
-        if not self._holds(f"{base}/status"):
-            # then a row counts as done when it has content and its checksum holds
-            status = np.where(digests.any(axis=1), OK, ABSENT).astype(np.uint8)
-        column.status[:m] = np.where(good | (status == FAILED), status, ABSENT)
-        column.digest[:m] = np.where((column.status[:m] == ABSENT)[:, None], 0, digests)
-        if self._holds(f"{base}/stat"):
-            column.stat[:m] = self.file.column(f"{base}/stat")[kept]
-        # without its own number a row counts as newer than any shard that a crash left behind
-        column.seq[:m] = self.clock
-        if self._holds(f"{base}/seq"):
-            column.seq[:m] = self.file.column(f"{base}/seq")[kept]
-        try:
-            new = {row: at for at, row in enumerate(kept.tolist())}
-            told = self._errors(column.declared.name)
-            column.errors = {new[row]: said for row, said in told.items() if row in new}
-        except StoreDamaged:
-            column.errors = {}
-        lost = np.flatnonzero((status != ABSENT) & (column.status[:m] == ABSENT))
-        if lost.size:
-            ids = [self.ids[row] for row in lost.tolist()]
-            self.told.rows.setdefault(column.declared.name, []).extend(ids)
+    def _file(self, path: Path) -> Remains:
+        if path not in self._open:
+            self._open[path] = Remains(path)
+            while len(self._open) > OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(path)
+        return self._open[path]
 
-    def _holds(self, path: str) -> bool:
-        try:
-            self.file.column(path)
-        except StoreDamaged:
-            return False
-        return True
-
-    def _matching(self, base: str, digests: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(n,) bool twice: rows that match their CRC32, and rows that hold a vector (no NaN)."""
-        region = self.file.regions[f"{base}/x"]
-        crcs = self.file.column(f"{base}/crc32", check=False)
-        match, finite = np.zeros(self.file.n, dtype=bool), np.zeros(self.file.n, dtype=bool)
-        step = max(1, BLOCK // (region.shape[1] * region.dtype.itemsize))
-        for start in range(0, self.file.n, step):
-            rows = np.arange(start, min(start + step, self.file.n))
-            x = self.file.rows(f"{base}/x", rows)
-            match[rows] = row_crcs(self._id_bytes[rows], digests[rows], x) == crcs[rows]
-            finite[rows] = np.isfinite(x).all(axis=1)
-        return match, finite
-
-    def _crcs(self, file: StoreFile, base: str) -> np.ndarray:
-        # a damaged checksum has cost its own row already
-        return file.column(f"{base}/crc32", check=file is not self.file)
+    def close(self) -> None:
+        for file in self._open.values():
+            file.close()
 
 
-def uuid_of(depot: Depot, file: RawFile) -> str:
-    """The identity that a salvaged store gets. Raises StoreDamaged when the file is another's."""
-    beside = depot.uuid()
-    if beside and file.uuid and beside != file.uuid:
-        raise StoreDamaged(
-            file.path, f"belongs to another store than {depot.directory.name}",
-            "put the file that belongs there back, or move one of the two away",
-        )  # fmt: skip
-    return beside or file.uuid or str(uuids.uuid4())
+def _rank(chance: _Chance) -> tuple[bool, int, bool]:
+    believed = chance.worth[0] or bool(chance.pieces)
+    return believed, chance.epoch, bool(chance.pieces)

@@ -12,13 +12,14 @@ import h5py
 import numpy as np
 
 from headstock.store.disk import commit
+from headstock.store.disk.batch import read_batch
 from headstock.store.disk.checksum import row_crcs
 from headstock.store.disk.compact import check_bytes
 from headstock.store.disk.declared import ABSENT, OK
 from headstock.store.disk.depot import Depot, is_parts
 from headstock.store.disk.file import StoreFile
 from headstock.store.disk.patch import Patch
-from headstock.store.disk.state import State, read_batch
+from headstock.store.disk.state import State
 from headstock.store.errors import (
     HeadstockError,
     OptionError,
@@ -28,17 +29,18 @@ from headstock.store.errors import (
 )
 from headstock.store.progress import Report, unheard
 
-__all__ = ["Verdict", "check_file", "check_shard", "verify"]
+__all__ = ["ASIDE", "Verdict", "check_file", "check_shard", "verify"]
 
 BLOCK = 1 << 22
+ASIDE = "damaged-"
 
 
 @dataclass
 class Verdict:
-    """What ``verify`` found. ``findings`` are damage, one line each; ``unread`` what the disk, the
-    permissions or the memory kept from being checked, which says nothing about the bytes; ``notes``
-    are input files that changed or went missing since extraction (with ``files``). All are empty
-    for a good store."""
+    """What ``verify`` found. ``findings`` are damage, one line each, of the files ``damaged`` and
+    of how they fit together; ``unread`` what the disk, the permissions or the memory kept from
+    being checked, which says nothing about the bytes; ``notes`` are input files that changed or
+    went missing since extraction (with ``files``). All are empty for a good store."""
 
     path: Path
     generation: int = 0
@@ -46,6 +48,7 @@ class Verdict:
     sets: dict[str, int] = field(default_factory=dict)
     files_checked: int = 0
     findings: list[str] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     exit_code: int = 0
@@ -91,6 +94,10 @@ def verify(
                 continue  # absorbed while we looked
             except HeadstockError as error:
                 verdict.found(error)
+                verdict.damaged.append(target.name)
+        for aside in _set_aside(depot):
+            verdict.found(aside)
+            verdict.damaged.append(os.path.basename(aside.where))
         state = State(depot)
         verdict.generation, verdict.rows = state.file.generation, state.n
         for name in state.declared:
@@ -129,6 +136,7 @@ def _verify_parts(path: Path, files: bool, progress: Report) -> Verdict:
         for name, done in one.sets.items():
             verdict.sets[name] = verdict.sets.get(name, 0) + done
         verdict.findings += one.findings
+        verdict.damaged += one.damaged
         verdict.unread += one.unread
         verdict.notes += one.notes
         verdict.exit_code = max(verdict.exit_code, one.exit_code)
@@ -155,6 +163,14 @@ def _files_of(depot: Depot) -> Iterator[tuple[Path, str]]:
         yield depot.patch_path(number), "patch"
     for name in listing.shards:
         yield depot.directory / name, "shard"
+
+
+def _set_aside(depot: Depot) -> Iterator[StoreDamaged]:
+    """Files that an earlier headstock put out of the way, with whatever they still hold."""
+    for name in depot.names():
+        if name.startswith(ASIDE):
+            what = "was set aside, and may hold rows"
+            yield StoreDamaged(depot.directory / name, what, "`headstock store repair` takes them")
 
 
 def _inode(path: Path) -> int | None:

@@ -15,11 +15,13 @@ import numpy as np
 
 from headstock.store.disk.checksum import row_crcs
 from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
+from headstock.store.disk.file import REPAIR, StoreFile
+from headstock.store.disk.forms import shard_form
 from headstock.store.disk.halves import narrowed
 from headstock.store.disk.layout import Plan, text_bytes
-from headstock.store.errors import OptionError, one_line
+from headstock.store.errors import OptionError, StoreDamaged, one_line
 
-__all__ = ["Batch", "shard_name", "shard_plan"]
+__all__ = ["Batch", "checked", "read_batch", "shard_name", "shard_plan"]
 
 LARGEST_HALF = 65504.0
 
@@ -119,8 +121,27 @@ def shard_plan(
             "epoch": declared.epoch,
             "fingerprint": declared.recipe.fingerprint,
             "seq": seq,
+            "declared": declared.carried,
         },
         specs={path: (a.dtype, a.shape) for path, a in arrays.items()},
         row_checked=frozenset({"/x"}),
     )
     return plan, arrays
+
+
+def read_batch(file: StoreFile) -> Batch:
+    """A shard's rows without their vectors. Raises StoreDamaged."""
+    shard_form(file)
+    ids = file.texts("/id")
+    rows = file.column("/errors/row").tolist()
+    if not all(0 <= row < len(ids) for row in rows):
+        raise StoreDamaged(file.path, "/errors/row names no row", REPAIR)
+    codes, lines = file.texts("/errors/code"), file.texts("/errors/line")
+    return Batch(
+        ids=ids,
+        digest=file.column("/content_sha256"),
+        stat=file.column("/stat"),
+        x=np.empty((len(ids), 0), dtype=np.float32),
+        status=file.column("/status"),
+        errors=[(ids[r], c, line) for r, c, line in zip(rows, codes, lines, strict=True)],
+    )

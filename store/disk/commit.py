@@ -22,6 +22,7 @@ from pathlib import Path
 from headstock.store.errors import StorageError, StoreBusy
 
 __all__ = [
+    "abandoned",
     "alive",
     "host",
     "link_new",
@@ -301,9 +302,15 @@ def sweep(directory: Path, prefix: str = "") -> None:
     for path in directory.glob(f"{prefix}tmp-*"):
         _, owner, pid, _ = (*path.name.removeprefix(prefix).split("-"), "", "", "")[:4]
         with suppress(FileNotFoundError), storage(path):
-            dead = owner == host() and pid.isdecimal() and not alive(int(pid))
-            if dead or time.time() - path.stat().st_mtime > STALE_TEMP:
+            if abandoned(path, owner, pid):
                 shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def abandoned(path: Path, owner: str, pid: str) -> bool:
+    """Whether the process ``pid`` of the machine ``owner`` that made ``path`` is dead, or so old
+    that it must be."""
+    dead = owner == host() and pid.isdecimal() and not alive(int(pid))
+    return dead or time.time() - path.stat().st_mtime > STALE_TEMP
 
 
 def alive(pid: int) -> bool:

@@ -10,13 +10,13 @@ import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
 from headstock.store.disk import commit
 from headstock.store.disk.checksum import agree, crc32, row_crcs
-from headstock.store.disk.declared import OK
+from headstock.store.disk.declared import OK, Declared
 from headstock.store.disk.depot import Depot
 from headstock.store.disk.file import REPAIR, StoreFile
 from headstock.store.disk.forms import generation_form
@@ -26,7 +26,7 @@ from headstock.store.disk.state import BLOCK, Column, State
 from headstock.store.errors import StoreBusy, StoreDamaged
 from headstock.store.progress import Report, unheard
 
-__all__ = ["check_bytes", "compact", "write_generation"]
+__all__ = ["Content", "check_bytes", "check_file", "compact", "write_generation"]
 
 ATTEMPTS = 20
 WRITE = 1 << 23  # bytes of vectors written in one go, cut where a LARGE_PAGE begins
@@ -107,7 +107,31 @@ def check_bytes(file: StoreFile, progress: Report = unheard) -> None:
                 )  # fmt: skip
 
 
-def _datasets(state: State) -> dict[str, np.ndarray]:
+class Content(Protocol):
+    """What a generation is written from. ``absorbed`` is the highest number of a patch in it."""
+
+    @property
+    def uuid(self) -> str: ...
+    @property
+    def absorbed(self) -> int: ...
+    @property
+    def n(self) -> int: ...
+    @property
+    def ids(self) -> list[str]: ...
+    @property
+    def id_bytes(self) -> np.ndarray: ...
+    @property
+    def columns(self) -> dict[str, np.ndarray]: ...
+
+    declared: dict[str, Declared]
+    root: str
+    clock: int
+
+    def column(self, name: str) -> Column: ...
+    def vectors(self, column: Column, rows: np.ndarray, out: np.ndarray) -> np.ndarray: ...
+
+
+def _datasets(state: Content) -> dict[str, np.ndarray]:
     """Every dataset but the vectors and their checksums."""
     arrays: dict[str, np.ndarray] = {"/items/id": state.id_bytes}
     for name, cells in state.columns.items():
@@ -128,7 +152,7 @@ def _datasets(state: State) -> dict[str, np.ndarray]:
     return arrays
 
 
-def _plan(state: State, number: int, arrays: dict[str, np.ndarray]) -> Plan:
+def _plan(state: Content, number: int, arrays: dict[str, np.ndarray]) -> Plan:
     specs: dict[str, tuple[Any, tuple[int, ...]]] = {
         path: (a.dtype, a.shape) for path, a in arrays.items()
     }
@@ -137,15 +161,16 @@ def _plan(state: State, number: int, arrays: dict[str, np.ndarray]) -> Plan:
         specs[f"/features/{name}/crc32"] = (np.dtype("<u4"), (state.n,))
     return Plan(
         kind="generation",
-        uuid=state.file.uuid,
+        uuid=state.uuid,
         generation=number,
         n=state.n,
         meta={
             "columns": list(state.columns),
             "root": state.root,
             "sets": [d.to_meta() for d in state.declared.values()],
-            "patches": max((*state.listing.patches, state.watermark)),
+            "patches": state.absorbed,
             "clock": state.clock,
+            "traces": 1,  # of what it gathers are forgotten: those that stand may be held to
         },
         specs=specs,
         row_checked=frozenset(f"/features/{name}/x" for name in state.declared),
@@ -156,7 +181,7 @@ def _plan(state: State, number: int, arrays: dict[str, np.ndarray]) -> Plan:
     )
 
 
-def write_generation(fd: int, state: State, number: int, progress: Report = unheard) -> None:
+def write_generation(fd: int, state: Content, number: int, progress: Report = unheard) -> None:
     """Write ``state`` as generation ``number`` into the empty file ``fd``."""
     arrays = _datasets(state)
     plan = _plan(state, number, arrays)
@@ -188,7 +213,7 @@ def reserve(fd: int, length: int) -> None:
 
 
 def _write_vectors(
-    fd: int, state: State, column: Column, offset: int, progress: Report = unheard
+    fd: int, state: Content, column: Column, offset: int, progress: Report = unheard
 ) -> np.ndarray:
     """Stream a set's vectors to ``offset``; (n,) row CRCs.
 
@@ -229,7 +254,7 @@ def empty_generation(uuid: str) -> bytearray:
         uuid=uuid,
         generation=1,
         n=0,
-        meta={"columns": [], "root": "", "sets": [], "patches": 0, "clock": 0},
+        meta={"columns": [], "root": "", "sets": [], "patches": 0, "clock": 0, "traces": 1},
         specs={"/items/id": (np.dtype("S1"), (0,))},
     )
     return plan.pack({"/items/id": np.empty(0, "S1")})

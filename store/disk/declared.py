@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from headstock.store.recipe import Recipe
 __all__ = ["ABSENT", "FAILED", "OK", "Declared"]
 
 ABSENT, OK, FAILED = 0, 1, 2  # the status of a row in a set
+LONGEST = 1 << 15  # characters of a declaration that a shard carries whole
 STORED = {"float32": "<f4", "float16": "<f2"}
 
 
@@ -79,6 +82,15 @@ class Declared:
             "epoch": self.epoch,
         }
 
+    @cached_property
+    def carried(self) -> dict[str, Any]:
+        """``to_meta`` for every shard to carry, so that it can be used when its declaration is
+        lost: without what is long and determines no vector."""
+        meta = self.to_meta()
+        if len(json.dumps(meta)) > LONGEST:
+            meta |= {"provenance": {}, "feature_names": None}
+        return meta
+
     @classmethod
     def from_meta(cls, meta: Mapping[str, Any], epoch: int | None = None) -> Declared:
         """Raises ValueError, KeyError, TypeError or OptionError when ``meta`` is not one."""
@@ -86,4 +98,4 @@ class Declared:
             meta["name"], Recipe.from_json(meta["recipe"]), meta["dim"], meta["dtype"],
             meta["feature_names"], meta["provenance"],
         )  # fmt: skip
-        return cls(**{**made.__dict__, "epoch": int(meta["epoch"]) if epoch is None else epoch})
+        return replace(made, epoch=int(meta["epoch"]) if epoch is None else epoch)

@@ -7,6 +7,8 @@ shard-<set>-<hash>.h5   one committed batch
 patch-00000012.h5       rows, labels, groups, splits and new sets, without touching vectors
 claim-<unit>            who computes what; saves work, correctness never rests on it
 tmp-<host>-<pid>-<r>    never read
+
+``features.h5.pending`` holds a trace of each shard and patch that waits; see ``trace``.
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstock.store.disk import commit
+from headstock.store.disk import commit, trace
 from headstock.store.disk.file import REPAIR, StoreFile
 from headstock.store.disk.layout import FORMAT, VERSION
 from headstock.store.errors import OptionError, StoreDamaged, VersionError
@@ -70,7 +72,8 @@ class Depot:
     def patch_path(self, number: int) -> Path:
         return self.directory / f"patch-{number:08d}.h5"
 
-    def _names(self) -> list[str]:
+    def names(self) -> list[str]:
+        """What lies in the directory, sorted."""
         with commit.storage(self.directory):
             try:
                 return sorted(os.listdir(self.directory))
@@ -78,14 +81,14 @@ class Depot:
                 return []
 
     def _numbers(self, kind: str) -> tuple[int, ...]:
-        found = (re.fullmatch(rf"{kind}-(\d{{8,}})\.h5", name) for name in self._names())
+        found = (re.fullmatch(rf"{kind}-(\d{{8,}})\.h5", name) for name in self.names())
         return tuple(sorted(int(match[1]) for match in found if match))
 
     def generations(self) -> tuple[int, ...]:
         return self._numbers("gen")
 
     def listing(self) -> Listing:
-        shards = (n for n in self._names() if n.startswith("shard-") and n.endswith(".h5"))
+        shards = (n for n in self.names() if n.startswith("shard-") and n.endswith(".h5"))
         return Listing(tuple(shards), self._numbers("patch"))
 
     def newest(self) -> StoreFile:
@@ -205,9 +208,12 @@ class Depot:
     def clear(self, listing: Listing) -> None:
         """Delete absorbed files and generations before the one before the newest.
 
-        Only after the newest generation is durable: hence the sync first.
+        Only after the newest generation is durable: hence the sync first. Their traces go before
+        them: a trace without its file must mean that the file was lost.
         """
         self.sync()
-        commit.remove(self.directory / name for name in listing.shards)
-        commit.remove(self.patch_path(number) for number in listing.patches)
+        files = [self.directory / name for name in listing.shards]
+        files += map(self.patch_path, listing.patches)
+        trace.forget(self.path, (file.name for file in files))
+        commit.remove(files)
         commit.remove(self.generation_path(number) for number in self.generations()[:-2])

@@ -13,7 +13,7 @@ import stat
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import h5py
 import numpy as np
@@ -269,7 +269,7 @@ class StoreFile:
     def close(self) -> None:
         self.file.close()
 
-    def __enter__(self) -> StoreFile:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from headstock.store.disk.batch import Batch
+from headstock.store.disk import trace
+from headstock.store.disk.batch import Batch, read_batch
 from headstock.store.disk.checksum import agree, block_crcs, crc32, row_crcs
 from headstock.store.disk.declared import ABSENT, OK, Declared
 from headstock.store.disk.depot import Depot
@@ -93,12 +94,13 @@ class State:
     """A consistent view. Raises FileNotFoundError when a newer generation came while it was taken:
     take it again. ``close`` it to release the generation's file."""
 
-    def __init__(self, depot: Depot, file: StoreFile | None = None) -> None:
+    def __init__(self, depot: Depot) -> None:
         self.depot = depot
-        # what is pending first, the generation after it: a file that vanishes in between has been
-        # absorbed by the generation we then read
+        # what was acknowledged first, then what is pending, the generation after it: a file that
+        # vanishes in between has been absorbed by the generation we then read
+        self.traces = trace.kept(depot.path)
         self.listing = depot.listing()
-        self.file = file or depot.newest()
+        self.file = depot.newest()
         self.loaded: dict[str, Column] = {}
         self._open: OrderedDict[str, StoreFile] = OrderedDict()
         try:
@@ -123,6 +125,22 @@ class State:
                 for made in self.patches[-1].declare:
                     self.declared[made.name] = made
                 self.root = self.root if self.patches[-1].root is None else self.patches[-1].root
+        self._check()
+
+    def _check(self) -> None:
+        """Nothing acknowledged may be missing. A generation of a headstock that knew no traces may
+        have gathered what they tell of."""
+        known = self._held_to(self.traces)
+        trace.check(self.depot, self.listing, known, self.watermark, self.declared)
+
+    def _held_to(self, traces: list[trace.Trace]) -> list[trace.Trace]:
+        return trace.of(traces, self.file.uuid) if "traces" in self.file.meta else []
+
+    def _missed(self, name: str) -> None:
+        """Raises StoreDamaged for a listed file that has gone, unless its compaction deleted it."""
+        known = [t for t in self._held_to(trace.kept(self.depot.path)) if t.name == name]
+        if lost := trace.missing(self.depot.directory, known):
+            raise trace.gone(self.depot.directory, lost)
 
     def _file(self, path: Path, kind: str) -> StoreFile:
         file = StoreFile(path, kind)
@@ -131,12 +149,21 @@ class State:
             raise StoreDamaged(path, "belongs to another store", "move it away")
         return file
 
+    @property
+    def uuid(self) -> str:
+        return self.file.uuid
+
+    @property
+    def absorbed(self) -> int:
+        """The highest number of a patch in what this state shows."""
+        return max((*self.listing.patches, self.watermark))
+
     # --- rows
 
     @cached_property
     def _rows(self) -> tuple[list[str], dict[str, int] | None, dict[str, np.ndarray]]:
-        ids = self._stored_ids()
-        columns = {c: self._cells(c) for c in self._names}
+        ids = self.file.texts("/items/id")
+        columns = {c: text_column(self.file.texts(dataset(c))) for c in self._names}
         index = None
         if self.patches:
             index = {identity: row for row, identity in enumerate(ids)}
@@ -144,19 +171,13 @@ class State:
                 columns = patch.apply(ids, index, columns)
         return ids, index, columns
 
-    def _stored_ids(self) -> list[str]:
-        return self.file.texts("/items/id")
-
-    def _cells(self, column: str) -> np.ndarray:
-        return text_column(self.file.texts(dataset(column)))
-
     @property
     def n(self) -> int:
         return len(self.ids) if self.patches else self.file.n
 
     @cached_property
     def ids(self) -> list[str]:
-        return self._rows[0] if self.patches else self._stored_ids()
+        return self._rows[0] if self.patches else self.file.texts("/items/id")
 
     @cached_property
     def id_bytes(self) -> np.ndarray:
@@ -194,12 +215,17 @@ class State:
             if name.rsplit("-", 1)[0] == f"shard-{declared.name}":
                 try:
                     with self._file(self.depot.directory / name, "shard") as file:
-                        if file.meta.get("epoch") == declared.epoch:
+                        shard_form(file)
+                        if file.meta["epoch"] > declared.epoch:
+                            what = "is of a newer set than any file here declares"
+                            raise StoreDamaged(file.path, what, trace.FIX)
+                        if file.meta["epoch"] == declared.epoch:
                             shard_form(file, declared)
                             said.append((int(file.meta["seq"]), name, read_batch(file)))
                 except FileNotFoundError:
                     if self.overtaken():
                         raise
+                    self._missed(name)
         for seq, name, batch in sorted(said, key=lambda each: each[:2]):
             try:
                 rows = np.array([self.index[i] for i in batch.ids], dtype=np.int64)
@@ -308,21 +334,3 @@ class State:
         for file in (self.file, *self._open.values()):
             with suppress(OSError):
                 file.close()
-
-
-def read_batch(file: StoreFile) -> Batch:
-    """A shard's rows without their vectors. Raises StoreDamaged."""
-    shard_form(file)
-    ids = file.texts("/id")
-    rows = file.column("/errors/row").tolist()
-    if not all(0 <= row < len(ids) for row in rows):
-        raise StoreDamaged(file.path, "/errors/row names no row", REPAIR)
-    codes, lines = file.texts("/errors/code"), file.texts("/errors/line")
-    return Batch(
-        ids=ids,
-        digest=file.column("/content_sha256"),
-        stat=file.column("/stat"),
-        x=np.empty((len(ids), 0), dtype=np.float32),
-        status=file.column("/status"),
-        errors=[(ids[r], c, line) for r, c, line in zip(rows, codes, lines, strict=True)],
-    )

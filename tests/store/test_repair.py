@@ -110,13 +110,21 @@ def test_a_damaged_shard_costs_its_rows(tmp_path, toy):
     with FeatureStore.open(path, "a") as store:
         toy.fill(store, 8)
     shard = sorted((tmp_path / "f.h5.d").glob("shard-*"))[0]
-    flip(shard, shard.stat().st_size // 2)
+    whole = shard.read_bytes()
+    flip(shard, offset(shard, "x") + 2 * 20 + 3)
+    with h5py.File(shard, "r") as file:
+        ids = file["id"].asstr()[:].tolist()
     told = repair(path)
     assert told.files == [shard.name]
+    assert told.rows == {"image": [ids[2]]}
+    assert told.taken[shard.name] == {"image": 3}
+    assert f"{shard.name}: 3 rows of image taken" in told.text()
     assert not verify(path).findings
     with FeatureStore.open(path) as store:
         status = store.progress("image").status
-        assert (status == OK).sum() == 4
+        assert (status == OK).sum() == 7
+    aside = told.aside / "f.h5.d" / shard.name
+    assert aside.read_bytes() != whole  # kept as it was: damaged
 
 
 def test_the_generation_before_rescues_when_the_newest_cannot_be_read(tmp_path, toy):
@@ -132,7 +140,7 @@ def test_the_generation_before_rescues_when_the_newest_cannot_be_read(tmp_path, 
         spoilt.write_bytes(raw[:5000])
     with pytest.raises(StoreDamaged):
         FeatureStore.open(path)
-    assert len(repair(path).files) == 2
+    assert repair(path).files == ["f.h5", f"gen-{newest:08d}.h5"]
     with FeatureStore.open(path) as store:
         assert store.n == 8
         assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(8)))
@@ -174,7 +182,8 @@ def test_a_lone_file_with_damaged_metadata_keeps_all_its_rows(tmp_path, toy):
         told = repair(path)
         assert told.files == ["f.h5"]
         assert told.rows == {}
-        assert (path.parent / "f.h5.d" / "damaged-f.h5").read_bytes() == raw
+        assert told.aside == path.with_name("f.h5.damaged-1")
+        assert (told.aside / "f.h5").read_bytes() == raw
         assert not verify(path).findings
         with FeatureStore.open(path) as store:
             assert store.items.label.tolist() == ["dog", "cat"] * 4
@@ -198,7 +207,7 @@ def test_damaged_metadata_of_the_newest_generation_does_not_send_the_store_back(
         file.seek(at)
         file.write(bytes([byte ^ 1]))
     assert verify(path).exit_code == 4
-    assert sorted(repair(path).files) == ["f.h5", "gen-00000003.h5"]
+    assert repair(path).files == ["f.h5"]
     assert not verify(path).findings
     with FeatureStore.open(path) as store:
         assert np.array_equal(store.matrix("image")[0], toy.matrix(toy.ids(11)))

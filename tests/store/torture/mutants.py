@@ -138,9 +138,8 @@ MUTANTS = [
         (
             ("        self.listing = depot.listing()\n", ""),
             (
-                "        self.file = file or depot.newest()\n",
-                "        self.file = file or depot.newest()\n"
-                "        self.listing = depot.listing()\n",
+                "        self.file = depot.newest()\n",
+                "        self.file = depot.newest()\n        self.listing = depot.listing()\n",
             ),
         ),
         _weave,
