@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import shlex
 import stat
 import time
 from collections import Counter
@@ -19,6 +20,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from headstock.store.errors import ItemError
+from headstock.store.manifest.paths import several_files
 
 __all__ = [
     "HEALS",
@@ -26,6 +28,7 @@ __all__ = [
     "SKIP",
     "Done",
     "Reader",
+    "outside_folder",
     "Several",
     "Task",
     "peak_memory",
@@ -37,6 +40,8 @@ HEALS = frozenset({"unreadable", "out-of-memory", "timeout", "worker-killed"})
 """Codes of failures that are not the file's: of the disk, of memory, of time. They may be gone at
 the next try, so the next run tries such rows by itself."""
 NOTHING = bytes(32)
+OUTSIDE = "leads out of the data root"
+ANYWHERE = " (in Python data_roots) lets it in"
 UNKNOWN = (-1, -1)
 
 
@@ -71,15 +76,19 @@ class Reader:
         read, so that it is looked at again.
 
         Raises ItemError with one of the codes ``unsafe-path``, ``missing``, ``not-a-file``,
-        ``unreadable``, ``too-large``, ``out-of-memory``.
+        ``unreadable``, ``too-large``, ``out-of-memory``, ``several-files``.
         """
         try:
             place = os.path.realpath(self.path(path))
             if not self._inside(place):
-                fix = "move it inside, or name its folder as a data root"
-                raise ItemError(path, "leads out of the data root", fix, code="unsafe-path")
+                fix = f"--data-root {shlex.quote(os.path.dirname(place))}{ANYWHERE}"
+                raise ItemError(path, OUTSIDE, fix, code="unsafe-path")
             descriptor = os.open(place, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError as error:
+            if names := several_files(path):
+                what = f"no such file; the cell names {len(names)} files"
+                fix = "a row has one: write a row for each"
+                raise ItemError(path, what, fix, code="several-files") from error
             raise ItemError(path, "no such file", "check the path", code="missing") from error
         except ValueError as error:  # NUL in the name
             raise ItemError(path, "not a file name", "check the path", "unsafe-path") from error
@@ -113,6 +122,16 @@ def _unreadable(path: str, error: OSError, fix: str) -> ItemError:
     """The system refused. The one refusal that is the memory's is said as such."""
     code = "out-of-memory" if error.errno == errno.ENOMEM else "unreadable"
     return ItemError(path, error.strerror or "cannot be read", fix, code)
+
+
+def outside_folder(line: str) -> str | None:
+    """The folder that the line of a row outside the data root names; None for any other line."""
+    before, _, rest = line.partition(f"{OUTSIDE}; --data-root ")
+    told, end, _ = rest.rpartition(ANYWHERE)
+    try:
+        return shlex.split(told)[0] if before and end else None
+    except (ValueError, IndexError):  # cut short, or with a letter that was escaped
+        return None
 
 
 def _within(place: str, root: str) -> bool:

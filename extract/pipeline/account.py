@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import headstock
+from headstock.extract.decode.reading import outside_folder
 from headstock.store.disk.commit import write_whole
 from headstock.store.errors import one_line
 
@@ -142,9 +144,11 @@ class SetAccount:
         if self.failures:
             counts = ", ".join(f"{n} {code}" for code, n in self.codes.items())
             lines.append(f"  failed: {counts}")
-            lines += [f"    {f.text()}" for f in self.failures[:SHOWN]]
-            if len(self.failures) > SHOWN:
-                more = len(self.failures) - SHOWN
+            outside, others = _by_place(self.failures)
+            lines += [f"    {line}" for line in outside]
+            lines += [f"    {f.text()}" for f in others[:SHOWN]]
+            if len(others) > SHOWN:
+                more = len(others) - SHOWN
                 lines.append(f"    and {more} more: headstock store info --failed")
         if self.unseen:
             codes = Counter(f.code for f in self.unseen).most_common()
@@ -154,6 +158,24 @@ class SetAccount:
         if advice := self.advice():
             lines.append(f"  {advice}")
         return "\n".join(lines)
+
+
+def _by_place(failures: Sequence[Failure]) -> tuple[list[str], list[Failure]]:
+    """One line for all rows outside the data root, and the failures of any other kind."""
+    folders = {f.id: outside_folder(f.line) for f in failures}
+    out = [f for f in failures if folders[f.id] is not None]
+    if len(out) < 2:
+        return [], list(failures)
+    places = sorted({str(folders[f.id]) for f in out})
+    common = os.path.commonpath(places)
+    # of places that share nothing the widest folder would let everything in
+    roots = [common] if common != os.path.sep else places[:SHOWN]
+    flags = " ".join(f"--data-root {shlex.quote(root)}" for root in roots)
+    line = (
+        f"{len(out)} rows lie outside the data root (first: {one_line(out[0].id, 60)}): {flags} "
+        "lets them in, --allow-outside any; they are then tried again by themselves"
+    )
+    return [line], [f for f in failures if folders[f.id] is None]
 
 
 @dataclass

@@ -79,4 +79,6 @@ def _plain(cell: str, start: str) -> tuple[str, str]:
             return cell, "are of another system's drive: write them relative to the table"
         if os.path.lexists(os.path.join(start, slashed)):
             return slashed, "are written with back-slashes"
+    if several_files(cell) and not os.path.lexists(os.path.join(start, cell)):
+        return cell, "name several files in one cell, and a row has one: write a row for each"
     return cell, ""
