@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.blockwise.blocks import Streamed
-from headstock.heads.engine.shared import Part, parts_left_out
+from headstock.heads.engine.held import FURTHEST
+from headstock.heads.engine.parts import Part, parts_left_out
 from headstock.heads.engine.solvers import solve_positive
 from headstock.heads.kinds.calibration import softmax, temperature
-from headstock.heads.kinds.discriminant import discriminant, intensity
+from headstock.heads.kinds.discriminant import discriminant, intensity, pairs_squared, sampled
+from headstock.heads.kinds.scaling import Standard, inverse, standardise
 from headstock.store.errors import HeadError
 
 __all__ = ["Moments", "Weights", "learn"]
@@ -31,26 +33,30 @@ PASSES = 300
 
 @dataclass
 class Moments:
-    """By fold: rows of each class (f, k), their sums (f, k, d), products of columns (f, d, d) or
-    sums of squares (f, d), all of (X - shift) / unit, which keeps float32 products exact enough."""
+    """By fold: rows of each class (f, k), their sums (f, k, d), sums of squares and products of
+    columns (f, d) and (f, d, d), all of (X - shift) / unit, which keeps float32 products exact
+    enough; the smallest and largest values, low and high (f, d), of X as it is."""
 
     shift: np.ndarray
     unit: np.ndarray
     counts: np.ndarray
     sums: np.ndarray
     squares: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
     gram: np.ndarray | None
 
     def left(self, part: Part) -> np.ndarray:
         return np.setdiff1d(np.arange(len(self.counts)), part)
 
     def scaling(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
-        """(d,) mean and standard deviation of a training part; a constant column has 1."""
+        """(d,) mean and standard deviation of a training part; a constant column has 0."""
         left = self.left(part)
         n = self.counts[left].sum()
         mean = self.sums[left].sum(axis=(0, 1)) / n
         variance = self.squares[left].sum(axis=0) / n - mean**2
-        return mean, np.sqrt(np.where(variance < 1e-9, 1.0, variance))
+        constant = self.low[left].min(axis=0) == self.high[left].max(axis=0)
+        return mean, np.where(constant, 0.0, np.sqrt(np.maximum(variance, 0.0)))
 
     def means(self, part: Part) -> tuple[np.ndarray, np.ndarray]:
         """(k,) rows and (k, d) means of each class in a training part."""
@@ -59,7 +65,7 @@ class Moments:
         return counts, self.sums[left].sum(axis=0) / np.maximum(counts, 1)[:, None]
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
-        return ((X - self.shift) * (1.0 / self.unit)).astype(np.float32)
+        return standardise(X, self.shift, self.unit)
 
 
 @dataclass
@@ -79,19 +85,25 @@ class Weights:
 
 
 def _moments(rows: Streamed, gram: bool) -> Moments:
+    """Of units by the first block; where they put a part's mean far off, of its own units."""
+    first = Standard.of(next(iter(rows.blocks())).X)
+    shift, unit = first.mean, np.where(first.scale > 0, first.scale, 1.0)
+    for _ in range(3):
+        made = _pass(rows, shift, unit, gram)
+        better = _units(made)
+        if better is None:
+            break
+        shift, unit = better
+    return made
+
+
+def _pass(rows: Streamed, shift: np.ndarray, unit: np.ndarray, gram: bool) -> Moments:
     f, k, d = rows.folds, len(rows.classes), rows.dim
-    made = None
+    made = Moments(
+        shift, unit, np.zeros((f, k), np.int64), np.zeros((f, k, d)), np.zeros((f, d)),
+        np.full((f, d), np.inf), np.full((f, d), -np.inf), np.zeros((f, d, d)) if gram else None,
+    )  # fmt: skip
     for block in rows.blocks():
-        if made is None:
-            unit = block.X.std(axis=0, dtype=np.float64)
-            made = Moments(
-                shift=block.X.mean(axis=0, dtype=np.float64),
-                unit=np.where(unit < 1e-12, 1.0, unit),
-                counts=np.zeros((f, k), np.int64),
-                sums=np.zeros((f, k, d)),
-                squares=np.zeros((f, d)),
-                gram=np.zeros((f, d, d)) if gram else None,
-            )
         Z = made(block.X)
         np.add.at(made.counts, (block.fold, block.codes), 1)
         for fold in np.unique(block.fold).tolist():
@@ -100,14 +112,31 @@ def _moments(rows: Streamed, gram: bool) -> Moments:
             if made.gram is not None:
                 made.gram[fold] += part.T @ part
             made.squares[fold] += np.einsum("ij,ij->j", part, part, dtype=np.float64)
+            for of, least in ((made.low, np.minimum), (made.high, np.maximum)):
+                least(of[fold], least.reduce(block.X[own], axis=0), out=of[fold])
             order = np.argsort(codes, kind="stable")
             starts = np.flatnonzero(np.diff(codes[order], prepend=-1))
             sums = np.add.reduceat(part[order].astype(np.float64), starts, axis=0)
             made.sums[fold][codes[order][starts]] += sums
-    assert made is not None
     if (made.counts.sum(axis=1) == 0).any():
         raise HeadError("folds", f"{f} folds, and one has no row", "use fewer")
     return made
+
+
+def _units(moments: Moments) -> tuple[np.ndarray, np.ndarray] | None:
+    """Shift and unit with those columns by the part in which they vary least whose mean lies far
+    off in it; None where there is none."""
+    least, middle = np.full(len(moments.shift), np.inf), np.zeros(len(moments.shift))
+    off = np.zeros(len(moments.shift), dtype=bool)
+    for part in parts_left_out(len(moments.counts), True, True):
+        mean, scale = moments.scaling(part)
+        off |= (scale > 0) & (np.abs(mean) > FURTHEST * scale)
+        middle = np.where((scale > 0) & (scale < least), mean, middle)
+        least = np.where(scale > 0, np.minimum(scale, least), least)
+    if not off.any():
+        return None
+    shift = np.where(off, moments.shift + moments.unit * middle, moments.shift)
+    return shift, np.where(off, moments.unit * np.maximum(least, 1e-7), moments.unit)
 
 
 def _closed_form(
@@ -116,31 +145,31 @@ def _closed_form(
     """``lda`` or ``ridge`` of each training part."""
     assert moments.gram is not None
     auto = head == "lda" and setting == "auto"
-    fourth = _fourth_moments(rows, moments, parts) if auto else {}
-    total, out = moments.gram.sum(axis=0), {}
+    shares = _intensities(rows, moments, parts) if auto else {}
+    out = {}
     for part in parts:
         every, class_means = moments.means(part)
         there = np.flatnonzero(every)
         counts, means = every[there], class_means[there]
         mean, scale = moments.scaling(part)
-        n, inverse = counts.sum(), 1.0 / scale
-        gram = total - sum(moments.gram[f] for f in part)
+        n, factor = counts.sum(), inverse(scale)
+        first, *others = moments.left(part)
+        gram = moments.gram[first].copy()
+        for f in others:
+            gram += moments.gram[f]
         if head == "lda":
             gram -= (means.T * counts) @ means
-            gram *= np.outer(inverse, inverse) / n
-            means = (means - mean) * inverse
-            share = 0.0 if auto else float(setting)
-            if auto:
-                trace, norm = float(np.trace(gram)), float(np.einsum("ij,ij->", gram, gram))
-                share = intensity(fourth[part], trace, norm, len(gram), counts)
+            gram *= np.outer(factor, factor) / n
+            means = (means - mean) * factor
+            share = shares[part] if auto else float(setting)
             W, b = discriminant(gram, means, counts / n, share)
         else:
             gram -= n * np.outer(mean, mean)
-            gram *= np.outer(inverse, inverse)
+            gram *= np.outer(factor, factor)
             gram[np.diag_indices(len(gram))] += float(setting) * n / 10.0
-            target = counts[:, None] * (means - mean) * inverse
+            target = counts[:, None] * (means - mean) * factor
             W, b = solve_positive(gram, target.T), counts / n
-        out[part] = _placed(W * inverse[:, None], b, mean, there, len(rows.classes))
+        out[part] = _placed(W * factor[:, None], b, mean, there, len(rows.classes))
     return out
 
 
@@ -151,18 +180,40 @@ def _placed(W: np.ndarray, b: np.ndarray, mean: np.ndarray, there: np.ndarray, k
     return Weights(wide, low)
 
 
-def _fourth_moments(rows: Streamed, moments: Moments, parts: Sequence[Part]) -> dict[Part, float]:
-    """Sum over a part's rows of |(z - its class's mean) / scale|^4."""
+def _intensities(rows: Streamed, moments: Moments, parts: Sequence[Part]) -> dict[Part, float]:
+    """``intensity`` of each part, in one pass: sums over its rows z, centred by their class and
+    scaled, and those rows of each class that stand for its pairs."""
+    k = len(rows.classes)
+    codes, fold = rows.codes[rows.fold >= 0], rows.fold[rows.fold >= 0]
     means = {part: moments.means(part)[1].astype(np.float32) for part in parts}
-    inverse = {part: (1.0 / moments.scaling(part)[1]).astype(np.float32) for part in parts}
-    out = dict.fromkeys(parts, 0.0)
+    factor = {part: inverse(moments.scaling(part)[1]).astype(np.float32) for part in parts}
+    power = {part: np.zeros((2, k)) for part in parts}  # sums of |z|^2 and of |z|^4
+    chosen: dict[Part, np.ndarray] = {}
+    for part in parts:
+        mine = ~np.isin(fold, part)
+        of = [np.flatnonzero(mine & (codes == c)) for c in range(k)]
+        of = [own for own in of if len(own)]
+        chosen[part] = np.sort(np.concatenate([own[sampled(len(own), len(of))] for own in of]))
+    kept = {part: np.empty((len(own), rows.dim), np.float32) for part, own in chosen.items()}
+    start = 0
     for block in rows.blocks():
         Z = moments(block.X)
         for part in parts:
-            own = ~np.isin(block.fold, part)
-            centred = (Z[own] - means[part][block.codes[own]]) * inverse[part]
+            own = np.flatnonzero(~np.isin(block.fold, part))
+            centred = (Z[own] - means[part][block.codes[own]]) * factor[part]
             norm = np.einsum("ij,ij->i", centred, centred, dtype=np.float64)
-            out[part] += float((norm**2).sum())
+            for row, each in zip(power[part], (norm, norm**2)):
+                row += np.bincount(block.codes[own], each, k)
+            to = slice(*np.searchsorted(chosen[part], [start, start + len(Z)]))
+            kept[part][to] = centred[np.searchsorted(own, chosen[part][to] - start)]
+        start += len(Z)
+    out = {}
+    for part in parts:
+        counts = moments.means(part)[0]
+        there, own = np.flatnonzero(counts), codes[chosen[part]]
+        pairs = [pairs_squared(kept[part][own == c]) for c in there]
+        second, fourth = power[part][:, there]
+        out[part] = intensity(fourth, second, np.array(pairs), counts[there], rows.dim)
     return out
 
 
@@ -173,7 +224,7 @@ def _descent(
     from scipy.optimize import minimize
 
     d, k, p = rows.dim, len(rows.classes), len(parts)
-    scaling = [moments.scaling(part) for part in parts]
+    scaling = [(mean, inverse(scale)) for mean, scale in map(moments.scaling, parts)]
     every = [moments.means(part)[0] for part in parts]
     n = np.array([c.sum() for c in every], dtype=np.float64)
     twice = np.array([2.0 if (c > 0).sum() == 2 else 1.0 for c in every])
@@ -181,8 +232,8 @@ def _descent(
     low = [np.where(c > 0, 0.0, -np.inf) for c in every]
 
     def placed(theta: np.ndarray, i: int) -> Weights:
-        mean, scale = scaling[i]
-        W = theta[:-1] / scale[:, None]
+        mean, factor = scaling[i]
+        W = theta[:-1] * factor[:, None]
         return Weights(W, theta[-1] - mean @ W + low[i])
 
     def loss(flat: np.ndarray) -> tuple[float, np.ndarray]:
@@ -205,8 +256,8 @@ def _descent(
                 z[each, codes] -= 1.0 / n[i]
                 raw[i] += Z[own].T @ z.astype(np.float32)
                 slope[i, -1] += z.sum(axis=0)
-        for i, (mean, scale) in enumerate(scaling):
-            slope[i, :-1] = (raw[i] - mean[:, None] * slope[i, -1]) / scale[:, None]
+        for i, (mean, factor) in enumerate(scaling):
+            slope[i, :-1] = (raw[i] - mean[:, None] * slope[i, -1]) * factor[:, None]
             slope[i, :-1] += penalty[i] * theta[i, :-1]
             value += 0.5 * penalty[i] * float((theta[i, :-1] ** 2).sum())
         return value, slope.ravel()

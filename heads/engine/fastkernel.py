@@ -17,8 +17,9 @@ from itertools import pairwise
 import numpy as np
 
 from headstock.heads.engine.loops import loops
+from headstock.heads.engine.parts import Part
 from headstock.heads.engine.products import TILE, Products, View
-from headstock.heads.engine.shared import Part, Shared
+from headstock.heads.engine.shared import Shared
 from headstock.heads.engine.smo import machine
 from headstock.heads.kinds.svm import Kernel, calibrated, class_pairs, coupled
 from headstock.heads.rows.labelled import parts_of

@@ -7,11 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from headstock.heads.engine.shared import Part, Shared, parts_left_out
+from headstock.heads.engine.parts import Part, parts_left_out
+from headstock.heads.engine.shared import Shared
 from headstock.heads.engine.solvers import Problems, solve, solve_positive
 from headstock.heads.kinds.calibration import softmax, temperature
-from headstock.heads.kinds.discriminant import intensity
+from headstock.heads.kinds.discriminant import intensity, pairs_squared, sampled
 from headstock.heads.kinds.linear import lengths
+from headstock.heads.kinds.scaling import inverse
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.threads import one_thread_each, threads
@@ -130,13 +132,16 @@ def tuned_answer(
 
 def best_strength(
     X: np.ndarray, codes: np.ndarray, inner: np.ndarray, strengths: list[float], tol: float
-) -> tuple[float, np.ndarray, np.ndarray]:
+) -> tuple[float, np.ndarray, np.ndarray] | None:
     """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest; theta
-    (d + 1, k) of one of these folds' models at that C, to start from; the log-loss of every C."""
+    (d + 1, k) of one of these folds' models at that C, to start from; the log-loss of every C.
+    None for columns that take units of their own in each fold (``Shared.strained``)."""
     ids = tuple(map(str, range(len(X))))
     fold = np.unique(inner, return_inverse=True)[1]
     rows = Rows(np.array(ids, dtype=object), {"all": X}, codes, np.unique(codes).astype(object))
     shared = Shared(rows, FoldPlan(ids, fold[None]), 0, None)
+    if shared.strained("all"):
+        return None
     loss, ended = _path(shared, "all", [()], strengths, tol)
     number = int(np.argmin(loss[()]))
     return strengths[number], _inside(ended, ())[number], loss[()] / len(X)
@@ -206,7 +211,7 @@ def _scores(
     for b, part in enumerate(parts):
         tested = None
         if part == () and fresh is not None:
-            W = theta[b, :-1] / problems.scale[b][:, None]
+            W = theta[b, :-1] * problems.inverse[b][:, None]
             tested = fresh @ W.astype(np.float32) + (theta[b, -1] - problems.mean[b] @ W)
         out[part] = scores[:, b], tested
     return out
@@ -250,7 +255,8 @@ def from_gram(
         grams = shared.gram(on)
         total = grams.sum(axis=0)
         _, _, own = shared.sums(on)
-        fourth = _fourth_moments(shared, on, Z, parts, mean, scale) if kind == "lda" else {}
+        auto = kind == "lda" and setting == "auto"
+        norms = _squared_norms(shared, on, Z, parts, mean, scale) if auto else None
         out: dict[Part, tuple[np.ndarray, np.ndarray | None]] = {}
         found: dict[int, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
 
@@ -260,13 +266,13 @@ def from_gram(
             there = np.flatnonzero(shared.present(part))
             counts = shared.counts[left].sum(axis=0)[there]
             sums = own[left].sum(axis=0)[there]
-            gram = total.copy()
-            for f in part:
-                gram -= grams[f]
+            gram = shared.part_gram(on, part, grams, total)
             if kind == "lda":
-                W, b = _discriminant(
-                    gram, sums, counts, mean[p], scale[p], setting, fourth.get(part, 0.0)
-                )
+                share = setting
+                if norms is not None:
+                    means = sums / counts[:, None]
+                    share = _intensity(shared, Z, part, there, means, scale[p], norms[:, p])
+                W, b = _discriminant(gram, sums, counts, mean[p], scale[p], float(share))
             else:
                 W, b = _least_squares(gram, sums, counts, mean[p], scale[p], float(setting))
             if len(part) == 1:
@@ -302,14 +308,21 @@ def _without(gram: np.ndarray, rows: np.ndarray, weights: np.ndarray) -> None:
     assert np.shares_memory(done, gram)
 
 
+def _leave_out(gram: np.ndarray, target: np.ndarray, constant: np.ndarray) -> None:
+    """Columns that are constant in a part weigh nothing: an equation of their own in gram (d, d),
+    with 0 on the right, target (k, d)."""
+    which = np.flatnonzero(constant)
+    gram[which] = gram[:, which] = target[:, which] = 0.0
+    gram[which, which] = 1.0
+
+
 def _discriminant(
     gram: np.ndarray,
     sums: np.ndarray,
     counts: np.ndarray,
     mean: np.ndarray,
     scale: np.ndarray,
-    setting: float | str,
-    fourth: float,
+    share: float,
 ) -> tuple[np.ndarray, np.ndarray]:
     """``discriminant`` of standardised rows from the Gram matrix (d, d) of rows as they are, which
     is overwritten: W (d, k) for them, b (k,) for them less their mean.
@@ -321,16 +334,11 @@ def _discriminant(
     _without(gram, means, counts)
     gram *= np.float32(1.0 / n)
     diagonal = np.diag_indices(d)
-    trace = float((gram[diagonal] / scale**2).sum())
-    if setting == "auto":
-        inverse = (1.0 / scale**2).astype(np.float32)
-        norm = float(np.einsum("ij,ij,j->i", gram, gram, inverse).astype(np.float64) @ inverse)
-        share = intensity(fourth, trace, norm, d, counts)
-    else:
-        share = float(setting)
+    trace = float((gram[diagonal] * inverse(scale) ** 2).sum())
     gram *= np.float32(1.0 - share)
     gram[diagonal] += (max(share * trace / d, 1e-6) * scale**2).astype(np.float32)
     means -= mean
+    _leave_out(gram, means, scale == 0)
     W = solve_positive(gram, means.T)
     return W, np.log(counts / n) - 0.5 * np.einsum("kd,dk->k", means, W)
 
@@ -348,34 +356,58 @@ def _least_squares(
     _without(gram, mean[None], np.array([n]))
     gram[np.diag_indices(len(gram))] += (alpha * n / 10.0 * scale**2).astype(np.float32)
     target = sums - counts[:, None] * mean
+    _leave_out(gram, target, scale == 0)
     return solve_positive(gram, target.T), counts / n
 
 
-def _fourth_moments(
+def _squared_norms(
     shared: Shared,
     on: str,
     Z: np.ndarray,
     parts: list[Part],
     mean: np.ndarray,
     scale: np.ndarray,
-) -> dict[Part, float]:
-    """Sum over a part's rows of |(z - its class's mean) / scale|^4, from |z|^2, z.m and |m|^2."""
+) -> np.ndarray:
+    """(n, p): |(z - its class's mean) / scale|^2 of each row as each part sees it, from |z|^2, z.m
+    and |m|^2."""
     _, _, own = shared.sums(on)
-    rows, k = np.arange(len(Z)), shared.k
+    rows, k, factor = np.arange(len(Z)), shared.k, inverse(scale)
     means = []
     for part in parts:
         left = shared.left(part)
         counts = np.maximum(shared.counts[left].sum(axis=0), 1)
         means.append(own[left].sum(axis=0) / counts[:, None])
-    weighted = [m / s**2 for m, s in zip(means, scale)]
+    weighted = [m * i**2 for m, i in zip(means, factor)]
     cross = _beside(Z, np.concatenate(weighted).T.astype(np.float32))
-    squared = _beside(Z, (1.0 / scale**2).T.astype(np.float32), squared=True)
-    out = {}
-    for p, part in enumerate(parts):
+    out = _beside(Z, (factor**2).T.astype(np.float32), squared=True)
+    for p in range(len(parts)):
         own_mean = (means[p] * weighted[p]).sum(axis=1)[shared.codes]
-        norm = squared[:, p] - 2 * cross[rows, p * k + shared.codes] + own_mean
-        out[part] = float((norm[shared.mask(part)].astype(np.float64) ** 2).sum())
+        out[:, p] += own_mean - 2 * cross[rows, p * k + shared.codes]
     return out
+
+
+def _intensity(
+    shared: Shared,
+    Z: np.ndarray,
+    part: Part,
+    there: np.ndarray,
+    means: np.ndarray,
+    scale: np.ndarray,
+    norms: np.ndarray,
+) -> float:
+    """``intensity`` of a part with the classes ``there``, whose means (k, d) are those of the rows
+    Z (n, d) as they are; norms (n,) of ``_squared_norms``."""
+    mask, factor = shared.mask(part), inverse(scale)
+    of = [np.flatnonzero(mask & (shared.codes == c)) for c in there]
+    squares = [norms[rows].astype(np.float64) for rows in of]
+    pairs = []
+    for rows, mean in zip(of, means):
+        some = Z[rows[sampled(len(rows), len(there))]]
+        pairs.append(pairs_squared(((some - mean) * factor).astype(np.float32)))
+    return intensity(
+        np.array([(own**2).sum() for own in squares]), np.array([own.sum() for own in squares]),
+        np.array(pairs), np.array([len(rows) for rows in of]), Z.shape[1],
+    )  # fmt: skip
 
 
 def _beside(Z: np.ndarray, W: np.ndarray, squared: bool = False) -> np.ndarray:

@@ -26,7 +26,8 @@ from headstock.heads.engine.fastlinear import (
 )
 from headstock.heads.engine.fastreduced import reduced_answers
 from headstock.heads.engine.loops import compiled
-from headstock.heads.engine.shared import Part, Shared, widths
+from headstock.heads.engine.parts import Part
+from headstock.heads.engine.shared import Shared, widths
 from headstock.heads.evaluation.tuning import Tuned, search_record
 from headstock.heads.head import Head, make_head
 from headstock.heads.kinds.components import OnComponents
@@ -211,13 +212,15 @@ def answer_all(
     known."""
     fresh_head = make_head(name, seed, options)
     fast = getattr(fresh_head, "fast", None)
-    why = ""
-    if fast is not None:
-        why = _why_not(fast, shared[0], among or on)
+    why = "" if fast is None else _why_not(fast, shared[0], among or on)
     if fast is None or why:
-        out = {}
+        alone = dict.fromkeys(on, why)
+    else:
+        alone = {o: why for o in on if (why := _strained(fast, shared, o))}
+    if alone:
         options = _within(name, options or {}, plan, shared[0], fast)
-        for o in on:
+        out = {}
+        for o, why in alone.items():
             X, spans = rows.matrix(o)
             fresh = None if test is None else test.matrix(o)[0]
             out[o] = cross_fit(
@@ -225,7 +228,14 @@ def answer_all(
                 options=options, seed=seed, fresh=fresh, step=partial(step, o, 1),
             )  # fmt: skip
             out[o].how += why
-        return out
+        together = [o for o in on if o not in alone]
+        if together:
+            out |= answer_all(
+                name, together, rows, plan, shared,
+                options=options, seed=seed, test=test, step=step, among=among or on,
+            )  # fmt: skip
+        return {o: out[o] for o in on}
+    assert fast is not None
     if fast["how"] == "reduced":
         return _reduced(name, options, seed, on, rows, plan, test, step, shared[0].device)
     if fast["how"] == "grid":
@@ -342,6 +352,16 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
         if need > most:
             return f"; kernels would take {need / 1e9:.2g} GB of the {most / 1e9:.2g} allowed"
     return ""
+
+
+def _strained(fast: Mapping[str, Any], shared: Sequence[Shared], on: str) -> str:
+    """Why the answers on ``on`` are not shared whatever else is; empty where they are."""
+    if fast["how"] == "reduced":
+        return ""
+    kernel = fast["how"] == "machine"
+    every = ((one.products if kernel else one).strained(on) for one in shared)
+    why = next(filter(None, every), "")
+    return f": {why}" if why else ""
 
 
 def _most_rows(shared: Shared) -> int:

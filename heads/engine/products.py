@@ -13,12 +13,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstock.heads.engine.dense import dense
+from headstock.heads.engine.held import FURTHEST, SCALES_APART
 from headstock.heads.engine.loops import loops, runs_of
-from headstock.heads.kinds.scaling import WIDE, standardise
+from headstock.heads.engine.parts import parts_left_out
+from headstock.heads.kinds.scaling import FAR, WIDE, inverse, standardise
+from headstock.heads.rows.labelled import parts_of
 from headstock.heads.threads import by_rows
 
 if TYPE_CHECKING:
-    from headstock.heads.engine.shared import Part, Shared
+    from headstock.heads.engine.parts import Part
+    from headstock.heads.engine.shared import Shared
 
 __all__ = ["TILE", "Products", "View"]
 
@@ -44,7 +48,7 @@ class Products:
         self.codes, self.fold = shared.codes[self.order], shared.fold[self.order]
         self._rows: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         self._sums: dict[str, tuple[np.ndarray, np.ndarray]] = {}
-        self._along: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+        self._along: dict[str, list[tuple[np.ndarray, np.ndarray, np.ndarray]]] = {}
         self._whole: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
 
     def train(self, part: Part) -> np.ndarray:
@@ -52,28 +56,33 @@ class Products:
         return np.flatnonzero(~np.isin(self.fold, part))
 
     def rows(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """A set's rows in order, and its test rows, centred by the mean of all and scaled by
-        about their length: neither changes what a part makes of them."""
+        """A set's rows in order, and its test rows: a narrow set as it is held (``Held``), a wide
+        one centred in the same way and scaled by about its length."""
         if name not in self._rows:
-            X = self.shared.rows.X[name]
-            mean = X.mean(axis=0, dtype=np.float64)
-            some = X[:: len(X) // 1000 + 1] - mean
+            if not self.is_wide(name):
+                Z, fresh = self.shared.scaled(name)
+                self._rows[name] = Z[self.order], fresh
+                return self._rows[name]
+            X, held = self.shared.rows.X[name], self.shared.held(name)
+            centre = held.centre
+            some = X[:: len(X) // 1000 + 1] - centre
             scale = float(np.sqrt(np.vdot(some, some) / len(some))) or 1.0
 
             def centred(rows: slice, out: np.ndarray, of: np.ndarray) -> None:
                 np.multiply(
-                    of[self.order[rows]] - mean, 1.0 / scale, out[rows], casting="same_kind"
+                    of[self.order[rows]] - centre, 1.0 / scale, out[rows], casting="same_kind"
                 )
 
             Z = by_rows(centred, X)
             fresh = None
             if self.shared.test is not None:
-                fresh = standardise(self.shared.test.X[name], mean, np.full(len(mean), scale))
+                each = np.where(held.scale > 0, scale, 0.0)
+                fresh = standardise(self.shared.test.X[name], centre, each)
             self._rows[name] = Z, fresh
         return self._rows[name]
 
     def sums(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """By fold: sums of ``rows`` (f, d) and of their squares (f, d), float64."""
+        """By fold: sums of a wide set's ``rows`` (f, d) and of their squares (f, d), float64."""
         if name not in self._sums:
             Z, _ = self.rows(name)
             one, two = np.zeros((2, self.shared.folds, Z.shape[1]))
@@ -86,14 +95,41 @@ class Products:
             self._sums[name] = one, two
         return self._sums[name]
 
-    def along(self, name: str) -> list[tuple[np.ndarray, np.ndarray]]:
-        """For ``rows``, and for the test rows where there are any: their products with each fold's
-        sum (n, f), and |z|^2 (n,)."""
+    def along(self, name: str) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """For a wide set's ``rows``, and for the test rows where there are any: their products with
+        each fold's sum (n, f); |z|^2 (n,) without the odd columns; and these columns (n, s)."""
         if name not in self._along:
-            one = self.sums(name)[0].astype(np.float32)
-            there = [Z for Z in self.rows(name) if Z is not None]
-            self._along[name] = [(Z @ one.T, np.einsum("ij,ij->i", Z, Z)) for Z in there]
+            one, odd = self.sums(name)[0].astype(np.float32), self.shared.held(name).odd
+            self._along[name] = []
+            for Z in [Z for Z in self.rows(name) if Z is not None]:
+                rest = np.delete(Z, odd, axis=1) if len(odd) else Z
+                squares = np.einsum("ij,ij->i", rest, rest)
+                self._along[name].append((Z @ one.T, squares, Z[:, odd]))
         return self._along[name]
+
+    def strained(self, on: str) -> str:
+        """``Shared.strained`` for kernels: only its sums as a whole must serve a wide set."""
+        for name in parts_of(on):
+            why = self._strained(name) if self.is_wide(name) else self.shared.strained(name)
+            if why:
+                return why
+        return ""
+
+    def _strained(self, name: str) -> str:
+        shared, held = self.shared, self.shared.held(name)
+        if not len(held.odd):
+            return ""
+        one, two = self.sums(name)
+        far = np.max([np.abs(some).max(axis=0) for _, _, some in self.along(name)], axis=0)
+        for part in parts_left_out(shared.folds, True, shared.test is not None):
+            left = shared.left(part)
+            n, constant = shared.counts[left].sum(), held.constant(left)
+            mean = one[left].sum(axis=0) / n
+            variance = np.where(constant, 0.0, two[left].sum(axis=0) / n - mean**2).sum()
+            lost = (far * np.abs(mean[held.odd]))[constant[held.odd]].sum()
+            if mean @ mean + lost > FURTHEST**2 * variance or far.max() >= FAR:
+                return SCALES_APART.format(held.odd[np.argmax(far)], name)
+        return ""
 
     def whole(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
         """Products of all rows with all rows, and of test rows with all rows; once a set, whose
@@ -116,31 +152,37 @@ class View:
     ``scaling.Blocks`` does it on them."""
 
     def __init__(self, products: Products, name: str, train: np.ndarray) -> None:
-        one, two = products.sums(name)
+        shared, held = products.shared, products.shared.held(name)
         folds = np.unique(products.fold[train])
-        n, width = len(train), one.shape[1]
-        mean = one[folds].sum(axis=0) / n
-        variance = two[folds].sum(axis=0) / n - mean**2
+        n = len(train)
         self._source: tuple[np.ndarray, np.ndarray | None]
         self._base: np.ndarray | None
         self.wide = products.is_wide(name)
         if self.wide:
+            one, two = products.sums(name)
+            constant, mean = held.constant(folds), one[folds].sum(axis=0) / n
+            variance = np.where(constant, 0.0, two[folds].sum(axis=0) / n - mean**2)
             self.alpha = 1.0 / (float(variance.sum()) or 1.0)
             middle = np.float32(mean @ mean)
+            still, value = constant[held.odd], mean[held.odd]
             self._side, self._own = [], []
-            for by_fold, squares in products.along(name):
+            for by_fold, squares, odd in products.along(name):
                 along = by_fold[:, folds].sum(axis=1) / np.float32(n)
+                own = squares - 2 * along + middle
+                if odd.size:  # without what constant columns have of the terms beside the squares
+                    own += (odd[:, ~still] ** 2).sum(axis=1)
+                    own += ((2 * odd[:, still] - value[still]) @ value[still]).astype(np.float32)
                 self._side.append(middle - along)
-                self._own.append(squares - 2 * along + middle)
+                self._own.append(own)
             self._shift, self._theirs = self._side[0][train] - middle, self._own[0][train]
             self._train = train
             self._begins, self._ends = runs_of(train)
             self._source, self._base = products.whole(name), None
             return
         Z, fresh = products.rows(name)
-        flat = variance <= 1e-12 * mean**2 + 1e-30
-        factor = (1.0 / np.sqrt(np.where(flat, 1.0, variance) * width)).astype(np.float32)
-        centre = mean.astype(np.float32)
+        mean, scale = shared.scaling(name, [tuple(np.setdiff1d(range(shared.folds), folds))])
+        factor = (inverse(scale[0]) / np.sqrt(Z.shape[1])).astype(np.float32)
+        centre = mean[0].astype(np.float32)
         points = (Z - centre) * factor
         asked = None if fresh is None else (fresh - centre) * factor
         self._source, self.alpha = (points, asked), 1.0

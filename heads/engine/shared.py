@@ -16,36 +16,27 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.engine.dense import Dense, check_device, dense
+from headstock.heads.engine.held import SCALES_APART, Held, hold
+from headstock.heads.engine.parts import Part, parts_left_out
 from headstock.heads.kinds.calibration import enough_folds
-from headstock.heads.kinds.scaling import moments, standardise
+from headstock.heads.kinds.scaling import FAR
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.threads import by_rows
 
-__all__ = ["MEMORY", "Part", "Shared", "parts_left_out"]
-
-Part = tuple[int, ...]
+__all__ = ["MEMORY", "Shared"]
 
 MEMORY = 8e9
 """Bytes that kernels and products may take where nobody says; beyond, a kernel machine stands on
 landmarks."""
 
 
-def parts_left_out(folds: int, calibrate: bool, full: bool) -> list[Part]:
-    """The training parts that answering all folds takes: one a fold; with ``calibrate`` one a pair
-    of folds besides (of two folds a pair leaves nothing); with ``full`` the refit on all rows."""
-    out: list[Part] = [(f,) for f in range(folds)]
-    if calibrate and folds > 2:
-        out += [(f, g) for f in range(folds) for g in range(f + 1, folds)]
-    return [*out, ()] if full else out
-
-
 @dataclass
 class Shared:
     """The rows, one repeat of a plan, and what has been computed of them so far.
 
-    Matrices are standardised once by all rows, which changes no answer (each part is scaled anew on
-    its own rows, in ``scaling``) but keeps float32 sums exact enough to subtract.
+    Matrices are held in units that serve all parts (``held``), which changes no answer: each part
+    is scaled anew on its own rows, in ``scaling``.
     """
 
     rows: Rows
@@ -62,7 +53,7 @@ class Shared:
         self.codes, self.k, self.folds = self.rows.codes, len(self.rows.classes), self.plan.folds
         self._scaled: dict[str, tuple[np.ndarray, np.ndarray | None]] = {}
         self._dense: dict[str, Dense] = {}
-        self._sums: dict[str, tuple[np.ndarray, np.ndarray, np.ndarray]] = {}
+        self._held: dict[str, Held] = {}
         self._grams: dict[tuple[str, str], np.ndarray] = {}
         self.counts = np.zeros((self.folds, self.k), dtype=np.int64)
         np.add.at(self.counts, (self.fold, self.codes), 1)
@@ -94,18 +85,36 @@ class Shared:
         """The folds of a training part, in order."""
         return np.setdiff1d(np.arange(self.folds), part)
 
-    def scaled(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
-        """One set's rows (n, d) and test rows (m, d), standardised by all training rows."""
-        if name not in self._scaled:
+    def held(self, name: str) -> Held:
+        """The units of one set, and its sums by fold."""
+        if name not in self._held:
             X = self.rows.X[name]
-            mean, scale = moments(X)
+            self._held[name], Z = hold(X, self.fold, self.folds, self.codes, self.k)
+            self._scaled[name] = Z, self._fresh(name)
+        return self._held[name]
 
-            def own(rows: slice, out: np.ndarray, of: np.ndarray) -> None:
-                out[rows] = standardise(of[rows], mean, scale)
-
-            fresh = None if self.test is None else by_rows(own, self.test.X[name])
-            self._scaled[name] = by_rows(own, X), fresh
+    def scaled(self, name: str) -> tuple[np.ndarray, np.ndarray | None]:
+        """One set's rows (n, d) and test rows (m, d) in these units."""
+        held = self.held(name)
+        if name not in self._scaled:
+            self._scaled[name] = held(self.rows.X[name]), self._fresh(name)
         return self._scaled[name]
+
+    def _fresh(self, name: str) -> np.ndarray | None:
+        return None if self.test is None else self._held[name](self.test.X[name])
+
+    def strained(self, on: str) -> str:
+        """Which column takes units that do not serve all parts, so that each must be computed by
+        itself; empty where none does."""
+        for name in parts_of(on):
+            held, fresh = self.held(name), self.scaled(name)[1]
+            column = held.strained
+            if column is None and fresh is not None and len(held.odd):
+                far = np.abs(fresh[:, held.odd]).max(axis=0) >= FAR
+                column = int(held.odd[np.argmax(far)]) if far.any() else None
+            if column is not None:
+                return SCALES_APART.format(column, name)
+        return ""
 
     def matrix(self, on: str) -> tuple[np.ndarray, np.ndarray | None]:
         """``scaled`` of the sets in ``on`` side by side."""
@@ -135,34 +144,37 @@ class Shared:
     def sums(self, on: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """By fold: sums of the columns (f, d), of their squares (f, d), of each class's rows
         (f, k, d); float64."""
-        parts = parts_of(on)
-        for name in parts:
-            if name not in self._sums:
-                Z, _ = self.scaled(name)
-                d = Z.shape[1]
-                one, two = np.empty((self.folds, d)), np.empty((self.folds, d))
-                own = np.zeros((self.folds, self.k, d))
-                for f in range(self.folds):
-                    part, codes = Z[self.fold == f], self.codes[self.fold == f]
-                    one[f] = part.sum(axis=0, dtype=np.float64)
-                    two[f] = np.einsum("ij,ij->j", part, part, dtype=np.float64)
-                    for c in np.unique(codes):
-                        own[f, c] = part[codes == c].sum(axis=0, dtype=np.float64)
-                self._sums[name] = one, two, own
-        got = [self._sums[name] for name in parts]
-        return tuple(np.concatenate([g[i] for g in got], axis=-1) for i in range(3))  # type: ignore
+        got = [self.held(name) for name in parts_of(on)]
+        each = [(held.one, held.two, held.of_class) for held in got]
+        return tuple(np.concatenate([g[i] for g in each], axis=-1) for i in range(3))  # type: ignore
 
     def scaling(self, on: str, parts: list[Part]) -> tuple[np.ndarray, np.ndarray]:
-        """(p, d) mean and standard deviation of each training part; a constant column has 1."""
+        """(p, d) mean and standard deviation of each training part; a constant column has 0."""
         one, two, _ = self.sums(on)
         mean, scale = np.empty((len(parts), one.shape[1])), np.empty((len(parts), one.shape[1]))
         for p, part in enumerate(parts):
             left = self.left(part)
             n = self.counts[left].sum()
             mean[p] = one[left].sum(axis=0) / n
-            variance = two[left].sum(axis=0) / n - mean[p] ** 2
-            scale[p] = np.sqrt(np.where(variance < 1e-9, 1.0, variance))
+            variance = np.maximum(two[left].sum(axis=0) / n - mean[p] ** 2, 0.0)
+            constant = [self.held(name).constant(left) for name in parts_of(on)]
+            scale[p] = np.where(np.concatenate(constant), 0.0, np.sqrt(variance))
         return mean, scale
+
+    def part_gram(self, on: str, part: Part, grams: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """(d, d) float32 products of the columns over a part's rows, from ``gram`` and its total:
+        this less what the part leaves out, or, where an odd column would leave nothing of the
+        difference, the sum of what is left."""
+        first, *others = self.left(part)
+        if any(len(self.held(name).odd) for name in parts_of(on)):
+            out = grams[first].copy()
+            for f in others:
+                out += grams[f]
+            return out
+        out = total.copy()
+        for f in part:
+            out -= grams[f]
+        return out
 
     def gram(self, on: str) -> np.ndarray:
         """(f, d, d) float32 products of the columns over each fold's rows."""

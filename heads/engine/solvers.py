@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstock.heads.engine.dense import Dense
+from headstock.heads.kinds.scaling import inverse
 from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["Problems", "solve", "solve_positive"]
@@ -26,7 +27,8 @@ class Problems:
     """B problems on Z (n, d), float32 or held where its products are computed (``dense``), with
     classes codes (n,) of k.
 
-    masks (B, n): training rows. mean, scale (B, d): problem b sees (Z - mean[b]) / scale[b].
+    masks (B, n): training rows. mean, scale (B, d): problem b sees (Z - mean[b]) / scale[b], and 0
+    in columns whose scale is 0.
     C (B,): weight of the summed loss against half the squared weights; the intercept is free.
     loss: ``softmax`` (multinomial logistic) or ``hinge`` (squared hinge, one against the rest).
     """
@@ -42,7 +44,7 @@ class Problems:
 
     def __post_init__(self) -> None:
         self.dense = self.Z if isinstance(self.Z, Dense) else Dense(self.Z)
-        self.count = self.masks.sum(axis=1)
+        self.count, self.inverse = self.masks.sum(axis=1), inverse(self.scale)
         self.present = np.stack(
             [np.bincount(self.codes[m], minlength=self.k) > 0 for m in self.masks]
         )
@@ -61,7 +63,7 @@ class Problems:
     def scores(self, theta: np.ndarray) -> np.ndarray:
         """(B, k, n) float32 scores. Rows come last everywhere here, so that what is done over the
         few classes runs along many rows."""
-        W = theta[:, :-1] / self.scale[:, :, None]
+        W = theta[:, :-1] * self.inverse[:, :, None]
         shift = theta[:, -1] - np.einsum("bd,bdk->bk", self.mean, W)
         B, d, k = W.shape
         flat = np.ascontiguousarray(W.transpose(0, 2, 1).reshape(B * k, d), dtype=np.float32)
@@ -75,7 +77,7 @@ class Problems:
         total = residual.sum(axis=2, dtype=np.float64)
         G = self.dense.along(residual.reshape(B * k, n)).astype(np.float64)
         G = G.reshape(B, k, -1).transpose(0, 2, 1)
-        G = (G - self.mean[:, :, None] * total[:, None, :]) / self.scale[:, :, None]
+        G = (G - self.mean[:, :, None] * total[:, None, :]) * self.inverse[:, :, None]
         return np.concatenate([G, total[:, None, :]], axis=1)
 
     def losses(self, scores: np.ndarray, want_residual: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -128,13 +128,15 @@ class Tuned:
         if fast is not None:
             from headstock.heads.engine.fastlinear import best_strength
 
-            C, start, losses = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
-            self.losses_ = losses.tolist()
-            self.chosen_ = {**fast["fixed"], "C": C}
-            self.head_ = self._make(self.chosen_)
-            self.head_.start = start
-            self.head_.fit(X, y)
-            return self
+            found = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
+            if found is not None:
+                C, start, losses = found
+                self.losses_ = losses.tolist()
+                self.chosen_ = {**fast["fixed"], "C": C}
+                self.head_ = self._make(self.chosen_)
+                self.head_.start = start
+                self.head_.fit(X, y)
+                return self
         self.losses_ = [self._loss(point, X, codes, inner, spans) for point in self.points]
         self.chosen_ = self.points[int(np.argmin(self.losses_))]
         self.head_ = self._fit(self.chosen_, X, y, inner, spans)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import WIDE, moments
+from headstock.heads.kinds.scaling import WIDE, inverse, moments
 from headstock.store.errors import BundleError
 
 __all__ = [
@@ -54,23 +54,26 @@ class Components:
         if len(X) > rows:
             X = X[np.sort(np.random.default_rng(seed).choice(len(X), rows, replace=False))]
         count = max(1, min(count, len(X) - 1, X.shape[1]))
-        factor = np.ones(X.shape[1])
-        if level:
-            factor = moments(X)[1] ** -level
-            X = X * factor.astype(np.float32)
+        centre, scale = moments(X)
+        factor = np.where(scale > 0, inverse(scale) ** level, 0.0)
+        # Centred and of one size before it is rounded to float32, whose squares end at 3e38
+        Z = X - centre
+        Z *= factor
+        unit = float(np.sqrt(np.vdot(Z, Z) / Z.size)) or 1.0
+        Z *= 1.0 / unit
+        Z = Z.astype(np.float32)
         with np.errstate(invalid="ignore", divide="ignore"):  # shares of no variance at all
-            fitted = PCA(count, svd_solver="randomized", iterated_power=2, random_state=seed).fit(X)
-        mean, axes = fitted.mean_.astype(np.float64), fitted.components_.T.astype(np.float64)
-        return cls(mean / factor, axes * factor[:, None])
+            fitted = PCA(count, svd_solver="randomized", iterated_power=2, random_state=seed).fit(Z)
+        axes = fitted.components_.T.astype(np.float64) * factor[:, None]
+        return cls(centre + fitted.mean_ * unit * inverse(factor), axes)
 
     def __call__(self, X: np.ndarray) -> np.ndarray:
         """(m, c) float32 of X (m, d). Summed in float64, as trees want it, whose thresholds are
         sharp, machines differ by the last rounding at most."""
         out = np.empty((len(X), self.axes.shape[1]), dtype=np.float32)
-        mean = self.mean.astype(self.axes.dtype)
         for start in range(0, len(X), 256):
             part = slice(start, start + 256)
-            out[part] = (X[part] - mean) @ self.axes
+            out[part] = (X[part] - self.mean).astype(self.axes.dtype, copy=False) @ self.axes
         return out
 
     def back(self, weights: np.ndarray) -> np.ndarray:

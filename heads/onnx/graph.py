@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.kinds.components import OnComponents
-from headstock.heads.kinds.scaling import Blocks, Standard
+from headstock.heads.kinds.scaling import FAR, Blocks, Standard, inverse
 from headstock.store.errors import OptionError
 
 __all__ = ["OPSET", "Graph", "require"]
@@ -90,8 +90,9 @@ class Graph:
         """float32 rows scaled as ``scaler`` does it: in float64, then rounded."""
         wide = self.cast(x, np.float64)
         centred = self("Sub", wide, self.constant(scaler.mean, np.float64))
-        factor = self.constant(1.0 / np.asarray(scaler.scale, dtype=np.float64))
-        return self.cast(self("Mul", centred, factor), np.float32)
+        scaled = self("Mul", centred, self.constant(inverse(scaler.scale), np.float64))
+        ends = (self.constant(end, np.float64) for end in (-FAR, FAR))
+        return self.cast(self("Clip", scaled, *ends), np.float32)
 
     def seen(self, x: str, head: OnComponents) -> str:
         """(n, c) float32: the rows as the head sees them, components in place of wide sets."""
@@ -103,7 +104,8 @@ class Graph:
             part = self("Slice", x, *ends, axis)
             if found is not None:
                 kind = found.axes.dtype.type
-                centred = self("Sub", self.cast(part, kind), self.constant(found.mean, kind))
+                wide, mean = self.cast(part, np.float64), self.constant(found.mean, np.float64)
+                centred = self.cast(self("Sub", wide, mean), kind)
                 part = self("MatMul", centred, self.constant(found.axes, kind))
                 part = self.cast(part, np.float32)
             parts.append(part)
