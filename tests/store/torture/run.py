@@ -35,6 +35,7 @@ import kills
 import machine
 import mutants
 import newer
+import signals
 import weave
 
 Part = Callable[[Path, int, float], dict[str, Any]]
@@ -80,6 +81,7 @@ PARTS: dict[str, Part] = {
         folder, "sounds", some(10000, share, 60), seed
     ),
     "extracts": lambda folder, seed, share: extracts.run(folder, some(12, share, 2), seed),
+    "signals": lambda folder, seed, share: signals.run(folder, some(480, share, 3), seed),
     "mutants": lambda folder, seed, share: mutants.run(folder, seed, None if share else QUICK),
 }
 QUICK = [
