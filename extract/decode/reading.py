@@ -115,6 +115,9 @@ class Reader:
             raise ItemError(path, "too large to read", "split it", "out-of-memory") from error
         where = self.path(path)
         then, now = mark(where, before), mark(where, os.fstat(descriptor))
+        if then == now and len(data) < now[0]:
+            what = f"gave {len(data):,} of its {now[0]:,} bytes"
+            raise ItemError(path, what, "check the disk", code="unreadable")
         return data, now if then == now and len(data) == now[0] else UNKNOWN
 
 

@@ -21,6 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 
+import absent
 import below
 import calls
 import crowd
@@ -81,6 +82,7 @@ PARTS: dict[str, Part] = {
         folder, "sounds", some(10000, share, 60), seed
     ),
     "extracts": lambda folder, seed, share: extracts.run(folder, some(12, share, 2), seed),
+    "absent": lambda folder, seed, share: absent.run(folder, some(400, share, 2), seed),
     "signals": lambda folder, seed, share: signals.run(folder, some(480, share, 3), seed),
     "mutants": lambda folder, seed, share: mutants.run(folder, seed, None if share else QUICK),
 }

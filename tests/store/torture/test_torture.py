@@ -30,6 +30,7 @@ PARTS = [
     "newer",
     "images",
     "sounds",
+    "absent",
     "signals",
     "mutants",
 ]
