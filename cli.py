@@ -39,6 +39,7 @@ from headstock.store.terminal import (
     SPREADSHEET,
     Command,
     Commands,
+    Output,
     pairs,
     read_manifest,
 )
@@ -83,7 +84,9 @@ def demo(output: str) -> Answer:
 @click.command(cls=Command)
 @click.argument("manifest", type=ANY)
 @click.option("--backbone", required=True, metavar="NAME", help="As extract's --image; or cnn4.")
-@click.option("-o", "--output", type=FILE, required=True, help="Weights, NAME.safetensors.")
+@click.option(
+    "-o", "--output", type=Output("weights"), required=True, help="Weights, NAME.safetensors."
+)
 @click.option("--from-scratch", is_flag=True, help="Begin with random weights.")
 @click.option("--folds", help="A network a fold too: a number, group-out or a folds.json.")
 @click.option("--group", metavar="COL", help="Keep rows of one group together.")
@@ -144,7 +147,9 @@ def adapt(
 @click.option("--submission", "header", metavar="Id,CLASS", help="Write these two columns only.")
 @click.option("--only", metavar="SPLIT", help="Predict the rows of this split only.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
-@click.option("--store", "keep", type=FILE, help="Keep the extracted features in this store.")
+@click.option(
+    "--store", "keep", type=Output("store"), help="Keep the extracted features in this store."
+)
 @click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")
 @SPREADSHEET
 @MANIFEST_OPTIONS
@@ -228,7 +233,7 @@ def list_(what: str, pattern: str) -> Answer:
 
 @click.command(cls=Command, name="export-model")
 @click.argument("model", type=FILE)
-@click.option("-o", "--output", type=FILE, required=True, help="The ONNX file to write.")
+@click.option("-o", "--output", type=Output("graph"), required=True, help="The ONNX file to write.")
 @click.option("--backbone", is_flag=True, help="Put the image network before the heads.")
 @click.option("--on", metavar="SETS", help="Sets that its rows have  [default: all]")
 @click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")

@@ -19,6 +19,7 @@ from headstock.store.terminal import (
     RUN_OPTIONS,
     SEED,
     Command,
+    Output,
     numbers,
     pairs,
     read_manifest,
@@ -27,7 +28,9 @@ from headstock.store.terminal import (
 
 @click.command(cls=Command)
 @click.argument("manifest", type=ANY)
-@click.option("-o", "--output", type=FILE, required=True, help="The store, made or extended.")
+@click.option(
+    "-o", "--output", type=Output("store"), required=True, help="The store, made or extended."
+)
 @click.option(
     "--image",
     multiple=True,

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from headstock.store.errors import OptionError
+
 __all__ = ["ABOUT", "commands", "keypad_tone", "write_demo"]
 
 ABOUT = """\
@@ -78,6 +80,10 @@ def write_demo(folder: str | Path, seed: int = 0) -> Path:
     folder = Path(folder)
     index = folder / "index.csv"
     if index.exists():
+        with index.open("rb") as file:
+            ours = file.readline().strip() == b"id,image,audio,label,split"
+        if not ours:
+            raise OptionError(index, "exists and is not the demo's", "name another folder with -o")
         return index
     digits = load_digits()
     rng = np.random.default_rng(seed)

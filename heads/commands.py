@@ -19,6 +19,7 @@ from headstock.store.terminal import (
     SEED,
     SPREADSHEET,
     Command,
+    Output,
     complete,
     effective,
     pairs,
@@ -167,7 +168,7 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 )  # fmt: skip
 @click.option("--device", help="Where the largest products run: cuda  [default: cpu]")
 @click.option("--learning-curve", is_flag=True, help="Score heads on parts of the training rows.")
-@click.option("-o", "--output", type=ANY, help="Run folder to write, such as runs/first.")
+@click.option("-o", "--output", type=Output("run"), help="Run folder to write, such as runs/first.")
 @click.option("--mlflow", metavar="URI|FOLDER", help="Log it to MLflow (needs headstock[mlflow]).")
 @SEED
 def evaluate(
@@ -228,7 +229,9 @@ def evaluate(
     help="How to join several systems.",
 )  # fmt: skip
 @FOLDS
-@click.option("--save-plan", type=FILE, metavar="FILE", help="Write the fold plan, for --folds.")
+@click.option(
+    "--save-plan", type=Output("plan"), metavar="FILE", help="Write the fold plan, for --folds."
+)
 @click.option("--group", metavar="COL", help="Keep rows of one group in one fold.")
 @MISSING
 @DEDUPE
@@ -236,7 +239,7 @@ def evaluate(
 @STREAM
 @click.option("--run", "run", type=ANY, help="Fit what this run scored first, by its own plan.")
 @click.option("--system", metavar="NAME", help="Another line of that run, such as lda@image.")
-@click.option("-o", "--output", type=FILE, required=True, help="The model to write.")
+@click.option("-o", "--output", type=Output("model"), required=True, help="The model to write.")
 @SEED
 def fit(
     store: str, heads: tuple, sets: tuple, folds: str | None, output: str, stream: bool,
@@ -303,7 +306,7 @@ def _fitted(bundle: Bundle, output: str) -> Answer:
 
 @click.command(cls=Command)
 @click.argument("runs", metavar="RUN…", type=ANY, nargs=-1, required=True)
-@click.option("-o", "--output", type=FILE, help="Write one HTML page about the runs.")
+@click.option("-o", "--output", type=Output("page"), help="Write one HTML page about the runs.")
 @click.option("--store", type=FILE, help="The store, when it moved since the run.")
 @click.option("--data", type=ANY, help="The folder of pictures and sounds, when it moved.")
 def report(runs: tuple, output: str | None, store: str | None, data: str | None) -> Answer:
@@ -353,6 +356,7 @@ def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Ans
     from headstock.heads.report.runs import look, the_runs
     from headstock.heads.report.tables import write_text
     from headstock.heads.report.text import saved_metrics
+    from headstock.store.disk.outputs import refuse_other
 
     places = places or ("runs",)
     if form != "text":
@@ -366,6 +370,7 @@ def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Ans
         text = found.text(None if output else width(), str if output else strong) + "\n"
         answer = Answer(found.to_json(), text, [words])
     if output:
+        refuse_other(output, "board", text)
         write_text(output, text)
         return replace(answer, text="", notes=[f"written: {output}"])
     return answer

@@ -9,7 +9,7 @@ import click
 
 from headstock.store.answer import Answer, note, progress
 from headstock.store.errors import one_line
-from headstock.store.terminal import ANY, FILE, SPREADSHEET, Commands
+from headstock.store.terminal import ANY, FILE, SPREADSHEET, Commands, Output
 
 
 @click.group(cls=Commands)
@@ -103,8 +103,10 @@ def merge(target: str, sources: tuple, sets: tuple, link: bool) -> Answer:
     Example: headstock store merge all.h5 first.h5 second.h5
     """
     from headstock.store.care.merge import merge as run
+    from headstock.store.disk.outputs import refuse_other
     from headstock.store.parts import link as join
 
+    refuse_other(target, "parts" if link else "store")
     with progress("merge", "rows") as report:
         merged = (
             join(target, sources)
@@ -116,7 +118,7 @@ def merge(target: str, sources: tuple, sets: tuple, link: bool) -> Answer:
 
 @store.command()
 @click.argument("path", type=FILE)
-@click.argument("output", type=FILE)
+@click.argument("output", type=Output("export"))
 @click.option("--set", "sets", multiple=True, metavar="NAME", help="These sets  [default: all]")
 @click.option("--all-rows", is_flag=True, help="Keep rows that lack a vector; it is NaN there.")
 @SPREADSHEET
@@ -136,7 +138,7 @@ def export(path: str, output: str, sets: tuple, **flags: Any) -> Answer:
 
 @store.command(name="import")
 @click.argument("source", type=ANY)
-@click.argument("output", type=FILE)
+@click.argument("output", type=Output("store"))
 @click.option("--set", "name", help="Which set, or its new name  [default: all, by their names]")
 @click.option("--modality", help="image or audio  [default: as exported, else image]")
 @click.option("--pool", type=click.Choice(["mean", "max"]), help="Join an item's several vectors.")

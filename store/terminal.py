@@ -16,6 +16,24 @@ from headstock.store.errors import HeadstockError, OptionError
 from headstock.store.jsonfile import parse_json
 from headstock.store.settings import read_toml
 
+
+class Output(click.Path):
+    """What a command is to write: a path that is free, or holds what the command would have
+    written (see ``outputs``). Known before anything is computed."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__(dir_okay=kind == "run", readable=False)
+        self.kind = kind
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        path = super().convert(value, param, ctx)
+        if ctx is None or not ctx.resilient_parsing:
+            from headstock.store.disk.outputs import refuse_other
+
+            refuse_other(str(path), self.kind)
+        return path
+
+
 # who may read a file is known when it is opened: the disk's error, not a wrong word on the line
 FILE = click.Path(dir_okay=False, readable=False)
 ANY = click.Path(readable=False)

@@ -149,7 +149,7 @@ def test_a_model_uses_the_plan_of_a_run_and_says_so(run, store, tmp_path):
         (("--folds", "group-out"), "group-out needs a column"),
         (("--folds", "PLAN"), "has 2 repeats, and a model holds out by one; give the folds.json"),
         (("--folds", "PLAN", "--stream"), "a saved plan is no plan for rows by blocks"),
-        (("--save-plan", "no/such/folder/p.json"), "no/such/folder"),
+        (("--save-plan", "/dev/null/p.json"), "/dev/null"),
         (("--set", "C=0.1..10"), "C=0.1..10 is a range; say how many points to draw"),
         (("--tune", "lda:many"), "tune lda:many: it has no usual values to choose from"),
         (("--tune", "knn:5"), "knn is not among the heads"),

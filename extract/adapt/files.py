@@ -74,6 +74,7 @@ def write_bytes(path: Path, content: bytes) -> None:
     """The file whole or not at all. Raises StorageError."""
     fresh = path.with_name(path.name + ".new")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with fresh.open("wb") as file:
             file.write(content)
             file.flush()

@@ -21,6 +21,7 @@ from headstock.heads.head import HEAD_KINDS
 from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
 from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
+from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
 from headstock.store.jsonfile import parse_json
 from headstock.store.recipe import Recipe
@@ -36,6 +37,7 @@ version 1 can hold is written as version 1."""
 
 def write_model(bundle: Bundle, path: str | Path) -> None:
     """See ``Bundle.save``."""
+    refuse_other(path, "model")
     from safetensors.numpy import save
 
     arrays: dict[str, np.ndarray] = {}

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.report.tables import write_csv
+from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError
 
 __all__ = ["Predictions"]
@@ -50,6 +51,8 @@ class Predictions:
             [str(i), str(label), f"{c:.6g}", *(f"{v:.6g}" for v in p), *a]
             for i, label, c, p, a in zip(self.ids, self.labels, self.confidence, self.proba, by)
         )
+        if path is not None:
+            refuse_other(path, "predictions")
         return write_csv(path, header, rows, spreadsheet)
 
     def to_json(self) -> list[dict[str, Any]]:
@@ -78,4 +81,6 @@ class Predictions:
             raise OptionError(
                 "submission", f"{header!r} is not two column names", "write it as Id,CLASS"
             )
+        if path is not None:
+            refuse_other(path, "submission", write_csv(None, names, []))
         return write_csv(path, names, ([str(i), str(c)] for i, c in zip(self.ids, self.labels)))

@@ -18,6 +18,7 @@ from headstock.heads.onnx.kinds import attribute, head_graph
 from headstock.heads.onnx.probe import on_edge, random_rows
 from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
+from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, OptionError
 
 if TYPE_CHECKING:
@@ -129,6 +130,7 @@ def export_model(
         model, gaps = _with_fronts(bundle, model, fronts)
         widest = max(widest, _compare_fronts(bundle, model, fronts, drawn))
     data = model.SerializeToString()
+    refuse_other(path, "graph")
     write_bytes(path, data)
     inputs = [i.name for i in model.graph.input]
     return Exported(Path(path), len(data), inputs, rows, real, widest, edges, gaps)

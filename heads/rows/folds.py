@@ -13,6 +13,7 @@ import numpy as np
 
 from headstock.heads.head import seeded_codes
 from headstock.heads.report.tables import write_text
+from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import HeadError, OptionError, StorageError, VersionError
 from headstock.store.jsonfile import read_json
 
@@ -116,6 +117,7 @@ class FoldPlan:
 
     def save(self, path: str | Path) -> None:
         """Write JSON. Raises StorageError."""
+        refuse_other(path, "plan")
         write_text(path, json.dumps(self.to_json()))
 
     @classmethod

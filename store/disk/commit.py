@@ -26,6 +26,7 @@ __all__ = [
     "alive",
     "host",
     "link_new",
+    "make_folder",
     "number_again",
     "publish",
     "publish_bytes",
@@ -231,17 +232,26 @@ def replace(source: Path, target: Path) -> None:
         sync_directory(target.parent)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing, so that they survive a power cut."""
+    if not path.is_dir():
+        make_folder(path.parent)
+        path.mkdir(exist_ok=True)
+        sync_directory(path.parent)
+
+
 @contextmanager
 def written(target: str | os.PathLike[str]) -> Iterator[Path]:
-    """A name to write a file under, which is ``target`` when the context ends, durably: a kill or a
-    power cut leaves what was there or all of it. What killed writers left beside it is swept.
-    Raises StorageError."""
+    """A name to write a file under, which is ``target`` when the context ends, durably, in a folder
+    that is made where it is missing: a kill or a power cut leaves what was there or all of it.
+    What killed writers left beside it is swept. Raises StorageError."""
     path = Path(os.path.abspath(target))
     if path.exists() and not path.is_file():  # replacing /dev/null would be a pity
         raise StorageError(target, "is no regular file", "name a file")
     temp = path.with_name(f"{OWN_TEMP}{temp_name(path.parent).name}")
     try:
         with storage(target):
+            make_folder(path.parent)
             with suppress(StorageError):  # another user's, say
                 sweep(path.parent, OWN_TEMP)
             try:
@@ -254,7 +264,7 @@ def written(target: str | os.PathLike[str]) -> Iterator[Path]:
                 raise
             sync_directory(path.parent)
     except FileNotFoundError as error:
-        raise StorageError(target, "its folder is not there", "make it first") from error
+        raise StorageError(target, "its folder is gone", "run it again") from error
 
 
 def write_whole(target: str | os.PathLike[str], raw: bytes) -> None:

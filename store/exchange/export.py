@@ -19,6 +19,7 @@ from headstock.store.disk import commit
 from headstock.store.disk.compact import reserve
 from headstock.store.disk.declared import OK
 from headstock.store.disk.layout import reserved, text_bytes
+from headstock.store.disk.outputs import refuse_other
 from headstock.store.disk.pages import PAGE, Pages
 from headstock.store.disk.rows import columns_of, dataset
 from headstock.store.errors import OptionError, StorageError
@@ -88,6 +89,7 @@ def export(
             raise OptionError(path, "has no feature set to export", "run `headstock extract` first")
         if target.exists() and os.path.samefile(target, store.path):
             raise OptionError(target, "is the store itself", "name another file")
+        refuse_other(target, "export")
         rows = np.arange(store.n) if all_rows else np.flatnonzero(store.complete(names))
         _room(target, len(rows) * sum(store.declared(name).dim for name in names) * 4)
         given = _Given(store, names, rows, progress, spreadsheet)
@@ -103,10 +105,7 @@ def export(
 
 def _room(target: Path, need: int) -> None:
     """A disk that is too full is known before we begin."""
-    try:
-        disk = os.statvfs(target.absolute().parent)
-    except FileNotFoundError as error:
-        raise OptionError(target.parent, "is no folder", "make it first") from error
+    disk = os.statvfs(next(place for place in target.absolute().parents if place.is_dir()))
     if disk.f_bavail * disk.f_frsize < need:
         raise StorageError(target, f"needs {need:,} bytes, the disk has fewer", "free some space")
 

@@ -181,10 +181,7 @@ def _parquet(path: Path) -> Source | None:
         file: Any = pq.ParquetFile(raw)
         said = (file.metadata.metadata or {}).get(KEY.encode())
         if said is None:
-            raise OptionError(
-                path, "is no Parquet file that `headstock store export` wrote",
-                "give .npz, .csv, .h5, or a folder of features",
-            )  # fmt: skip
+            return None
         about = Description.from_text(said, path)
         wanted = _columns(about)
         if file.schema_arrow.names != wanted or file.metadata.num_rows != about.rows:

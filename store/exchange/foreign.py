@@ -48,15 +48,14 @@ def open_source(path: Path, pool: str | None = None) -> Source:
     if pool is not None and pool not in POOLS:
         raise OptionError("--pool", f"{pool} is no pooling", f"use {' or '.join(POOLS)}")
     refuse_odd(path, "give a file or a folder")
-    readers = {".npz": _npz, ".csv": _csv, ".h5": _h5, ".hdf5": _h5, ".parquet": None}
+    readers = {".npz": _npz, ".csv": _csv, ".h5": _h5, ".hdf5": _h5, ".parquet": _parquet}
     try:
         if path.is_dir():
             return _folder(path, pool)
         if path.suffix in readers:
             with open(path, "rb"):  # what the disk refuses is told apart from a broken file
                 pass
-            ours, reader = open_exported(path), readers[path.suffix]
-            return ours if ours is not None or reader is None else reader(path)
+            return open_exported(path) or readers[path.suffix](path)
     except ValueError as error:
         if "pickle" in str(error):
             raise UnsafeInput(path, "holds pickled objects", "save plain arrays") from error
@@ -81,12 +80,11 @@ def _refused_or_damaged(path: Path, error: Exception) -> HeadstockError:
 
 def _items(path: Path, ids: Sequence[str], texts: Mapping[str, Sequence[str]]) -> Items:
     """Rows with what the file says of them: label (by any of its names), split and group."""
-    named = {"split": texts.get("split"), "group": texts.get("group")}
-    named["label"] = next((texts[k] for k in LABELS if k in texts), None)
-    for name, cells in named.items():
-        if cells is not None and len(cells) != len(ids):
+    for name, cells in texts.items():
+        if len(cells) != len(ids):
             raise OptionError(path, f"{len(cells)} of {name} for {len(ids)} ids")
-    return Items.of(list(ids), **named)
+    label = next((texts[k] for k in LABELS if k in texts), None)
+    return Items.of(list(ids), label=label, split=texts.get("split"), group=texts.get("group"))
 
 
 def _candidates(
@@ -110,9 +108,14 @@ def _candidates(
     return found, [f"not taken: {', '.join(others)}"] if others else []
 
 
-def _one(path: Path, layout: str, ids: list[str], x: np.ndarray, **more: list[str]) -> Source:
+def _one(path: Path, layout: str, ids: list[str], x: np.ndarray) -> Source:
     width = width_of(path, x.shape, x.dtype, len(ids))
-    return Source(path, layout, Items.of(ids), [Vectors("", width, rows_of(x), **more)])
+    return Source(path, layout, Items.of(ids), [Vectors("", width, rows_of(x))])
+
+
+def _parquet(path: Path) -> Source:
+    fix = "give .npz, .csv, .h5, or a folder of features"
+    raise OptionError(path, "is no Parquet file that `headstock store export` wrote", fix)
 
 
 def _npz(path: Path) -> Source:

@@ -170,8 +170,8 @@ def test_a_file_of_any_folder_is_replaced_whole_or_left(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["model"]
     commit.write_whole(target, b"second")
     assert target.read_bytes() == b"second"
-    with pytest.raises(StorageError, match="its folder is not there"):
-        commit.write_whole(tmp_path / "none" / "model", b"")
+    commit.write_whole(tmp_path / "none" / "yet" / "model", b"third")
+    assert (tmp_path / "none" / "yet" / "model").read_bytes() == b"third"
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StorageError, match="no regular file"):
         commit.write_whole(tmp_path / "pipe", b"")

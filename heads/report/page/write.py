@@ -19,6 +19,7 @@ from headstock.heads.report.page.settings import provenance
 from headstock.heads.report.page.source import Source, sources_of
 from headstock.heads.report.page.weights import weights
 from headstock.heads.report.tables import write_text
+from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError, one_line
 from headstock.store.progress import Report, unheard
 
@@ -105,6 +106,7 @@ def write_report(
                 (key + "-settings", "Settings and times" + of, provenance(run, cards.source)),
             ]
     page = _page(runs, sections, shelf, notes)
+    refuse_other(output, "page")
     write_text(output, page)
     return Written(
         Path(output), len(page.encode()), len(shelf.pictures), len(shelf.sounds),
