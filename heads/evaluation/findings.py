@@ -43,6 +43,7 @@ def _first(metrics: Metrics) -> list[str]:
         f"{_name(row)}: macro F1 {row['macro_f1']:.4f}, Brier score {row['brier']:.4f}, "
         f"calibration error {row['calibration_error']:.4f}"
     ]
+    lines += _beside(row, metrics)
     group = row["accuracy"].get("by_group")
     if group:
         lines.append(
@@ -63,13 +64,46 @@ def _first(metrics: Metrics) -> list[str]:
     if len(classes) == len(own):
         worst = sorted(zip(own, classes), key=lambda c: (c[0]["recall"] is None, c[0]["recall"]))
         told = [
-            f"{one_line(name, 40)} {c['recall']:.3f} ({c['errors']}/{c['n']})"
+            f"{one_line(name, 40)} {c['recall']:.3f} ({_ends(c)}{c['errors']}/{c['n']})"
             for c, name in worst[:3]
             if c["errors"]
         ]
         if told:
             lines.append(f"its lowest recall: {', '.join(told)}")
     return lines
+
+
+def _beside(row: Metrics, metrics: Metrics) -> list[str]:
+    """Intervals of the first system's other figures, how far its probabilities can be taken at
+    their word, and what guessing would score."""
+    lines, words = [], {"balanced_accuracy": "balanced", "log_loss": "log-loss", "brier": "Brier"}
+    told = [
+        f"{words[name]} {row[name]:.4f} ({ends['low']:.4f}-{ends['high']:.4f})"
+        for name, ends in (row.get("intervals") or {}).items()
+        if name in words
+    ]
+    if told:
+        lines.append(f"its 95 % intervals: {', '.join(told)}")
+    line = row.get("calibration") or {}
+    told = [
+        f"{name} {one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
+        for name in ("slope", "intercept")
+        if (one := line.get(name))
+    ]
+    if told:
+        lines.append(f"its calibration: {', '.join(told)}; 1 and 0 would be perfect")
+    guess = metrics.get("baseline")
+    if guess and "chance_p" in row:
+        lines.append(
+            f"guessing by how frequent the classes are: {guess['accuracy']['value']:.4f}; that it "
+            f"guesses: p {row['chance_p']:.2g} (labels permuted)"
+        )
+    return lines
+
+
+def _ends(one: Metrics) -> str:
+    ends = one.get("interval")
+    return f"{ends[0]:.3f}-{ends[1]:.3f}, " if ends else ""
 
 
 def _shared(metrics: Metrics) -> list[str]:

@@ -16,7 +16,7 @@ from headstock.heads.evaluation.ledger import SHOWN, looked_at
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.result import Evaluation, HeldOut
 from headstock.heads.evaluation.reuse import Reuse
-from headstock.heads.evaluation.scores import answered, score_lines
+from headstock.heads.evaluation.scores import answered, baseline, fold_table, score_lines
 from headstock.heads.evaluation.systems import System, bases_of, fused_systems, patterns_of
 from headstock.heads.evaluation.tuning import with_searches
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
@@ -243,7 +243,9 @@ def evaluate_rows(
     )  # fmt: skip
     answers, scored = said.by_name, said.systems
     step(systems[-1].name, total)  # what was known took no fits
+    guess, table = baseline(rows, plan, test), fold_table(rows, plan)
     if one_fold and test is not None:
+        guess |= guess.pop("valid", {})
         rows, test, answers = _on_valid(test, answers)
         scored = [s for s in scored if answered(answers[s.name].proba[0]).any()]
     board = score_lines(scored, answers, rows, plan, test, seed)
@@ -255,6 +257,8 @@ def evaluate_rows(
         folds=plan,
         leaderboard=board,
         failed=failed_lines(said.failed),
+        baseline=guess,
+        fold_table=table,
         proba={name: p[0] for name, p in proba.items()},
         comparisons=against_best(board, proba, rows.codes, rows.groups, seed),
         selection=selection(board, proba, rows.codes, rows.groups, seed),

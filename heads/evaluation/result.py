@@ -50,6 +50,10 @@ class Evaluation:
     settings: dict[str, Any]
     failed: list[dict[str, str | None]] = field(default_factory=list)
     """Systems without an answer: head, on, fusion, name and the reason."""
+    baseline: dict[str, Any] = field(default_factory=dict)
+    """A line as in the leaderboard, of guessing by how frequent the classes are."""
+    fold_table: list[list[dict[str, Any]]] = field(default_factory=list)
+    """Of each repeat and fold: rows, rows of each class, groups."""
     recipes: dict[str, Any] = field(default_factory=dict)
     hygiene: dict[str, Any] = field(default_factory=dict)
     comparisons: list[dict[str, Any]] = field(default_factory=list)
@@ -76,6 +80,8 @@ class Evaluation:
         """The content of metrics.json."""
         more = {
             "failed": self.failed,
+            "baseline": self.baseline,
+            "fold_table": self.fold_table,
             "selection": self.selection,
             "learning_curve": self.learning_curve,
         }

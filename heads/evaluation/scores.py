@@ -11,6 +11,8 @@ from headstock.heads.engine.outoffold import Answer
 from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.gate import gate_report, gate_verdicts
+from headstock.heads.numbers.beside import beside
+from headstock.heads.numbers.chance import chance_p, priors
 from headstock.heads.numbers.compare import rights
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.numbers.intervals import share_interval
@@ -19,7 +21,7 @@ from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
 from headstock.store.manifest.splits import HELD_OUT
 
-__all__ = ["answered", "score_lines"]
+__all__ = ["answered", "baseline", "fold_table", "score_lines"]
 
 
 def answered(proba: np.ndarray) -> np.ndarray:
@@ -41,6 +43,7 @@ def score_lines(
     rows that are held out; a line has the figures of each split of them, ``valid`` and ``test``.
     """
     board = []
+    folds = plan.codes[0] if plan.n == len(rows) and tuple(rows.ids) == plan.ids else None
     for system in systems:
         answer = answers[system.name]
         line: dict[str, Any] = {
@@ -70,6 +73,7 @@ def score_lines(
                 if answered(answer.test[which]).any():
                     line[split] = _scored(answer.test[None, which], test.take(which))
         board.append(line)
+    _beyond_chance(board, answers, rows, folds, seed)
     _gates([s for s in systems if s.fusion == "gated"], board, answers, rows, seed)
     board.sort(key=lambda r: (-r["n"], -r["accuracy"]["value"], r["log_loss"]))
     return board
@@ -92,12 +96,73 @@ def _scored(proba: np.ndarray, rows: Rows) -> dict[str, Any]:
 
 def _figures(proba: np.ndarray, rows: Rows, which: np.ndarray) -> dict[str, Any]:
     out = score(proba[:, which], rows.codes[which])
-    if rows.groups is not None:
-        groups = rows.groups[which]
+    groups = None if rows.groups is None else rows.groups[which]
+    more = beside(proba[:, which], rows.codes[which], groups)
+    for line, ends in zip(out["per_class"], more.pop("recalls"), strict=True):
+        line["interval"] = ends
+    out |= more
+    if groups is not None:
         right = rights(proba[:, which], rows.codes[which])[:, None] / len(proba)
         low, high = (float(end[0]) for end in share_interval(right, groups))
         units = len(np.unique(groups.astype(str)))
         out["accuracy"]["by_group"] = {"low": low, "high": high, "groups": units}
+    return out
+
+
+def _beyond_chance(
+    board: Sequence[dict[str, Any]],
+    answers: Mapping[str, Answer],
+    rows: Rows,
+    folds: np.ndarray | None,
+    seed: int,
+) -> None:
+    """p-values against guessing, at once for all lines that answer the same rows."""
+    alike: dict[bytes, list[dict[str, Any]]] = {}
+    for line in board:
+        alike.setdefault(answered(answers[line["name"]].proba[0]).tobytes(), []).append(line)
+    for mask, lines in alike.items():
+        there = np.frombuffer(mask, dtype=bool)
+        said = [answers[line["name"]].proba[0, there].argmax(axis=1) for line in lines]
+        groups = None if rows.groups is None else rows.groups[there]
+        strata = None if folds is None else folds[there]
+        found = chance_p(np.stack(said, axis=1), rows.codes[there], strata, groups, seed)
+        for line, p in zip(lines, found.tolist()):
+            line["chance_p"] = p
+
+
+def baseline(rows: Rows, plan: FoldPlan, test: Rows | None = None) -> dict[str, Any]:
+    """A line as of a leaderboard for one who knows how frequent the classes are and looks at
+    nothing: the shares of the training rows, and so always the most frequent class."""
+    k = len(rows.classes)
+    line: dict[str, Any] = {"head": "guessing", "on": "-", "fusion": None, "name": "guessing"}
+    line |= _figures(priors(rows.codes, plan.codes, k), rows, np.ones(len(rows), dtype=bool))
+    share = np.bincount(rows.codes, minlength=k) / len(rows)
+    for split in HELD_OUT if test is not None else ():
+        which = test.held_in(split)  # type: ignore[union-attr]
+        if len(which):
+            held = test.take(which)  # type: ignore[union-attr]
+            said = np.tile(share, (1, len(held), 1))
+            line[split] = _figures(said, held, np.ones(len(held), dtype=bool))
+    return line
+
+
+def fold_table(rows: Rows, plan: FoldPlan) -> list[list[dict[str, Any]]]:
+    """Of each repeat and fold: how many rows it holds out, ``classes`` (k,) of each class, and of
+    how many groups, where there are any."""
+    k, out = len(rows.classes), []
+    keys = None
+    if rows.groups is not None:
+        keys = np.unique(rows.groups.astype(str), return_inverse=True)[1]
+    for codes in plan.codes:
+        parts = []
+        for fold in range(plan.folds):
+            mine = codes == fold
+            counts = np.bincount(rows.codes[mine], minlength=k).tolist()
+            part: dict[str, Any] = {"n": int(mine.sum()), "classes": counts}
+            if keys is not None:
+                part["groups"] = len(np.unique(keys[mine]))
+            parts.append(part)
+        out.append(parts)
     return out
 
 

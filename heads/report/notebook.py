@@ -23,10 +23,11 @@ def leaderboard_html(metrics: Mapping[str, Any]) -> str:
     board = metrics["leaderboard"]
     header, rows = cells_of(metrics)
     same = {*undecided(metrics), *(str(r["name"]) for r in board[:1])}
+    guess = [metrics["baseline"]] if metrics.get("baseline") else []
     lines = ["<table>", "<caption>Leaderboard, out of fold</caption>", "<thead><tr>"]
     lines += [f'<th scope="col">{escape(name)}</th>' for name in header]
     lines += ["</tr></thead>", "<tbody>"]
-    for row, cells in zip([*board, *(metrics.get("failed") or [])], rows, strict=True):
+    for row, cells in zip([*board, *guess, *(metrics.get("failed") or [])], rows, strict=True):
         tag = "b" if row["name"] in same else "span"
         inner = "".join(f"<td><{tag}>{escape(cell)}</{tag}></td>" for cell in cells)
         lines.append(f"<tr>{inner}</tr>")

@@ -93,12 +93,14 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
     seed = plan.get("seed", "?")
     folds = f"{plan.get('folds', '?')} folds {how}{times}, seed {seed}"
     lines = [f"{n} rows, {classes}{folds}"]
+    lines += _fold_lines(metrics)
     account = settings.get("rows") or {}
     if settings.get("scored") == "valid":
         count = max((r.get("n", 0) for r in board), default=0)
         lines = [
             f"{count} rows of the valid split, {classes}the one fold: answered by the refit on {n} "
-            f"training rows (inside them {folds})"
+            f"training rows (inside them {folds})",
+            *_fold_lines(metrics),
         ]
     lines += account.get("joined_labels") or []
     if account.get("unlabelled"):
@@ -125,6 +127,25 @@ def _grouped(metrics: Mapping[str, Any]) -> bool:
     return (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
 
 
+def _fold_lines(metrics: Mapping[str, Any]) -> list[str]:
+    """How many rows, rows of a class and groups the folds have, smallest to largest."""
+    parts = [part for repeat in metrics.get("fold_table") or [] for part in repeat]
+    if not parts:
+        return []
+    kinds = [
+        ("rows", [part["n"] for part in parts]),
+        ("of a class", [count for part in parts for count in part["classes"]]),
+        ("groups", [part["groups"] for part in parts if "groups" in part]),
+    ]
+    told = [f"{_range(counts)} {name}" for name, counts in kinds if counts]
+    return [f"a fold holds out {', '.join(told)}"]
+
+
+def _range(counts: Sequence[int]) -> str:
+    low, high = min(counts), max(counts)
+    return str(low) if low == high else f"{low} to {high}"
+
+
 def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the whole table; intervals are by groups where folds kept those of a
     column together."""
@@ -134,7 +155,8 @@ def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     header += [f"{split}{column}" for split in held for column in ("", " 95 %", " errors")]
     header += ["balanced", "log-loss", "seconds"]
     rows = []
-    for row in board:
+    guess = metrics.get("baseline")
+    for row in [*board, *([guess] if guess else [])]:
         cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
         cells += _scored(row, grouped)
         cells += [cell for split in held for cell in _scored(row.get(split) or {}, grouped)]

@@ -56,7 +56,8 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
     assert row["accuracy"]["low"] < row["accuracy"]["value"] < row["accuracy"]["high"]
     body = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert set(body) == {
-        *("leaderboard", "folds", "settings", "recipes", "hygiene", "comparisons", "selection")
+        *("leaderboard", "folds", "settings", "recipes", "hygiene", "comparisons", "selection"),
+        *("baseline", "fold_table"),
     }
     assert body["recipes"]["image"]["fields"] == {"width": 20}
     best = {r["name"]: r["accuracy"]["value"] for r in result.leaderboard}

@@ -18,7 +18,7 @@ def test_figures_of_the_first_system_and_the_errors_it_shares(store) -> None:
     assert f"calibration error {row['calibration_error']:.4f}" in text
     worst = min(row["per_class"], key=lambda c: c["recall"])
     name = result.classes[row["per_class"].index(worst)]
-    assert f"its lowest recall: {name} {worst['recall']:.3f} ({worst['errors']}/" in text
+    assert f"its lowest recall: {name} {worst['recall']:.3f} ({worst['interval'][0]:.3f}-" in text
     assert f"{first['shared_errors']} errors of both" in text
     assert f"right alone on {first['only_a_right']} and {first['only_b_right']} rows" in text
 
@@ -50,3 +50,18 @@ def test_a_run_of_an_older_version_has_no_findings() -> None:
     assert findings({}) == []
     assert pattern_words("a") == "a alone"
     assert pattern_words("a+b+c") == "a, b and c"
+
+
+def test_guessing_folds_and_calibration_stand_beside_the_scores(store) -> None:
+    result = evaluate(store, ("knn",), on=("image",), fusions=())
+    text, row = result.text(), result.leaderboard[0]
+    assert "a fold holds out 32 rows, 8 of a class" in text
+    assert result.baseline["accuracy"]["value"] == 0.25
+    assert abs(result.baseline["log_loss"] - np.log(4)) < 1e-12
+    assert "guessing by how frequent the classes are: 0.2500; that it guesses: p 0.001" in text
+    slope = row["calibration"]["slope"]
+    assert f"its calibration: slope {slope['value']:.2f} ({slope['low']:.2f} to" in text
+    ends = row["intervals"]["log_loss"]
+    assert ends["low"] < row["log_loss"] < ends["high"]
+    assert f"log-loss {row['log_loss']:.4f} ({ends['low']:.4f}-{ends['high']:.4f})" in text
+    assert [part["n"] for part in result.to_json()["fold_table"][0]] == [32] * 5

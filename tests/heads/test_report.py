@@ -37,7 +37,10 @@ def table_of(text: str) -> list[list[str]]:
 def test_every_system_stands_once_with_its_test_score(metrics) -> None:
     text = leaderboard_text(metrics)
     _header, *rows = table_of(text)
+    *rows, guess = rows
     assert len(rows) == len(metrics["leaderboard"]) == 9
+    assert guess[:3] == ["guessing", "-", "-"]
+    assert f"{metrics['baseline']['test']['errors']}/40" in guess
     assert text.count("\n---") == 1
     for cells, row in zip(rows, metrics["leaderboard"]):
         assert cells[0] == row["head"]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 
 import numpy as np
 import world
 
 from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.fusion.gate import gate_verdicts
+from headstock.heads.numbers.beside import beside, calibration_line
+from headstock.heads.numbers.chance import chance_p
 from headstock.heads.numbers.compare import against_best, compare
 from headstock.heads.numbers.intervals import share_interval
+from headstock.heads.numbers.metrics import score
 from headstock.heads.numbers.selection import selection
 from headstock.heads.report.page.contest import Contest
 from headstock.heads.rows.folds import make_folds
@@ -87,6 +90,41 @@ def gain_covered(seed: int, **how: object) -> float:
     proba = told.proba
     gap = compare(proba["s0"], proba["s1"], told.codes, told.groups)["accuracy_difference"]
     return float(gap["low"] <= told.truth[0] - told.truth[1] <= gap["high"])
+
+
+FIGURES = ("balanced_accuracy", "log_loss", "brier", "slope", "intercept", "class")
+
+
+@cache
+def true_figures(grouped: bool, sharper: float) -> dict[str, float]:
+    """Of so many rows, in so many groups, that chance is left out."""
+    proba, codes, _ = world.drawn(10**6, 400_000, 40_000 if grouped else 0, sharper)
+    told, line = score(proba[None], codes), calibration_line(proba[None], codes)
+    lines = {name: one["value"] for name, one in line.items() if one is not None}
+    return {**told, **lines, "class": told["per_class"][2]["recall"]}
+
+
+def figure_covered(seed: int, figure: str, groups: int = 0, sharper: float = 1.3) -> float:
+    proba, codes, keys = world.drawn(seed, 300, groups, sharper)
+    told = beside(proba[None], codes, keys)
+    if figure == "class":
+        low, high = told["recalls"][2]
+    else:
+        where = "calibration" if figure in ("slope", "intercept") else "intervals"
+        low, high = (told[where][figure][end] for end in ("low", "high"))
+    return float(low <= true_figures(groups > 0, sharper)[figure] <= high)
+
+
+def above_chance(seed: int, groups: int = 0) -> float:
+    rng = np.random.default_rng(seed)
+    keys = np.arange(150) % groups if groups else None
+    said = rng.integers(0, 3, 150)
+    codes = rng.choice(3, 150, p=[0.5, 0.3, 0.2])
+    if keys is not None:  # labels and answers lean, group by group, each their own way
+        codes, said = (np.where(rng.random(150) < 0.6, rng.integers(0, 3, groups)[keys], one)
+                       for one in (codes, said))  # fmt: skip
+    folds = np.arange(150) % 5 if keys is None else keys % min(5, groups)
+    return float(chance_p(said[:, None], codes, folds, keys, seed)[0] <= 0.05)
 
 
 # The best of many --------------------------------------------------------------------------------
@@ -185,6 +223,17 @@ def _claims() -> list[Claim]:
         named = "two systems, 300 rows" + f", {groups} groups" * bool(groups)
         says = "the 95 % interval holds the difference of two systems named beforehand"
         add(f"gain-{groups}", says, named, partial(gain_covered, groups=groups), weight=4, **hold)
+    for figure in FIGURES:
+        for groups in (0, 8, 20, 40):
+            words = "300 rows, 3 classes" + f", {groups} groups" * bool(groups)
+            says = f"the 95 % interval holds the {figure.replace('_', ' ')}"
+            says = says.replace("the class", "the recall of the rarest class")
+            how = partial(figure_covered, figure=figure, groups=groups)
+            add(f"{figure}-{groups}", says, words, how, weight=2, **hold)
+    for groups in (0, 5, 8, 20, 40):
+        words = "150 rows, 3 classes, answers by chance" + f", {groups} groups" * bool(groups)
+        how = partial(above_chance, groups=groups)
+        add(f"chance-p-{groups}", "p against guessing is at most .05", words, how, weight=2, **rate)
     grouped = {"systems": 20, "n": 400, "spread": 0.1}
     worlds = {
         "equal": ({"systems": 100, "n": 100, "accuracy": 0.95, "alike": 0.0},

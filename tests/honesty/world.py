@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import softmax
 from scipy.stats import norm
 
 from headstock.heads.rows.labelled import Rows
@@ -85,3 +86,17 @@ def nothing(seed: int, n: int = 135, k: int = 3, width: int = 8, groups: int = 0
     classes = np.array([f"c{i}" for i in range(k)], dtype=object)
     named = None if keys is None else np.array([f"g{key}" for key in keys], dtype=object)
     return Rows(ids, X, codes, classes, named)
+
+
+def drawn(
+    seed: int, n: int, groups: int = 0, sharper: float = 1.0, apart: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Probabilities (n, 3), ``sharper`` than those that the labels codes (n,) were drawn from, and
+    groups (n,) in which the classes are more or less frequent than the probabilities know."""
+    rng = np.random.default_rng(seed)
+    z = 1.5 * rng.normal(size=(n, 3))
+    z[:, 2] -= 0.7
+    keys = rng.integers(0, groups, n) if groups else None
+    true = softmax(z if keys is None else z + apart * rng.normal(size=(groups, 3))[keys], axis=1)
+    codes = (true.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
+    return softmax(sharper * z, axis=1), codes, keys

@@ -1,0 +1,118 @@
+"""What stands beside a score: intervals of the other figures and of each class, and how far the
+probabilities can be taken at their word."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.special import expit, logit, softmax
+
+from headstock.heads.numbers.intervals import Ends, mean_interval, share_interval, spread_of
+from headstock.heads.numbers.metrics import FLOOR
+
+__all__ = ["beside", "calibration_line"]
+
+STEEPEST = 50.0
+"""A slope beyond which no error is left to say how steep it is."""
+SUREST = 1e-6
+Interval = dict[str, float] | None
+
+
+def beside(
+    proba: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Any]:
+    """proba (r, n, k) of r repeats, codes (n,), groups (n,) whose rows are not independent.
+
+    ``intervals``: 95 % ends of the balanced accuracy, the log-loss and the Brier score over all
+    repeats; ``recalls``: [low, high] of each class, None of one without rows; ``calibration``:
+    slope and intercept (``calibration_line``).
+    """
+    right = (proba.argmax(axis=2) == codes).mean(axis=0)[:, None]
+    own = np.maximum(proba[:, np.arange(len(codes)), codes], FLOOR)
+    losses = -np.log(own).mean(axis=0)
+    brier = ((proba**2).sum(axis=2) - 2 * own + 1).mean(axis=0)
+    recalls = _recalls(right, codes, groups, proba.shape[2])
+    ends = {"balanced_accuracy": _balanced(right, codes, groups, recalls)}
+    for name, values in (("log_loss", losses), ("brier", brier)):
+        ends[name] = mean_interval(values[:, None], groups)
+    return {
+        "intervals": {
+            name: {"low": max(float(low[0]), 0.0), "high": float(high[0])}
+            for name, (low, high) in ends.items()
+            if np.isfinite(low[0] + high[0])
+        },
+        "recalls": [None if np.isnan(low) else [float(low), float(high)] for low, high in recalls],
+        "calibration": calibration_line(proba, codes, groups),
+    }
+
+
+def _recalls(right: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, k: int) -> np.ndarray:
+    """(k, 2) ends of each class's share of right answers, NaN of a class without rows."""
+    out = np.full((k, 2), np.nan)
+    for c in np.unique(codes):
+        mine = codes == c
+        ends = share_interval(right[mine], None if groups is None else groups[mine])
+        out[c] = [float(end[0]) for end in ends]
+    return out
+
+
+def _balanced(
+    right: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, recalls: np.ndarray
+) -> Ends:
+    """Of the mean of the classes' recalls, from their own ends (MOVER: Zou and Donner 2008); with
+    groups, in which classes share their luck, no narrower than by the spread of whole groups."""
+    classes, place, counts = np.unique(codes, return_inverse=True, return_counts=True)
+    recall = np.bincount(place, weights=right[:, 0]) / counts
+    value, k = recall.mean(), len(classes)
+    low, high = recalls[classes].T
+    below = np.sqrt(((recall - low) ** 2).sum()) / k
+    above = np.sqrt(((high - recall) ** 2).sum()) / k
+    if groups is not None:
+        moved = (right[:, 0] - recall[place]) * (len(codes) / (k * counts))[place]
+        half = float(spread_of(moved[:, None], groups).half[0])
+        below, above = max(below, half), max(above, half)
+    return np.array([max(value - below, 0.0)]), np.array([min(value + above, 1.0)])
+
+
+def calibration_line(
+    proba: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None
+) -> dict[str, Interval]:
+    """Slope and intercept of the probabilities (r, n, k) on the scale of log-odds, each with its
+    95 % interval.
+
+    ``slope``: the factor on log-probabilities at which the labels are most likely: 1 is as it
+    should be, below 1 the probabilities are too far apart (overconfident). ``intercept``: what must
+    be added to the log-odds of the answers' confidence so that its mean is the accuracy: below 0
+    the answers are surer than they are right (Cox 1958; calibration in the large). None where no
+    row is wrong, and of the intercept where none is right.
+    """
+    logs = np.log(np.maximum(proba, FLOOR))
+    own = np.arange(len(codes)), codes
+    right = proba.argmax(axis=2) == codes
+    out: dict[str, Interval] = {"slope": None, "intercept": None}
+
+    def slope_scores(b: float) -> np.ndarray:
+        """(n,) of each row: how its own log-probability differs from what the slope expects."""
+        gaps = [one[own] - (softmax(b * one, axis=1) * one).sum(axis=1) for one in logs]
+        return np.mean(gaps, axis=0)
+
+    def odds_scores(a: float) -> np.ndarray:
+        return (right - expit(a + odds)).mean(axis=0)
+
+    odds = logit(np.clip(proba.max(axis=2), SUREST, 1 - SUREST))
+    for name, scores, reach in (
+        ("slope", slope_scores, STEEPEST),
+        ("intercept", odds_scores, STEEPEST),
+    ):
+        ends = [float(scores(x).sum()) for x in (-reach, reach)]
+        if ends[0] <= 0 or ends[1] >= 0 or right.all() or not right.any():
+            continue
+        value = float(brentq(lambda x, of=scores: of(x).sum(), -reach, reach, xtol=1e-4))  # type: ignore[misc]
+        step = 1e-3
+        steep = (scores(value - step).mean() - scores(value + step).mean()) / (2 * step)
+        half = float(spread_of(scores(value)[:, None] / steep, groups).half[0])
+        if np.isfinite(half):
+            out[name] = {"value": value, "low": value - half, "high": value + half}
+    return out
