@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from headstock.extract.decode.phone import AacSound, is_aac
 from headstock.store.errors import ItemError, one_line
 
 __all__ = ["RULES", "mono_blocks"]
@@ -44,7 +45,7 @@ def mono_blocks(data: bytes, rate: int, duration: float | None = None) -> Iterat
 
     ``duration``: only the first so many seconds. Without it a sound longer than MAX_SECONDS is
     refused. Raises ItemError with one of the codes ``empty``, ``not-audio``, ``corrupt``,
-    ``channels``, ``rate``, ``too-long``, ``not-finite``, ``no-samples``.
+    ``channels``, ``rate``, ``too-long``, ``not-finite``, ``no-samples``, ``needs-extra``.
     """
     if not data:
         raise ItemError("audio", "the file is empty", "replace it or drop the row", code="empty")
@@ -64,7 +65,7 @@ class _Bytes(io.BytesIO):
             return self.tell()
 
 
-def _open(data: bytes) -> soundfile.SoundFile:
+def _open(data: bytes) -> soundfile.SoundFile | AacSound:
     try:
         return soundfile.SoundFile(_Bytes(data))
     except BROKEN as error:
@@ -72,6 +73,8 @@ def _open(data: bytes) -> soundfile.SoundFile:
         unknown = "not recognised" in text.lower()
         if unknown and data[:3] == b"ID3" and len(data) > 10:
             return _open(_untagged(data))  # libsndfile finds these by the file's name alone
+        if unknown and is_aac(data):
+            return AacSound(data)
         code = "not-audio" if unknown else "corrupt"
         raise ItemError("audio", text, "a format that libsndfile reads", code=code) from error
 
@@ -88,7 +91,7 @@ def _reason(error: Exception) -> str:
     return one_line(text, 160).rstrip(".")
 
 
-def _judge(sound: soundfile.SoundFile) -> None:
+def _judge(sound: soundfile.SoundFile | AacSound) -> None:
     if not 1 <= sound.channels <= MAX_CHANNELS:
         what = f"{sound.channels} channels"
         raise ItemError("audio", what, f"1 to {MAX_CHANNELS} are read", code="channels")
@@ -97,7 +100,7 @@ def _judge(sound: soundfile.SoundFile) -> None:
         raise ItemError("audio", what, f"{RATES[0]} to {RATES[1]} Hz are read", code="rate")
 
 
-def _samples(sound: soundfile.SoundFile, duration: float | None) -> Iterator[np.ndarray]:
+def _samples(sound: soundfile.SoundFile | AacSound, duration: float | None) -> Iterator[np.ndarray]:
     """Mono blocks at the file's own rate."""
     hint = max(sound.frames, LEAST)  # of what the header claims: a short clip needs a short buffer
     size = max(min(BLOCK // sound.channels, hint), 1)
@@ -127,7 +130,7 @@ def _samples(sound: soundfile.SoundFile, duration: float | None) -> Iterator[np.
 
 
 def _resampled(
-    blocks: Iterator[np.ndarray], sound: soundfile.SoundFile, rate: int
+    blocks: Iterator[np.ndarray], sound: soundfile.SoundFile | AacSound, rate: int
 ) -> Iterator[np.ndarray]:
     stream = soxr.ResampleStream(sound.samplerate, rate, 1, dtype="float32", quality="HQ")
     for block in blocks:

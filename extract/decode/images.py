@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, ImageOps
 
+from headstock.extract.decode.phone import is_heic, open_heic
 from headstock.store.errors import ItemError, one_line
 
 __all__ = ["FAST", "RULES", "decode_image", "plain_jpeg"]
@@ -74,7 +75,7 @@ def decode_image(data: bytes, enough: int | None = None) -> Image.Image:
     many pixels; the decoder then skips most of its work.
 
     Raises ItemError with one of the codes ``empty``, ``not-an-image``, ``bomb``, ``aspect``,
-    ``truncated``, ``corrupt``, ``not-finite``, ``out-of-memory``.
+    ``truncated``, ``corrupt``, ``not-finite``, ``out-of-memory``, ``needs-extra``.
     """
     if not data:
         raise ItemError("image", "the file is empty", "replace it or drop the row", code="empty")
@@ -130,7 +131,8 @@ def _formats() -> tuple[str, ...]:
 
 
 def _decode(data: bytes, enough: int | None) -> Image.Image:
-    image: Image.Image = Image.open(io.BytesIO(data), formats=_formats())
+    image: Image.Image
+    image = open_heic(data) if is_heic(data) else Image.open(io.BytesIO(data), formats=_formats())
     _judge(image)
     if enough is not None and image.format in ("JPEG", "MPO"):
         image.draft("RGB", (enough, enough))

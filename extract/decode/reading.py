@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 MAX_BYTES = 2 << 30
-HEALS = frozenset({"unreadable", "out-of-memory", "timeout", "worker-killed"})
+HEALS = frozenset({"unreadable", "out-of-memory", "timeout", "worker-killed", "needs-extra"})
 """Codes of failures that are not the file's: of the disk, of memory, of time. They may be gone at
 the next try, so the next run tries such rows by itself."""
 NOTHING = bytes(32)

