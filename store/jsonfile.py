@@ -30,7 +30,7 @@ def parse_json(text: str | bytes) -> Any:
     except RecursionError:
         raise ValueError(f"values are nested more than {DEEPEST} deep") from None
     level = [value]
-    for _ in range(DEEPEST + 1):
+    for _ in range(DEEPEST):
         level = [
             inner
             for outer in level

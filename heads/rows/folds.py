@@ -14,7 +14,7 @@ import numpy as np
 from headstock.heads.head import seeded_codes
 from headstock.heads.report.tables import write_text
 from headstock.store.disk.outputs import refuse_other
-from headstock.store.errors import HeadError, OptionError, StorageError, VersionError
+from headstock.store.errors import HeadError, OptionError, StorageError, VersionError, one_line
 from headstock.store.jsonfile import read_json
 
 __all__ = ["USUAL_FOLDS", "FoldPlan", "make_folds"]
@@ -144,7 +144,7 @@ class FoldPlan:
                     codes[repeat, rows] = fold
             if not len(codes) or not len(ids) or codes.min() < 0 or len(set(ids)) < len(ids):
                 raise ValueError("a row is in no fold or has no id of its own")
-            return cls(ids, codes, str(body["kind"]), int(body["seed"]), body["group"])
+            return cls(ids, codes, one_line(body["kind"], 60), int(body["seed"]), body["group"])
         except StorageError as error:
             if not isinstance(error.__cause__, FileNotFoundError):
                 raise

@@ -9,7 +9,6 @@ where the W3C's "CSV on the Web" looks for such things.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 
 from headstock.store.disk.declared import Declared
 from headstock.store.errors import StoreDamaged, VersionError
+from headstock.store.jsonfile import parse_json
 
 __all__ = ["KEY", "Description", "DescribedSet", "beside", "seal"]
 
@@ -72,7 +72,7 @@ class Description:
     def from_text(cls, text: str | bytes, path: Path) -> Description:
         """Raises StoreDamaged for anything else than ``to_json`` gave, VersionError."""
         try:
-            body = json.loads(text)
+            body = parse_json(text)
             body = body.get(KEY, body)
             if body["format"] != FORMAT:
                 raise ValueError("it is another kind of description")

@@ -22,8 +22,9 @@ from headstock.store.exchange.description import (
     digests_of,
 )
 from headstock.store.exchange.export import array_name, set_name
-from headstock.store.exchange.plain_h5 import plain_dataset, texts_of
+from headstock.store.exchange.plain_h5 import plain_dataset, plain_texts
 from headstock.store.exchange.source import Source, Vectors, width_of
+from headstock.store.exchange.unpacked import Archive, columns_of
 from headstock.store.items import Items
 from headstock.store.textfile import read_text
 
@@ -90,13 +91,13 @@ def _npz(path: Path) -> Source | None:
         packed = any(one.compress_type != zipfile.ZIP_STORED for one in archive.infolist())
         if packed or f"{KEY}.npy" not in archive.namelist():
             return None  # ours are never packed: what they unpack to is what they weigh
-    with np.load(path, allow_pickle=False) as file:
-        about = Description.from_text(str(file[KEY]), path)
-        texts = {name: file[array_name(name)].tolist() for name in about.texts}
+    with Archive(path) as file:
+        about = Description.from_text(str(file.read(KEY)), path)
+        texts = {name: file.read(array_name(name)).tolist() for name in about.texts}
         sets = []
         for one in about.sets:
             key = set_name(one.declared.name, len(about.sets) > 1, ".npz")
-            x, digest = file[key], file[f"sha256/{one.declared.name}"]
+            x, digest = file.read(key), file.read(f"sha256/{one.declared.name}")
             sets.append(_vectors(path, one, about.rows, x.shape, digest, rows_of(x)))
     return _source(path, about, "npz", texts, sets)
 
@@ -110,7 +111,7 @@ def _h5(path: Path) -> Source | None:
         if KEY not in file:
             return None
         about = Description.from_text(plain_dataset(file, KEY, path)[...].tobytes(), path)
-        texts = {n: texts_of(plain_dataset(file, array_name(n), path)[...]) for n in about.texts}
+        texts = {n: plain_texts(file, array_name(n), path) for n in about.texts}
         sets = []
         for one in about.sets:
             name = one.declared.name
@@ -179,6 +180,8 @@ def _parquet(path: Path) -> Source | None:
         raise OptionError(path, "Parquet needs pyarrow", "pip install pyarrow") from error
     with open(path, "rb") as raw:
         file: Any = pq.ParquetFile(raw)
+        texts = [f.name for f in file.schema_arrow if str(f.type) in ("string", "large_string")]
+        file = pq.ParquetFile(raw, read_dictionary=texts)
         said = (file.metadata.metadata or {}).get(KEY.encode())
         if said is None:
             return None
@@ -186,5 +189,4 @@ def _parquet(path: Path) -> Source | None:
         wanted = _columns(about)
         if file.schema_arrow.names != wanted or file.metadata.num_rows != about.rows:
             raise StoreDamaged(path, "its columns are not those of its description", AGAIN)
-        table = file.read()
-        return _table(path, about, "Parquet", [table[name].to_pylist() for name in wanted])
+        return _table(path, about, "Parquet", columns_of(file, wanted, path))

@@ -18,7 +18,7 @@ from headstock.store.errors import (
     UnsafeInput,
 )
 from headstock.store.exchange.exported import h5_rows, open_exported, rows_of
-from headstock.store.exchange.plain_h5 import plain_dataset, texts_of
+from headstock.store.exchange.plain_h5 import plain_dataset, plain_texts, texts_of
 from headstock.store.exchange.source import (
     IDS,
     LABELS,
@@ -28,6 +28,7 @@ from headstock.store.exchange.source import (
     first_of,
     width_of,
 )
+from headstock.store.exchange.unpacked import Archive, columns_of, mapped
 from headstock.store.items import Items, text_column
 from headstock.store.manifest.columns import numbers_of, numeric_columns
 from headstock.store.manifest.table import read_table
@@ -119,10 +120,10 @@ def _parquet(path: Path) -> Source:
 
 
 def _npz(path: Path) -> Source:
-    with np.load(path, allow_pickle=False) as file:
-        ids = texts_of(file[first_of(IDS, file.files, path, "ids")])
-        texts = {k: texts_of(file[k]) for k in (*LABELS, "split", "group") if k in file.files}
-        arrays = {k: file[k] for k in file.files if k not in {*IDS, *LABELS, "split", "group"}}
+    with Archive(path) as file:
+        ids = texts_of(file.read(first_of(IDS, file.names, path, "ids")))
+        texts = {k: texts_of(file.read(k)) for k in (*LABELS, "split", "group") if k in file}
+        arrays = {k: file.read(k) for k in file.names if k not in {*IDS, *LABELS, "split", "group"}}
     shapes = {name: (x.shape, x.dtype) for name, x in arrays.items()}
     names, notes = _candidates(path, shapes, len(ids))
     sets = [Vectors(name, arrays[name].shape[1], rows_of(arrays[name])) for name in names]
@@ -142,8 +143,9 @@ def _csv(path: Path) -> Source:
     claimed = {table.header[k] for k in used.union(ours)}
     names, _, notes = numeric_columns(table, ["*"], claimed)
     texts = {name: [row[k] for row in table.rows] for name, k in where.items()}
+    taken = set(names)
     for k, name in enumerate(table.header):
-        if k not in used and name not in names and not name.startswith("sha256/"):
+        if k not in used and name not in taken and not name.startswith("sha256/"):
             kept = name if name.startswith(("path/", "extra/")) else f"extra/{name}"
             texts[kept] = [row[k] for row in table.rows]
     numbers = {name: numbers_of(table, name).astype(np.float32) for name in names}
@@ -173,9 +175,9 @@ def _runs(header: Sequence[str], columns: list[str]) -> dict[str, list[str]]:
 
 def _h5(path: Path) -> Source:
     with open(path, "rb") as raw, h5py.File(raw, "r") as file:
-        ids = texts_of(plain_dataset(file, first_of(IDS, list(file), path, "ids"), path)[...])
+        ids = plain_texts(file, first_of(IDS, list(file), path, "ids"), path)
         named = [k for k in (*LABELS, "split", "group") if k in file]
-        texts = {k: texts_of(plain_dataset(file, k, path)[...]) for k in named}
+        texts = {k: plain_texts(file, k, path) for k in named}
         keys = [k for k in file if k not in {*IDS, *named}]
         if isinstance(file.get("features", getlink=True), h5py.HardLink):
             below = file["features"]
@@ -205,7 +207,7 @@ def _folder(path: Path, pool: str | None) -> Source:
         )
     listed = lines_of(read_text(names[0], "give the names, one a line"))
     ids = [name for line in listed if (name := line.rstrip("\r\n"))]
-    x = np.load(arrays[0], mmap_mode="r", allow_pickle=False)
+    x = mapped(arrays[0])
     return _one(path, "thingsvision npy", ids, x)
 
 
@@ -267,10 +269,12 @@ def _clip(path: Path, metadata: list[Path]) -> Source:
         raise OptionError(path, "has Parquet metadata", "pip install pyarrow") from error
     ids: list[str] = []
     for file in sorted(metadata, key=lambda f: (len(f.name), f.name)):
-        table = pq.read_table(file)
-        ids += texts_of(np.array(table[first_of(IDS, table.column_names, file, "ids")].to_pylist()))
+        name = first_of(IDS, pq.read_schema(file).names, file, "ids")
+        with pq.ParquetFile(file, read_dictionary=[name]) as table:
+            (cells,) = columns_of(table, [name], file)
+        ids += texts_of(np.array(cells))
     arrays = [
-        np.load(file, mmap_mode="r", allow_pickle=False)
+        mapped(file)
         for file in sorted(path.glob("img_emb/*.npy"), key=lambda f: (len(f.name), f.name))
     ]
     if not arrays or any(a.ndim != 2 or a.shape[1] != arrays[0].shape[1] for a in arrays):

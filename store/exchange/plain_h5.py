@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import h5py
 import numpy as np
 
 from headstock.store.errors import OptionError, UnsafeInput
+from headstock.store.exchange.unpacked import FIX, room
 
-__all__ = ["plain_dataset", "texts_of"]
+__all__ = ["plain_dataset", "plain_texts", "texts_of"]
 
-LARGEST_ITEM = 4 << 30  # bytes of one item's bag of vectors
+BATCH = 64  # texts of any length that are read at a time
 
 
 def plain_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
@@ -32,9 +34,27 @@ def plain_dataset(group: h5py.Group, name: str, path: Path) -> h5py.Dataset:
         raise OptionError(path, f"{name} is a group", "export one set at a time")
     if found.is_virtual or found.external:
         raise UnsafeInput(path, f"{name} keeps its data elsewhere", "copy the data into the file")
-    if found.size * found.dtype.itemsize > max(LARGEST_ITEM, 2000 * path.stat().st_size):
-        raise UnsafeInput(path, f"{name} declares {found.shape}, absurd for this file")
+    most = room(path)
+    for shape in (found.shape, found.chunks or ()):
+        if math.prod(shape) * found.dtype.itemsize > most:
+            raise UnsafeInput(path, f"{name} declares {shape}, absurd for this file", FIX)
     return found
+
+
+def plain_texts(group: h5py.Group, name: str, path: Path) -> list[str]:
+    """A column of text. Texts of any length may all be one and the same in the file, so they are
+    read some at a time. Raises as ``plain_dataset``."""
+    found, most, total = plain_dataset(group, name, path), room(path), 0
+    if found.dtype.kind != "O" or found.ndim != 1:
+        return texts_of(found[...])
+    out: list[str] = []
+    for start in range(0, len(found), BATCH):
+        part = texts_of(found[start : start + BATCH])
+        total += sum(map(len, part))
+        if total > most:
+            raise UnsafeInput(path, f"{name} unpacks to more than {most:,} bytes", FIX)
+        out += part
+    return out
 
 
 def texts_of(array: np.ndarray) -> list[str]:

@@ -76,7 +76,7 @@ def _shown(names: Sequence[str]) -> str:
 
 def _is_text(table: Table, name: str) -> bool:
     """Whether the column has cells and none of them is a number."""
-    i, filled = table.header.index(name), False
+    i, filled = table.index(name), False
     for row in table.rows:
         cell = row[i].strip()
         if cell.lower() in _EMPTY:
@@ -93,7 +93,7 @@ def _is_text(table: Table, name: str) -> bool:
 def numbers_of(table: Table, name: str) -> np.ndarray:
     """(n,) float64 of a column, NaN for an empty cell. Raises ManifestError at the first cell that
     is no number."""
-    i = table.header.index(name)
+    i = table.index(name)
     out = np.full(len(table.rows), np.nan)
     for j, row in enumerate(table.rows):
         cell = row[i].strip()

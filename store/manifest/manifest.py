@@ -146,8 +146,8 @@ def _from_table(
         raise OptionError("columns", f"no field {unknown[0]!r}", f"fields: {', '.join(FIELDS)}")
     where = {core: table.index(name) for core, name in cols.items()}
     for core in FIELDS:
-        if core not in where and core in table.header:
-            where[core] = table.header.index(core)
+        if core not in where and core in table.positions:
+            where[core] = table.index(core)
     claimed = [table.header[i] for i in where.values()]
     numeric, apart, notes = numeric_columns(table, patterns, claimed)
     likely = likely_flags(table, where, numeric)
@@ -179,9 +179,10 @@ def _from_table(
     ids = _ids(table, where, cells)
     keep, repeated = _unique(table, ids)
     extra = {}
+    features = set(numeric)
     for i, name in enumerate(table.header):
         taken = i in where.values() and i != where.get("group")
-        if name and name != "group" and not taken and name not in numeric:
+        if name and name != "group" and not taken and name not in features:
             values = [row[i].strip() for row in table.rows]
             if not _is_measure(values):
                 extra[name] = [v[:_EXTRA_LIMIT] for v in values]

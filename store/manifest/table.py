@@ -7,6 +7,7 @@ import csv
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TextIO
 
@@ -36,11 +37,16 @@ class Table:
 
     def index(self, name: str) -> int:
         """The position of a column. Raises ManifestError with the names that exist."""
-        if name not in self.header:
+        if name not in self.positions:
             have = ", ".join(self.header[:20]) + (", …" if len(self.header) > 20 else "")
             fix = f"{near(name, self.header)}columns are: {have}"
             raise ManifestError(f"{self.path}:1", f"no column {name!r}", fix)
-        return self.header.index(name)
+        return self.positions[name]
+
+    @cached_property
+    def positions(self) -> dict[str, int]:
+        """Each column's, by name: a table may have as many columns as rows."""
+        return {name: position for position, name in enumerate(self.header)}
 
 
 def _delimiter(header: str) -> str:
@@ -96,11 +102,13 @@ def header_of(name: str, cells: Sequence[str]) -> list[str]:
     """The names of a table's columns. Raises ManifestError for one that is empty (but the first) or
     comes twice."""
     header = [unicodedata.normalize("NFC", cell.strip()) for cell in cells]
+    seen: set[str] = set()
     for i, column in enumerate(header):
         if not column and i:
             raise ManifestError(f"{name}:1", f"column {i + 1} has no name", "name every column")
-        if column in header[:i]:
+        if column in seen:
             raise ManifestError(f"{name}:1", f"column {column!r} twice", "names must differ")
+        seen.add(column)
     return header
 
 

@@ -3,7 +3,6 @@ that an older or newer headstock does not write."""
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +12,7 @@ import numpy as np
 
 from headstock.heads.report.run_folder import checked_file
 from headstock.store.errors import HeadError, OptionError, StorageError
+from headstock.store.exchange.unpacked import Archive
 from headstock.store.jsonfile import read_json
 
 __all__ = ["Run", "System", "read_runs"]
@@ -133,23 +133,24 @@ def _read(folder: Path, name: str) -> Run:
     return Run(name, folder, metrics, ids, codes, classes, proba, folds, test_ids, test_labels)
 
 
+KINDS = {("U", "i", "U"), ("U", "u", "U")}
 _NOTHING = (np.empty(0, dtype=str), np.empty(0, dtype=np.int64), np.empty(0, dtype=str))
 
 
 def _arrays(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, dict[str, np.ndarray]]:
     """ids (n,), codes (n,), classes (k,) and {system: (n, k)} of an npz that fits together."""
     try:
-        with np.load(path, allow_pickle=False) as held:
-            ids, codes, classes = held["ids"].astype(str), held["codes"], held["classes"]
-            proba = {k[len("proba/") :]: held[k] for k in held.files if k.startswith("proba/")}
+        with Archive(path) as held:
+            ids, codes, classes = (held.read(name) for name in ("ids", "codes", "classes"))
+            proba = {k[len("proba/") :]: held.read(k) for k in held.names if k.startswith("proba/")}
     except FileNotFoundError as error:
         raise HeadError(path, "is not there", "evaluate again") from error
-    except OSError as error:
-        if error.errno is None:  # NumPy's word for a file of another kind
-            raise HeadError(path, "cannot be read", "evaluate again") from error
-        raise StorageError(path, f"cannot be read ({error.strerror})", "check the disk") from error
-    except (ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+    except ValueError as error:
         raise HeadError(path, "cannot be read", "evaluate again") from error
+    kinds = (ids.dtype.kind, codes.dtype.kind, classes.dtype.kind)
+    if kinds not in KINDS or ids.ndim != 1 or any(p.dtype.kind != "f" for p in proba.values()):
+        raise HeadError(path, "holds arrays of another kind", "evaluate again")
+    ids = ids.astype(str)
     shape = (len(ids), len(classes))
     inside = codes.shape == shape[:1] and not (codes < 0).any() and not (codes >= shape[1]).any()
     if not inside or any(p.shape != shape for p in proba.values()):
