@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from headstock.store.answer import Answer, progress, strong, width
+from headstock.store.confirm import HEAD_FILE
 from headstock.store.errors import OptionError
 from headstock.store.settings import toml_text
 from headstock.store.terminal import (
@@ -112,13 +113,14 @@ def head_options(sets: Sequence[str], heads: Sequence[str]) -> dict[str, dict[st
     return out
 
 
-NOT_KEPT = ("output", "json", "quiet")
+NOT_KEPT = ("output", "mlflow", "json", "quiet")
 REPEAT = "What this run was made with: headstock evaluate --config FILE makes it again."
 
 
 @click.command(cls=Command)
 @click.argument("store", type=FILE)
 @HEADS
+@HEAD_FILE
 @SETS
 @TUNE
 @click.option(
@@ -218,6 +220,7 @@ def evaluate(
 @click.command(cls=Command)
 @click.argument("store", type=FILE)
 @HEADS
+@HEAD_FILE
 @SETS
 @TUNE
 @click.option(

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from headstock.store.answer import Answer, print_answer, stdout_for_results
+from headstock.store.confirm import refuse_unsaid
 from headstock.store.errors import HeadstockError, OptionError
 from headstock.store.jsonfile import parse_json
 from headstock.store.settings import read_toml
@@ -37,6 +38,7 @@ class Output(click.Path):
 # who may read a file is known when it is opened: the disk's error, not a wrong word on the line
 FILE = click.Path(dir_okay=False, readable=False)
 ANY = click.Path(readable=False)
+CONFIG = "headstock.config"
 EXAMPLE = re.compile(r"^\s*Example:\s*(headstock .+)$", re.M)
 
 
@@ -53,6 +55,8 @@ class Command(click.Command):
 
     def invoke(self, ctx: click.Context) -> None:
         """Call the function, and print the Answer that it gives."""
+        if path := ctx.meta.get(CONFIG):
+            refuse_unsaid(ctx, path, _keys(self))
         given = {k: v for k, v in ctx.params.items() if k not in ("quiet", "as_json")}
         with stdout_for_results():
             answer: Answer | None = ctx.invoke(self.callback or (lambda: None), **given)
@@ -156,6 +160,7 @@ def _read_config(ctx: click.Context, _: click.Parameter, path: str | None) -> No
         assert parameter.name is not None
         defaults[parameter.name] = [value] if many and not isinstance(value, list) else value
     ctx.default_map = {**(ctx.default_map or {}), **defaults}
+    ctx.meta[CONFIG] = path
 
 
 def effective(
