@@ -238,6 +238,7 @@ def list_(what: str, pattern: str) -> Answer:
 @click.option("--on", metavar="SETS", help="Sets that its rows have  [default: all]")
 @click.option("--head-file", "own", multiple=True, type=FILE, help="Your file of its head; is run.")
 @click.option("--store", "rows", type=FILE, help="Compare on the rows of this store too.")
+@click.option("--data", type=ANY, help="The store's pictures, when not in the store's folder.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 def export_model(

@@ -109,8 +109,12 @@ def extract(manifest: str, output: str, **flags: Any) -> Answer:
 @click.argument("path", type=FILE)
 @click.option("--files", is_flag=True, help="Hash each input file again too.")
 @click.option("--recompute", type=int, metavar="N", help="Extract N rows of each set again.")
+@click.option("--data", type=ANY, help="The files' folder, when it is not the store's.")
+@click.option("--offline", is_flag=True, help="Never ask a model hub.")
 @SEED
-def verify(path: str, files: bool, recompute: int | None, seed: int) -> Answer:
+def verify(
+    path: str, files: bool, recompute: int | None, data: str | None, offline: bool, seed: int
+) -> Answer:  # fmt: skip
     """Check structure, every checksum and every recipe; one line for each finding.
 
     Example: headstock store verify features.h5 --files
@@ -119,7 +123,7 @@ def verify(path: str, files: bool, recompute: int | None, seed: int) -> Answer:
     from headstock.store.care.apart import verify_apart
 
     with progress("verify", "rows") as report:
-        verdict = verify_apart(path, files=files, progress=report)
+        verdict = verify_apart(path, files=files, progress=report, data=data)
     if verdict.exit_code:
         hints = [["store", "repair", path]] if verdict.findings and not verdict.unread else []
         return Answer(verdict, verdict.text, hints, exit_code=verdict.exit_code)
@@ -128,7 +132,9 @@ def verify(path: str, files: bool, recompute: int | None, seed: int) -> Answer:
     from headstock.extract.recompute import recompute as again
 
     with FeatureStore.open(path) as features, progress("recompute", "rows") as report:
-        deviations = again(features, recompute, seed=seed, progress=report)
+        deviations = again(
+            features, recompute, seed=seed, offline=offline, data=data, progress=report
+        )
     return Answer(
         {**asdict(verdict), "recomputed": deviations},
         "\n".join([verdict.text(), *(one.text() for one in deviations)]),

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from headstock.extract.decode.reading import Reader
 from headstock.extract.encoders.backbones import encoder_from_recipe
 from headstock.store import OK, FeatureStore
+from headstock.store.dataroot import DataRoot
 from headstock.store.errors import HeadstockError, ItemError
 from headstock.store.progress import Report, unheard
 
@@ -50,51 +54,58 @@ def recompute(
     seed: int = 0,
     device: str = "auto",
     offline: bool = False,
+    data: str | os.PathLike[str] | None = None,
     progress: Report = unheard,
 ) -> list[Deviation]:
     """Extract ``rows`` random rows of each set again, from the files and the recipe alone.
 
     A set that was imported or read from a table, or whose weights cannot be had, is said to be so
-    in ``skipped``. A file whose bytes are not those that were extracted is not compared.
+    in ``skipped``. A file whose bytes are not those that were extracted is not compared. ``data``:
+    the folder that the store's paths are relative to; nothing outside it is read.
+
+    Raises OptionError when the store names a folder outside its own and ``data`` does not.
     """
-    return [_one(store, name, rows, seed, device, offline, progress) for name in store.sets]
+    items = store.items
+    reader = None
+    if any(store.feature_set(name).recipe.modality in items.paths for name in store.sets):
+        root = DataRoot.of(Path(store.path), items.root, data).require(store.path)
+        reader = Reader(root, inside=(root,))
+    told = {"rows": rows, "seed": seed, "device": device, "offline": offline}
+    return [_one(store, name, reader, told, progress) for name in store.sets]
 
 
 def _one(
     store: FeatureStore,
     name: str,
-    rows: int,
-    seed: int,
-    device: str,
-    offline: bool,
+    reader: Reader | None,
+    asked: dict[str, Any],
     progress: Report,
 ) -> Deviation:
     told, column, items = Deviation(name), store.feature_set(name), store.items
     recipe = column.recipe
-    if recipe.modality not in items.paths or "unknown" in recipe.fields:
+    if reader is None or recipe.modality not in items.paths or "unknown" in recipe.fields:
         told.skipped.append(f"{name}: was not made from files that are known here")
         return told
     try:
         encoder = encoder_from_recipe(
-            recipe, provenance=column.provenance, device=device, offline=offline
+            recipe,
+            provenance=column.provenance,
+            device=asked["device"],
+            offline=asked["offline"],
         )
     except HeadstockError as error:
         told.skipped.append(str(error))
         return told
     done = np.flatnonzero(np.asarray(column.status) == OK)
-    chosen = np.random.default_rng(seed).permutation(done)[:rows]
+    chosen = np.random.default_rng(asked["seed"]).permutation(done)[: asked["rows"]]
     for count, row in enumerate(np.sort(chosen)):
         progress(count, len(chosen), name)
-        path = os.path.join(items.root, items.paths[recipe.modality][row])
+        path = items.paths[recipe.modality][row]
         try:
-            with open(path, "rb") as file:
-                data = file.read()
+            data, _ = reader.read(path)
             if hashlib.sha256(data).digest() != column.digest[row].tobytes():
                 raise ItemError(path, "has changed since extraction", "extract it again")
             new = encoder.encode([encoder.loader(data)])[0].astype(np.float64)
-        except OSError as error:
-            told.skipped.append(f"{path}: {error.strerror}")
-            continue
         except ItemError as error:
             told.skipped.append(str(error))
             continue

@@ -89,7 +89,7 @@ class Seen:
             own = None if body["fold"] is None else int(body["fold"])
             made = cls(keys, fold, int(body["folds"]), own)
             whole = m > 0 and len(fold) == m and made.digest == body["labels"]
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"no list of seen rows: {error}") from error
         if not whole or (keys[1:] <= keys[:-1]).any():
             raise ValueError("the list of seen rows is not the one that was written")

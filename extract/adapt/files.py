@@ -15,6 +15,7 @@ from torch import Tensor
 from headstock.extract.decode.preprocess import Preprocess
 from headstock.extract.encoders.checkpoint import NOTE, read_note
 from headstock.store.errors import StorageError, WeightsError
+from headstock.store.seen import NO_FOLD
 
 __all__ = [
     "beside",
@@ -38,9 +39,12 @@ def fold_files(weights: Path) -> list[Path]:
     """
     note = read_note(weights)
     adapted = note.get("adapted", {})
+    folds = adapted.get("folds", 0) if isinstance(adapted, dict) else None
+    if type(folds) is not int or not 0 <= folds < NO_FOLD:
+        raise WeightsError(weights, "its description names no number of folds", "adapt again")
     if adapted.get("fold") is not None:
         return []
-    files = [beside(weights, f"fold{k}.safetensors") for k in range(adapted.get("folds", 0))]
+    files = [beside(weights, f"fold{k}.safetensors") for k in range(folds)]
     for file in files:
         if not file.is_file():
             what = f"{file.name} is not beside it, the network that did not see one fold"

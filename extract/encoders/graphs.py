@@ -19,6 +19,7 @@ import numpy as np
 
 from headstock.extract.decode.reading import Reader
 from headstock.extract.encoders.backbones import LIBRARIES, encoder_from_recipe
+from headstock.store.dataroot import DataRoot
 from headstock.store.errors import BundleError, ItemError, OptionError
 from headstock.store.recipe import Recipe
 
@@ -48,9 +49,10 @@ def backbones(
     weights: str | Path | None = None,
     offline: bool = False,
     store: Any = None,
+    data: str | os.PathLike[str] | None = None,
 ) -> dict[str, Backbone]:
     """The network of each image set of ``recipes``, normalisation included, with the first
-    pictures of an open ``store`` to compare on, beside noise.
+    pictures of an open ``store`` to compare on, beside noise. ``data``: the folder of its files.
 
     Raises OptionError when there is no network among them or onnx is missing, BundleError for one
     that ONNX cannot express, WeightsError when the weights here do not make the recipe.
@@ -58,7 +60,7 @@ def backbones(
     wanted = {n: r for n, r in recipes.items() if r.fields.get("encoder") in LIBRARIES}
     if not wanted:
         raise OptionError("--backbone", "the model reads no network's vectors", "leave it away")
-    pictures = _pictures(store) if store is not None else []
+    pictures = _pictures(store, data) if store is not None else []
     return {
         name: _backbone(name, recipe, (provenance or {}).get(name), weights, offline, pictures)
         for name, recipe in wanted.items()
@@ -86,11 +88,14 @@ def _backbone(
     return Backbone(_exported(name, encoder, inputs[:2]), inputs, encoder.encode(list(inputs)))
 
 
-def _pictures(store: Any) -> list[bytes]:
-    """The bytes of the first PICTURES of ``store`` that lie where it says, inside its folder."""
-    root = os.path.realpath(store.items.root or ".")
+def _pictures(store: Any, data: str | os.PathLike[str] | None) -> list[bytes]:
+    """The bytes of the first PICTURES of ``store`` that lie in its data folder."""
+    paths = store.items.paths.get("image", ())
+    if not any(paths):
+        return []
+    root = DataRoot.of(Path(store.path), store.items.root, data).require(store.path)
     reader, out = Reader(root, inside=(root,)), []
-    for path in store.items.paths.get("image", ())[: 4 * PICTURES]:
+    for path in paths[: 4 * PICTURES]:
         with contextlib.suppress(ItemError):
             out.append(reader.read(path)[0])
     return out[:PICTURES]

@@ -198,6 +198,7 @@ def evaluate_streamed(
         settings={
             "heads": list(heads), "on": names, "fusions": [], "seed": seed, "options": settings,
             "classes": [str(c) for c in rows.classes], "store": str(store.path),
+            "store_uuid": store.uuid,
             "missing": missing, "rows": rows.account, "by_blocks": True,
         },
         folds=_folds(rows, group, seed),

@@ -154,6 +154,7 @@ def evaluate(
         "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "version": __version__,
         "store": str(store.path),
+        "store_uuid": store.uuid,
         "missing": missing,
         "dedupe": dedupe,
         "rare": rare,

@@ -21,6 +21,8 @@ __all__ = ["Entry", "Listing", "Single", "Standing", "list_runs", "look", "stand
 DROPPED = ("store", "seconds", "test", "95 %", "systems", "errors", "made")
 """The order in which a table that is too wide loses columns."""
 SHOWN = 20
+LEFT_OUT = ("when", "rows", "reuse", "classes", "store_uuid")
+"""Settings that nobody chose."""
 Line = Callable[[str], str]
 
 
@@ -296,15 +298,17 @@ def standing(folders: Sequence[str | Path]) -> Standing:
 
 def _groups(runs: Sequence[Run]) -> dict[str, str]:
     """Each id's group, where the folds kept those of a column together and the store is there."""
-    from headstock.store import FeatureStore
+    from headstock.heads.report.stores import open_recorded
 
     for run in runs:
         column = (run.metrics.get("folds") or {}).get("group")
-        store = run.settings.get("store")
-        if not column or column == "duplicates" or not store:
+        if not column or column == "duplicates":
             continue
         try:
-            with FeatureStore.open(store) as opened:
+            store = open_recorded(run.folder, run.settings)
+            if store is None:
+                continue
+            with store as opened:
                 ids, groups = opened.items.id, opened.items.column(column)
                 return dict(zip(ids.tolist(), groups.tolist(), strict=True))
         except (HeadstockError, KeyError):
@@ -314,7 +318,7 @@ def _groups(runs: Sequence[Run]) -> dict[str, str]:
 
 def _settings(run: Run) -> dict[str, Any]:
     """What a reader chose: settings, folds and recipes, without what follows from the rows."""
-    told = {k: v for k, v in run.settings.items() if k not in ("when", "rows", "reuse", "classes")}
+    told = {k: v for k, v in run.settings.items() if k not in LEFT_OUT}
     recipes = run.metrics.get("recipes") or {}
     prints = {name: (r or {}).get("fingerprint", "?")[:12] for name, r in recipes.items()}
     return {**told, "folds": run.metrics.get("folds") or {}, "recipe": prints}

@@ -28,7 +28,10 @@ MEMORY = 16 << 30  # bytes of address space for the child
 
 
 def verify_apart(
-    path: str | os.PathLike[str], files: bool = False, progress: Report = unheard
+    path: str | os.PathLike[str],
+    files: bool = False,
+    progress: Report = unheard,
+    data: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """``verify`` in a child process with a limit of memory.
 
@@ -36,7 +39,10 @@ def verify_apart(
     and StorageError when the system ended the child or gave it no memory.
     """
     child = subprocess.Popen(
-        [sys.executable, *COMMAND, os.fspath(path), "files" if files else ""],
+        [
+            sys.executable, *COMMAND, os.fspath(path), "files" if files else "",
+            *([] if data is None else [os.fspath(data)]),
+        ],
         stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
     )  # fmt: skip
     said = ""
@@ -80,7 +86,7 @@ def main() -> None:
     with suppress(ValueError, OSError):  # a lower limit may be in force
         resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     try:
-        body = asdict(verify(sys.argv[1], bool(sys.argv[2]), progress))
+        body = asdict(verify(sys.argv[1], bool(sys.argv[2]), progress, *sys.argv[3:4]))
         body["path"] = str(body["path"])
     except HeadstockError as error:
         body = {"error": type(error).__name__, "args": error.args}

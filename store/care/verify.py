@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from headstock.store.dataroot import DataRoot
 from headstock.store.disk import commit
 from headstock.store.disk.batch import read_batch
 from headstock.store.disk.checksum import row_crcs
@@ -22,6 +24,7 @@ from headstock.store.disk.patch import Patch
 from headstock.store.disk.state import State
 from headstock.store.errors import (
     HeadstockError,
+    ItemError,
     OptionError,
     StorageError,
     StoreDamaged,
@@ -73,16 +76,20 @@ class Verdict:
 
 
 def verify(
-    path: str | os.PathLike[str], files: bool = False, progress: Report = unheard
+    path: str | os.PathLike[str],
+    files: bool = False,
+    progress: Report = unheard,
+    data: str | os.PathLike[str] | None = None,
 ) -> Verdict:
     """Check the form and every byte of the store at ``path`` and of all that is pending beside it.
 
-    ``files`` also hashes each row's input file and notes those that are not what was extracted.
+    ``files`` also hashes each row's input file and notes those that are not what was extracted;
+    ``data`` is the folder they lie in, where the store names one outside its own.
     Of a list of parts each part is checked, one after the other, and that they fit together.
     Raises OptionError when there is no store. Memory: the rows' text, 70 bytes a row and set, 2 MB.
     """
     if is_parts(path):
-        return _verify_parts(Path(path), files, progress)
+        return _verify_parts(Path(path), files, progress, data)
     depot = Depot(path)
     verdict = Verdict(depot.path)
     state = None
@@ -104,14 +111,17 @@ def verify(
             column = state.column(name)
             verdict.sets[name] = int((column.status == OK).sum())
         if files:
-            verdict.notes.extend(_changed_files(state, verdict, progress))
+            root = DataRoot.of(depot.path, state.items.root, data)
+            if any((paths != "").any() for paths in state.items.paths.values()):
+                root.require(depot.path)
+            verdict.notes.extend(_changed_files(state, verdict, root, progress))
     except OptionError:
         if not verdict.exit_code:
             raise
     except HeadstockError as error:
         verdict.found(error)
     except FileNotFoundError:
-        return verify(path, files, progress)
+        return verify(path, files, progress, data)
     finally:
         if state is not None:
             state.close()
@@ -120,13 +130,15 @@ def verify(
     return verdict
 
 
-def _verify_parts(path: Path, files: bool, progress: Report) -> Verdict:
+def _verify_parts(
+    path: Path, files: bool, progress: Report, data: str | os.PathLike[str] | None
+) -> Verdict:
     from headstock.store.parts import PartedStore, check_ids, parts_of_file
 
     verdict = Verdict(path)
     for part in parts_of_file(path):
         try:
-            one = verify(part, files, progress)
+            one = verify(part, files, progress, data)
         except HeadstockError as error:
             verdict.found(error)
             continue
@@ -249,7 +261,9 @@ def _dataset(file: StoreFile, path: str, thing: h5py.Dataset) -> None:
         raise StoreDamaged(file.path, f"{path} is not where the schema says")
 
 
-def _changed_files(state: State, verdict: Verdict, progress: Report) -> Iterator[str]:
+def _changed_files(
+    state: State, verdict: Verdict, root: DataRoot, progress: Report
+) -> Iterator[str]:
     """A line for each row whose file is not the one that was extracted."""
     items = state.items
     for name, declared in state.declared.items():
@@ -260,13 +274,15 @@ def _changed_files(state: State, verdict: Verdict, progress: Report) -> Iterator
         known = np.flatnonzero(column.status != ABSENT).tolist()
         for done, row in enumerate(known):
             progress(done, len(known), f"files of {name}")
-            target = os.path.join(items.root, paths[row]) if paths[row] else ""
-            where = f"{target or 'no path'}: row {items.id[row]} of set {name}"
+            where = f"{paths[row] or 'no path'}: row {items.id[row]} of set {name}"
             if not column.digest[row].any():
                 yield f"{where} was imported without a digest; nothing to compare"
                 continue
             try:
-                fresh = file_digest(target)
+                fresh = file_digest(root.file(paths[row]))
+            except ItemError as error:
+                yield f"{where} cannot be read ({error.what})"
+                continue
             except OSError as error:
                 yield f"{where} cannot be read ({error.strerror})"
                 continue
@@ -277,10 +293,10 @@ def _changed_files(state: State, verdict: Verdict, progress: Report) -> Iterator
 
 def file_digest(path: str) -> bytes:
     """sha256 of a regular file's bytes, 32 of them. Raises OSError."""
-    if not os.path.isfile(path):  # a FIFO would hang us, a device never end
-        raise OSError(2, "no such regular file", path)
     digest = hashlib.sha256()
-    with open(path, "rb") as file:
+    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise OSError(2, "no such regular file", path)
         while block := file.read(BLOCK):
             digest.update(block)
     return digest.digest()

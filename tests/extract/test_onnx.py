@@ -89,6 +89,9 @@ def test_the_command_writes_pixels_to_probabilities(tmp_path: Path, shared_data)
     run("extract", table, "-o", store, "--image", NANO, "--audio", "mfcc", "-q")
     run("fit", store, "--head", "logistic", "--head", "rbf-svm", "--fusion", "stacked", "-o", model)
     words = ("export-model", model, "-o", out, "--backbone", "--store", store, "--json")
+    with pytest.raises(OptionError, match=f"--data {table.parent}"):  # the store's own word
+        run(*words)
+    words += ("--data", table.parent)
     told = json.loads(run(*words))
     assert told["inputs"] == ["image_pixels", "audio"]
     assert told["real"] == 401

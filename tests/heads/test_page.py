@@ -287,7 +287,7 @@ def test_broken_absent_and_outside_files_cost_themselves_only(tmp_path):
     assert told.pictures == 37
     assert told.unreadable == 4
     source = (tmp_path / "page.html").read_text()
-    assert "cannot be shown: outside the data folder" in source
+    assert "cannot be shown: leads out of the data folder" in source
     assert "cannot be shown: no such file" in source
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -12,7 +11,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from headstock.heads.report.page.runs import Run
-from headstock.store.errors import HeadstockError, ItemError, OptionError
+from headstock.heads.report.stores import open_recorded
+from headstock.store.dataroot import DataRoot
+from headstock.store.errors import HeadstockError, one_line
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
@@ -23,13 +24,13 @@ LARGEST_FILE = 512 << 20
 
 
 class Source:
-    """One open store. ``data`` replaces the folder that the store's paths are relative to, for
-    files that moved; nothing outside that folder is read."""
+    """One open store. ``data``: the folder that its paths are relative to, as a user says; without
+    it the store's own word counts inside the store's folder. Nothing outside is read."""
 
     def __init__(self, store: FeatureStore, data: str | Path | None = None) -> None:
         self.store = store
         self.items = store.items
-        self.root = os.path.realpath(data if data is not None else self.items.root or ".")
+        self.root = DataRoot.of(self.path, self.items.root, data)
         self._row = {id: row for row, id in enumerate(self.items.id)}
 
     @property
@@ -48,23 +49,22 @@ class Source:
         return str(self.items.label[self._row[id]])
 
     def file(self, modality: str, id: str) -> str | None:
-        """The file behind a row, None when the row names none.
+        """The file behind a row, None when the row names none, or the user must name the folder
+        first (see ``note``).
 
         Raises ItemError when it is no plain file inside the data folder, or larger than 512 MB.
         """
         row, paths = self._row.get(id), self.items.paths.get(modality)
-        if row is None or paths is None or not paths[row]:
+        if row is None or paths is None or not paths[row] or not self.root.folder:
             return None
-        try:
-            place = os.path.realpath(os.path.join(self.root, paths[row]))
-            if os.path.commonpath((place, self.root)) != self.root:
-                raise ItemError(paths[row], "outside the data folder", code="unsafe-path")
-            found = os.stat(place)
-        except (OSError, ValueError) as error:
-            raise ItemError(paths[row], "no such file", code="missing") from error
-        if not stat.S_ISREG(found.st_mode) or found.st_size > LARGEST_FILE:
-            raise ItemError(paths[row], "no plain file of sensible size", code="not-a-file")
-        return place
+        return self.root.file(paths[row], LARGEST_FILE)
+
+    @property
+    def note(self) -> str:
+        """Why there are no pictures and sounds; "" when nothing keeps them away."""
+        if self.root.folder or not any((paths != "").any() for paths in self.items.paths.values()):
+            return ""
+        return f"{self.path}: {self.root.hint}; to show them: --data {one_line(self.root.named)}"
 
 
 @contextmanager
@@ -89,24 +89,35 @@ def sources_of(
                 opened[key] = Source(stack.enter_context(FeatureStore.open(path)), data)
             return opened[key]
 
-        for run in runs:
-            told = run.settings.get("store")
+        def mine(run: Run) -> Source | None:
             if store is not None:
-                out[run.name] = source(store)
-                continue
-            places = [Path(told), run.folder / told, run.folder / Path(told).name] if told else []
-            for place in places:
-                try:
-                    out[run.name] = source(place)
-                    break
-                except OptionError:
-                    continue
-                except HeadstockError as error:
-                    notes.append(f"{run.name}: {error}")
-                    break
+                return source(store)
+            found = open_recorded(run.folder, run.settings)
+            if found is None:
+                return None
+            key = os.path.realpath(found.path)
+            if key in opened:
+                found.close()
             else:
+                opened[key] = Source(stack.enter_context(found), data)
+            return opened[key]
+
+        for run in runs:
+            try:
+                found = mine(run)
+            except HeadstockError as error:
+                if store is not None:
+                    raise
+                notes.append(f"{run.name}: {error}")
+                continue
+            if found is None:
+                told = one_line(run.settings.get("store") or "(not recorded)", 300)
                 notes.append(
-                    f"{run.name}: its store {told or '(not recorded)'} is not there, so there are "
-                    "no pictures, sounds, map and duplicates; name it with --store"
+                    f"{run.name}: its store {told} is not there, or is not the one that was "
+                    "evaluated, so there are no pictures, sounds, map and duplicates; name it "
+                    "with --store"
                 )
+                continue
+            out[run.name] = found
+        notes += dict.fromkeys(filter(None, (one.note for one in out.values())))
         yield out, notes
