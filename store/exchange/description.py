@@ -91,7 +91,7 @@ class Description:
             if texts[:1] != ("id",) or len(set(texts)) < len(texts) or len(set(names)) < len(names):
                 raise ValueError("it names no ids, or something twice")
             return cls(int(body["rows"]), texts, _text(body["root"]), sets)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
             raise StoreDamaged(path, f"its description does not read ({error})", AGAIN) from error
 
 

@@ -264,4 +264,6 @@ def test_a_table_may_have_many_columns(tmp_path):
     names = ",".join(f"f{i}" for i in range(c))
     row = ",".join(["0.5"] * c)
     (tmp_path / "x.csv").write_text(f"id,{names}\na,{row}\nb,{row}\n")
-    assert import_features(tmp_path / "x.csv", tmp_path / "f.h5").dim == c
+    import_features(tmp_path / "x.csv", tmp_path / "f.h5")
+    with FeatureStore.open(tmp_path / "f.h5") as store:
+        assert store.feature_set("image").x().shape == (2, c)
