@@ -41,6 +41,7 @@ class Head(Protocol):
     ``inner``: (n,) integer codes that part the training rows into folds. Whatever a head must hold
     out (to calibrate, to choose C, to stop early) it holds out by these, so that groups stay whole.
     ``spans``: {set name: slice of columns}, where X is several feature sets side by side.
+    ``unheld`` says in words what becomes of it where no fold is left to hold out.
 
     A head that a bundle can save has ``kind``, ``state() -> (meta, arrays)`` and a class method
     ``from_state(meta, arrays, k)``: meta is plain data for JSON, arrays are NumPy's. A head of your

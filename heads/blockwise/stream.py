@@ -17,10 +17,12 @@ from headstock.heads.blockwise.passes import learn
 from headstock.heads.bundle.bundle import Bundle, Member
 from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, saved_as, split_digest
 from headstock.heads.head import head_options
+from headstock.heads.kinds.calibration import UNCALIBRATED, none_left
 from headstock.heads.kinds.linear import Linear
 from headstock.heads.kinds.scaling import Standard
 from headstock.heads.numbers.metrics import FLOOR, accuracy_interval
 from headstock.heads.report.run_folder import write_run
+from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects
 from headstock.store.errors import OptionError
@@ -200,6 +202,7 @@ def evaluate_streamed(
             "classes": [str(c) for c in rows.classes], "store": str(store.path),
             "store_uuid": store.uuid,
             "missing": missing, "rows": rows.account, "by_blocks": True,
+            "notes": _unlearned(rows),
         },
         folds=_folds(rows, group, seed),
         hygiene=hygiene,
@@ -208,6 +211,11 @@ def evaluate_streamed(
             for name, r in recipes.items()
         },
     )  # fmt: skip
+
+
+def _unlearned(rows: Streamed) -> list[str]:
+    there = rows.fold >= 0
+    return unlearned_notes(rows.fold[None, there], rows.codes[there], rows.classes)
 
 
 def _look(
@@ -260,6 +268,8 @@ def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> dic
         for block in rows.blocks(split):
             apart.add(weights[()].proba(moments(block.X)), block.codes)
         line[split] = apart.scores()
+    if rows.folds == 2 and head != "logistic":
+        line["notes"] = [none_left(UNCALIBRATED)]
     line["seconds"] = round(time.perf_counter() - begin, 4)
     return line
 

@@ -30,6 +30,7 @@ from headstock.heads.engine.parts import Part
 from headstock.heads.engine.shared import Shared, widths
 from headstock.heads.evaluation.tuning import Tuned, search_record
 from headstock.heads.head import Head, make_head
+from headstock.heads.kinds.calibration import none_left
 from headstock.heads.kinds.components import OnComponents
 from headstock.heads.kinds.svm import LANDMARKS
 from headstock.heads.rows.folds import FoldPlan
@@ -210,15 +211,35 @@ def answer_all(
     ``step`` is told of fits done. among: all that the head is asked on, where some is known
     already: by them it is decided whether work is shared, so that no number depends on what is
     known."""
+    found = _answers(name, on, rows, plan, shared, options, seed, test, step, among or on)
+    unheld = getattr(make_head(name, seed, options), "unheld", "")
+    if unheld and plan.folds == 2:
+        for answer in found.values():
+            answer.notes.append(none_left(unheld))
+    return found
+
+
+def _answers(
+    name: str,
+    on: Sequence[str],
+    rows: Rows,
+    plan: FoldPlan,
+    shared: Sequence[Shared],
+    options: Mapping[str, Any] | None,
+    seed: int,
+    test: Rows | None,
+    step: Callable[[str, int], None],
+    among: Sequence[str],
+) -> dict[str, Answer]:
     fresh_head = make_head(name, seed, options)
     fast = getattr(fresh_head, "fast", None)
-    why = "" if fast is None else _why_not(fast, shared[0], among or on)
+    why = "" if fast is None else _why_not(fast, shared[0], among)
     if fast is None or why:
         alone = dict.fromkeys(on, why)
     else:
         alone = {o: why for o in on if (why := _strained(fast, shared, o))}
     if alone:
-        options = _within(name, options or {}, plan, shared[0], fast)
+        given, options = options, _within(name, options or {}, plan, shared[0], fast)
         out = {}
         for o, why in alone.items():
             X, spans = rows.matrix(o)
@@ -230,10 +251,7 @@ def answer_all(
             out[o].how += why
         together = [o for o in on if o not in alone]
         if together:
-            out |= answer_all(
-                name, together, rows, plan, shared,
-                options=options, seed=seed, test=test, step=step, among=among or on,
-            )  # fmt: skip
+            out |= _answers(name, together, rows, plan, shared, given, seed, test, step, among)
         return {o: out[o] for o in on}
     assert fast is not None
     if fast["how"] == "reduced":

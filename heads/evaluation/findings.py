@@ -53,7 +53,7 @@ def _first(metrics: Metrics) -> list[str]:
     if "error_rate_below" in row:
         lines.append(
             f"no error in {row['n']} rows: its error rate is below "
-            f"{100 * row['error_rate_below']:.2g} % (95 %, the rule of three)"
+            f"{100 * row['error_rate_below']:.2g} % (exact one-sided 95 % bound)"
         )
     if row.get("repeats"):
         spread = row["repeats"]

@@ -25,7 +25,7 @@ from headstock.heads.numbers.compare import against_best
 from headstock.heads.numbers.curve import learning_curve as curve
 from headstock.heads.numbers.selection import selection
 from headstock.heads.rows.adapted import mark_seen, own_sets
-from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.folds import FoldPlan, unlearned_notes
 from headstock.heads.rows.hygiene import group_report, hygiene_report, label_doubts
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
@@ -272,6 +272,7 @@ def evaluate_rows(
             "options": {h: dict(o) for h, o in options.items()},
             "classes": [str(c) for c in rows.classes],
             "scored": "valid" if one_fold else "folds",
+            "notes": [] if one_fold else unlearned_notes(plan.codes, rows.codes, rows.classes),
         },
         held={} if test is None else _held(test, answers),
     )

@@ -93,6 +93,7 @@ class Tuned:
     """
 
     wants = frozenset({"inner", "spans"})
+    unheld = "the first of its options is taken, without a choice"
 
     def __init__(self, make: Callable[[Mapping[str, Any]], Any], points: list[dict[str, Any]]):
         self._make, self.points = make, points

@@ -8,16 +8,20 @@ import numpy as np
 from scipy.special import softmax
 
 __all__ = [
+    "UNCALIBRATED",
     "couple",
     "enough_folds",
     "held_out_folds",
     "held_out_scores",
+    "none_left",
     "platt",
     "softmax",
     "temperature",
 ]
 
 
+UNCALIBRATED = "its probabilities are not calibrated"
+"""What a head without held-out rows has to say (``none_left``)."""
 ENOUGH = 4000
 """Held-out rows with which a temperature, and a sigmoid for each pair of classes, is as good as
 with more."""
@@ -25,6 +29,11 @@ LEAST = 100
 """Held-out rows of each class, likewise."""
 TOGETHER = 1 << 17
 """Entries of the systems of ``couple`` at once: they stay in cache, however many classes."""
+
+
+def none_left(unheld: str) -> str:
+    """A note that of two folds none is left inside, and what became of the head: ``unheld``."""
+    return f"two folds leave none to hold out inside: {unheld}; use 3 or more"
 
 
 def held_out_folds(inner: np.ndarray, codes: np.ndarray) -> np.ndarray:

@@ -9,7 +9,13 @@ import numpy as np
 
 from headstock.heads.engine.solvers import Problems, solve, solve_positive
 from headstock.heads.head import encode_labels, seeded_codes
-from headstock.heads.kinds.calibration import held_out_folds, held_out_scores, softmax, temperature
+from headstock.heads.kinds.calibration import (
+    UNCALIBRATED,
+    held_out_folds,
+    held_out_scores,
+    softmax,
+    temperature,
+)
 from headstock.heads.kinds.scaling import Standard
 
 __all__ = ["Linear", "lengths", "linear_svm", "logistic", "ridge"]
@@ -39,6 +45,10 @@ class Linear:
         seed: int,
     ) -> None:
         self._solve, self.calibrate, self._seed = solve, calibrate, seed
+
+    @property
+    def unheld(self) -> str:
+        return UNCALIBRATED if self.calibrate else ""
 
     def fit(self, X: np.ndarray, y: np.ndarray, inner: np.ndarray | None = None) -> Linear:
         self.classes_, codes = encode_labels(y)

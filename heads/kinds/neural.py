@@ -29,6 +29,7 @@ class Network:
 
     kind = "network"
     wants = frozenset({"inner", "spans"})
+    unheld = "it trains for all its epochs"
 
     def __init__(self, branched: bool, seed: int, **settings: Any) -> None:
         if not (0 <= settings["dropout"] < 1 and settings["hidden"] > 0 and settings["epochs"] > 0):

@@ -12,6 +12,7 @@ from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.smo import one_against_one, rbf_from_products
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.kinds.calibration import (
+    UNCALIBRATED,
     couple,
     held_out_folds,
     held_out_scores,
@@ -89,6 +90,7 @@ class KernelSVM:
 
     kind = "kernel-svm"
     wants = frozenset({"inner", "spans"})
+    unheld = UNCALIBRATED
     fast: Mapping[str, Any] | None = None
 
     how_ = ""

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-__all__ = ["accuracy_interval", "confusion", "log_loss", "score"]
+__all__ = ["accuracy_interval", "by_confidence", "confusion", "log_loss", "score"]
 
 FLOOR = 1e-15
 """Probabilities are not taken for smaller in the log-loss, as in scikit-learn's for float64."""
@@ -56,7 +56,7 @@ def score(proba: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
     for name in ("balanced_accuracy", "log_loss", "brier", "calibration_error", "macro_f1"):
         out[name] = float(np.mean([e[name] for e in each]))
     out["per_class"] = each[0]["per_class"]
-    if errors == 0:  # the exact one-sided 95 % bound, which the rule of three rounds to 3 / n
+    if errors == 0:  # the exact one-sided 95 % bound
         out["error_rate_below"] = 1 - 0.05 ** (1 / n)
     if repeats > 1:
         values = [e["accuracy"] for e in each]
@@ -95,9 +95,15 @@ def _score_one(proba: np.ndarray, codes: np.ndarray, k: int) -> dict[str, Any]:
 def calibration_error(proba: np.ndarray, codes: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error of the top class: mean of |confidence - accuracy| over bins of
     equal count (Nguyen and O'Connor 2015), weighted by their rows."""
-    confidence = proba.max(axis=1)
-    right = proba.argmax(axis=1) == codes
-    order = np.argsort(confidence, kind="stable")
-    parts = [p for p in np.array_split(order, min(bins, len(order))) if len(p)]
+    confidence, right = by_confidence(proba, codes)
+    parts = [p for p in np.array_split(np.arange(len(right)), min(bins, len(right))) if len(p)]
     gaps = [len(p) * abs(confidence[p].mean() - right[p].mean()) for p in parts]
     return float(sum(gaps) / len(codes))
+
+
+def by_confidence(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) probabilities of the top class, rising, and (n,) whether it is right; rows of one
+    probability have the share of them that is, so that the order of rows decides nothing."""
+    values, tied, count = np.unique(proba.max(axis=1), return_inverse=True, return_counts=True)
+    right = np.bincount(tied, proba.argmax(axis=1) == codes) / count
+    return np.repeat(values, count), np.repeat(right, count)

@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import seeded_codes
+from headstock.heads.numbers.metrics import FLOOR
 from headstock.heads.report.tables import write_text
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import HeadError, OptionError, StorageError, VersionError, one_line
 from headstock.store.jsonfile import read_json
 
-__all__ = ["USUAL_FOLDS", "FoldPlan", "make_folds"]
+__all__ = ["USUAL_FOLDS", "FoldPlan", "make_folds", "unlearned_notes"]
 
 USUAL_FOLDS = 5
 """How many there are where nobody asks for a number."""
@@ -179,6 +180,24 @@ class FoldPlan:
         return FoldPlan(
             ids, self.codes[:, [where[i] for i in ids]], self.kind, self.seed, self.group
         )
+
+
+def unlearned_notes(folds: np.ndarray, codes: np.ndarray, classes: np.ndarray) -> list[str]:
+    """What to say of classes, codes (n,) into ``classes``, that lie in one fold, of fold codes
+    (r, n), in some repeat: what answers their rows there has never seen one."""
+    gone = []
+    for c in np.unique(codes):
+        own = folds[:, codes == c]
+        if (own == own[:, :1]).all(axis=1).any():
+            gone.append(int(c))
+    if not gone:
+        return []
+    names = ", ".join(one_line(classes[c], 30) for c in gone[:3])
+    more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+    return [
+        f"{int(np.isin(codes, gone).sum())} rows that no head can get right: class {names}{more} "
+        f"is in one fold alone; each row counts {-np.log(FLOOR):.1f} in the log-loss"
+    ]
 
 
 def make_folds(

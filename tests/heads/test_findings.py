@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from headstock.heads import evaluate, make_folds
@@ -23,13 +25,15 @@ def test_figures_of_the_first_system_and_the_errors_it_shares(store) -> None:
     assert f"right alone on {first['only_a_right']} and {first['only_b_right']} rows" in text
 
 
-def test_no_error_is_told_by_the_rule_of_three(two_sets) -> None:
+def test_no_error_is_told_with_the_exact_bound(two_sets) -> None:
     rows: Rows = two_sets(160, strength=12.0)
     result = evaluate_rows(rows, ["knn"], ["image"], [], make_folds(rows.codes, 5))
     assert result.leaderboard[0]["errors"] == 0
     (line,) = [line for line in findings(result.to_json()) if "no error" in line]
     # exact: 1 - 0.05 ** (1 / 160), about 3 / 160
-    assert line == ("no error in 160 rows: its error rate is below 1.9 % (95 %, the rule of three)")
+    assert line == (
+        "no error in 160 rows: its error rate is below 1.9 % (exact one-sided 95 % bound)"
+    )
 
 
 def test_repeats_and_choices_are_told(store) -> None:
@@ -65,3 +69,41 @@ def test_guessing_folds_and_calibration_stand_beside_the_scores(store) -> None:
     assert ends["low"] < row["log_loss"] < ends["high"]
     assert f"log-loss {row['log_loss']:.4f} ({ends['low']:.4f}-{ends['high']:.4f})" in text
     assert [part["n"] for part in result.to_json()["fold_table"][0]] == [32] * 5
+
+
+def test_two_folds_leave_a_head_uncalibrated_and_it_is_said(two_sets) -> None:
+    rows: Rows = two_sets(60)
+    options = {"knn": {"neighbours": [1, 5]}}
+    result = evaluate_rows(
+        rows, ["ridge", "rbf-svm", "logistic", "knn"], ["audio"], [],
+        make_folds(rows.codes, 2), options=options,
+    )  # fmt: skip
+    notes = {line["head"]: line.get("notes", []) for line in result.leaderboard}
+    start = "two folds leave none to hold out inside: "
+    plain = f"{start}its probabilities are not calibrated; use 3 or more"
+    assert notes["ridge"] == notes["rbf-svm"] == [plain]
+    assert notes["knn"] == [
+        f"{start}the first of its options is taken, without a choice; use 3 or more"
+    ]
+    assert notes["logistic"] == []
+    assert "its probabilities are not calibrated" in result.text(10_000)
+    three = evaluate_rows(rows, ["ridge"], ["audio"], [], make_folds(rows.codes, 3))
+    assert "notes" not in three.leaderboard[0]
+
+
+def test_a_class_that_no_head_could_learn_is_named(two_sets) -> None:
+    rows: Rows = two_sets(80)
+    fold = np.arange(80) // 4 % 4
+    evaluated = partial(evaluate_rows, rows, ["lda"], ["audio"], [])
+    assert evaluated(make_folds(rows.codes, "given", given=fold)).settings["notes"] == []
+    alone = np.where(rows.codes == 2, 1, fold)
+    result = evaluated(make_folds(rows.codes, "given", given=alone))
+    (note,) = result.settings["notes"]
+    assert note == (
+        "20 rows that no head can get right: class cat is in one fold alone; each row counts 34.5 "
+        "in the log-loss"
+    )
+    assert note in result.text(10_000)
+    row = result.leaderboard[0]
+    assert row["per_class"][2]["errors"] == 20
+    assert row["log_loss"] > 34.5 * 20 / 80

@@ -6,6 +6,7 @@ from scipy.stats import binom
 from sklearn import metrics as reference
 
 from headstock.heads.numbers.metrics import accuracy_interval, calibration_error, confusion, score
+from headstock.heads.report.page.figures import reliability
 
 
 @pytest.fixture
@@ -70,3 +71,16 @@ def test_a_class_without_rows_is_left_out_of_the_means() -> None:
     row = score(proba[None], codes)
     assert row["balanced_accuracy"] == pytest.approx(0.75)
     assert row["per_class"][2] == {"n": 0, "errors": 0, "recall": None, "precision": None}
+
+
+def test_the_order_of_rows_decides_nothing_under_ties() -> None:
+    """Two answers alone, each right half the time: honest in any order of the rows."""
+    proba = np.tile([[0.5, 0.3, 0.2], [0.8, 0.1, 0.1]], (30, 1))
+    codes = np.where(np.arange(60) // 2 % 2 == 0, 0, 1)
+    found = []
+    for order in (np.arange(60), np.argsort(codes, kind="stable"), np.argsort(-codes)):
+        found.append(
+            (calibration_error(proba[order], codes[order]), reliability(proba[order], codes[order]))
+        )
+    assert found[0] == found[1] == found[2]
+    assert found[0][0] == pytest.approx(0.5 * abs(0.5 - 0.5) + 0.5 * abs(0.8 - 0.5))

@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headstock.heads.numbers.compare import mcnemar
+from headstock.heads.numbers.metrics import by_confidence
 
 __all__ = [
     "Bin",
@@ -40,11 +41,10 @@ def reliability(proba: np.ndarray, codes: np.ndarray, bins: int = 10) -> list[Bi
 
     proba (n, k), codes (n,). The parts are those of the expected calibration error in metrics.
     """
-    confidence, right = proba.max(axis=1), proba.argmax(axis=1) == codes
-    order = np.argsort(confidence, kind="stable")
+    confidence, right = by_confidence(proba, codes)
     return [
         Bin(len(part), float(confidence[part].mean()), float(right[part].mean()))
-        for part in np.array_split(order, min(bins, len(order)))
+        for part in np.array_split(np.arange(len(right)), min(bins, len(right)))
         if len(part)
     ]
 
@@ -52,8 +52,7 @@ def reliability(proba: np.ndarray, codes: np.ndarray, bins: int = 10) -> list[Bi
 def coverage(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,) shares and (n,) accuracies: of the most confident rows, 1 to n of them, the share of
     all rows and how many of them are right."""
-    order = np.argsort(-proba.max(axis=1), kind="stable")
-    right = (proba.argmax(axis=1) == codes)[order]
+    right = by_confidence(proba, codes)[1][::-1]
     count = np.arange(1, len(codes) + 1)
     return count / len(codes), np.cumsum(right) / count
 
