@@ -27,7 +27,7 @@ from headstock.store.answer import (
     wrapped,
 )
 from headstock.store.commands import store
-from headstock.store.errors import HeadstockError, explained
+from headstock.store.errors import HeadstockError, OptionError, explained
 from headstock.store.interrupts import interruptible, leave
 from headstock.store.progress import on_terminal
 from headstock.store.terminal import (
@@ -142,9 +142,13 @@ def adapt(
 
 @click.command(cls=Command)
 @click.argument("model", type=FILE)
-@click.argument("rows", metavar="MANIFEST|STORE", type=ANY)
+@click.argument("rows", metavar="MANIFEST|STORE|FILE…", type=ANY, nargs=-1, required=True)
 @click.option("-o", "--output", type=FILE, help="CSV: id,prediction,confidence,p_<class>…")
-@click.option("--submission", "header", metavar="Id,CLASS", help="Write these two columns only.")
+@click.option(
+    "--submission", metavar="SAMPLE.csv|Id,CLASS",
+    help="Write what a competition takes: ids, order and columns of its sample, or this header.",
+)  # fmt: skip
+@click.option("--fill", metavar="CLASS|mean", help="Answer rows that cannot be read by this.")
 @click.option("--only", metavar="SPLIT", help="Predict the rows of this split only.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option(
@@ -155,22 +159,29 @@ def adapt(
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
 def predict(
-    model: str, rows: str, output: str | None, header: str | None, keep: str | None,
-    only: str | None, own: tuple, spreadsheet: bool, **flags: Any,
+    model: str, rows: tuple[str, ...], output: str | None, submission: str | None,
+    fill: str | None, keep: str | None, only: str | None, **flags: Any,
 ) -> Answer:  # fmt: skip
-    """Predict the rows of a MANIFEST of raw files, or of a STORE, with a saved MODEL.
+    """Predict the rows of a MANIFEST of raw files, of a STORE, or single FILEs, with a saved MODEL.
 
     Example: headstock predict model.headstock index.csv -o predictions.csv
     Example: headstock predict model.headstock features.h5 --only test --json
     """
     from headstock.heads import Bundle
+    from headstock.heads.bundle.submission import Submission
     from headstock.heads.fusion.complete import predict_complete
     from headstock.store import FeatureStore, is_store
+    from headstock.store.disk.outputs import refuse_other
 
-    bundle = Bundle.load(model, own)
-    if is_store(rows):
-        with FeatureStore.open(rows) as features, progress("predict", "rows") as report:
-            predictions, left_out = predict_complete(bundle, features, split=only, progress=report)
+    bundle = Bundle.load(model, flags.pop("own"))
+    form = Submission.of(submission, bundle.classes.tolist()) if submission else None
+    if output:  # before anything is computed
+        refuse_other(output, *(form.kind if form else ("predictions",)))
+    told: dict[str, Any] = {"split": only, "fill": fill}
+    spreadsheet, repeated = flags.pop("spreadsheet"), ()
+    if len(rows) == 1 and is_store(rows[0]):
+        with FeatureStore.open(rows[0]) as features, progress("predict", "rows") as report:
+            predictions, left_out = predict_complete(bundle, features, progress=report, **told)
     else:
         from headstock.extract.job import columns_of, extract_like
 
@@ -178,28 +189,48 @@ def predict(
         names |= {k: flags.pop(k) for k in ("class_names", "split")}
         watched = on_terminal(sys.stderr) and not quiet()
         wanted = sorted({c for columns in columns_of(bundle.recipes).values() for c in columns})
-        table = read_manifest(rows, wanted, **names)
+        table = rows_manifest(rows, wanted, **names)
         note(*table.account())
+        repeated = table.repeated
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": watched}
         flags |= {"some": bool(bundle.patterns)}
         with extract_like(table, bundle.recipes, **flags) as (features, _):
-            predictions, left_out = predict_complete(bundle, features, table.items.id, only)
-    if header:
-        text = predictions.submission(output, header)
+            told |= {"ids": table.items.id, "where": table.source}
+            predictions, left_out = predict_complete(bundle, features, **told)
+    if form:
+        text, notes = form.write(predictions, output), form.notes(predictions)
     else:
-        text = predictions.to_csv(output, spreadsheet)
-    code = 3 if left_out else 0
+        text, notes = predictions.to_csv(output, spreadsheet), []
+    code = 3 if left_out and fill is None else 0
+    data: dict[str, Any] = {"left_out": left_out, "repeated": repeated, "notes": notes}
     if not output:
-        data = {"predictions": predictions.to_json(), "left_out": left_out}
-        return Answer(data, text, failures=left_out, exit_code=code)
-    words = ["predict", model, rows, "--submission", "Id,CLASS", "-o", "submission.csv"]
+        data = {"predictions": predictions.to_json(), **data}
+        return Answer(data, text, notes=notes, failures=left_out, exit_code=code)
+    words = ["predict", model, *rows, "--submission", "Id,CLASS", "-o", "submission.csv"]
     return Answer(
-        {"path": output, "rows": len(predictions), "left_out": left_out},
-        next=[["runs"] if header else words],
-        notes=[f"written: {output}, {len(predictions):,} rows"],
+        {"path": output, "rows": len(predictions), **data},
+        next=[["runs"] if form else words],
+        notes=[*notes, f"written: {output}, {len(predictions):,} rows"],
         failures=left_out,
         exit_code=code,
     )
+
+
+def rows_manifest(rows: Sequence[str], columns: Sequence[str], **flags: Any) -> Any:
+    """The rows that were named: a manifest, or pictures and sounds one by one."""
+    from headstock.store import Manifest
+    from headstock.store.manifest.files import are_files
+
+    if are_files(rows):
+        if columns:
+            what = f"the model reads the columns {', '.join(columns[:3])} of a table"
+            raise OptionError(rows[0], what, "give a table with these columns")
+        return Manifest.of_files(rows)
+    if len(rows) > 1:
+        odd = next(name for name in rows if not are_files([name]))
+        fix = "give one MANIFEST, one STORE, or pictures and sounds"
+        raise OptionError(odd, "is one of several, and no picture or sound", fix)
+    return read_manifest(rows[0], columns, **flags)
 
 
 @click.command(cls=Command, name="list")

@@ -199,7 +199,7 @@ def extract_like(
             )
     with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
         output = Path(keep or Path(folder, "features.h5"))
-        account = _run(manifest, output, builders, columns_of(recipes), device, flags)
+        account = _run(manifest, output, builders, columns_of(recipes), device, flags, True)
         with FeatureStore.open(output) as store:
             yield store, account
 
@@ -211,6 +211,7 @@ def _run(
     columns: Mapping[str, Sequence[str]],
     device: str,
     flags: dict[str, Any],
+    ordered: bool = False,
 ) -> Account:
     shard, engine = flags.pop("shard", None) or "", flags.pop("engine", "local")
     actors = flags.pop("actors", None)
@@ -226,7 +227,9 @@ def _run(
         refuse_absent(manifest.items, modality, reader)
     with FeatureStore.open(output, mode="a") as store:
         store.register(manifest.items)
-        counts = {name: ingest_columns(store, manifest, name, p) for name, p in columns.items()}
+        counts = {
+            name: ingest_columns(store, manifest, name, p, ordered) for name, p in columns.items()
+        }
         items = manifest.items.take(share) if shard else manifest.items
         if engine == "ray":
             more = {"actors": actors, "device": device, **flags}

@@ -24,11 +24,16 @@ def columns_recipe(names: Sequence[str]) -> Recipe:
 
 
 def ingest_columns(
-    store: FeatureStore, manifest: Manifest, name: str, patterns: Sequence[str]
+    store: FeatureStore,
+    manifest: Manifest,
+    name: str,
+    patterns: Sequence[str],
+    ordered: bool = False,
 ) -> dict[str, int]:
     """Commit the numeric columns that match ``patterns`` as feature set ``name``, (n, d) float32.
 
-    Columns keep the manifest's order, or the set's own order when it exists already. A row with
+    Columns keep the manifest's order, or the set's own order when it exists already; ``ordered``:
+    ``patterns`` are names and keep their own, as a model knows them. A row with
     some cells empty or not finite has no vector: it is failed, by name of the first such column; a
     row with all cells empty is absent. Rows whose numbers are in the store already are left alone.
     Returns counts of rows ``done``, ``reused``, ``failed`` and ``absent``.
@@ -37,7 +42,7 @@ def ingest_columns(
     RecipeMismatch when the set was made of other columns.
     """
     wanted = {c for p in patterns for c in matching(manifest.columns, p, manifest.apart)}
-    names = [c for c in manifest.columns if c in wanted]
+    names = list(patterns) if ordered else [c for c in manifest.columns if c in wanted]
     if name in store.sets:
         recorded = store.feature_set(name).recipe.fields.get("columns")
         if isinstance(recorded, list) and set(recorded) == set(names):

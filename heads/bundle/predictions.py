@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -73,14 +74,27 @@ class Predictions:
                 line["answered_by"] = str(sets)
         return out
 
-    def submission(self, path: str | Path | None = None, header: str = "Id,CLASS") -> str:
-        """Write two columns, the id and the class, under ``header``; without a path, return them as
-        text. Raises StorageError, and OptionError for a header that is not two names."""
-        names = [name.strip() for name in header.split(",")]
-        if len(names) != 2 or not all(names):
-            raise OptionError(
-                "submission", f"{header!r} is not two column names", "write it as Id,CLASS"
-            )
-        if path is not None:
-            refuse_other(path, "submission", write_csv(None, names, []))
-        return write_csv(path, names, ([str(i), str(c)] for i, c in zip(self.ids, self.labels)))
+    def filled(self, ids: Sequence[str], fill: str) -> Predictions:
+        """The rows of ``ids`` in that order; those that are not here are answered by ``fill``: a
+        class, or ``mean``, the mean probabilities of the rows that are. Raises OptionError."""
+        names = [str(c) for c in self.classes]
+        if fill in names:
+            proba = np.eye(len(names))[names.index(fill)]
+        elif fill == "mean":
+            proba = self.proba.mean(axis=0)
+        else:
+            raise OptionError("--fill", f"{fill!r} is no class", f"mean, {', '.join(names[:20])}")
+        known = {str(i): row for row, i in enumerate(self.ids)}
+        rows = np.array([known.get(i, -1) for i in ids])
+        answered_by = None
+        if self.answered_by is not None:
+            answered_by = np.where(rows < 0, "fill", self.answered_by[rows]).astype(object)
+        full = np.where(rows[:, None] < 0, proba, self.proba[rows])
+        return Predictions(np.array(list(ids), dtype=object), self.classes, full, answered_by)
+
+    def submission(self, path: str | Path | None = None, header: str | Path = "Id,CLASS") -> str:
+        """Write a competition's file by its header or its sample (see ``submission``); without a
+        path, return it as text. Raises StorageError, OptionError, ManifestError."""
+        from headstock.heads.bundle.submission import Submission
+
+        return Submission.of(header, self.classes.tolist()).write(self, path)

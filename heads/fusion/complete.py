@@ -26,12 +26,16 @@ def predict_complete(
     store: FeatureStore,
     ids: Sequence[str] | None = None,
     split: str | None = None,
+    fill: str | None = None,
+    where: object = None,
     progress: Report = unheard,
 ) -> tuple[Predictions, list[str]]:
     """Predictions of the rows of ``ids`` (all by default, in the store's order) that have a vector
     in every set the model reads, and a line for each row that has not: which set, and why. A model
     for rows that may lack a set leaves out those alone that have none.
-    ``split`` keeps the rows of that split only.
+    ``split`` keeps the rows of that split only. ``fill`` answers rows without a vector, as
+    ``Predictions.filled`` says. ``where``: what the rows were read from, for errors, when the store
+    is but a means.
 
     After five rows of a set the rest is counted. Raises MissingSet and RecipeMismatch as
     ``Bundle.predict`` does, OptionError when no row has the split, and IncompleteSet when no row is
@@ -50,11 +54,25 @@ def predict_complete(
     if not ready[rows].any():
         join = " or " if bundle.patterns else " and "
         raise IncompleteSet(
-            store.path, f"none of {len(rows)} rows has a vector in {join.join(bundle.recipes)}",
-            "extract them first; `headstock store info` says why they failed",
+            where or store.path,
+            f"none of {len(rows)} rows has a vector in {join.join(bundle.recipes)}"
+            + (f" (first: {_first(bundle, store, rows)})" if where else ""),
+            "check the paths; --image-root and --audio-root say where they begin"
+            if where
+            else "extract them first; `headstock store info` says why they failed",
         )  # fmt: skip
     predictions = bundle.predict(store, rows[ready[rows]], progress)
-    return predictions, _left_out(bundle, store, rows[~ready[rows]])
+    left_out = _left_out(bundle, store, rows[~ready[rows]])
+    if fill is not None:
+        predictions = predictions.filled([str(i) for i in store.items.id[rows]], fill)
+        left_out = [line.replace("not predicted", f"answered by {fill}", 1) for line in left_out]
+    return predictions, left_out
+
+
+def _first(bundle: Bundle, store: FeatureStore, rows: np.ndarray) -> str:
+    """Why the first of the rows failed."""
+    lines = _left_out(bundle, store, rows[:1])
+    return lines[0].removeprefix("not predicted: ") if lines else "nothing is known of it"
 
 
 def _left_out(bundle: Bundle, store: FeatureStore, rows: np.ndarray) -> list[str]:

@@ -47,7 +47,7 @@ def relabel(
     columns = {}
     for kind in CORE:
         column = names.get(kind, kind)
-        if kind in names or column in read.header:
+        if kind in names or read.find(column) is not None:
             cells, told = _read(kind, _cells(read, column), read, path)
             columns[kind] = text_column(cells)
             for words in told:

@@ -17,6 +17,8 @@ from headstock.store.items import Items, text_column
 from headstock.store.manifest.classes import ClassNames, join_forms, named
 from headstock.store.manifest.classes import class_names as _class_names
 from headstock.store.manifest.columns import FIELDS, numbers_of, numeric_columns
+from headstock.store.manifest.endings import with_endings
+from headstock.store.manifest.files import files_as_items
 from headstock.store.manifest.folder import read_folder
 from headstock.store.manifest.likely import likely_flags, shown_columns
 from headstock.store.manifest.metadata import metadata_table
@@ -35,15 +37,15 @@ class Manifest:
     """n rows, and the numeric columns asked for.
 
     ``columns`` maps a column name to (n,) float64 values, NaN where the cell is empty.
-    ``repeated`` counts rows left out because an earlier row says exactly the same. ``apart`` names
-    columns that no pattern takes, only their own name. ``notes``: lines on what was understood, and
-    on what was not taken.
+    ``repeated``: ids of rows left out because an earlier row says exactly the same. ``apart``
+    names columns that no pattern takes, only their own name. ``notes``: lines on what was
+    understood, and on what was not taken.
     """
 
     source: str
     items: Items
     columns: Mapping[str, np.ndarray] = field(default_factory=dict)
-    repeated: int = 0
+    repeated: tuple[str, ...] = ()
     apart: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
 
@@ -99,6 +101,12 @@ class Manifest:
             items = replace(items, split=np.where(items.split == "", split, items.split))
         return replace(manifest, items=items, notes=(*notes, *told))
 
+    @classmethod
+    def of_files(cls, names: Sequence[str | os.PathLike[str]]) -> Manifest:
+        """Single pictures and sounds as rows (see ``files_as_items``)."""
+        given = [os.fspath(name) for name in names]
+        return cls(given[0] if len(given) == 1 else f"{len(given)} files", files_as_items(given))
+
     def take(self, rows: np.ndarray) -> Manifest:
         """The manifest of ``rows``, an integer or boolean index."""
         columns = {name: values[rows] for name, values in self.columns.items()}
@@ -109,7 +117,8 @@ class Manifest:
         items = self.items
         lines = [f"{self.source}: {len(items):,} rows"]
         if self.repeated:
-            lines[0] += f" ({self.repeated:,} exact repeats left out)"
+            shown = ", ".join(self.repeated[:3]) + (", …" if len(self.repeated) > 3 else "")
+            lines[0] += f" ({len(self.repeated):,} exact repeats left out: {one_line(shown)})"
         for modality, paths in items.paths.items():
             given = [p for p in paths if p]
             found = sum(os.path.isfile(os.path.join(items.root, p)) for p in given)
@@ -145,11 +154,20 @@ def _from_table(
     if unknown:
         raise OptionError("columns", f"no field {unknown[0]!r}", f"fields: {', '.join(FIELDS)}")
     where = {core: table.index(name) for core, name in cols.items()}
+    folded: list[str] = []
     for core in FIELDS:
-        if core not in where and core in table.positions:
-            where[core] = table.index(core)
+        at = table.find(core)
+        if (
+            core not in where
+            and at is not None
+            and (table.header[at] == core or at not in where.values())
+        ):
+            where[core] = at
+            if table.header[at] != core:
+                folded.append(f"column {table.header[at]!r} is taken as {core}")
     claimed = [table.header[i] for i in where.values()]
     numeric, apart, notes = numeric_columns(table, patterns, claimed)
+    notes = folded + notes
     likely = likely_flags(table, where, numeric)
     if not {"image", "audio"} & where.keys() and not numeric:
         raise ManifestError(
@@ -171,7 +189,8 @@ def _from_table(
     for modality in ("image", "audio"):
         if modality in where:
             paths[modality], told = located(cells(modality), starts.get(modality, base), root)
-            notes += [f"{modality}: {line}" for line in told]
+            paths[modality], more = with_endings(paths[modality], root, modality)
+            notes += [f"{modality}: {line}" for line in (*told, *more)]
     texts = {core: cells(core) for core in ("label", "split", "group") if core in where}
     if "split" in texts:
         texts["split"], told = read_splits(texts["split"], table.place)
@@ -215,8 +234,9 @@ def _ids(table: Table, where: Mapping[str, int], cells: Callable[[str], list[str
     return ids
 
 
-def _unique(table: Table, ids: Sequence[str]) -> tuple[list[int], int]:
-    """Rows to keep: the first of exact repeats; an id with two contents is an error."""
+def _unique(table: Table, ids: Sequence[str]) -> tuple[list[int], tuple[str, ...]]:
+    """Rows to keep, the first of exact repeats, and the ids of those that are left out; an id with
+    two contents is an error."""
     first: dict[str, int] = {}
     keep = []
     for i, value in enumerate(ids):
@@ -236,7 +256,8 @@ def _unique(table: Table, ids: Sequence[str]) -> tuple[list[int], int]:
                 f"id {value!r} is on line {table.lines[j]} with other content",
                 "ids must be unique: --id-col names a column that is",
             )
-    return keep, len(ids) - len(keep)
+    kept = set(keep)
+    return keep, tuple(value for i, value in enumerate(ids) if i not in kept)
 
 
 def _is_measure(values: Sequence[str]) -> bool:

@@ -35,13 +35,22 @@ class Table:
         """Where a row stands, as file:line."""
         return f"{self.places[row] if self.places else self.path}:{self.lines[row]}"
 
+    def find(self, name: str) -> int | None:
+        """The position of the column that is called so, or else of the only one whose name differs
+        from it by case alone; None when there is none."""
+        if name in self.positions:
+            return self.positions[name]
+        folded = [i for i, n in enumerate(self.header) if n.casefold() == name.casefold()]
+        return folded[0] if len(folded) == 1 else None
+
     def index(self, name: str) -> int:
-        """The position of a column. Raises ManifestError with the names that exist."""
-        if name not in self.positions:
+        """The position of a column (see ``find``). Raises ManifestError with the names that exist."""
+        at = self.find(name)
+        if at is None:
             have = ", ".join(self.header[:20]) + (", …" if len(self.header) > 20 else "")
             fix = f"{near(name, self.header)}columns are: {have}"
             raise ManifestError(f"{self.path}:1", f"no column {name!r}", fix)
-        return self.positions[name]
+        return at
 
     @cached_property
     def positions(self) -> dict[str, int]:
