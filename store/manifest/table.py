@@ -44,7 +44,7 @@ class Table:
         return folded[0] if len(folded) == 1 else None
 
     def index(self, name: str) -> int:
-        """The position of a column (see ``find``). Raises ManifestError with the names that exist."""
+        """The position of a column, as ``find``. Raises ManifestError with the names there are."""
         at = self.find(name)
         if at is None:
             have = ", ".join(self.header[:20]) + (", …" if len(self.header) > 20 else "")

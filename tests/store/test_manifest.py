@@ -84,7 +84,7 @@ def test_refused_by_line(write, text, line, words):
 def test_exact_repeats_are_left_out_and_counted(write):
     manifest = Manifest.read(write("id,image\n1,a\n2,b\n1,a\n"))
     assert len(manifest.items) == 2
-    assert manifest.repeated == 1
+    assert manifest.repeated == ("1",)
 
 
 def test_a_number_that_is_none(write):
