@@ -15,6 +15,7 @@ import numpy as np
 from headstock.heads.blockwise.blocks import HELD, Streamed, read_streamed
 from headstock.heads.blockwise.passes import learn
 from headstock.heads.bundle.bundle import Bundle, Member
+from headstock.heads.evaluation.checks import run_checks
 from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, saved_as, split_digest
 from headstock.heads.head import head_options
 from headstock.heads.kinds.calibration import UNCALIBRATED, none_left
@@ -130,10 +131,12 @@ class Result:
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
-        return {
+        metrics = {
             "leaderboard": self.leaderboard, "folds": self.folds, "settings": self.settings,
             "recipes": self.recipes, "hygiene": self.hygiene, "comparisons": [],
         }  # fmt: skip
+        checks = run_checks(metrics)
+        return {**metrics, "checks": checks} if checks else metrics
 
     def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
         """The leaderboard, as ``Evaluation.text``."""

@@ -30,6 +30,7 @@ from headstock.heads.rows.hygiene import group_report, hygiene_report, label_dou
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
+from headstock.heads.rows.times import date_columns
 from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.manifest.splits import HELD_OUT, split_of
 
@@ -160,6 +161,8 @@ def evaluate(
         "rare": rare,
         "rows": account,
     }
+    if dates := date_columns(store.items):
+        result.settings["dates"] = dates
     for name in account["sets"]:
         recipe = store.feature_set(name).recipe
         result.recipes[name] = {

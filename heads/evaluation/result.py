@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.evaluation.checks import run_checks
 from headstock.heads.evaluation.ledger import saved_as
 from headstock.heads.numbers.metrics import confusion
 from headstock.heads.report.run_folder import write_run
@@ -85,7 +86,7 @@ class Evaluation:
             "selection": self.selection,
             "learning_curve": self.learning_curve,
         }
-        return {
+        metrics = {
             "leaderboard": self.leaderboard,
             "folds": self.folds.summary(),
             "settings": self.settings,
@@ -94,6 +95,8 @@ class Evaluation:
             "comparisons": self.comparisons,
             **{name: value for name, value in more.items() if value},
         }
+        checks = run_checks(metrics)
+        return {**metrics, "checks": checks} if checks else metrics
 
     def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
         """The leaderboard as text, at most ``width`` columns wide where it can; ``strong`` marks

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from headstock.heads.evaluation.checks import check_lines
 from headstock.heads.evaluation.findings import findings
 from headstock.heads.rows.hygiene import hygiene_lines
 from headstock.heads.rows.rare import rare_line
@@ -64,6 +65,7 @@ def leaderboard_text(
     marked += [str] * (len(rows) - len(board))
     table = text_table(header, rows, width, DROPPED, marked)
     below = [*_verdicts(metrics), *findings(metrics)]
+    below += [f"check {line}" for line in check_lines(metrics)]
     for row in board:
         if row.get("gate"):
             below.append(_gate_line(row))

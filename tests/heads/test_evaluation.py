@@ -57,7 +57,7 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
     body = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert set(body) == {
         *("leaderboard", "folds", "settings", "recipes", "hygiene", "comparisons", "selection"),
-        *("baseline", "fold_table"),
+        *("baseline", "fold_table", "checks"),
     }
     assert body["recipes"]["image"]["fields"] == {"width": 20}
     best = {r["name"]: r["accuracy"]["value"] for r in result.leaderboard}
@@ -94,7 +94,7 @@ def test_the_default_heads_do_without_torch(store) -> None:
 
 
 def test_text_has_the_figures(store) -> None:
-    text = evaluate(store, ("knn",), on=("image",), fusions=()).text()
+    text = evaluate(store, ("knn",), on=("image",), fusions=()).text(118)
     assert "160 rows, 4 classes, 5 folds stratified" in text
     assert "95 %" in text
     assert "/160" in text

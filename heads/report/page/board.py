@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headstock.heads.evaluation.checks import check_lines
 from headstock.heads.evaluation.findings import findings
 from headstock.heads.report.page.contest import LEVEL, Contest
 from headstock.heads.report.page.markup import Safe, h, joined, table
@@ -57,6 +58,7 @@ def leaderboard(contest: Contest) -> Safe:
     rows = [_line(system, contest, floor, held) for system in lines]
     filtered = h("label", "Filter the leaderboard ", h("input", type="search", data_rows="board"))
     words = [(run, _in_words(run)) for run in runs]
+    checked = [(run, _checks(run)) for run in runs]
     by_sets = [(run, patterns(run)) for run in runs]
 
     def named(parts: list[tuple[Run, Safe | None]], title: str) -> list[Safe]:
@@ -82,6 +84,7 @@ def leaderboard(contest: Contest) -> Safe:
             "whole groups are tested.",
             class_="says",
         ),
+        *named(checked, "Checks"),
         *named(by_sets, "Rows that lack a set"),
         *named(words, "In words"),
     )
@@ -125,6 +128,15 @@ def _in_words(run: Run) -> Safe | None:
     """What the run found out beside its table: choosing, curves, weights."""
     try:
         lines = findings(run.metrics)
+    except (KeyError, TypeError, ValueError, AttributeError):  # written by another version
+        return None
+    return h("ul", *(h("li", line) for line in lines), class_="findings") if lines else None
+
+
+def _checks(run: Run) -> Safe | None:
+    """What the automatic checks found, each with its code and what to do."""
+    try:
+        lines = check_lines(run.metrics)
     except (KeyError, TypeError, ValueError, AttributeError):  # written by another version
         return None
     return h("ul", *(h("li", line) for line in lines), class_="findings") if lines else None
