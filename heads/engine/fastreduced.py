@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 
@@ -17,9 +18,18 @@ from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["Fitted", "reduced_answers"]
 
-Fitted = tuple[int, int, str, np.ndarray, np.ndarray, float]
-"""Repeat, fold (-1: the refit), ``on``, what is said of the rows held out, importances (d,), where
-the head has them, and the seconds of its thread."""
+
+class Fitted(NamedTuple):
+    """One fit: which repeat, fold (-1: the refit) and sets; proba (m, k) of the rows held out;
+    importances (d,), where the head has them; the seconds of its thread; what it says of itself."""
+
+    repeat: int
+    fold: int
+    on: str
+    proba: np.ndarray
+    importances: np.ndarray
+    seconds: float
+    how: str
 
 
 def reduced_answers(
@@ -57,7 +67,8 @@ def reduced_answers(
         said = say(head, fresh[0] if len(fresh) == 1 else np.hstack(fresh))
         step(o, 1)
         weights = np.asarray(getattr(head, "importances", tuple)(), dtype=np.float64)
-        return repeat, fold, o, said, weights, time.perf_counter() - start
+        how = getattr(head, "how_", "")
+        return Fitted(repeat, fold, o, said, weights, time.perf_counter() - start, how)
 
     with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
         return list(pool.map(fit, tasks))

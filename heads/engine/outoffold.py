@@ -32,7 +32,7 @@ from headstock.heads.evaluation.tuning import Tuned, search_record
 from headstock.heads.head import Head, make_head
 from headstock.heads.kinds.calibration import none_left
 from headstock.heads.kinds.components import OnComponents
-from headstock.heads.kinds.svm import LANDMARKS
+from headstock.heads.kinds.svm import LANDMARKS, PAIRED
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.threads import one_thread_each, threads
@@ -326,20 +326,23 @@ def _reduced(
     except Exception as error:
         raise _wrong(name, error) from error
     share = dict.fromkeys(on, 0.0)
-    for _, _, o, _, _, seconds in fits:
-        share[o] += seconds
+    for fit in fits:
+        share[fit.on] += fit.seconds
     spent = (time.perf_counter() - start) / sum(share.values())
     out = {
         o: Answer(np.empty((plan.repeats, len(rows), k)), None, spent * share[o],
                   "fold by fold, components found once")
         for o in on
     }  # fmt: skip
-    for repeat, fold, o, said, weight, _ in fits:
-        if fold < 0:
-            out[o].test = said
+    for fit in fits:
+        answer = out[fit.on]
+        if fit.how and fit.how not in answer.notes:
+            answer.notes.append(fit.how)
+        if fit.fold < 0:
+            answer.test = fit.proba
         else:
-            out[o].proba[repeat, plan.codes[repeat] == fold] = said
-            out[o].importances += [weight] if len(weight) else []
+            answer.proba[fit.repeat, plan.codes[fit.repeat] == fit.fold] = fit.proba
+            answer.importances += [fit.importances] if len(fit.importances) else []
     return out
 
 
@@ -359,6 +362,8 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
             f": {widest} columns are too many for shared Gram matrices" if widest > WIDEST else ""
         )
     if fast["how"] == "machine":
+        if len(shared.rows.classes) > PAIRED:
+            return f": {len(shared.rows.classes):,} classes are too many for a machine a pair"
         if len(shared.codes) < SMALL:
             return ": few rows"
         if not compiled():

@@ -16,7 +16,7 @@ import numpy as np
 
 from headstock.heads.threads import one_thread_each, threads
 
-__all__ = ["Landmarks", "linear_machines"]
+__all__ = ["Landmarks", "least_squares", "linear_machines"]
 
 TOLERANCE = 0.05
 """Largest difference of projected gradients at the end; liblinear's default is twice that."""
@@ -136,3 +136,25 @@ def linear_machines(
     with ThreadPoolExecutor(threads()) as pool:
         list(pool.map(machine, range(len(pairs))))
     return np.ascontiguousarray(weights[:, :-1].T), weights[:, -1].astype(np.float64)
+
+
+def least_squares(
+    features: np.ndarray, codes: np.ndarray, k: int, C: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """W (L, k) and b (k,) of the machines of each class against all others, from ``features``
+    (n, L): |w|^2 / 2 + C / 2 times the sum of squared errors on targets 1 and 0, the least-squares
+    machine of Suykens and Vandewalle (1999) in its primal form; b is not penalised."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    mean = features.mean(axis=0, dtype=np.float64)
+    share = np.bincount(codes, minlength=k) / len(codes)
+    products = np.asarray(features.T @ features, dtype=np.float64)
+    products -= len(codes) * np.outer(mean, mean)
+    products[np.diag_indices_from(products)] += 1 / C
+    towards = np.zeros((k, features.shape[1]))
+    order = np.argsort(codes, kind="stable")
+    present, first = np.unique(codes[order], return_index=True)
+    towards[present] = np.add.reduceat(features[order], first, axis=0, dtype=np.float64)
+    towards -= np.outer(share * len(codes), mean)
+    W = cho_solve(cho_factor(products, overwrite_a=True), towards.T)
+    return W, share - mean @ W

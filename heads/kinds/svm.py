@@ -20,10 +20,14 @@ from headstock.heads.kinds.calibration import (
     softmax,
     temperature,
 )
-from headstock.heads.kinds.landmarks import Landmarks, linear_machines
+from headstock.heads.kinds.landmarks import Landmarks, least_squares, linear_machines
 from headstock.heads.kinds.scaling import Blocks
 
-__all__ = ["Kernel", "KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
+__all__ = ["PAIRED", "Kernel", "KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
+
+PAIRED = 64
+"""Classes up to which each pair has a machine of its own, 2,016 of them. Beyond, each class has one
+against all others: a thousand classes would be half a million pairs."""
 
 COMPILED_FROM = 1000
 """Training rows from which the compiled solver is worth its start."""
@@ -82,7 +86,9 @@ def coupled(decisions: np.ndarray, sigmoids: np.ndarray, multiplier: float, k: i
 
 class KernelSVM:
     """k(k-1)/2 two-class machines on one kernel; Platt sigmoids from decisions held out by
-    ``inner``; pairwise coupling to class probabilities, and their temperature.
+    ``inner``; pairwise coupling to class probabilities, and their temperature. Of more than
+    ``PAIRED`` classes: one least-squares machine a class against all others, on landmarks, and the
+    temperature of their scores.
 
     ``kernel`` is ``rbf`` (exp(-gamma |x - z|^2)) or ``poly`` ((1 + gamma x.z)^degree) of rows that
     ``Blocks`` scaled; gamma is divided by the number of blocks, so 1 means the same everywhere.
@@ -135,6 +141,8 @@ class KernelSVM:
             return out
 
         count = self._landmarks(len(X))
+        if k > PAIRED:
+            return self._fit_rest(X, codes, inner, spans, count or min(LANDMARKS, len(X)))
         if count:
             return self._fit_landmarks(X, codes, inner, spans, count)
         held_out = held_out_scores(scores, inner, k * (k - 1) // 2, held_out_folds(inner, codes))
@@ -166,6 +174,30 @@ class KernelSVM:
         W, self.bias_ = linear_machines(found.features, everything, codes, k, self.C, self._seed)
         self.vectors_, self.coefficients_ = found.rows, found.coefficients(W)
         self.how_ = f"landmarks: {count:,} of {len(X):,} rows"
+        return self
+
+    def _fit_rest(
+        self,
+        X: np.ndarray,
+        codes: np.ndarray,
+        inner: np.ndarray,
+        spans: Mapping[str, slice] | None,
+        count: int,
+    ) -> KernelSVM:
+        """``fit`` with one machine a class, all of them by one factorisation."""
+        k = len(self.classes_)
+        self.scaler_ = Blocks.of(X, spans)
+        found = Landmarks(X, self.scaler_, self._kernel, count, self._seed)
+
+        def scores(train: np.ndarray, test: np.ndarray) -> np.ndarray:
+            W, b = least_squares(found.features[train], codes[train], k, self.C)
+            return found.features[test] @ W + b
+
+        held_out = held_out_scores(scores, inner, k, held_out_folds(inner, codes))
+        self.sigmoids_, self.multiplier_ = np.empty((0, 2)), temperature(held_out, codes)
+        W, self.bias_ = least_squares(found.features, codes, k, self.C)
+        self.vectors_, self.coefficients_ = found.rows, found.coefficients(W)
+        self.how_ = f"{k:,} classes: one against rest by least squares, {count:,} landmarks"
         return self
 
     def _landmarks(self, n: int) -> int:
@@ -216,7 +248,7 @@ class KernelSVM:
         return np.exp(-gamma * np.maximum(own + theirs - 2 * products, 0))
 
     def decisions(self, X: np.ndarray) -> np.ndarray:
-        """(m, p) margins, positive for the first class of a pair."""
+        """(m, p) margins, positive for the first class of a pair; or (m, k), one a class."""
         out = np.empty((len(X), len(self.bias_)))
         for start in range(0, len(X), 1024):
             part = slice(start, start + 1024)
@@ -227,6 +259,8 @@ class KernelSVM:
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         said = self.decisions(X)
+        if not len(self.sigmoids_):
+            return softmax(self.multiplier_ * said, axis=1)
         return coupled(said, self.sigmoids_, self.multiplier_, len(self.classes_))
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:

@@ -8,12 +8,30 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import encode_labels
-from headstock.store.errors import BundleError
+from headstock.store.errors import BundleError, HeadError
 
 __all__ = ["Trees", "bagging", "extra_trees", "forest", "tree"]
 
 
 ARRAYS = ("starts", "left", "right", "feature", "threshold", "value", "importances")
+
+
+MOST_BYTES = 4e9
+"""That the class shares of all leaves may take while trees grow."""
+
+
+def _within_memory(model: Any, n: int, k: int) -> None:
+    """Raises HeadError, before anything is fitted, for trees of n rows and k classes that would
+    not fit: each node keeps a share a class, and there are at most two nodes a leaf."""
+    trees, leaf = int(getattr(model, "n_estimators", 1)), int(getattr(model, "min_samples_leaf", 1))
+    size = trees * 2.0 * (n / leaf) * k * 8
+    if size > MOST_BYTES:
+        raise HeadError(
+            "trees",
+            f"{trees} of {n:,} rows and {k:,} classes could take {size / 1e9:.1f} GB, "
+            f"{MOST_BYTES / 1e9:.0f} are allowed",
+            "set fewer trees, or more rows a leaf (min_leaf)",
+        )
 
 
 class Trees:
@@ -34,7 +52,9 @@ class Trees:
     def fit(self, X: np.ndarray, y: np.ndarray) -> Trees:
         assert self._make is not None
         self.classes_, codes = encode_labels(y)
-        model = self._make().fit(X, codes)
+        model = self._make()
+        _within_memory(model, len(X), len(self.classes_))
+        model.fit(X, codes)
         trees = [e.tree_ for e in getattr(model, "estimators_", [model])]
         self.columns_ = X.shape[1]
         self.starts_ = np.cumsum([0, *(t.node_count for t in trees)])

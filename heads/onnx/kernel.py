@@ -19,6 +19,9 @@ def kernel_svm(g: Graph, x: str, head: KernelSVM) -> str:
     kernel = kernel if kind == np.float32 else g.cast(kernel, kind)
     margins = g("MatMul", kernel, g.constant(head.coefficients_))
     margins = g("Add", g.cast(margins, np.float64), g.constant(head.bias_, np.float64))
+    if not len(head.sigmoids_):  # a machine for each class, not for each pair
+        sharp = g("Mul", margins, g.constant(head.multiplier_, np.float64))
+        return g("Softmax", sharp, axis=1)
     slope, shift = np.ascontiguousarray(head.sigmoids_.T, dtype=np.float64)
     turned = g("Add", g("Mul", margins, g.constant(slope)), g.constant(shift))
     said = _coupled(g, g("Sigmoid", turned), len(head.classes_))
