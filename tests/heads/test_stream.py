@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, FoldPlan, fit
-from headstock.heads.blockwise import blocks, passes
+from headstock.heads.blockwise import blocks, passes, stream
 from headstock.heads.blockwise.stream import STREAMED, evaluate_streamed, fit_streamed
 from headstock.heads.bundle import bundle
 from headstock.heads.engine.outoffold import cross_fit
@@ -246,3 +246,35 @@ def test_the_memory_is_that_of_a_block(tmp_path, head):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < 24, done.stdout
+
+
+@pytest.mark.parametrize("head", STREAMED)
+def test_blocks_of_ugly_columns_give_the_numbers_of_the_head_in_memory(tmp_path, monkeypatch, head):
+    """A flag of one fold, a sentinel of one row, columns of one value and of a large mean; the
+    first block is of one kind."""
+    monkeypatch.setattr(blocks, "BLOCK", 4 * 16 * 60)
+    ids, labels, x = world(n=360)
+    with FeatureStore.open(fill(tmp_path / "plain.h5", ids, labels, {"a": x})) as store:
+        fold = blocks.read_streamed(store, "a", folds=3).fold
+        digests = np.asarray(store.feature_set("a").digest)
+    ugly = np.hstack([x[:, :8], np.zeros((360, 8), "f4")])
+    ugly[np.flatnonzero(fold == 0)[:3], 8] = 1
+    ugly[np.flatnonzero(fold == 1)[0], 9] = 1e7
+    ugly[:, 9] += x[:, 9]
+    ugly[:, 10], ugly[:, 11] = 0.1, 1e7
+    ugly[:, 12] = 1e6 + x[:, 12]
+    ugly[:, 13] = np.where(fold == 2, 255, 0)
+    ugly[:, 14] = 1e-20 * x[:, 14]
+    ugly[60:, 15] = x[60:, 15]
+    path = fill(tmp_path / "ugly.h5", ids, labels, {"a": ugly}, digests=digests)
+    with FeatureStore.open(path) as store:
+        kept = blocks.read_streamed(store, "a", folds=3)
+        np.testing.assert_array_equal(kept.fold, fold)
+        moments, weights = passes.learn(kept, head, stream._options(head, None), False, True)
+        rows, _, _ = read_rows(store, ["a"])
+    plan = FoldPlan(tuple(rows.ids), fold[None].astype(int))
+    slow = cross_fit(head, rows.X["a"], {"a": slice(0, 16)}, rows.codes, K, plan).proba[0]
+    for f in range(3):
+        mine = fold == f
+        said = weights[(f,)].proba(moments(rows.X["a"][mine]))
+        np.testing.assert_allclose(said, slow[mine], atol=5e-3 if head == "logistic" else 1e-3)
