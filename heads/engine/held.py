@@ -125,8 +125,8 @@ def _hold_odd(held: Held, odd: np.ndarray, X: np.ndarray, fold: np.ndarray, fold
     """Units of the columns X (n, s): the median, and the smallest standard deviation of a part."""
     by_fold = [X[fold == f] for f in range(folds)]
     held.odd = odd
-    held.low = np.stack([some.min(axis=0) for some in by_fold])
-    held.high = np.stack([some.max(axis=0) for some in by_fold])
+    held.low = np.stack([some.min(axis=0, initial=np.inf) for some in by_fold])
+    held.high = np.stack([some.max(axis=0, initial=-np.inf) for some in by_fold])
     held.centre[odd] = centre = np.median(X.astype(np.float64), axis=0)
     counts = np.array([len(some) for some in by_fold])
     one = np.stack([(some - centre).sum(axis=0) for some in by_fold])
@@ -156,7 +156,7 @@ def _every_part(
     every = np.arange(len(counts))
     for part in parts_left_out(len(counts), True, True):
         left = np.setdiff1d(every, part)
-        n = counts[left].sum()
+        n = max(int(counts[left].sum()), 1)
         mean = one[left].sum(axis=0) / n
         varies = held.low[left].min(axis=0) < held.high[left].max(axis=0)
         yield mean, two[left].sum(axis=0) / n - mean**2, varies

@@ -338,3 +338,14 @@ def test_a_fold_that_sees_its_rows_is_caught(name: str, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(sys.modules[__name__], "case", overlooked)
     assert moved_by_others(name) > 5e-3
+
+
+def test_a_fold_without_rows_costs_nothing() -> None:
+    """A saved plan may number a fold that holds out nobody."""
+    fold = np.array([0, 2, 3])[np.arange(90) % 3]
+    X = np.random.default_rng(0).normal(size=(90, 2)).astype(np.float32)
+    X[:, 1] = fold == 2
+    held, _ = hold(X, fold, 4, np.arange(90) % 2, 2)
+    assert held.odd.tolist() == [1]
+    assert held.strained is None
+    assert held.constant(np.array([0, 1, 3])).tolist() == [False, True]
