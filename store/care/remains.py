@@ -63,7 +63,7 @@ class Remains(StoreFile):
     def _locate(self) -> None:
         self.generation, self.uuid, self.writer = 0, "", ""
         root = self._attributes()
-        self._read_schema(lambda: json.JSONDecoder().raw_decode(self._schema(root))[0])
+        self._read_schema(lambda: self._body(root))
         self.kind = next((name for name, key in KINDS.items() if key in self.meta), "")
         named = re.search(r"(?:gen|patch)-(\d+)\.h5$", self.path.name)
         if self.proven:
@@ -105,14 +105,21 @@ class Remains(StoreFile):
                 return match.end()
         return -1
 
-    def _schema(self, root: dict[str, Any]) -> str:
+    def _body(self, root: dict[str, Any]) -> Any:
+        """The schema: that of the root attributes, else the first text that looks like one."""
+        if root:
+            with suppress(ValueError):
+                return json.JSONDecoder().raw_decode(self._mended(root))[0]
+        self.proven = False
+        at = self._head.find(SCHEMA)
+        if at < 0:
+            raise ValueError("none is there")
+        text = self._head[at : at + LARGEST_SCHEMA].decode("ascii", "replace")
+        return json.JSONDecoder().raw_decode(text)[0]
+
+    def _mended(self, root: dict[str, Any]) -> str:
         """The schema's text. It is proven where the checksum of the root attributes holds, as they
         are or with one bit of the schema changed, which is then changed back."""
-        if not root:
-            at = self._head.find(SCHEMA)
-            if at < 0:
-                raise ValueError("none is there")
-            return self._head[at : at + LARGEST_SCHEMA].decode("ascii", "replace")
         text = root["schema"]
         change = root_crc(root) ^ root["root_crc"]
         after = len(root["uuid"]) + len(root["writer"]) + 2

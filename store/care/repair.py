@@ -182,6 +182,9 @@ def _uuid(depot: Depot, told: list[Evidence], file: Evidence | None) -> str:
     except StoreDamaged:
         beside = None
     main = file.uuid if file is not None and file.proven else ""
+    others = {e.uuid for e in told if e.proven and e is not file}
+    if beside not in others and (main or others):
+        beside = None  # nothing else says so: its own bytes are damaged
     if beside and main and beside != main:
         raise StoreDamaged(
             depot.path, f"belongs to another store than {depot.directory.name}",
@@ -222,8 +225,9 @@ def _exchange(
     for folder in (trace.folder(depot.path), depot.directory):
         with commit.storage(folder), suppress(FileNotFoundError):
             os.rename(folder, aside / folder.name)
-    commit.sync_directory(aside)
-    commit.sync_directory(depot.path.parent)
+    with commit.storage(aside):
+        commit.sync_directory(aside)
+        commit.sync_directory(depot.path.parent)
     _bring_back(depot, aside / depot.directory.name, names)
 
 

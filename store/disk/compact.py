@@ -46,7 +46,7 @@ def compact(
             number = state.file.generation
             if not force and not _anything_new(state):
                 depot.roll_forward()
-                depot.clear(state.listing)
+                depot.clear(state.listing, number)
                 return number
             number += 1
             target = depot.generation_path(number)
@@ -59,7 +59,7 @@ def compact(
                 made = False
             if made:
                 depot.roll_forward()
-                depot.clear(state.listing)
+                depot.clear(state.listing, number)
                 return number
         except FileNotFoundError:
             continue  # another compaction absorbed what we were reading

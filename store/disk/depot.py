@@ -205,13 +205,19 @@ class Depot:
         with commit.storage(self.directory), suppress(FileNotFoundError):
             commit.sync_directory(self.directory)
 
-    def clear(self, listing: Listing) -> None:
-        """Delete absorbed files and generations before the one before the newest.
+    def clear(self, listing: Listing, number: int) -> None:
+        """Delete files that generation ``number`` absorbed and generations before the one before
+        the newest.
 
-        Only after the newest generation is durable: hence the sync first. Their traces go before
-        them: a trace without its file must mean that the file was lost.
+        Only after the newest generation is durable: hence the sync first, and ``features.h5`` must
+        be it: somebody may have taken ``features.h5.d`` away. The traces go before the files: a
+        trace without its file must mean that the file was lost. Raises StoreDamaged.
         """
         self.sync()
+        with StoreFile(self.path, "generation") as main:
+            if main.generation < number:
+                what = f"lost generation {number} while it was made"
+                raise StoreDamaged(self.directory, what, trace.FIX)
         files = [self.directory / name for name in listing.shards]
         files += map(self.patch_path, listing.patches)
         trace.forget(self.path, (file.name for file in files))

@@ -97,6 +97,8 @@ class Disk:
         elif name == "link":
             number = self.by_inode[os.stat(args[1]).st_ino]
             self.events.append(("name", str(args[1]), number))
+        elif name == "rename" and os.path.isdir(args[1]):
+            self.events.append(("move folder", str(args[1]), str(target)))
         elif name in ("rename", "replace"):
             number = self.by_inode[os.stat(args[1]).st_ino]
             self.events.append(("move", str(args[1]), number, str(target)))
@@ -143,6 +145,10 @@ class Disk:
         for change in changes:
             if change[0] == "folder":
                 folders.append(change[1])
+            elif change[0] == "move folder":
+                to_name, old = change[1], change[2]
+                folders = [_moved(name, old, to_name) for name in folders]
+                names = {_moved(name, old, to_name): body for name, body in names.items()}
             elif change[0] == "gone":
                 names.pop(change[1], None)
             else:
@@ -163,6 +169,11 @@ class Disk:
             else:
                 path.write_bytes(bodies[number].bytes(keep, rng))
                 made[number] = path
+
+
+def _moved(name: str, old: str, new: str) -> str:
+    inside = name == old or name.startswith(old + "/")
+    return new + name.removeprefix(old) if inside else name
 
 
 def record(scene: Scene, folder: Path) -> tuple[Disk, Story]:

@@ -108,7 +108,7 @@ MUTANTS = [
             (
                 "commit.publish(target, write, check)",
                 "commit.publish(\n                target, write, "
-                "lambda path: (check(path), depot.clear(state.listing)))",
+                "lambda path: (check(path), depot.clear(state.listing, 0)))",
             ),
         ),
         _kills,
@@ -119,9 +119,9 @@ MUTANTS = [
         (
             (
                 "            if made:\n                depot.roll_forward()\n"
-                "                depot.clear(state.listing)",
+                "                depot.clear(state.listing, number)",
                 "            if made:\n                depot.roll_forward()\n"
-                "                depot.clear(depot.listing())",
+                "                depot.clear(depot.listing(), number)",
             ),
         ),
         _weave,

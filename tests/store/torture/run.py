@@ -36,7 +36,10 @@ import kills
 import machine
 import mutants
 import newer
+import oracle
+import reads
 import signals
+import vanish
 import weave
 
 Part = Callable[[Path, int, float], dict[str, Any]]
@@ -66,6 +69,9 @@ PARTS: dict[str, Part] = {
         folder, some(2000, share, 30), some(500, share, 30), seed
     ),
     "faults": lambda folder, seed, share: faults.run(folder, every(share, 60), seed),
+    "reads": lambda folder, seed, share: reads.run(folder, every(share, 150), seed),
+    "vanish": lambda folder, seed, share: vanish.run(folder, every(share, 40), seed),
+    "oracle": lambda folder, seed, share: oracle.run(folder, some(2000, share, 12), seed),
     "weave": lambda folder, seed, share: weave.run(folder, every(share, 40), seed),
     "crowd": lambda folder, seed, share: crowd.run(folder, some(600, share, 5), seed=seed),
     "machine": lambda folder, seed, share: machine.run(folder, some(2000, share, 12), seed),

@@ -13,6 +13,7 @@ from world import judge as judge_store
 
 from headstock.store import Batch, Change, FeatureStore, Items, Recipe
 from headstock.store.care.label import relabel
+from headstock.store.care.repair import repair
 from headstock.store.errors import HeadstockError
 
 
@@ -178,11 +179,38 @@ def finish_model(path: Path, rows: Wanted, story: Story) -> list[str]:
     return wrong + judge_model(path, again)
 
 
+def _broken(path: Path, tell: Tell) -> None:
+    """What waits, and a bit turned over in the metadata of a shard and of the generation before:
+    every row still proves itself."""
+    _waiting(path, tell)
+    pending = path.with_name(path.name + ".d")
+    for kind in ("gen", "shard"):
+        target = sorted(pending.glob(f"{kind}-*"))[0]
+        raw = bytearray(target.read_bytes())
+        raw[raw.index(b'"datasets"') + 3] ^= 1
+        target.unlink()
+        target.write_bytes(raw)
+
+
+def _repair(path: Path, tell: Tell) -> None:
+    repair(path)
+
+
+def judge_repaired(path: Path, story: Story) -> list[str]:
+    """What is wrong after the repair has been ended by another."""
+    try:
+        repair(path)
+    except HeadstockError as error:
+        return [f"repair again: {error}"]
+    return judge_store(path, story)
+
+
 SCENES = [
     Scene("extract", _nothing, lambda path, tell: extract(path, wanted(12), tell), wanted(12)),
     Scene("extend", _half, lambda path, tell: extract(path, MORE, tell), MORE),
     Scene("compact", _waiting, _compact, MORE),
     Scene("label", _tables, _label, wanted(8, "d")),
     Scene("extract files", _files, _extract_files, wanted(12)),
+    Scene("repair", _broken, _repair, MORE, judge_repaired),
     Scene("fit", _fitted, _fit, TWO, judge_model, finish_model),
 ]
