@@ -32,7 +32,7 @@ def info(path: str, failed: bool) -> Answer:
         errors = features.errors()
         data = {"errors": [e._asdict() for e in errors]}
         if failed:
-            lines = (f"{e.set} {one_line(e.id)}: {e.code}: {e.line}" for e in errors)
+            lines = (one_line(f"{e.set} {one_line(e.id)}: {e.code}: {e.line}") for e in errors)
             return Answer(data, "\n".join(lines))
         hint = ["evaluate", path, "-o", "runs/first"]
         return Answer({**describe(features), **data}, description(features), [hint])

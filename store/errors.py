@@ -50,6 +50,7 @@ __all__ = [
     "explained",
     "near",
     "one_line",
+    "visible",
 ]
 
 
@@ -59,6 +60,12 @@ def one_line(text: object, limit: int = 2000) -> str:
     File names, labels and library messages come from outside and end up on terminals: an escape
     sequence in them must stay visible text.
     """
+    flat = " ".join(visible(text).split())
+    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+
+
+def visible(text: object) -> str:
+    """``text`` in one line whose control and direction characters are letters; spaces stay."""
     out = []
     for char in str(text):
         if char in "\n\r\t\v\f":
@@ -67,8 +74,7 @@ def one_line(text: object, limit: int = 2000) -> str:
             out.append(char.encode("unicode_escape").decode("ascii"))
         else:
             out.append(char)
-    flat = " ".join("".join(out).split())
-    return flat if len(flat) <= limit else flat[: limit - 1] + "…"
+    return "".join(out)
 
 
 def near(word: str, known: Iterable[str]) -> str:

@@ -97,7 +97,8 @@ def _build(
 ) -> Bundle:
     classes = np.array([str(c) for c in body["classes"]], dtype=object)
     widths = {str(name): int(width) for name, width in body["widths"].items()}
-    if not 2 <= len(classes) < 1_000_000 or not all(0 < w < 10_000_000 for w in widths.values()):
+    sizes = widths.values()
+    if not 2 <= len(classes) < 1_000_000 or min(sizes, default=0) < 1 or sum(sizes) > 10_000_000:
         raise BundleError("model", "declares absurd sizes", "fit the model again")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():

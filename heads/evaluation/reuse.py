@@ -17,6 +17,7 @@ import io
 import json
 import os
 import sys
+import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -34,6 +35,7 @@ from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadstockError
 from headstock.store.jsonfile import parse_json
+from headstock.store.textfile import plain_bytes
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
@@ -80,9 +82,12 @@ class Reuse:
         """The answer kept under ``key``, if it is there and whole."""
         path = self.folder / f"{key}.oof"
         try:
-            raw = path.read_bytes()
+            raw = plain_bytes(path, "", 2 * LARGEST)
             if hashlib.sha256(raw[32:]).digest() != raw[:32]:
                 return None
+            with zipfile.ZipFile(io.BytesIO(raw[32:])) as packed:
+                if sum(entry.file_size for entry in packed.infolist()) > len(raw):
+                    return None  # what is kept here is never packed
             with np.load(io.BytesIO(raw[32:]), allow_pickle=False) as held:
                 told = parse_json(str(held["told"]))
                 answer = Answer(
@@ -92,7 +97,10 @@ class Reuse:
                 if told["importances"]:
                     answer.importances = [held[f"w{i}"] for i in range(told["importances"])]
             os.utime(path)
-        except (OSError, ValueError, KeyError, TypeError, EOFError):
+        except (
+            HeadstockError, OSError, ValueError, KeyError, TypeError, EOFError, MemoryError,
+            zipfile.BadZipFile,
+        ):  # fmt: skip
             return None
         self.counts["found"] += 1
         return replace(answer, reused=True)

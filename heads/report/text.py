@@ -12,7 +12,7 @@ from headstock.heads.evaluation.checks import check_lines
 from headstock.heads.evaluation.findings import findings
 from headstock.heads.rows.hygiene import hygiene_lines
 from headstock.heads.rows.rare import rare_line
-from headstock.store.errors import HeadError, OptionError, StorageError, one_line
+from headstock.store.errors import HeadError, OptionError, StorageError, one_line, visible
 from headstock.store.jsonfile import read_json
 from headstock.store.manifest.splits import HELD_OUT
 
@@ -361,6 +361,6 @@ def _total(keep: Sequence[int], sizes: Sequence[int]) -> int:
 def filled(lines: Sequence[str], width: int | None) -> list[str]:
     """Each line wrapped to ``width``."""
     if width is None:
-        return list(lines)
+        return [visible(line) for line in lines]
     room = max(width, NARROWEST)
     return [textwrap.fill(one_line(text), room, subsequent_indent="  ") for text in lines]

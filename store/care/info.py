@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.store.errors import one_line
+from headstock.store.errors import one_line, visible
 from headstock.store.features import ABSENT, FAILED, OK, FeatureStore
 
 __all__ = ["describe", "description"]
@@ -76,7 +76,7 @@ def description(store: FeatureStore) -> str:
     lines += [f"  {e.set} {one_line(e.id, 60)}: {e.code}: {e.line}" for e in errors[:_SHOWN]]
     if len(errors) > _SHOWN:
         lines.append(f"  … and {len(errors) - _SHOWN:,} more failed rows (--failed lists them)")
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))
 
 
 def _flat(fields: Mapping[str, Any], prefix: str = "") -> list[tuple[str, str]]:

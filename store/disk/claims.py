@@ -113,7 +113,7 @@ class Claims:
             return False  # let go just now: try again at the next look
         except ValueError:
             return True
-        if len(words) != 2 or not words[1].isdecimal():
+        if len(words) != 2 or not words[1].isdecimal() or len(words[1]) > 19:
             return True
         if words[0] == commit.host() and not commit.alive(int(words[1])):
             return True
