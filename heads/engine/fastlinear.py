@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -104,7 +104,7 @@ def _weigh(weigh: Weigh, parts: list[Part], theta: np.ndarray) -> None:
 
 
 def tuned_answer(
-    shared: Shared, on: str, strengths: list[float], tol: float, weigh: Weigh
+    shared: Shared, on: str, strengths: Sequence[float], tol: float, weigh: Weigh
 ) -> tuple[np.ndarray, np.ndarray | None, list[float], list[list[float]]]:
     """Logistic regression whose C is chosen inside each training part: out-of-fold probabilities,
     the refit's of the test rows, and by fold (and refit) the C and the held-out log-loss of all C.
@@ -131,7 +131,7 @@ def tuned_answer(
 
 
 def best_strength(
-    X: np.ndarray, codes: np.ndarray, inner: np.ndarray, strengths: list[float], tol: float
+    X: np.ndarray, codes: np.ndarray, inner: np.ndarray, strengths: Sequence[float], tol: float
 ) -> tuple[float, np.ndarray, np.ndarray] | None:
     """The C whose log-loss on the folds of ``inner``, held out in turn, is smallest; theta
     (d + 1, k) of one of these folds' models at that C, to start from; the log-loss of every C.
@@ -154,7 +154,7 @@ def _inside(ended: Mapping[Part, np.ndarray], part: Part) -> np.ndarray:
 
 
 def _path(
-    shared: Shared, on: str, asked: list[Part], strengths: list[float], tol: float
+    shared: Shared, on: str, asked: list[Part], strengths: Sequence[float], tol: float
 ) -> tuple[dict[Part, np.ndarray], dict[Part, np.ndarray]]:
     """For each part of ``asked``, the summed log-loss of every C on its folds, each answered by the
     part that leaves it out as well; and for each of those parts theta (s, d + 1, k) at every C."""

@@ -28,6 +28,7 @@ from headstock.heads.engine.fastreduced import reduced_answers
 from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.parts import Part
 from headstock.heads.engine.shared import Shared, widths
+from headstock.heads.engine.strategies import Descent, Gram, Grid, Machines, OnceReduced, Strategy
 from headstock.heads.evaluation.tuning import Tuned, search_record
 from headstock.heads.head import Head, make_head
 from headstock.heads.kinds.calibration import none_left
@@ -232,14 +233,14 @@ def _answers(
     among: Sequence[str],
 ) -> dict[str, Answer]:
     fresh_head = make_head(name, seed, options)
-    fast = getattr(fresh_head, "fast", None)
-    why = "" if fast is None else _why_not(fast, shared[0], among)
-    if fast is None or why:
+    strategy: Strategy | None = getattr(fresh_head, "strategy", None)
+    why = "" if strategy is None else _why_not(strategy, shared[0], among)
+    if strategy is None or why:
         alone = dict.fromkeys(on, why)
     else:
-        alone = {o: why for o in on if (why := _strained(fast, shared, o))}
+        alone = {o: why for o in on if (why := _strained(strategy, shared, o))}
     if alone:
-        given, options = options, _within(name, options or {}, plan, shared[0], fast)
+        given, options = options, _within(name, options or {}, plan, shared[0], strategy)
         out = {}
         for o, why in alone.items():
             X, spans = rows.matrix(o)
@@ -253,21 +254,21 @@ def _answers(
         if together:
             out |= _answers(name, together, rows, plan, shared, given, seed, test, step, among)
         return {o: out[o] for o in on}
-    assert fast is not None
-    if fast["how"] == "reduced":
+    assert strategy is not None
+    if isinstance(strategy, OnceReduced):
         return _reduced(name, options, seed, on, rows, plan, test, step, shared[0].device)
-    if fast["how"] == "grid":
-        return {o: _tuned(o, shared, fast, partial(step, o), plan) for o in on}
+    if isinstance(strategy, Grid):
+        return {o: _tuned(o, shared, strategy, partial(step, o), plan) for o in on}
     start = time.perf_counter()
     weights: dict[str, list[np.ndarray]] = {o: [] for o in on}
     got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
     seconds = dict.fromkeys(on, 0.0)
-    if fast["how"] == "machine":
+    if isinstance(strategy, Machines):
         for one in shared:
             one.release()
             at_once = (one.memory - product_bytes(one, on)) // kernel_bytes(one)
             found = machine_answers(
-                one.products, on, fast["C"], fast["kernel"], max(1, int(at_once))
+                one.products, on, strategy.C, strategy.kernel, max(1, int(at_once))
             )
             for o, answer in found.items():
                 got[o].append(answer)
@@ -279,10 +280,11 @@ def _answers(
             start = time.perf_counter()
             for one in shared:
                 weigh: dict[Part, np.ndarray] = {}
-                if fast["how"] == "gram":
-                    scores = from_gram(one, o, fast["kind"], fast["setting"], weigh)
+                if isinstance(strategy, Gram):
+                    scores = from_gram(one, o, strategy.kind, strategy.setting, weigh)
                 else:
-                    scores = descent(one, o, fast["loss"], fast["C"], fast["tol"], weigh)
+                    assert isinstance(strategy, Descent)
+                    scores = descent(one, o, strategy.loss, strategy.C, strategy.tol, weigh)
                 got[o].append(linear_answer(one, scores, calibrate))
                 weights[o] += [weigh[part] for part in sorted(weigh)]
                 step(o, plan.folds + (one.test is not None))
@@ -350,18 +352,18 @@ def goes_slow(
     name: str, options: Mapping[str, Any] | None, seed: int, shared: Shared, on: Sequence[str]
 ) -> bool:
     """Whether ``answer_all`` fits this head fold by fold."""
-    fast = getattr(make_head(name, seed, options), "fast", None)
-    return fast is None or bool(_why_not(fast, shared, on))
+    strategy = getattr(make_head(name, seed, options), "strategy", None)
+    return strategy is None or bool(_why_not(strategy, shared, on))
 
 
-def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
+def _why_not(strategy: Strategy, shared: Shared, on: Sequence[str]) -> str:
     """Why the shared way is not taken, for the reader; empty when it is."""
-    if fast["how"] == "gram":
+    if isinstance(strategy, Gram):
         widest = max(sum(widths(shared.rows, o).values()) for o in on)
         return (
             f": {widest} columns are too many for shared Gram matrices" if widest > WIDEST else ""
         )
-    if fast["how"] == "machine":
+    if isinstance(strategy, Machines):
         if len(shared.rows.classes) > PAIRED:
             return f": {len(shared.rows.classes):,} classes are too many for a machine a pair"
         if len(shared.codes) < SMALL:
@@ -369,7 +371,7 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
         if not compiled():
             return ": numba is not installed"
         need, most = product_bytes(shared, on) + kernel_bytes(shared), shared.memory
-        upto, rows = fast.get("upto"), _most_rows(shared)
+        upto, rows = strategy.upto, _most_rows(shared)
         if upto is not None and rows > upto:  # where the head by itself takes landmarks
             return f"; {rows:,} training rows are more than {upto:,}"
         if need > most:
@@ -377,11 +379,11 @@ def _why_not(fast: Mapping[str, Any], shared: Shared, on: Sequence[str]) -> str:
     return ""
 
 
-def _strained(fast: Mapping[str, Any], shared: Sequence[Shared], on: str) -> str:
+def _strained(strategy: Strategy, shared: Sequence[Shared], on: str) -> str:
     """Why the answers on ``on`` are not shared whatever else is; empty where they are."""
-    if fast["how"] == "reduced":
+    if isinstance(strategy, OnceReduced):
         return ""
-    kernel = fast["how"] == "machine"
+    kernel = isinstance(strategy, Machines)
     every = ((one.products if kernel else one).strained(on) for one in shared)
     why = next(filter(None, every), "")
     return f": {why}" if why else ""
@@ -398,10 +400,10 @@ def _within(
     options: Mapping[str, Any],
     plan: FoldPlan,
     shared: Shared,
-    fast: Mapping[str, Any] | None,
+    strategy: Strategy | None,
 ) -> Mapping[str, Any]:
     """The options with which a kernel machine, fitted by itself, stays within the memory."""
-    if fast is None or fast["how"] != "machine" or not compiled():
+    if strategy is None or not isinstance(strategy, Machines) or not compiled():
         return options
     rows = _most_rows(shared)
     if "landmarks" in options or 5 * rows**2 <= shared.memory:  # a kernel and its rows
@@ -419,7 +421,7 @@ def _within(
 def _tuned(
     on: str,
     shared: Sequence[Shared],
-    fast: Mapping[str, Any],
+    strategy: Grid,
     step: Callable[[int], None],
     plan: FoldPlan,
 ) -> Answer:
@@ -428,15 +430,15 @@ def _tuned(
     weights: list[np.ndarray] = []
     for one in shared:
         weigh: dict[Part, np.ndarray] = {}
-        got.append(tuned_answer(one, on, fast["strengths"], fast["tol"], weigh))
+        got.append(tuned_answer(one, on, strategy.strengths, strategy.tol, weigh))
         weights += [weigh[part] for part in sorted(weigh)]
         step(plan.folds + (one.test is not None))
     # by repeat and fold; the refit, which the first repeat alone makes, last
     choices = [(C, losses) for _, _, Cs, every in got for C, losses in zip(Cs, every, strict=True)]
     if shared[0].test is not None:
         choices.append(choices.pop(plan.folds))
-    chosen = [{**fast["fixed"], "C": C} for C, _ in choices]
-    points = [{**fast["fixed"], "C": C} for C in fast["strengths"]]
+    chosen = [{**strategy.fixed, "C": C} for C, _ in choices]
+    points = [{**strategy.fixed, "C": C} for C in strategy.strengths]
     tried = search_record(points, [losses for _, losses in choices])
     seconds = time.perf_counter() - start
     proba = np.stack([p for p, *_ in got])

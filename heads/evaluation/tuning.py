@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.engine.strategies import Descent, Grid
 from headstock.heads.evaluation.draws import DRAWS, RANGES, Range, draw_points
 from headstock.heads.numbers.metrics import log_loss
 from headstock.store.errors import OptionError
@@ -102,16 +103,14 @@ class Tuned:
         self.parallel = bool(getattr(self.head_, "parallel", False))
 
     @property
-    def fast(self) -> dict[str, Any] | None:
+    def strategy(self) -> Grid | None:
         """For logistic regression tuned over C alone: how all folds are tuned at once."""
-        own = getattr(self.head_, "fast", None) or {}
+        own = getattr(self.head_, "strategy", None)
         fixed = {k: v for k, v in self.points[0].items() if k != "C"}
-        if own.get("loss") != "softmax" or any(
-            {**p, "C": 0} != {**fixed, "C": 0} for p in self.points
-        ):
+        alike = all({**p, "C": 0} == {**fixed, "C": 0} for p in self.points)
+        if not (isinstance(own, Descent) and own.loss == "softmax" and alike):
             return None
-        strengths = [float(p["C"]) for p in self.points]
-        return {"how": "grid", "strengths": strengths, "tol": own["tol"], "fixed": fixed}
+        return Grid(tuple(float(p["C"]) for p in self.points), own.tol, fixed)
 
     def fit(
         self,
@@ -125,15 +124,15 @@ class Tuned:
         self.classes_, codes = encode_labels(y)
         if inner is None:
             inner = seeded_codes(codes, 5, 0)
-        fast = self.fast
-        if fast is not None:
+        strategy = self.strategy
+        if strategy is not None:
             from headstock.heads.engine.fastlinear import best_strength
 
-            found = best_strength(X, codes, inner, fast["strengths"], fast["tol"])
+            found = best_strength(X, codes, inner, strategy.strengths, strategy.tol)
             if found is not None:
                 C, start, losses = found
                 self.losses_ = losses.tolist()
-                self.chosen_ = {**fast["fixed"], "C": C}
+                self.chosen_ = {**strategy.fixed, "C": C}
                 self.head_ = self._make(self.chosen_)
                 self.head_.start = start
                 self.head_.fit(X, y)

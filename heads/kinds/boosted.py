@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.engine.strategies import OnceReduced
 from headstock.heads.head import encode_labels
 from headstock.heads.kinds.components import (
     Components,
@@ -68,7 +69,7 @@ class LightGBM(OnComponents):
     parallel = True
     """Folds may be fitted beside each other, one thread each."""
     how_ = ""
-    fast: Mapping[str, Any] | None = None
+    strategy: OnceReduced | None = None
 
     def __init__(
         self,
@@ -197,7 +198,7 @@ def lightgbm(
         "verbosity": -1,
     }
     head = LightGBM(parameters, rounds, components, rows)
-    head.fast = {"how": "reduced"}
+    head.strategy = OnceReduced()
     return head
 
 

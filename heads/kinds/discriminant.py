@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from headstock.heads.engine.solvers import solve_positive
+from headstock.heads.engine.strategies import Gram
 from headstock.heads.kinds.linear import Linear, Weights
 
 __all__ = ["discriminant", "intensity", "lda", "pairs_squared", "sampled", "shrinkage_of"]
@@ -82,7 +83,7 @@ def lda(seed: int, shrinkage: float | str = "auto") -> Linear:
         return discriminant(scatter, means, counts / n, share)
 
     head = Linear(solve, calibrate=True, seed=seed)
-    head.fast = {"how": "gram", "kind": "lda", "setting": shrinkage}
+    head.strategy = Gram("lda", shrinkage)
     return head
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.engine.solvers import Problems, solve, solve_positive
+from headstock.heads.engine.strategies import Descent, Gram, Strategy
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.kinds.calibration import (
     UNCALIBRATED,
@@ -33,7 +34,7 @@ class Linear:
 
     kind = "linear"
     wants = frozenset({"inner"})
-    fast: Mapping[str, Any] | None = None
+    strategy: Strategy | None = None
     """How the engine computes all training parts at once, if it can."""
     start: np.ndarray | None = None
     """theta (d + 1, k) from which an iterative ``solve`` starts."""
@@ -130,7 +131,7 @@ def logistic(seed: int, C: float = 0.1, tol: float = 1e-4) -> Linear:
     scikit-learn (C times the sum of losses plus half the squared weights); tol: largest entry of
     the gradient at which it ends."""
     head = Linear(_descent("softmax", C, tol), calibrate=False, seed=seed)
-    head.fast = {"how": "descent", "loss": "softmax", "C": float(C), "tol": float(tol)}
+    head.strategy = Descent("softmax", float(C), float(tol))
     return head
 
 
@@ -173,7 +174,7 @@ def ridge(seed: int, alpha: float = 1.0) -> Linear:
         return W, b
 
     head = Linear(least_squares, calibrate=True, seed=seed)
-    head.fast = {"how": "gram", "kind": "ridge", "setting": float(alpha)}
+    head.strategy = Gram("ridge", float(alpha))
     return head
 
 
@@ -182,5 +183,5 @@ def linear_svm(seed: int, C: float = 0.003, tol: float = 1e-3) -> Linear:
     temperature. C: weight of the loss, as in scikit-learn's LinearSVC, whose solver also shrinks
     the intercept; tol: largest entry of the gradient at which it ends."""
     head = Linear(_descent("hinge", C, tol), calibrate=True, seed=seed)
-    head.fast = {"how": "descent", "loss": "hinge", "C": float(C), "tol": float(tol)}
+    head.strategy = Descent("hinge", float(C), float(tol))
     return head

@@ -9,6 +9,7 @@ import numpy as np
 
 from headstock.heads.engine.dense import STRIP, Dense, dense
 from headstock.heads.engine.loops import compiled, loops
+from headstock.heads.engine.strategies import OnceReduced
 from headstock.heads.head import encode_labels
 from headstock.heads.kinds.components import (
     Components,
@@ -82,7 +83,7 @@ class Neighbours(OnComponents):
     kind = "neighbours"
     wants = frozenset({"spans"})
     parallel = True
-    fast: Mapping[str, Any] = {"how": "reduced"}
+    strategy = OnceReduced()
     device = "cpu"
 
     def __init__(

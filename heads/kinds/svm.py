@@ -10,6 +10,7 @@ from scipy.special import expit
 
 from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.smo import one_against_one, rbf_from_products
+from headstock.heads.engine.strategies import Machines
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.kinds.calibration import (
     UNCALIBRATED,
@@ -97,7 +98,7 @@ class KernelSVM:
     kind = "kernel-svm"
     wants = frozenset({"inner", "spans"})
     unheld = UNCALIBRATED
-    fast: Mapping[str, Any] | None = None
+    strategy: Machines | None = None
 
     how_ = ""
     """What is to be said of how the last fit was done."""
@@ -331,5 +332,5 @@ def _shared(head: KernelSVM, degree: int) -> KernelSVM:
     if head.landmarks in ("auto", 0):
         kernel = Kernel(float(head.gamma), degree)
         upto = COMPILED_UPTO if head.landmarks == "auto" else None
-        head.fast = {"how": "machine", "C": float(head.C), "kernel": kernel, "upto": upto}
+        head.strategy = Machines(float(head.C), kernel, upto)
     return head

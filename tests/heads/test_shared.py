@@ -187,7 +187,7 @@ def test_tuned_logistic_chooses_the_same_and_says_the_same(
         own.fit(X, rows.codes, inner=plan.codes[0])  # type: ignore[call-arg]
         assert own.chosen_ == fast.chosen[-1]  # type: ignore[attr-defined]
         with monkeypatch.context() as patch:
-            patch.setattr(Tuned, "fast", None)
+            patch.setattr(Tuned, "strategy", None)
             slow = cross_fit(
                 "logistic", X, spans, rows.codes, 4, plan, options=options, fresh=test.X[on]
             )
