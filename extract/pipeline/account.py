@@ -28,7 +28,7 @@ def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # there may be as many as rows
 class Failure:
     """One row that has no vector: ``code`` to count by, ``line`` to read. ``known``: it failed in
     an earlier run and was not tried again."""

@@ -8,6 +8,7 @@ computed, so the same work done twice has one name and is committed once.
 from __future__ import annotations
 
 import hashlib
+import sys
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,7 +79,10 @@ def checked(batch: Batch, declared: Declared) -> Batch:
     if declared.dtype == "float16" and x.dtype == np.float32:
         x = narrowed(x)
     x = np.ascontiguousarray(x, declared.stored)
-    errors = [(i, one_line(code, 40), one_line(line, 500)) for i, code, line in batch.errors]
+    # a code is one string for all its rows, of which there may be many
+    errors = [
+        (i, sys.intern(one_line(code, 40)), one_line(line, 500)) for i, code, line in batch.errors
+    ]
     return Batch(ids, digest, stat, x, status, errors)
 
 

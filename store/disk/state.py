@@ -7,6 +7,7 @@ survived its compaction therefore changes nothing.
 
 from __future__ import annotations
 
+import sys
 from collections import OrderedDict
 from contextlib import suppress
 from dataclasses import dataclass
@@ -254,7 +255,7 @@ class State:
         if not all(0 <= row < self.file.n for row in rows):
             raise StoreDamaged(self.file.path, f"/errors/{name}/row names no row", REPAIR)
         codes, lines = (self.file.texts(f"/errors/{name}/{c}") for c in ("code", "line"))
-        return dict(zip(rows, zip(codes, lines, strict=True), strict=True))
+        return dict(zip(rows, zip(map(sys.intern, codes), lines, strict=True), strict=True))
 
     def overtaken(self) -> bool:
         """Whether there is a newer generation than the one this state shows.

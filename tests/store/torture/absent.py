@@ -13,7 +13,8 @@ import errno
 import os
 import random
 import shutil
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,8 +36,16 @@ FAULTS = ("EIO", "EMFILE", "ENOMEM", "EACCES", "stat EIO", "read EIO", "short", 
 
 @contextmanager
 def _failing(fault: str | None) -> Iterator[None]:
-    """The calls of one read, with one of them failing."""
+    """The calls of one read, with one of them failing: in this thread, for another one commits."""
     real = {name: getattr(os, name) for name in ("open", "fstat", "fdopen")}
+    here = threading.get_ident()
+
+    def here_only(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*args: Any, **options: Any) -> Any:
+            wanted = instead if threading.get_ident() == here else real[name]
+            return wanted(*args, **options)
+
+        return call
 
     def refuse(*_: Any, **__: Any) -> Any:
         number = getattr(errno, str(fault).rpartition(" ")[2])
@@ -60,11 +69,11 @@ def _failing(fault: str | None) -> Iterator[None]:
             return refuse()
 
     if fault in ("read EIO", "short", "memory"):
-        os.fdopen = lambda *a, **o: Short(real["fdopen"](*a, **o))  # type: ignore[assignment]
+        os.fdopen = here_only("fdopen", lambda *a, **o: Short(real["fdopen"](*a, **o)))
     elif fault == "stat EIO":
-        os.fstat = refuse
+        os.fstat = here_only("fstat", refuse)
     elif fault:
-        os.open = refuse
+        os.open = here_only("open", refuse)
     try:
         yield
     finally:
@@ -192,7 +201,7 @@ class Game:
             for name, version in self.held.items():
                 if version is None:
                     if status.get(name) == OK:
-                        yield f"{name} has a vector of nothing"
+                        yield f"{name} has a vector of nothing, with {self.faults}"
                 elif status[name] != OK:
                     yield f"{name} has lost its vector"
                 elif not np.array_equal(
