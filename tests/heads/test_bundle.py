@@ -90,11 +90,14 @@ def test_predictions_as_files(tmp_path: Path) -> None:
     said.to_csv(tmp_path / "p.csv")
     table = list(csv.reader((tmp_path / "p.csv").open()))
     assert table[0] == ["id", "prediction", "confidence", "p_+cat", "p_dog"]
-    assert table[1] == ["a", "'+cat", "0.9", "0.9", "0.1"]
-    assert [line[0] for line in table[2:]] == ["'=HYPERLINK(1)", "-3", "x,y"]
+    assert table[1] == ["a", "+cat", "0.9", "0.9", "0.1"]
+    assert [line[0] for line in table[2:]] == ["=HYPERLINK(1)", "-3", "x,y"]
+    said.to_csv(tmp_path / "p.csv", spreadsheet=True)
+    table = list(csv.reader((tmp_path / "p.csv").open()))
+    assert [line[:2] for line in table[1:3]] == [["a", "'+cat"], ["'=HYPERLINK(1)", "dog"]]
     said.submission(tmp_path / "s.csv", "Id,CLASS")
-    assert (tmp_path / "s.csv").read_text().splitlines()[:2] == ["Id,CLASS", "a,'+cat"]
-    with pytest.raises(OptionError, match="two column names"):
+    assert (tmp_path / "s.csv").read_text().splitlines()[:2] == ["Id,CLASS", "a,+cat"]
+    with pytest.raises(OptionError, match="no sample file and no header"):
         said.submission(tmp_path / "s.csv", "Id")
 
 

@@ -168,7 +168,8 @@ def test_csv_holds_every_digit(boards) -> None:
         assert cells["test_accuracy"] == (repr(tested) if tested else "")
         assert cells["reused"] == "no"
     boards["first"]["leaderboard"][0]["head"] = "=cmd()"
-    assert list(csv.reader(io.StringIO(as_csv(boards))))[1][2].startswith("'=")
+    assert list(csv.reader(io.StringIO(as_csv(boards))))[1][2].startswith("=")
+    assert list(csv.reader(io.StringIO(as_csv(boards, True))))[1][2].startswith("'=")
 
 
 def test_markdown_is_one_table(boards) -> None:
