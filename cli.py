@@ -194,9 +194,10 @@ def predict(
         repeated = table.repeated
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": watched}
         flags |= {"some": bool(bundle.patterns)}
-        with extract_like(table, bundle.recipes, **flags) as (features, _):
-            told |= {"ids": table.items.id, "where": table.source}
+        with extract_like(table, bundle.recipes, **flags) as (features, account):
+            told |= {"ids": account.ids, "where": table.source}
             predictions, left_out = predict_complete(bundle, features, **told)
+        predictions = predictions.named(dict(zip(account.ids, table.items.id, strict=True)))
     if form:
         text, notes = form.write(predictions, output), form.notes(predictions)
     else:

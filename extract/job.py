@@ -20,10 +20,12 @@ from headstock.extract.encoders.backbones import (
     encoder_from_recipe,
     image_encoder,
 )
-from headstock.extract.encoders.columns import ingest_columns
+from headstock.extract.encoders.columns import ingest_columns, read_numbers
 from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.extract.pipeline.account import Account
+from headstock.extract.pipeline.admit import admit, settle
 from headstock.extract.pipeline.distributed import extract_on_ray, share_of
+from headstock.extract.pipeline.holdings import Held
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import extract_some, reader_of
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
@@ -226,17 +228,22 @@ def _run(
         reader = reader_of(manifest.items.root, roots, anywhere)
         refuse_absent(manifest.items, modality, reader)
     with FeatureStore.open(output, mode="a") as store:
-        store.register(manifest.items)
-        counts = {
-            name: ingest_columns(store, manifest, name, p, ordered) for name, p in columns.items()
-        }
-        items = manifest.items.take(share) if shard else manifest.items
+        numbers = [read_numbers(store, manifest, name, p, ordered) for name, p in columns.items()]
+        held = Held(store)
+        reader = reader_of(manifest.items.root, roots, anywhere)
+        modalities = [encoder.modality for encoder in encoders.values()]
+        admitted = admit(store, manifest.items, reader, modalities, numbers, manifest.source)
+        ids = admitted.items.id.tolist()
+        counts = {one.name: ingest_columns(store, one, ids) for one in numbers}
+        own = admitted.take(share) if shard else admitted
         if engine == "ray":
-            more = {"actors": actors, "device": device, **flags}
-            account = extract_on_ray(store, items, builders, encoders, **more)
+            more = {"actors": actors, "device": device, "admission": own, **flags}
+            account = extract_on_ray(store, own.items, builders, encoders, **more)
         else:
-            account = extract_some(store, items, encoders, **flags)
+            account = extract_some(store, own.items, encoders, admission=own, **flags)
+        changed = settle(store, own)
         account.add_columns(counts)
+        account.ids, account.rows = ids, held.account(store, admitted, changed, manifest.source)
         part = f"-{shard.replace('/', '-of-')}" if shard else ""
         account.save(Path(output).with_suffix(f".run{part}.json"))
         # gathering is for the last of several jobs: each time it writes the whole store

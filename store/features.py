@@ -17,7 +17,7 @@ from headstock.store.disk.compact import compact, empty_generation
 from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.disk.depot import Depot, is_parts
 from headstock.store.disk.patch import Patch
-from headstock.store.disk.rows import Change, difference, unseen_column
+from headstock.store.disk.rows import UNSEEN, Change, difference, unseen_column
 from headstock.store.disk.state import State
 from headstock.store.errors import OptionError, RecipeMismatch, StorageError, StoreBusy
 from headstock.store.items import Items, text_column
@@ -184,10 +184,51 @@ class FeatureStore(StoreReader):
             trace.drop(told)
         raise StoreBusy(self.path, "others keep changing its rows", "wait for them to end")
 
+    def forget(self, ids: Sequence[str]) -> None:
+        """Empty everything that was said of these rows: label, split, group and further columns;
+        their files and vectors stay."""
+
+        def patch(state: State) -> Patch | None:
+            own = ("path/", f"extra/{UNSEEN}")  # not said by anybody
+            said = {c: v for c, v in state.columns.items() if not c.startswith(own)}
+            rows = np.array([state.index[i] for i in ids if i in state.index], dtype=np.int64)
+            full = np.zeros(len(rows), dtype=bool)
+            for cells in said.values():
+                full |= cells[rows] != ""
+            if not full.any():
+                return None
+            named = [state.ids[row] for row in rows[full].tolist()]
+            blank = text_column([""] * len(named))
+            return Patch(named, dict.fromkeys(said, blank), clear=list(said))
+
+        if len(ids):
+            self.change(patch)
+
+    def _changed(self, name: str, batch: Batch) -> list[str]:
+        """The ids of rows whose content is another than the store knows. A failed row that could
+        not be read keeps the digest that its label was said of."""
+        rows, own = self.rows(batch.ids), self.declared(name)
+        known = self._column(name).digest[rows]
+        unread = ~batch.digest.any(axis=1) & known.any(axis=1) & (batch.status == FAILED)
+        if unread.any():
+            batch.digest = np.where(unread[:, None], known, batch.digest)
+        had, same = known.any(axis=1), (known == batch.digest).all(axis=1)
+        if own.recipe.modality != "columns":  # files: other sets may know this content
+            for other in self.sets:
+                if (same | ~batch.digest.any(axis=1)).all():
+                    break
+                if other != name and self.declared(other).recipe.modality == own.recipe.modality:
+                    known = self._column(other).digest[rows]
+                    had |= known.any(axis=1)
+                    same |= known.any(axis=1) & (known == batch.digest).all(axis=1)
+        changed = np.flatnonzero(had & ~same & batch.digest.any(axis=1))
+        return [batch.ids[at] for at in changed.tolist()]
+
     def commit(self, name: str, batch: Batch) -> None:
         """Add rows of a set. When it returns they are durable and will never be computed again.
 
-        Raises OptionError for a batch that no store takes, StorageError.
+        A row whose content is another than before loses its label, split and group: they were said
+        of what it was. Raises OptionError for a batch that no store takes, StorageError.
         """
         self._writable()
         column = self._column(name)
@@ -196,9 +237,14 @@ class FeatureStore(StoreReader):
         missing = [i for i in batch.ids if i not in state.index]
         if missing:
             raise OptionError(self.path, f"has no row {missing[0]}", "register rows first")
+        changed = self._changed(name, batch)
+        self.forget(changed)
+        self._still_ours(name, column.declared.epoch)
         self._publish(name, batch)
         if self._overtaken():
+            self.refresh()
             self._still_ours(name, column.declared.epoch)
+            self.forget(changed)  # what was said in between was said of the content before
         pending = len(self._depot.listing().shards)
         if pending >= MANY_SHARDS:
             column = self._column(name)
@@ -207,8 +253,7 @@ class FeatureStore(StoreReader):
                 self.compact()
 
     def _still_ours(self, name: str, epoch: int) -> None:
-        """Somebody else changed the store: perhaps they declared this very set anew."""
-        self.refresh()
+        """Somebody else may have changed the store, and declared this very set anew."""
         if self.declared(name).epoch != epoch:
             raise StoreBusy(
                 f"{self.path}, set {name}", "was replaced by another process while rows were added",

@@ -198,7 +198,7 @@ SPREADSHEET = click.option(
     "--spreadsheet", is_flag=True, help="In CSV: an apostrophe before text a spreadsheet would run."
 )
 MANIFEST_OPTIONS = options(
-    click.option("--id-col", help="Column of ids  [default: id, else the file name]"),
+    click.option("--id-col", help="Column of ids  [default: id, else the path]"),
     click.option("--image-col", help="Column of image paths  [default: image]"),
     click.option("--audio-col", help="Column of sound paths  [default: audio]"),
     click.option("--label-col", help="Column of labels  [default: label]"),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from headstock.store.features import ABSENT, FAILED, OK
 from headstock.store.manifest.columns import matching
 from headstock.store.recipe import Recipe
 
-__all__ = ["columns_recipe", "ingest_columns"]
+__all__ = ["Numbers", "columns_recipe", "ingest_columns", "read_numbers"]
 
 _ROWS_A_COMMIT = 8192
 
@@ -23,23 +25,28 @@ def columns_recipe(names: Sequence[str]) -> Recipe:
     return Recipe("columns", {"columns": list(names), "dtype": "float32"})
 
 
-def ingest_columns(
+@dataclass(frozen=True)
+class Numbers:
+    """The numeric columns of a table that fill the set ``name``: values (n, d) float64, NaN where a
+    cell is empty; digest (n, 32) of each row's; ``mark``: (2,) of the table they stand in."""
+
+    name: str
+    columns: Sequence[str]
+    values: np.ndarray
+    digest: np.ndarray
+    mark: np.ndarray
+
+
+def read_numbers(
     store: FeatureStore,
     manifest: Manifest,
     name: str,
     patterns: Sequence[str],
     ordered: bool = False,
-) -> dict[str, int]:
-    """Commit the numeric columns that match ``patterns`` as feature set ``name``, (n, d) float32.
-
-    Columns keep the manifest's order, or the set's own order when it exists already; ``ordered``:
-    ``patterns`` are names and keep their own, as a model knows them. A row with
-    some cells empty or not finite has no vector: it is failed, by name of the first such column; a
-    row with all cells empty is absent. Rows whose numbers are in the store already are left alone.
-    Returns counts of rows ``done``, ``reused``, ``failed`` and ``absent``.
-
-    Raises ManifestError when nothing matches or a column of the existing set is missing, and
-    RecipeMismatch when the set was made of other columns.
+) -> Numbers:
+    """The columns that match ``patterns``, in the manifest's order, or in the set's own when it
+    exists already; ``ordered``: ``patterns`` are names and keep their own, as a model knows them.
+    Raises ManifestError when nothing matches.
     """
     wanted = {c for p in patterns for c in matching(manifest.columns, p, manifest.apart)}
     names = list(patterns) if ordered else [c for c in manifest.columns if c in wanted]
@@ -51,18 +58,32 @@ def ingest_columns(
         raise ManifestError(
             manifest.source, f"no column matches {' '.join(patterns)}", "check names"
         )
-    with np.errstate(over="ignore"):
-        values = np.stack([manifest.columns[c] for c in names], axis=1)
-        x = values.astype(np.float32)
-    store.declare(name, columns_recipe(names), len(names), feature_names=names)
-
-    ids = [str(i) for i in manifest.items.id]
+    values = np.stack([manifest.columns[c] for c in names], axis=1)
     digest = np.frombuffer(
         b"".join(hashlib.sha256(row.tobytes()).digest() for row in values.astype("<f8")), np.uint8
-    ).reshape(len(ids), 32)
+    ).reshape(len(values), 32)
+    digest = np.where(np.isnan(values).all(axis=1)[:, None], np.uint8(0), digest)
+    place = hashlib.sha256(os.path.abspath(manifest.source).encode("utf-8", "surrogateescape"))
+    mark = np.array([len(names), int.from_bytes(place.digest()[:8], "little") >> 1], np.int64)
+    return Numbers(name, names, values, digest, mark)
+
+
+def ingest_columns(store: FeatureStore, numbers: Numbers, ids: Sequence[str]) -> dict[str, int]:
+    """Commit the numbers of the rows ``ids`` (n) as a feature set, (n, d) float32.
+
+    A row with some cells empty or not finite has no vector: it is failed, by name of the first such
+    column; a row with all cells empty is absent. Rows whose numbers are in the store already are
+    left alone. Returns counts of rows ``done``, ``reused``, ``failed`` and ``absent``.
+
+    Raises RecipeMismatch when the set was made of other columns.
+    """
+    name, names, digest = numbers.name, numbers.columns, numbers.digest
+    with np.errstate(over="ignore"):
+        x = numbers.values.astype(np.float32)
+    store.declare(name, columns_recipe(names), len(names), feature_names=names)
     known = store.progress(name, ids)
+    empty = ~digest.any(axis=1)
     same = (known.status != ABSENT) & (known.digest == digest).all(axis=1)
-    empty = np.isnan(values).all(axis=1)
     bad = ~np.isfinite(x)
     todo = np.flatnonzero(~same & ~empty)
     for start in range(0, len(todo), _ROWS_A_COMMIT):
@@ -77,7 +98,7 @@ def ingest_columns(
             Batch(
                 ids=[ids[r] for r in rows],
                 digest=digest[rows],
-                stat=np.full((len(rows), 2), -1, np.int64),
+                stat=np.tile(numbers.mark, (len(rows), 1)),
                 x=np.where(failed[:, None], 0, x[rows]).astype(np.float32),
                 status=np.where(failed, FAILED, OK).astype(np.uint8),
                 errors=errors,

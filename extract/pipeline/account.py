@@ -15,6 +15,7 @@ from typing import Any
 
 import headstock
 from headstock.extract.decode.reading import outside_folder
+from headstock.extract.pipeline.holdings import Holdings
 from headstock.store.disk.commit import write_whole
 from headstock.store.errors import one_line
 
@@ -180,9 +181,12 @@ def _by_place(failures: Sequence[Failure]) -> tuple[list[str], list[Failure]]:
 
 @dataclass
 class Account:
-    """What ``extract`` returns: one SetAccount a feature set, by name."""
+    """What ``extract`` returns: one SetAccount a feature set, by name. ``rows``: what the store
+    holds then, and ``ids``: those of the table's rows in it, where whoever asked knew the table."""
 
     sets: dict[str, SetAccount] = field(default_factory=dict)
+    rows: Holdings | None = None
+    ids: list[str] = field(default_factory=list)
 
     @property
     def done(self) -> int:
@@ -213,11 +217,13 @@ class Account:
 
     def text(self, short: bool = False) -> str:
         """The account for people."""
-        return "\n".join(s.text(short) for s in self.sets.values())
+        lines = [s.text(short) for s in self.sets.values()]
+        return "\n".join([*lines, self.rows.text(short)] if self.rows else lines)
 
     def to_json(self) -> str:
-        """The account for scripts: ``{"sets": {name: {...}}}``."""
-        return json.dumps({"sets": self._body()}, indent=2, allow_nan=False)
+        """The account for scripts: ``{"sets": {name: {...}}, "store": {...}}``."""
+        store = {"store": self.rows.to_json()} if self.rows else {}
+        return json.dumps({"sets": self._body(), **store}, indent=2, allow_nan=False)
 
     def save(self, path: str | Path) -> None:
         """Write the account with date, version and machine to ``path``, durably; nothing when no

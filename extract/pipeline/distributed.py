@@ -25,6 +25,7 @@ from tqdm import tqdm
 from headstock.extract.decode.reading import Reader
 from headstock.extract.encoder import Encoder
 from headstock.extract.pipeline.account import Account, SetAccount
+from headstock.extract.pipeline.admit import Admission, admit, settle
 from headstock.extract.pipeline.fill import BLOCK, JUDGED
 from headstock.extract.pipeline.pending import pending, refuse_absent
 from headstock.extract.pipeline.run import declare, extract_some, reader_of, terminable
@@ -120,7 +121,10 @@ class Actor:
             paths = {name.partition("/")[2]: cells for name, cells in columns.items()}
             items = Items.of(ids, paths=paths, root=self._root)
             with FeatureStore.open(self._store, "a") as store:
-                told: Any = extract_some(store, items, self._encoders, **self._options)
+                here = Admission(items, np.zeros(len(items), dtype=bool))  # by who sent it
+                told: Any = extract_some(
+                    store, items, self._encoders, admission=here, **self._options
+                )
         except HeadstockError as error:
             told = error
         return {"told": [pickle.dumps(told)]}
@@ -144,6 +148,7 @@ def extract_on_ray(
     data_roots: Sequence[str | Path] = (),
     allow_outside: bool = False,
     item_seconds: float = 120.0,
+    admission: Admission | None = None,
 ) -> Account:
     """``extract`` by actors on a Ray cluster: the one in ``RAY_ADDRESS``, or this machine.
 
@@ -158,11 +163,12 @@ def extract_on_ray(
     reader = reader_of(items.root, data_roots, allow_outside)
     for modality in {encoder.modality for encoder in encoders.values()} & items.paths.keys():
         refuse_absent(items, modality, reader)
-    account = Account()
-    store.register(items)
+    account, modalities = Account(), [encoder.modality for encoder in encoders.values()]
+    admitted = admission or admit(store, items, reader, modalities)
+    items = admitted.items
     for name, encoder in encoders.items():
         declare(store, name, encoder, overwrite)
-    rows = _plan(store, items, encoders, reader, retry_failed, limit, account)
+    rows = _plan(store, admitted, encoders, reader, retry_failed, limit, account)
     if not len(rows):
         return account
     options = {
@@ -191,13 +197,16 @@ def extract_on_ray(
                 _judge(account, fail_threshold, JUDGED)
     for one in account.sets.values():
         _on_the_clock(one, asked.actors, time.perf_counter() - begin)
+    store.refresh()
+    if admission is None:
+        settle(store, admitted)
     _judge(account, fail_threshold, 1)
     return account
 
 
 def _plan(
     store: FeatureStore,
-    items: Items,
+    admitted: Admission,
     encoders: Mapping[str, Encoder],
     reader: Reader,
     retry_failed: bool,
@@ -205,12 +214,15 @@ def _plan(
     account: Account,
 ) -> np.ndarray:
     """The rows that some set still wants; the account of all others."""
-    todo = {}
+    items, todo = admitted.items, {}
     wanted = np.zeros(len(items), dtype=bool)
     for name, encoder in encoders.items():
         known = store.progress(name, items.id.tolist())
         errors = {error.id: error for error in store.errors(name)}
-        todo[name] = pending(items, encoder.modality, known, errors, reader, retry_failed)
+        todo[name] = pending(
+            items, encoder.modality, known, errors, reader, retry_failed,
+            looked=admitted.marks.get(encoder.modality),
+        )  # fmt: skip
         wanted[todo[name].rows] = True
     rows = np.flatnonzero(wanted)[:limit]
     sent = np.zeros(len(items), dtype=bool)

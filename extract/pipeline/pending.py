@@ -15,7 +15,7 @@ from headstock.store import FAILED, OK, Items
 from headstock.store.errors import StorageError
 from headstock.store.reader import Progress, RowError
 
-__all__ = ["Pending", "pending", "refuse_absent"]
+__all__ = ["Pending", "marks", "pending", "refuse_absent"]
 
 PROBED = 256  # files whose answers tell how fast the file system is
 SLOW = 0.3e-3  # seconds for an answer, from which on asking in threads pays
@@ -48,13 +48,14 @@ def pending(
     reader: Reader,
     retry_failed: bool = False,
     limit: int | None = None,
+    looked: np.ndarray | None = None,
 ) -> Pending:
     """Compare what the store knows of each row with what lies on the disk now.
 
     ``known`` is aligned to the items; ``errors``: by id, why rows failed. A row that is done or
     failed stands while its file has the mark it had. Failed ones are looked at again when a retry
     can heal them (``HEALS``, or a path that is allowed by now), and all with ``retry_failed``. At
-    most ``limit`` rows are planned.
+    most ``limit`` rows are planned. ``looked`` (n, 2): the files' marks, where somebody looked.
     """
     paths = items.paths[modality]
     missing = np.array([not p for p in paths], dtype=bool)
@@ -68,7 +69,7 @@ def pending(
                 settled[row] = False
     asked = np.flatnonzero(settled & ~missing)
     stands = np.zeros(len(paths), dtype=bool)
-    now = marks(reader, [paths[i] for i in asked])
+    now = marks(reader, paths[asked].tolist()) if looked is None else looked[asked]
     stands[asked] = (now == known.stat[asked]).all(axis=1)
     todo = np.flatnonzero(~stands & ~missing)
     kept = todo if limit is None else todo[:limit]

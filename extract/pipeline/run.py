@@ -20,6 +20,7 @@ from headstock.extract.decode.reading import Reader
 from headstock.extract.encoder import Encoder
 from headstock.extract.encoders.joint import joined
 from headstock.extract.pipeline.account import Account, SetAccount
+from headstock.extract.pipeline.admit import Admission, admit, settle
 from headstock.extract.pipeline.fill import Pass
 from headstock.extract.pipeline.lane import Lane
 from headstock.extract.pipeline.pending import pending, refuse_absent
@@ -70,6 +71,10 @@ def extract(
     marked as not seen. When not one of the files is there, nothing is changed and StorageError is
     raised.
 
+    A row is its id. Where its file changed, what the store said of it (label, split, group) is
+    emptied, and ``items`` speaks of the new content. Raises ManifestError when known ids come with
+    files of another place and other bytes: they are other rows.
+
     Raises OptionError, RecipeMismatch, TooManyFailures, StorageError; KeyboardInterrupt on SIGINT
     and Terminated on SIGTERM. Whatever is raised, what was committed stays.
     """
@@ -99,23 +104,29 @@ def extract_some(
     data_roots: Sequence[str | Path] = (),
     allow_outside: bool = False,
     item_seconds: float = 120.0,
+    admission: Admission | None = None,
 ) -> Account:
-    """``extract`` for rows that are a part of a larger table, whose files may all be absent."""
+    """``extract`` for rows that are a part of a larger table, whose files may all be absent.
+    ``admission``: what ``admit`` said of them, by whoever registered them and settles them."""
     _check(items, encoders, batch_size, workers, limit, fail_threshold, item_seconds)
     reader = reader_of(items.root, data_roots, allow_outside)
-    account = Account()
-    store.register(items)
+    account, modalities = Account(), [encoder.modality for encoder in encoders.values()]
+    admitted = admission or admit(store, items, reader, modalities)
+    items = admitted.items
     with terminable():
         for name, encoder in encoders.items():
             declare(store, name, encoder, overwrite)
             account.sets[name] = SetAccount(name, encoder.name)
-        for modality in dict.fromkeys(encoder.modality for encoder in encoders.values()):
+        for modality in dict.fromkeys(modalities):
             mine = {n: e for n, e in encoders.items() if e.modality == modality}
             todo = {}
             for name in mine:
                 known = store.progress(name, items.id)
                 errors = {error.id: error for error in store.errors(name)}
-                todo[name] = pending(items, modality, known, errors, reader, retry_failed, limit)
+                todo[name] = pending(
+                    items, modality, known, errors, reader, retry_failed, limit,
+                    admitted.marks.get(modality),
+                )  # fmt: skip
             shared = joined(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
             lanes = [
                 Lane(
@@ -125,6 +136,8 @@ def extract_some(
                 for name, encoder in shared.items()
             ]  # fmt: skip
             Pass(store, items, lanes, progress).go(reader, workers, item_seconds)
+    if admission is None:
+        settle(store, admitted)
     return account
 
 

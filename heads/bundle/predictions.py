@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from headstock.heads.report.tables import write_csv
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError
+from headstock.store.items import text_column
 
 __all__ = ["Predictions"]
 
@@ -38,6 +39,12 @@ class Predictions:
     def confidence(self) -> np.ndarray:
         """(m,) its probability."""
         return self.proba.max(axis=1)
+
+    def named(self, names: Mapping[str, str]) -> Predictions:
+        """The same, each row by the name that ``names`` has for its id: a store may know a table's
+        row by another."""
+        ids = [names.get(str(i), str(i)) for i in self.ids]
+        return replace(self, ids=text_column(ids))
 
     def to_csv(self, path: str | Path | None = None, spreadsheet: bool = False) -> str:
         """Write ``id,prediction,confidence,p_<class>...``, and last ``answered_by`` of a model that

@@ -18,6 +18,7 @@ from headstock.store.manifest.classes import ClassNames, join_forms, named
 from headstock.store.manifest.classes import class_names as _class_names
 from headstock.store.manifest.columns import FIELDS, numbers_of, numeric_columns
 from headstock.store.manifest.endings import with_endings
+from headstock.store.manifest.extra import text_columns
 from headstock.store.manifest.files import files_as_items
 from headstock.store.manifest.folder import read_folder
 from headstock.store.manifest.likely import likely_flags, shown_columns
@@ -28,8 +29,6 @@ from headstock.store.manifest.splits import read_splits, split_flag
 from headstock.store.manifest.table import Table
 
 __all__ = ["Manifest"]
-
-_EXTRA_LIMIT = 512
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ class Manifest:
         of numeric columns to keep. ``roots`` says where a modality's relative paths start when it
         is not the CSV's folder. ``class_names`` turns labels 0, 1, … into names: a list, a mapping,
         or a file (see ``classes.class_names``). ``split`` is the split of every row that names
-        none. Without an id column the file's name is the id. Splits are ``train``, ``valid`` and
-        ``test``, by any usual word (``splits.WORDS``).
+        none. Without an id column the path is the id, as the table writes it. Splits are ``train``,
+        ``valid`` and ``test``, by any usual word (``splits.WORDS``).
 
         Raises ManifestError (as file:line) for a broken table, an id listed twice with different
         content, ids that differ only in Unicode form, a number that is not one, or a split that is
@@ -197,14 +196,11 @@ def _from_table(
         notes += told
     ids = _ids(table, where, cells)
     keep, repeated = _unique(table, ids)
-    extra = {}
-    features = set(numeric)
-    for i, name in enumerate(table.header):
-        taken = i in where.values() and i != where.get("group")
-        if name and name != "group" and not taken and name not in features:
-            values = [row[i].strip() for row in table.rows]
-            if not _is_measure(values):
-                extra[name] = [v[:_EXTRA_LIMIT] for v in values]
+    used = {i for core, i in where.items() if core != "group"}
+    spare = set(table.header) - {"", "group", *numeric}
+    free = [i for i, name in enumerate(table.header) if name in spare and i not in used]
+    extra, told = text_columns(table, free)
+    notes += told
     items = Items.of(
         ids,
         paths=paths,
@@ -222,8 +218,9 @@ def _ids(table: Table, where: Mapping[str, int], cells: Callable[[str], list[str
     if "id" in where:
         ids = cells("id")
     elif "image" in where or "audio" in where:
-        first = cells("image") if "image" in where else cells("audio")
-        ids = [cell.replace("\\", "/").rsplit("/", 1)[-1] for cell in first]
+        # as the table writes it: a file's name alone would join train/0.png and test/0.png
+        both = [cells(modality) for modality in ("image", "audio") if modality in where]
+        ids = [next((cell for cell in row if cell), "") for row in zip(*both, strict=True)]
     elif table.header[0] == "":  # a data frame's index, written without a name
         ids = [row[0].strip() for row in table.rows]
     else:
@@ -258,17 +255,3 @@ def _unique(table: Table, ids: Sequence[str]) -> tuple[list[int], tuple[str, ...
             )
     kept = set(keep)
     return keep, tuple(value for i, value in enumerate(ids) if i not in kept)
-
-
-def _is_measure(values: Sequence[str]) -> bool:
-    """Whether a column holds measurements, which are features and not names of anything."""
-    seen = False
-    for value in values:
-        if not value:
-            continue
-        try:
-            float(value)
-        except ValueError:
-            return False
-        seen = seen or not value.lstrip("+-").isdigit()
-    return seen

@@ -16,6 +16,7 @@ from headstock.extract.pipeline.run import Terminated
 from headstock.store import FAILED, OK, FeatureStore, Items
 from headstock.store.errors import (
     EncoderError,
+    ManifestError,
     OptionError,
     RecipeMismatch,
     StorageError,
@@ -102,13 +103,14 @@ def test_a_changed_file_is_computed_again(store, folder):
     assert np.array_equal(store.feature_set("image").x()[3], vector_of(b"changed!"))
 
 
-def test_a_row_that_points_at_a_neighbour_of_equal_size_and_time_is_read_again(store, folder):
+def test_a_row_that_points_at_a_neighbour_of_equal_size_and_time_is_another_row(store, folder):
     for name in ("00", "01"):
         os.utime(folder / name, ns=(5, 5))
     go(store, items_of(folder, ["00"], ids=["row"]))
-    encoder, _ = go(store, items_of(folder, ["01"], ids=["row"]))
-    assert encoder.calls == [1]
-    assert np.array_equal(store.feature_set("image").x()[0], vector_of(b"file 1"))
+    with pytest.raises(ManifestError, match=r"1 id is in .* with another file and other bytes"):
+        go(store, items_of(folder, ["01"], ids=["row"]))
+    assert store.items.paths["image"].tolist() == ["00"]
+    assert np.array_equal(store.feature_set("image").x()[0], vector_of(b"file 0"))
 
 
 def test_new_content_with_the_old_size_and_time_is_noticed(store, folder):

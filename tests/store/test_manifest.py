@@ -22,7 +22,7 @@ def test_plain_columns_and_extras(write):
     items = Manifest.read(path).items
     assert list(items.id) == ["007", "1e5"]  # text stays text
     assert list(items.label) == ["TRUE", "NA"]
-    assert list(items.extra) == ["speaker"]  # measurements are no groups
+    assert list(items.extra) == ["speaker", "score"]  # any column may be a group
     assert items.root == str(path.parent)
 
 

@@ -17,6 +17,7 @@ from typing import Any
 import cuts
 import flips
 import kills
+import machine
 import weave
 import world
 
@@ -50,6 +51,10 @@ def _flips(folder: Path, seed: int) -> dict[str, Any]:
     return flips.run(folder, 2000, seed, step=1 << 20, stop=True)
 
 
+def _machine(folder: Path, seed: int) -> dict[str, Any]:
+    return machine.run(folder, 200, seed, shrink=False)
+
+
 LINK = "                link_new(temp, target)\n"
 WRITE = "                    write(fd)\n"
 MUTANTS = [
@@ -74,11 +79,10 @@ MUTANTS = [
         "a row is acknowledged before it is committed",
         world,
         (
-            ('            store.commit("image", batch_of(batch))\n', ""),
+            ('    store.commit("image", batch_of(batch))\n', ""),
             (
-                '                tell("ack", "row", identity, str(version))\n',
-                '                tell("ack", "row", identity, str(version))\n'
-                '            store.commit("image", batch_of(batch))\n',
+                '        tell("ack", *one)\n',
+                '        tell("ack", *one)\n    store.commit("image", batch_of(batch))\n',
             ),
         ),
         _kills,
@@ -178,6 +182,12 @@ MUTANTS = [
         file,
         (("check=False)[0]) != crc:", "check=False)[0]) == -1:"),),
         _flips,
+    ),
+    Mutant(
+        "a label outlives the content that it was said of",
+        features,
+        (("        self.forget(changed)\n        self._still_ours", "        self._still_ours"),),
+        _machine,
     ),
 ]
 

@@ -71,11 +71,8 @@ def wanted(n: int, label: str = "a", **versions: int) -> Wanted:
 def extract(path: Path, rows: Wanted, tell: Tell, compact: bool = True, size: int = SIZE) -> None:
     """What ``headstock extract`` does, with the known encoder."""
     with FeatureStore.open(path, "a") as store:
-        for identity, (_, label) in rows.items():
-            tell("try", "label", identity, label)
-        store.register(Items.of(list(rows), label=[label for _, label in rows.values()]))
-        for identity, (_, label) in rows.items():
-            tell("ack", "label", identity, label)
+        changed = [i for i in rows if _holds_another(store, i, rows[i][0])]
+        _label(store, {i: row for i, row in rows.items() if i not in changed}, tell)
         store.declare("image", RECIPE, DIM)
         told = store.progress("image", list(rows))
         todo = [
@@ -87,12 +84,38 @@ def extract(path: Path, rows: Wanted, tell: Tell, compact: bool = True, size: in
             batch = [(identity, rows[identity][0]) for identity in todo[start : start + size]]
             for identity, version in batch:
                 tell("encode", "row", identity, str(version))
-                tell("try", "row", identity, str(version))
-            store.commit("image", batch_of(batch))
-            for identity, version in batch:
-                tell("ack", "row", identity, str(version))
+            commit(store, batch, tell)
+        _label(store, {i: rows[i] for i in changed}, tell)  # its label is said of what is there now
         if compact:
             store.compact()
+
+
+def _holds_another(store: FeatureStore, identity: str, version: int) -> bool:
+    """Whether the row has content, and another than this version's."""
+    if "image" not in store.sets:
+        return False
+    known = store.progress("image", [identity]).digest[0]
+    return bool(known.any()) and known.tobytes() != digest(identity, version)
+
+
+def _label(store: FeatureStore, rows: Wanted, tell: Tell) -> None:
+    for identity, (_, label) in rows.items():
+        tell("try", "label", identity, label)
+    store.register(Items.of(list(rows), label=[label for _, label in rows.values()]))
+    for identity, (_, label) in rows.items():
+        tell("ack", "label", identity, label)
+
+
+def commit(store: FeatureStore, batch: list[tuple[str, int]], tell: Tell) -> None:
+    """Commit rows of these versions; a row of another content loses its label."""
+    others = [identity for identity, version in batch if _holds_another(store, identity, version)]
+    said = [("row", identity, str(version)) for identity, version in batch]
+    said += [("label", identity, "") for identity in others]
+    for one in said:
+        tell("try", *one)
+    store.commit("image", batch_of(batch))
+    for one in said:
+        tell("ack", *one)
 
 
 def batch_of(rows: list[tuple[str, int]]) -> Batch:

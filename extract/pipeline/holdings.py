@@ -1,0 +1,162 @@
+"""What a store holds after an extraction: rows, labels, and what ``evaluate`` will use of them."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from headstock.extract.pipeline.admit import Admission, shown_path
+from headstock.store import FeatureStore, Items
+from headstock.store.manifest.splits import in_split
+
+__all__ = ["Held", "Holdings"]
+
+SHOWN = 3
+WORDS = ("label", "split", "group")
+
+
+@dataclass
+class Holdings:
+    """Rows of a store and what one table changed of them; every list holds ids.
+
+    ``train``, ``valid`` and ``test``: labelled rows that ``evaluate`` folds, and those that it
+    holds out; ``bare``: labelled rows that lack a vector in some set; ``unnamed``: rows that the
+    table does not name; ``emptied``: {label, split or group: rows whose cell the table leaves
+    empty, so that the store's stays}; ``changed``: {…: rows that the table says otherwise};
+    ``files``: rows whose file is another than before; ``lost``: of these, the ones whose label went
+    with it; ``moved``: rows whose file lies elsewhere; ``waiting``: rows whose file changed and was
+    not read, so nothing new was said.
+    """
+
+    store: str
+    table: str = ""
+    rows: int = 0
+    classes: int = 0
+    train: int = 0
+    valid: int = 0
+    test: int = 0
+    unlabelled: int = 0
+    bare: int = 0
+    unnamed: list[str] = field(default_factory=list)
+    emptied: dict[str, list[str]] = field(default_factory=dict)
+    changed: dict[str, list[str]] = field(default_factory=dict)
+    files: list[str] = field(default_factory=list)
+    lost: list[str] = field(default_factory=list)
+    moved: list[str] = field(default_factory=list)
+    waiting: list[str] = field(default_factory=list)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def text(self, short: bool = False) -> str:
+        """Some lines for people, each way out a command to copy; ``short``: the first alone."""
+        store, table = shlex.quote(self.store), shlex.quote(self.table)
+        held = [f"{n:,} {k}" for k, n in (("valid", self.valid), ("test", self.test)) if n]
+        lines = [
+            f"{self.store}: {self.rows:,} rows; evaluate uses {self.train:,} in {self.classes:,} "
+            "classes" + (f", and holds out {' and '.join(held)}" if held else "")
+        ]
+        if short:
+            return lines[0]
+        left = [
+            f"{n:,} {what}"
+            for n, what in (
+                (self.unlabelled, "without a label"),
+                (self.bare, "labelled but without a vector in some set"),
+            )
+            if n
+        ]
+        lines += [f"  not used: {', '.join(left)}"] if left else []
+        if self.files:
+            lines.append(f"  {_rows(self.files)} had another file than before: encoded again")
+        if self.lost:
+            lines.append(
+                f"  {_rows(self.lost)} lost the label with it, for this table gives none: "
+                f"`headstock store label {store} TABLE`"
+            )
+        if self.moved:
+            lines.append(f"  {_rows(self.moved)}: the same file at another place")
+        lines += [
+            f"  {_rows(ids)} got another {kind} from this table"
+            for kind, ids in self.changed.items()
+        ]
+        if self.waiting:
+            lines.append(
+                f"  {_rows(self.waiting)}: the file changed and was not read; labels stay as they "
+                "were until the next run"
+            )
+        if self.unnamed:
+            lines.append(
+                f"  {_rows(self.unnamed)} not in this table: kept; "
+                f"`headstock store drop {store} --not-in {table}` drops them"
+            )
+        for kind, ids in self.emptied.items():
+            lines.append(
+                f"  {_rows(ids)}: {kind} empty in this table, the store's stays; "
+                f"`headstock store label {store} {table} --clear` empties it"
+            )
+        return "\n".join(lines)
+
+
+def _rows(ids: Sequence[str]) -> str:
+    shown = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
+    return f"{len(ids):,} {'rows' if len(ids) > 1 else 'row'} ({shown})"
+
+
+class Held:
+    """What a store held before an extraction, to be compared with what it holds after."""
+
+    def __init__(self, store: FeatureStore) -> None:
+        self._before = store.items
+
+    def account(
+        self, store: FeatureStore, admitted: Admission, files: Sequence[str], table: str
+    ) -> Holdings:
+        """``files``: the rows whose file is another than before; ``table``: what named the rows."""
+        items, now = admitted.items, store.items
+        named = set(items.id.tolist())
+        before = dict(zip(self._before.id.tolist(), range(len(self._before)), strict=True))
+        after = dict(zip(now.id.tolist(), range(len(now)), strict=True))
+        told = Holdings(shown_path(store.path), table, rows=len(now), files=list(files))
+        told.moved = list(admitted.moved)
+        told.unnamed = [i for i in now.id.tolist() if i not in named]
+        known = [at for at, i in enumerate(items.id.tolist()) if i in before]
+        for kind in WORDS:
+            cells = getattr(items, kind)
+            old = {at: getattr(self._before, kind)[before[items.id[at]]] for at in known}
+            new = {at: getattr(now, kind)[after[items.id[at]]] for at in known}
+            says = (cells != "").any()  # a table without the column empties nothing
+            emptied = [at for at in known if says and not cells[at] and new[at]]
+            changed = [at for at in known if old[at] and new[at] and old[at] != new[at]]
+            for out, which in ((told.emptied, emptied), (told.changed, changed)):
+                if which:
+                    out[kind] = items.id[which].tolist()
+            if kind == "label":
+                told.lost = items.id[[at for at in known if old[at] and not new[at]]].tolist()
+        waits = np.flatnonzero(admitted.waits).tolist()
+        unread = [at for at in waits if not _said(items, now, after, at)]
+        told.waiting = items.id[unread].tolist()
+        _used(told, store, now)
+        return told
+
+
+def _said(items: Items, now: Items, after: dict[str, int], at: int) -> bool:
+    """Whether the store says what the table does."""
+    row = after[items.id[at]]
+    return all(getattr(items, k)[at] in ("", getattr(now, k)[row]) for k in WORDS)
+
+
+def _used(told: Holdings, store: FeatureStore, now: Items) -> None:
+    labelled = now.label != ""
+    whole = store.complete(store.sets) if store.sets else np.zeros(len(now), dtype=bool)
+    used = labelled & whole
+    of = {split: used & in_split(now.split.tolist(), split) for split in ("valid", "test")}
+    train = used & ~of["valid"] & ~of["test"]
+    told.train, told.valid, told.test = (int(a.sum()) for a in (train, of["valid"], of["test"]))
+    told.classes = len(set(now.label[train].tolist()))
+    told.unlabelled = int((~labelled).sum())
+    told.bare = int((labelled & ~whole).sum())
