@@ -72,14 +72,19 @@ def compact(path: str) -> Answer:
 @store.command()
 @click.argument("path", type=FILE)
 @click.argument("table", type=FILE)
-@click.option("--id-col", help="Column of ids  [default: id]")
+@click.option("--id-col", help="Column of ids  [default: id, else the path]")
 @click.option("--label-col", help="Column of labels  [default: label]")
 @click.option("--group-col", help="Column of groups  [default: group]")
 @click.option("--split-col", help="Column of splits  [default: split]")
 @click.option("--extra", multiple=True, metavar="COL", help="Take this text column too.")
 @click.option("--clear", is_flag=True, help="Let an empty cell empty the row's.")
-def label(path: str, table: str, extra: tuple, clear: bool, **names: Any) -> Answer:
+@click.option("--strict", is_flag=True, help="Take nothing when the store lacks one of the ids.")
+def label(
+    path: str, table: str, extra: tuple, clear: bool, strict: bool, **names: Any
+) -> Answer:  # fmt: skip
     """Take new labels, groups and splits from a CSV; no feature is touched.
+
+    Ids that the store does not have are counted and named; the rest is taken.
 
     Example: headstock store label features.h5 labels.csv --label-col CLASS
     """
@@ -87,9 +92,27 @@ def label(path: str, table: str, extra: tuple, clear: bool, **names: Any) -> Ans
 
     cols = {k.removesuffix("_col"): v for k, v in names.items() if v}
     with progress("label"):
-        change = relabel(path, table, cols=cols, extra=extra, clear=clear, note=note)
-    text = f"{path}: {change.changed:,} rows changed, {change.unchanged:,} as they were"
-    return Answer({"path": path, **asdict(change)}, text, [["evaluate", path]])
+        change = relabel(path, table, cols=cols, extra=extra, clear=clear, strict=strict, note=note)
+    return Answer({"path": path, **asdict(change)}, change.text(path), [["evaluate", path]])
+
+
+@store.command()
+@click.argument("path", type=FILE)
+@click.option("--id", "ids", multiple=True, metavar="ID", help="Drop this row.")
+@click.option("--in", "inside", type=ANY, metavar="TABLE", help="Drop the rows that TABLE names.")
+@click.option("--not-in", "outside", type=ANY, metavar="TABLE", help="Drop all that it does not.")
+@click.option("--id-col", help="Column of ids of TABLE  [default: id, else the path]")
+def drop(path: str, id_col: str | None, **which: Any) -> Answer:
+    """Take rows out of a store, vectors and all.
+
+    Example: headstock store drop features.h5 --not-in index.csv
+    """
+    from headstock.store.care.drop import drop as run
+
+    cols = {"id": id_col} if id_col else {}
+    with progress("drop", "rows") as report:
+        dropped = run(path, cols=cols, progress=report, **which)
+    return Answer(dropped, dropped.text, [["store", "info", path]])
 
 
 @store.command()
@@ -97,8 +120,13 @@ def label(path: str, table: str, extra: tuple, clear: bool, **names: Any) -> Ans
 @click.argument("sources", type=FILE, nargs=-1, required=True)
 @click.option("--set", "sets", multiple=True, metavar="NAME", help="These sets  [default: all]")
 @click.option("--link", is_flag=True, help="Join them in TARGET, a .parts.json; copy nothing.")
-def merge(target: str, sources: tuple, sets: tuple, link: bool) -> Answer:
+@click.option("--ours", "keep", flag_value="ours", help="Where both differ, keep TARGET's row.")
+@click.option("--theirs", "keep", flag_value="theirs", help="Where both differ, take the other's.")
+def merge(target: str, sources: tuple, sets: tuple, link: bool, keep: str | None) -> Answer:
     """Add the rows and vectors of other stores, made by the same recipes, to TARGET.
+
+    Rows that two stores have with other content, or with another label, split or group, are
+    refused unless --ours or --theirs says which to take.
 
     Example: headstock store merge all.h5 first.h5 second.h5
     """
@@ -111,7 +139,7 @@ def merge(target: str, sources: tuple, sets: tuple, link: bool) -> Answer:
         merged = (
             join(target, sources)
             if link
-            else run(target, sources, sets=sets or None, progress=report)
+            else run(target, sources, sets=sets or None, keep=keep, progress=report)
         )
     return Answer(merged, merged.text, [["store", "info", target]])
 

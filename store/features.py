@@ -91,7 +91,7 @@ class FeatureStore(StoreReader):
         changes: list[Change] = []
 
         def patch(state: State) -> Patch | None:
-            told = difference(items, state.index, state.columns, state.root)
+            told = difference(items, state.known, state.columns, state.root)
             changes.append(told.change)
             if not told.ids and told.root is None:
                 return None
@@ -234,7 +234,7 @@ class FeatureStore(StoreReader):
         column = self._column(name)
         batch = checked(batch, column.declared)
         state = self._state
-        missing = [i for i in batch.ids if i not in state.index]
+        missing = [i for i in batch.ids if i not in state.known]
         if missing:
             raise OptionError(self.path, f"has no row {missing[0]}", "register rows first")
         changed = self._changed(name, batch)
@@ -307,8 +307,19 @@ class FeatureStore(StoreReader):
         """Bring everything committed into one plain HDF5 file; its generation number."""
         self._writable()
         number = compact(self._depot, self._take, force, progress)
-        self.refresh()
+        self._show(self._take())
         return number
+
+    def drop(self, ids: Sequence[str], progress: Report = unheard) -> None:
+        """Take rows out of the store, vectors and all, and compact it. Whoever has it open keeps
+        what was there, and is told when it looks again. Ids that are not here are passed over."""
+
+        def patch(state: State) -> Patch | None:
+            here = [i for i in ids if i in state.known]
+            return Patch(here, drop=True) if here else None
+
+        self.change(patch)
+        self.compact(progress=progress)
 
 
 def _not_lost(depot: Depot) -> None:

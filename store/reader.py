@@ -71,8 +71,15 @@ class StoreReader:
         raise StoreBusy(self._depot.path, "changes faster than it can be read", "try again")
 
     def refresh(self) -> None:
-        """See what others have committed since. Rows keep their numbers: stores only grow."""
+        """See what others have committed since. Rows keep their numbers: stores only grow, but for
+        an explicit drop. Raises StoreBusy when somebody dropped rows meanwhile."""
         fresh = self._take()
+        if fresh.drops != self._state.drops:
+            fresh.close()
+            raise StoreBusy(self.path, "rows were dropped from it meanwhile", "run this again")
+        self._show(fresh)
+
+    def _show(self, fresh: State) -> None:
         self._state.close()
         self._state = fresh
         self._by_digest.clear()

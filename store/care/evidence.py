@@ -17,6 +17,7 @@ import numpy as np
 from headstock.store.care.remains import Remains
 from headstock.store.disk.checksum import row_crcs
 from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
+from headstock.store.disk.forms import DROPPED
 from headstock.store.disk.layout import text_from
 from headstock.store.disk.rows import dataset
 from headstock.store.disk.state import BLOCK
@@ -53,7 +54,8 @@ class Piece:
 @dataclass
 class Evidence:
     """What one file proves. ``ids`` and ``columns`` are aligned; a column that fails its checksum
-    stands in ``failed`` instead. ``nameless``: rows whose id is not proven."""
+    stands in ``failed`` instead. ``nameless``: rows whose id is not proven;
+    ``dropped``: ids of rows that it leaves out on purpose."""
 
     path: Path
     kind: str
@@ -68,6 +70,7 @@ class Evidence:
     declared: list[Declared] = field(default_factory=list)
     pieces: list[Piece] = field(default_factory=list)
     nameless: int = 0
+    dropped: list[str] = field(default_factory=list)
 
     @property
     def spoilt(self) -> bool:
@@ -120,6 +123,10 @@ def _text(file: Remains, told: Evidence, known: np.ndarray) -> None:
     told.nameless = int((~known).sum())
     raw = file.first("/items/id", file.n)[known]
     told.ids = text_from(raw)
+    if DROPPED in file.regions and file.holds(DROPPED):
+        told.dropped = file.texts(DROPPED)
+    elif told.kind == "patch" and told.meta.get("drop") is True:
+        told.dropped = told.ids
     columns = file.meta.get("columns")
     for name in columns if isinstance(columns, list) else ():
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
+from headstock.store.care.drop import by_path, table_ids
 from headstock.store.disk.patch import Patch
-from headstock.store.disk.rows import LONGEST, Change
+from headstock.store.disk.rows import LONGEST
 from headstock.store.disk.state import State
 from headstock.store.errors import ManifestError
 from headstock.store.features import FeatureStore
@@ -19,9 +21,27 @@ from headstock.store.manifest.sources import table_of
 from headstock.store.manifest.splits import read_splits
 from headstock.store.manifest.table import Table
 
-__all__ = ["relabel"]
+__all__ = ["Relabelled", "relabel"]
 
 CORE = ("label", "split", "group")
+SHOWN = 3
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """Counts of rows ``changed`` and ``unchanged``; ``unknown``: ids that the store does not have,
+    and of which nothing was taken."""
+
+    changed: int
+    unchanged: int
+    unknown: list[str]
+
+    def text(self, path: str) -> str:
+        lines = [f"{path}: {self.changed:,} rows changed, {self.unchanged:,} as they were"]
+        if self.unknown:
+            some = ", ".join(self.unknown[:SHOWN]) + (", …" if len(self.unknown) > SHOWN else "")
+            lines.append(f"  {len(self.unknown):,} ids are not in the store: {some}")
+        return "\n".join(lines)
 
 
 def relabel(
@@ -31,19 +51,21 @@ def relabel(
     cols: Mapping[str, str] | None = None,
     extra: Sequence[str] = (),
     clear: bool = False,
+    strict: bool = False,
     note: Callable[[str], None] = lambda line: None,
-) -> Change:
+) -> Relabelled:
     """Take label, split, group (those the CSV has) and the ``extra`` columns from ``table``.
 
     ``cols`` renames, ``{"id": "IMAGE", "label": "CLASS"}``. Rows are found by id, and rows the CSV
     does not list keep what they have. An empty cell changes nothing; with ``clear`` it empties.
     Splits are read by ``manifest.splits``; a label that differs from one of the table or the store
     in Unicode form alone becomes it; ``note`` is told of both, a line each.
-    Raises ManifestError (as file:line) for an id that the store does not have or that is listed
-    twice, and when the CSV has none of the columns.
+    Ids that the store does not have are counted and named; without a column of ids the paths are
+    taken. Raises ManifestError (as file:line) for an id that is listed twice and not alike, when
+    the CSV has none of the columns, when no id fits, and, with ``strict``, when one does not.
     """
     read, names = table_of(table), dict(cols or {})
-    ids = _cells(read, names.get("id", "id"))
+    ids = table_ids(read, names)
     columns = {}
     for kind in CORE:
         column = names.get(kind, kind)
@@ -56,31 +78,47 @@ def relabel(
     if not columns:
         have = ", ".join(read.header)
         raise ManifestError(f"{read.path}:1", "no label, split or group column", f"it has: {have}")
-    seen: set[str] = set()
-    for line, identity in zip(read.lines, ids, strict=True):
-        if identity in seen:
-            raise ManifestError(f"{read.path}:{line}", f"the id {identity!r} comes twice")
-        seen.add(identity)
-    counts: list[Change] = []
-
-    def patch(state: State) -> Patch | None:
-        rows = np.array([_row(state, read, at, i) for at, i in enumerate(ids)], dtype=np.int64)
-        differs = np.zeros(len(ids), dtype=bool)
-        for name, cells in columns.items():
-            old = state.columns.get(name)
-            now = np.full(len(ids), "", dtype=object) if old is None else old[rows]
-            differs |= (cells != now) & (clear | (cells != ""))
-        pick = np.flatnonzero(differs)
-        counts.append(Change(0, len(pick), len(ids) - len(pick)))
-        if not pick.size:
-            return None
-        changed = {name: cells[pick] for name, cells in columns.items()}
-        return Patch([ids[at] for at in pick], changed, clear=list(changed) if clear else ())
-
     FeatureStore.open(path).close()  # relabelling makes no store where there is none
     with FeatureStore.open(path, "a") as store:
+        ids = by_path(store.items, ids)
+        keep = _once(read, ids, columns)
+        ids, columns = [ids[at] for at in keep], {k: v[keep] for k, v in columns.items()}
+        counts: list[Relabelled] = []
+
+        def patch(state: State) -> Patch | None:
+            rows = np.array([state.known.get(i, -1) for i in ids], dtype=np.int64)
+            unknown = [ids[at] for at in np.flatnonzero(rows < 0).tolist()]
+            if unknown and (strict or len(unknown) == len(ids)):
+                where = read.place(int(keep[ids.index(unknown[0])]))
+                what = f"the store has no row {unknown[0]!r}"
+                more = f" ({len(unknown):,} such ids)" if len(unknown) > 1 else ""
+                raise ManifestError(where, what + more, "ids must match exactly: --id-col")
+            differs = np.zeros(len(ids), dtype=bool)
+            for name, cells in columns.items():
+                old = state.columns.get(name)
+                now = np.full(len(ids), "", dtype=object) if old is None else old[rows]
+                differs |= (cells != now) & (clear | (cells != ""))
+            differs &= rows >= 0
+            pick = np.flatnonzero(differs)
+            counts.append(Relabelled(len(pick), len(ids) - len(unknown) - len(pick), unknown))
+            if not pick.size:
+                return None
+            changed = {name: cells[pick] for name, cells in columns.items()}
+            return Patch([ids[at] for at in pick], changed, clear=list(changed) if clear else ())
+
         store.change(patch)
     return counts[-1]
+
+
+def _once(read: Table, ids: Sequence[str], columns: Mapping[str, np.ndarray]) -> np.ndarray:
+    """The lines to take: the first of those that say the same of one row."""
+    first: dict[str, int] = {}
+    for at, identity in enumerate(ids):
+        before = first.setdefault(identity, at)
+        if any(cells[before] != cells[at] for cells in columns.values()):
+            what = f"the id {identity!r} comes twice and not alike"
+            raise ManifestError(read.place(at), what, f"see {read.place(before)}")
+    return np.array(list(first.values()), dtype=np.int64)
 
 
 def _read(
@@ -101,10 +139,3 @@ def _cells(table: Table, column: str) -> list[str]:
         if len(cell.encode()) > LONGEST:
             raise ManifestError(f"{table.path}:{line}", f"{column} is longer than {LONGEST} bytes")
     return cells
-
-
-def _row(state: State, table: Table, at: int, identity: str) -> int:
-    if identity not in state.index:
-        where = f"{table.path}:{table.lines[at]}"
-        raise ManifestError(where, f"the store has no row {identity!r}", "ids must match exactly")
-    return state.index[identity]

@@ -67,6 +67,9 @@ class Salvage:
         self.clock = max(
             (*clocks, self.absorbed, *(int(p.seq.max(initial=0)) for p in pieces)), default=0
         )
+        self.drops = max((e.number_of("drops") for e in generations), default=0)
+        self.dropped: set[str] = set()
+        self._gone = {i for e in generations for i in e.dropped}
         self._name_rows(generations, patches, pieces)
         self.declared: dict[str, Declared] = {}
         self._loaded: dict[str, Column] = {}
@@ -90,6 +93,7 @@ class Salvage:
             self.root = root if isinstance(root, str) else ""
             mark = newest.number_of("patches") if newest.proven else 0
             nameless = newest.nameless
+            self._gone -= set(newest.ids)
             self._more(newest)
             for name in newest.failed:
                 self._older(name, generations[1:])
@@ -101,11 +105,13 @@ class Salvage:
             self._more(other)
         self.nameless = max(0, nameless - (len(self.ids) - count))
         for piece in pieces:
-            self._apply(Patch(ids=[i for i in piece.ids if i not in self._index]))
+            fresh = [i for i in piece.ids if i not in self._index and i not in self._gone]
+            self._apply(Patch(ids=fresh))
 
     def _more(self, told: Evidence) -> None:
-        """Rows that nothing newer knows."""
-        fresh = [at for at, i in enumerate(told.ids) if i not in self._index]
+        """Rows that nothing newer knows, or has dropped."""
+        known = self._index.keys() | self._gone
+        fresh = [at for at, i in enumerate(told.ids) if i not in known]
         cells = {c: v[fresh] for c, v in told.columns.items()}
         self._apply(Patch(ids=[told.ids[at] for at in fresh], columns=cells))
 
@@ -128,7 +134,10 @@ class Salvage:
         if isinstance(root, str) and told.proven:
             self.root = root
         kept = [c for c in clear if c in told.columns] if isinstance(clear, list) else []
-        self._apply(Patch(ids=told.ids, columns=told.columns, clear=kept))
+        self.dropped = (self.dropped - set(told.ids)) | set(told.dropped)
+        self._gone -= set(told.ids)
+        drop = bool(told.dropped)
+        self._apply(Patch(ids=told.ids, columns=told.columns, clear=kept, drop=drop))
         self.emptied += [f"{name} (of {told.path.name})" for name in told.failed]
 
     def _apply(self, patch: Patch) -> None:
@@ -189,11 +198,14 @@ class Salvage:
         fitting.sort(key=lambda p: (order.get(p.path, last), int(p.seq.max(initial=0)), p.path))
         self._pieces[name] = fitting
         for at, piece in enumerate(fitting):
-            rows = np.array([self._index[i] for i in piece.ids], dtype=np.int64)
+            rows = np.array([self._index.get(i, -1) for i in piece.ids], dtype=np.int64)
+            if not (rows >= 0).any():
+                continue
             now, seq = column.status[rows], column.seq[rows]
             better = (piece.seq > seq) | ((now != OK) & (piece.status == OK) & (piece.seq >= seq))
             # a generation before the newest has nothing newer to say
-            wins = np.flatnonzero((now == ABSENT) | (better & (piece.path not in order)))
+            new = (now == ABSENT) | (better & (piece.path not in order))
+            wins = np.flatnonzero(new & (rows >= 0))
             won = rows[wins]
             column.source[won], column.position[won] = at, piece.position[wins]
             column.status[won], column.digest[won] = piece.status[wins], piece.digest[wins]
@@ -213,7 +225,11 @@ class Salvage:
             by_set = self.taken.setdefault(pieces[int(at)].path.name, {})
             by_set[name] = by_set.get(name, 0) + int(count)
         ids = dict.fromkeys(i for piece in pieces for i in piece.lost)
-        lost = [i for i in ids if i not in self._index or column.status[self._index[i]] == ABSENT]
+        lost = [
+            i for i in ids
+            if i not in self._gone
+            and (i not in self._index or column.status[self._index[i]] == ABSENT)
+        ]  # fmt: skip
         if lost:
             self.rows[name] = sorted(lost)
 
@@ -222,6 +238,14 @@ class Salvage:
     @property
     def n(self) -> int:
         return len(self.ids)
+
+    @property
+    def kept(self) -> np.ndarray:
+        return np.array([row for row, i in enumerate(self.ids) if i not in self.dropped], np.int64)
+
+    @property
+    def gone(self) -> set[str]:
+        return (self._gone | self.dropped) - (self._index.keys() - self.dropped)
 
     @property
     def id_bytes(self) -> np.ndarray:

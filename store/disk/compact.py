@@ -19,7 +19,7 @@ from headstock.store.disk.checksum import agree, crc32, row_crcs
 from headstock.store.disk.declared import OK, Declared
 from headstock.store.disk.depot import Depot
 from headstock.store.disk.file import REPAIR, StoreFile
-from headstock.store.disk.forms import generation_form
+from headstock.store.disk.forms import DROPPED, generation_form
 from headstock.store.disk.layout import LARGE_PAGE, SKELETON, Plan, text_bytes
 from headstock.store.disk.rows import dataset
 from headstock.store.disk.state import BLOCK, Column, State
@@ -108,7 +108,8 @@ def check_bytes(file: StoreFile, progress: Report = unheard) -> None:
 
 
 class Content(Protocol):
-    """What a generation is written from. ``absorbed`` is the highest number of a patch in it."""
+    """What a generation is written from. ``absorbed`` is the highest number of a patch in it,
+    ``kept`` the rows that are written; ``dropped``, ``drops`` and ``gone`` as in State."""
 
     @property
     def uuid(self) -> str: ...
@@ -126,44 +127,57 @@ class Content(Protocol):
     declared: dict[str, Declared]
     root: str
     clock: int
+    drops: int
+    dropped: set[str]
+
+    @property
+    def gone(self) -> set[str]: ...
+    @property
+    def kept(self) -> np.ndarray: ...
 
     def column(self, name: str) -> Column: ...
     def vectors(self, column: Column, rows: np.ndarray, out: np.ndarray) -> np.ndarray: ...
 
 
-def _datasets(state: Content) -> dict[str, np.ndarray]:
-    """Every dataset but the vectors and their checksums."""
-    arrays: dict[str, np.ndarray] = {"/items/id": state.id_bytes}
+def _datasets(state: Content, kept: np.ndarray) -> dict[str, np.ndarray]:
+    """Every dataset but the vectors and their checksums, of the rows that are ``kept``."""
+    new = {row: at for at, row in enumerate(kept.tolist())}
+    rows = kept if state.dropped else slice(None)  # a view costs no memory
+    arrays: dict[str, np.ndarray] = {"/items/id": state.id_bytes[rows]}
     for name, cells in state.columns.items():
-        arrays[dataset(name)] = text_bytes(cells.tolist())
+        arrays[dataset(name)] = text_bytes(cells[rows].tolist())
     for name, declared in state.declared.items():
         column, base = state.column(name), f"/features/{name}"
-        arrays[f"{base}/status"] = column.status
-        arrays[f"{base}/content_sha256"] = column.digest
-        arrays[f"{base}/stat"] = column.stat
-        arrays[f"{base}/seq"] = column.seq
+        arrays[f"{base}/status"] = column.status[rows]
+        arrays[f"{base}/content_sha256"] = column.digest[rows]
+        arrays[f"{base}/stat"] = column.stat[rows]
+        arrays[f"{base}/seq"] = column.seq[rows]
         if declared.feature_names is not None:
             arrays[f"{base}/names"] = text_bytes(declared.feature_names)
-        failed = sorted(column.errors.items())
-        arrays[f"/errors/{name}/row"] = np.array([row for row, _ in failed], dtype="<i8")
-        arrays[f"/errors/{name}/id"] = text_bytes([state.ids[row] for row, _ in failed])
-        arrays[f"/errors/{name}/code"] = text_bytes([code for _, (code, _) in failed])
-        arrays[f"/errors/{name}/line"] = text_bytes([line for _, (_, line) in failed])
+        failed = sorted((new[row], row, *told) for row, told in column.errors.items() if row in new)
+        arrays[f"/errors/{name}/row"] = np.array([at for at, *_ in failed], dtype="<i8")
+        arrays[f"/errors/{name}/id"] = text_bytes([state.ids[row] for _, row, *_ in failed])
+        arrays[f"/errors/{name}/code"] = text_bytes([code for *_, code, _ in failed])
+        arrays[f"/errors/{name}/line"] = text_bytes([line for *_, line in failed])
+    if state.gone:
+        arrays[DROPPED] = text_bytes(sorted(state.gone))
     return arrays
 
 
 def _plan(state: Content, number: int, arrays: dict[str, np.ndarray]) -> Plan:
+    n = len(arrays["/items/id"])
+    drops = state.drops + state.n - n
     specs: dict[str, tuple[Any, tuple[int, ...]]] = {
         path: (a.dtype, a.shape) for path, a in arrays.items()
     }
     for name, declared in state.declared.items():
-        specs[f"/features/{name}/x"] = (declared.stored, (state.n, declared.dim))
-        specs[f"/features/{name}/crc32"] = (np.dtype("<u4"), (state.n,))
+        specs[f"/features/{name}/x"] = (declared.stored, (n, declared.dim))
+        specs[f"/features/{name}/crc32"] = (np.dtype("<u4"), (n,))
     return Plan(
         kind="generation",
         uuid=state.uuid,
         generation=number,
-        n=state.n,
+        n=n,
         meta={
             "columns": list(state.columns),
             "root": state.root,
@@ -171,6 +185,7 @@ def _plan(state: Content, number: int, arrays: dict[str, np.ndarray]) -> Plan:
             "patches": state.absorbed,
             "clock": state.clock,
             "traces": 1,  # of what it gathers are forgotten: those that stand may be held to
+            **({"drops": drops} if drops else {}),
         },
         specs=specs,
         row_checked=frozenset(f"/features/{name}/x" for name in state.declared),
@@ -183,7 +198,8 @@ def _plan(state: Content, number: int, arrays: dict[str, np.ndarray]) -> Plan:
 
 def write_generation(fd: int, state: Content, number: int, progress: Report = unheard) -> None:
     """Write ``state`` as generation ``number`` into the empty file ``fd``."""
-    arrays = _datasets(state)
+    kept = state.kept
+    arrays = _datasets(state, kept)
     plan = _plan(state, number, arrays)
     reserve(fd, plan.length)
     crcs = {}
@@ -194,7 +210,7 @@ def write_generation(fd: int, state: Content, number: int, progress: Report = un
     for name in state.declared:
         base = f"/features/{name}"
         offset = plan.regions[f"{base}/x"].offset
-        row_checks = _write_vectors(fd, state, state.column(name), offset, progress)
+        row_checks = _write_vectors(fd, state, state.column(name), kept, offset, progress)
         commit.write_all(fd, row_checks.tobytes(), plan.regions[f"{base}/crc32"].offset)
         crcs[f"{base}/crc32"] = crc32(row_checks.tobytes())
     for start, raw in plan.skeleton(crcs):
@@ -213,32 +229,38 @@ def reserve(fd: int, length: int) -> None:
 
 
 def _write_vectors(
-    fd: int, state: Content, column: Column, offset: int, progress: Report = unheard
+    fd: int,
+    state: Content,
+    column: Column,
+    kept: np.ndarray,
+    offset: int,
+    progress: Report = unheard,
 ) -> np.ndarray:
-    """Stream a set's vectors to ``offset``; (n,) row CRCs.
+    """Stream a set's vectors of the (n,) rows ``kept`` to ``offset``; (n,) row CRCs.
 
     A row without one is NaN: whoever reads the file without asking for ``status`` shall see that
     nothing is there.
     """
     declared = column.declared
     width = declared.dim * declared.stored.itemsize
-    crcs, step = np.zeros(state.n, "<u4"), max(1, BLOCK // width)
-    held, begin, filled = np.empty(min(WRITE, state.n * width) + step * width, np.uint8), offset, 0
-    for start in range(0, state.n, step):
-        progress(start, state.n, f"writing {declared.name}")
-        rows = np.arange(start, min(start + step, state.n))
+    n = len(kept)
+    crcs, step = np.zeros(n, "<u4"), max(1, BLOCK // width)
+    held, begin, filled = np.empty(min(WRITE, n * width) + step * width, np.uint8), offset, 0
+    for start in range(0, n, step):
+        progress(start, n, f"writing {declared.name}")
+        rows, here = kept[start : start + step], slice(start, min(start + step, n))
         piece = held[filled : filled + len(rows) * width]
         block, ok = piece.view(declared.stored).reshape(len(rows), -1), column.status[rows] == OK
         if ok.all():
-            crcs[rows] = state.vectors(column, rows, block)
+            crcs[here] = state.vectors(column, rows, block)
         else:
             x = np.empty((int(ok.sum()), declared.dim), declared.stored)
             state.vectors(column, rows[ok], x)
             block[:] = np.nan
             block[ok] = x
-            crcs[rows] = row_crcs(state.id_bytes[rows], column.digest[rows], block)
+            crcs[here] = row_crcs(state.id_bytes[rows], column.digest[rows], block)
         filled += piece.size
-        last = rows[-1] + 1 == state.n
+        last = here.stop == n
         if last or filled >= WRITE:
             done = filled if last else filled - (begin + filled) % LARGE_PAGE
             commit.write_all(fd, held[:done].data, begin)

@@ -14,9 +14,10 @@ from headstock.store.disk.file import REPAIR, StoreFile
 from headstock.store.disk.rows import dataset
 from headstock.store.errors import OptionError, StoreDamaged
 
-__all__ = ["generation_form", "patch_form", "shard_form", "whole_number"]
+__all__ = ["DROPPED", "generation_form", "patch_form", "shard_form", "whole_number"]
 
 TEXT = "text"
+DROPPED = "/dropped/id"  # the rows that were dropped: shards of slow writers may still name them
 LARGEST = 1 << 62
 
 
@@ -86,6 +87,9 @@ def generation_form(file: StoreFile) -> tuple[list[str], list[Declared]]:
         declared = [Declared.from_meta(meta) for meta in file.meta["sets"]]
         for key in ("patches", "clock"):
             whole_number(file.meta[key])
+        whole_number(file.meta.get("drops", 0))
+        if DROPPED in file.regions:
+            _expect(file, DROPPED, TEXT, None)
         if not isinstance(file.meta["root"], str):
             raise ValueError("root is no text")
         _expect(file, "/items/id", TEXT, file.n)

@@ -23,6 +23,7 @@ class Patch:
 
     ``columns`` holds m cells for the m ``ids``; ``""`` leaves a cell as it is, except in the
     columns named by ``clear``, where it empties the cell. ``root`` replaces the root of paths.
+    ``drop``: the rows are to go; they are blank until a compaction leaves them out.
     """
 
     ids: Sequence[str] = ()
@@ -30,6 +31,7 @@ class Patch:
     declare: Sequence[Declared] = ()
     clear: Sequence[str] = ()
     root: str | None = None
+    drop: bool = False
 
     def pack(self, number: int, uuid: str) -> bytearray:
         columns = self.columns or {}
@@ -45,6 +47,7 @@ class Patch:
                 "clear": list(self.clear),
                 "declare": [d.to_meta() for d in self.declare],
                 "root": self.root,
+                **({"drop": True} if self.drop else {}),
             },
             specs={path: (a.dtype, a.shape) for path, a in arrays.items()},
         )
@@ -60,13 +63,14 @@ class Patch:
             declare=declare,
             clear=list(file.meta["clear"]),
             root=file.meta["root"],
+            drop=bool(file.meta.get("drop", False)),
         )
 
     def apply(
         self, ids: list[str], index: dict[str, int], columns: dict[str, np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Append new ids to ``ids`` and ``index``; the columns with the patch applied."""
-        for identity in self.ids:
+        for identity in () if self.drop else self.ids:
             if identity not in index:
                 index[identity] = len(ids)
                 ids.append(identity)
@@ -76,7 +80,11 @@ class Patch:
             old = columns.get(name, np.empty(0, dtype=object))
             out[name] = np.full(n, "", dtype=object)
             out[name][: len(old)] = old
-        rows = np.array([index[i] for i in self.ids], dtype=np.int64)
+        rows = np.array([index[i] for i in self.ids if i in index], dtype=np.int64)
+        if self.drop:
+            for cells in out.values():
+                cells[rows] = ""
+            return out
         for name, cells in (self.columns or {}).items():
             says = np.ones(len(rows), dtype=bool) if name in self.clear else cells != ""
             out[name][rows[says]] = cells[says]

@@ -17,6 +17,7 @@ from headstock.store.items import Items, text_column
 __all__ = [
     "Change",
     "Difference",
+    "anchored",
     "columns_of",
     "dataset",
     "difference",
@@ -123,7 +124,7 @@ def difference(
         if not index or known.sum() == len(index):  # all rows moved together
             new_root = items.root
         else:
-            incoming.update(_anchored(items))
+            incoming.update(anchored(items))
     differs = ~known
     for column, values in incoming.items():
         now = columns.get(column)
@@ -141,7 +142,7 @@ def difference(
     )
 
 
-def _anchored(items: Items) -> dict[str, np.ndarray]:
+def anchored(items: Items) -> dict[str, np.ndarray]:
     """Paths with the manifest's own root before them, for a store that has another root."""
     return {
         f"path/{k}": text_column([os.path.join(items.root, p) if p else "" for p in v.tolist()])

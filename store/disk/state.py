@@ -22,7 +22,7 @@ from headstock.store.disk.checksum import agree, block_crcs, crc32, row_crcs
 from headstock.store.disk.declared import ABSENT, OK, Declared
 from headstock.store.disk.depot import Depot
 from headstock.store.disk.file import REPAIR, StoreFile
-from headstock.store.disk.forms import generation_form, shard_form
+from headstock.store.disk.forms import DROPPED, generation_form, shard_form
 from headstock.store.disk.layout import text_bytes
 from headstock.store.disk.patch import Patch
 from headstock.store.disk.rows import dataset, items_of
@@ -72,9 +72,13 @@ class Column:
         )
 
     def lay(self, name: str, seq: int, rows: np.ndarray, batch: Batch) -> None:
-        """Lay a shard over the column: its row wins where it is newer than what is there."""
+        """Lay a shard over the column: its row wins where it is newer than what is there. ``rows``
+        (b,): -1 for one that was dropped."""
+        if not (rows >= 0).any():
+            return
         ties = (self.seq[rows] == seq) & (self.status[rows] != OK) & (batch.status == OK)
-        wins = np.flatnonzero((self.seq[rows] < seq) | (self.status[rows] == ABSENT) | ties)
+        newer = (self.seq[rows] < seq) | (self.status[rows] == ABSENT) | ties
+        wins = np.flatnonzero(newer & (rows >= 0))
         if not wins.size:
             return
         won = rows[wins]
@@ -116,12 +120,18 @@ class State:
         self.watermark, self.clock, self.root = meta["patches"], meta["clock"], meta["root"]
         self.declared: dict[str, Declared] = {d.name: d for d in declared}
         self.patches: list[Patch] = []
+        self.drops = int(meta.get("drops", 0))  # rows that compactions have left out so far
+        self.dropped: set[str] = set()  # rows that the next one leaves out
         for number in self.listing.patches:
             if number > self.watermark:
                 with self._file(self.depot.patch_path(number), "patch") as file:
                     if file.generation != number:
                         raise StoreDamaged(file.path, f"is patch {file.generation}", REPAIR)
                     self.patches.append(Patch.read(file))
+                change = (
+                    self.dropped.update if self.patches[-1].drop else self.dropped.difference_update
+                )
+                change(self.patches[-1].ids)
                 self.clock = max(self.clock, number)
                 for made in self.patches[-1].declare:
                     self.declared[made.name] = made
@@ -190,6 +200,25 @@ class State:
         known = self._rows[1] if self.patches else None
         return known or {identity: row for row, identity in enumerate(self.ids)}
 
+    @cached_property
+    def known(self) -> dict[str, int]:
+        """``index`` without the rows that are to go."""
+        if not self.dropped:
+            return self.index
+        return {i: row for i, row in self.index.items() if i not in self.dropped}
+
+    @cached_property
+    def gone(self) -> set[str]:
+        """The ids of rows that were dropped, and are not here again."""
+        stored = DROPPED in self.file.regions
+        gone = set(self.file.texts(DROPPED)) if stored else set()
+        return (gone | self.dropped) - self.known.keys()
+
+    @property
+    def kept(self) -> np.ndarray:
+        """(m,) the rows that a compaction takes."""
+        return np.array([row for row, i in enumerate(self.ids) if i not in self.dropped], np.int64)
+
     @property
     def columns(self) -> dict[str, np.ndarray]:
         return self._rows[2]
@@ -228,11 +257,11 @@ class State:
                         raise
                     self._missed(name)
         for seq, name, batch in sorted(said, key=lambda each: each[:2]):
-            try:
-                rows = np.array([self.index[i] for i in batch.ids], dtype=np.int64)
-            except KeyError as error:
+            rows = np.array([self.index.get(i, -1) for i in batch.ids], dtype=np.int64)
+            strange = [batch.ids[at] for at in np.flatnonzero(rows < 0).tolist()]
+            if odd := next((i for i in strange if i not in self.gone), None):
                 where = self.depot.directory / name
-                raise StoreDamaged(where, f"holds row {error}, the store has none") from error
+                raise StoreDamaged(where, f"holds row {odd!r}, the store has none")
             self.clock = max(self.clock, seq)
             column.lay(name, seq, rows, batch)
         return column

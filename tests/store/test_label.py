@@ -50,8 +50,8 @@ def test_other_columns_come_when_named(tmp_path, path):
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("id,label\nr0,a\nr9,b\n", r"labels.csv:3: the store has no row 'r9'"),
-        ("id,label\nr0,a\nr0,b\n", r"labels.csv:3: the id 'r0' comes twice"),
+        ("id,label\nr8,a\nr9,b\n", r"labels.csv:2: the store has no row 'r8' \(2 such ids\)"),
+        ("id,label\nr0,a\nr0,b\n", r"labels.csv:3: the id 'r0' comes twice and not alike"),
         ("id,colour\nr0,a\n", "no label, split or group column"),
         ("name,label\nr0,a\n", "no column 'id'"),
     ],
@@ -59,6 +59,25 @@ def test_other_columns_come_when_named(tmp_path, path):
 def test_what_cannot_be_meant_is_refused(tmp_path, path, text, what):
     with pytest.raises(ManifestError, match=what):
         relabel(path, write(tmp_path, text))
+
+
+def test_what_fits_is_taken_and_the_rest_is_named(tmp_path, path):
+    table = write(tmp_path, "id,label\nr0,a\nr9,b\nr8,b\nr1,c\nr1,c\n")
+    with pytest.raises(
+        ManifestError, match=r"labels.csv:3: the store has no row 'r9' \(2 such ids\)"
+    ):
+        relabel(path, table, strict=True)
+    told = relabel(path, table)
+    assert (told.changed, told.unchanged, told.unknown) == (2, 0, ["r9", "r8"])
+    assert "2 ids are not in the store: r9, r8" in told.text("f.h5")
+    with FeatureStore.open(path) as store:
+        assert store.items.label.tolist() == ["a", "c", "dog", "cat"]
+
+
+def test_rows_are_found_by_their_paths_where_there_is_no_id(tmp_path, path):
+    relabel(path, write(tmp_path, "image,label\npictures/r2.png,bird\n"))
+    with FeatureStore.open(path) as store:
+        assert store.items.label.tolist() == ["dog", "cat", "bird", "cat"]
 
 
 def test_no_store_is_made(tmp_path):
