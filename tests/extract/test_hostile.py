@@ -3,17 +3,23 @@ every door; and no loader asks the network when it was told not to."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 import timm
 import torch
+from click.testing import CliRunner
+from PIL import Image
 
+from headstock.cli import cli
 from headstock.extract import encoder_from_recipe, image_encoder
-from headstock.store import Recipe
+from headstock.heads import fit
+from headstock.store import OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.errors import HeadstockError, OptionError, UnsafeInput, WeightsError
 
 URL = "http://attacker.invalid/w.pth"
@@ -348,3 +354,102 @@ def test_a_description_without_end_is_one_line(tmp_path, text):
     with pytest.raises(HeadstockError) as caught:
         image_encoder("timm:resnet18", weights=tmp_path / "w.safetensors")
     assert "\n" not in str(caught.value)
+
+
+def made(folder, recipe: Recipe, dim: int = 4):
+    """A store as an attacker makes it, with right checksums: vectors of twelve pictures by
+    ``recipe``. And a model on it."""
+    rng = np.random.default_rng(0)
+    names = [f"{i}.png" for i in range(12)]
+    rows = ["id,image,label"]
+    digests = []
+    for i, name in enumerate(names):
+        Image.fromarray(rng.integers(0, 255, (16, 16, 3), dtype=np.uint8)).save(folder / name)
+        digests.append(hashlib.sha256((folder / name).read_bytes()).digest())
+        rows.append(f"{name},{name},{'ab'[i % 2]}")
+    (folder / "index.csv").write_text("\n".join(rows) + "\n")
+    items = Items.of(names, paths={"image": names}, label=["a", "b"] * 6, root=str(folder))
+    with FeatureStore.open(folder / "f.h5", "a") as store:
+        store.register(items)
+        store.declare(
+            "image", recipe, dim, provenance={"name": f"{recipe.fields['encoder']}:resnet18"}
+        )
+        x = rng.normal(size=(12, dim)).astype(np.float32)
+        digest = np.frombuffer(b"".join(digests), np.uint8).reshape(12, 32)
+        stat, status = np.full((12, 2), -1, np.int64), np.full(12, OK, np.uint8)
+        store.commit("image", Batch(names, digest, stat, x, status, []))
+        store.compact()
+        fit(store, "logistic", folds=2).save(folder / "m.headstock")
+    return folder
+
+
+COMMANDS = {
+    "predict": ["predict", "m.headstock", "index.csv", "-j", "1"],
+    "serve": ["serve", "m.headstock", "--port", "0"],
+    "export-model": ["export-model", "m.headstock", "-o", "out.onnx", "--backbone"],
+    "recompute": ["store", "verify", "f.h5", "--recompute", "2"],
+}
+
+
+def told(command: str, *more: str) -> str:
+    """What a command says; it has refused in one line, or said so of the set."""
+    done = CliRunner().invoke(cli, [*COMMANDS[command], *more])
+    if command == "recompute":
+        assert done.exit_code == 0, done.output
+        return done.output
+    assert isinstance(done.exception, HeadstockError), done.output
+    return str(done.exception)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"pretrained_cfg_overlay": {"url": URL, "hf_hub_id": None}, "cache_dir": "."},
+        {"checkpoint_path": "evil.pth"},
+        {"pretrained_cfg": {"file": "evil.pth"}},
+    ],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_no_command_hands_it_on(monkeypatch, trapped, tmp_path, command, arguments):
+    """A model or a store that names an address, a cache, a file: nothing is asked, made, read."""
+    monkeypatch.chdir(made(tmp_path, recipe_of("timm", model_args=arguments)))
+    constructors = built(monkeypatch)
+    before = sorted(tmp_path.rglob("*"))
+    assert "may not be set" in told(command)
+    assert sorted(tmp_path.rglob("*")) == before
+    assert not constructors
+    assert not trapped
+
+
+@pytest.mark.parametrize("library", ["timm", "torchvision"])
+@pytest.mark.parametrize("command", COMMANDS)
+def test_offline_asks_nobody_from_any_command(monkeypatch, trapped, tmp_path, command, library):
+    """Weights that are in no cache: with ``--offline`` one line, and no way out is tried."""
+    recipe = recipe_of(library, weights={"sha256": "0" * 64})
+    monkeypatch.chdir(made(tmp_path, recipe))
+    assert "--offline forbids the network" in told(command, "--offline")
+    assert not trapped
+
+
+@pytest.mark.parametrize("name", ["timm:resnet18.a1_in1k", "torchvision:resnet18"])
+@pytest.mark.parametrize("command", ["extract", "adapt"])
+def test_offline_asks_nobody_for_weights_to_begin_with(
+    monkeypatch, trapped, tmp_path, command, name
+):
+    monkeypatch.chdir(made(tmp_path, recipe_of("timm")))
+    words = {
+        "extract": ["extract", "index.csv", "-o", "g.h5", "--image", name],
+        "adapt": ["adapt", "index.csv", "-o", "w.safetensors", "--backbone", name],
+    }[command]
+    done = CliRunner().invoke(cli, [*words, "--offline"])
+    assert isinstance(done.exception, WeightsError), done.output
+    assert "--offline forbids the network" in str(done.exception)
+    assert not trapped
+
+
+def test_without_offline_the_traps_do_catch(monkeypatch, trapped, tmp_path):
+    """The test above can fail."""
+    monkeypatch.chdir(made(tmp_path, recipe_of("timm", weights={"sha256": "0" * 64})))
+    assert "out of reach" in told("predict")
+    assert trapped
