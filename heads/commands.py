@@ -80,7 +80,8 @@ TUNE = click.option(
     help="Choose this head's options inside the folds: its grid, or N random points of its ranges.",
 )  # fmt: skip
 FOLDS = click.option(
-    "--folds", help="A number, group-out, given:COLUMN, valid, or a saved plan  [default: 5]",
+    "--folds",
+    help="A number, group-out, given:COLUMN, time:COLUMN, valid, or a saved plan  [default: 5]",
 )  # fmt: skip
 MISSING = click.option(
     "--missing", type=click.Choice(["refuse", "exclude", "patterns"]), default="refuse",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headstock import __version__
@@ -12,11 +13,23 @@ from headstock.heads.engine.outoffold import Answer
 from headstock.heads.engine.shared import MEMORY
 from headstock.heads.evaluation.answers import answer_systems, nested_fits
 from headstock.heads.evaluation.failures import failed_lines
+from headstock.heads.evaluation.in_time import (
+    answer_in_time,
+    prior_answers,
+    scored_in_time,
+    unseen_notes,
+)
 from headstock.heads.evaluation.ledger import SHOWN, looked_at
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.result import Evaluation, HeldOut
 from headstock.heads.evaluation.reuse import Reuse
-from headstock.heads.evaluation.scores import answered, baseline, fold_table, score_lines
+from headstock.heads.evaluation.scores import (
+    answered,
+    baseline,
+    fold_table,
+    score_guess,
+    score_lines,
+)
 from headstock.heads.evaluation.systems import System, bases_of, fused_systems, patterns_of
 from headstock.heads.evaluation.tuning import with_searches
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
@@ -30,7 +43,7 @@ from headstock.heads.rows.hygiene import group_report, hygiene_report, label_dou
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
-from headstock.heads.rows.times import date_columns
+from headstock.heads.rows.times import date_columns, in_time
 from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.manifest.splits import HELD_OUT, split_of
 
@@ -73,7 +86,8 @@ def evaluate(
     on: sets or sums of sets (``image+audio`` stands side by side, which is early fusion); by
     default every set, and all of them together. folds: a number (5, unless a set was adapted on
     others), ``group-out`` (each value of ``group`` once), ``given:COLUMN`` (each value of that
-    column once), ``valid`` or a saved plan. progress is
+    column once), ``time:COLUMN`` (blocks of time, each answered from those before it; with
+    ``:sliding=2`` from the last two), ``valid`` or a saved plan. progress is
     called with fits done, fits in all, and the system's name. missing: ``refuse`` rows that lack a
     vector, ``exclude`` them, or answer each by what it has (``patterns``). nested: fusions that
     learn do so from members fitted without the fold that scores them; by default wherever rows and
@@ -119,6 +133,8 @@ def evaluate(
     plan = plan_for(
         store, rows, folds, group=group, repeats=repeats, seed=seed, spread=rare == "keep"
     )
+    if learning_curve and in_time(plan):
+        raise OptionError("learning_curve", "has no meaning with folds in time", "leave it away")
     kept = Reuse.beside(store) if reuse else None
     scored = test
     if test is not None and test_scores == "none":
@@ -138,6 +154,11 @@ def evaluate(
         )  # fmt: skip
     result.hygiene = hygiene_report(found.read, test, found.duplicates, plan, dedupe, found.dropped)
     told = group_report(store.items, rows, test, plan, group)
+    if in_time(plan):  # the past of a block is without the groups and copies that lie in it
+        tied = [*result.hygiene["exact"].values(), *result.hygiene["near"].values()]
+        parted = (tied if dedupe != "keep" else []) + ([told] if told and group else [])
+        for one in parted:
+            one["across_folds"] = 0
     if told is not None:
         result.hygiene["groups"] = told
     if looks := looked_at(result, store.path, test_scores):
@@ -240,19 +261,33 @@ def evaluate_rows(
             progress(done, total, name)
 
     systems += fused
-    said = answer_systems(
-        systems, rows, plan,
-        test=test, options=options, seed=seed, nested=nested, memory=memory, device=device,
-        step=step, reuse=reuse,
+    ask = partial(
+        answer_systems,
+        options=options, seed=seed, nested=nested, memory=memory, device=device, step=step,
+        reuse=reuse,
     )  # fmt: skip
+    timed = in_time(plan) and not one_fold
+    if timed:
+        said = answer_in_time(systems, rows, plan, ask, test, seed)
+    else:
+        said = ask(systems, rows, plan, test=test)
     answers, scored = said.by_name, said.systems
     step(systems[-1].name, total)  # what was known took no fits
     guess, table = baseline(rows, plan, test), fold_table(rows, plan)
+    plan_of_rows, notes = plan, []
+    if timed:
+        which = scored_in_time(rows, plan)
+        prior, rows = prior_answers(rows, plan), rows.take(which)
+        plan_of_rows = plan.take(which)
+        guess |= score_guess(prior, rows)
+        notes = unseen_notes(prior, rows)
+    elif not one_fold:
+        notes = unlearned_notes(plan.codes, rows.codes, rows.classes)
     if one_fold and test is not None:
         guess |= guess.pop("valid", {})
         rows, test, answers = _on_valid(test, answers)
         scored = [s for s in scored if answered(answers[s.name].proba[0]).any()]
-    board = score_lines(scored, answers, rows, plan, test, seed)
+    board = score_lines(scored, answers, rows, plan_of_rows, test, seed)
     proba = {name: a.proba for name, a in answers.items()}
     return Evaluation(
         ids=rows.ids,
@@ -275,7 +310,7 @@ def evaluate_rows(
             "options": {h: dict(o) for h, o in options.items()},
             "classes": [str(c) for c in rows.classes],
             "scored": "valid" if one_fold else "folds",
-            "notes": [] if one_fold else unlearned_notes(plan.codes, rows.codes, rows.classes),
+            "notes": notes,
         },
         held={} if test is None else _held(test, answers),
     )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from headstock.heads.rows.adapted import adapted_plan
 from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.rows.times import time_plan
 from headstock.store.errors import HeadError, OptionError, near, one_line
 
 if TYPE_CHECKING:
@@ -44,16 +45,16 @@ def plan_for(
                 )
         return plan
     given = None
+    if isinstance(folds, str) and folds.startswith("time:"):
+        column, _, how = folds.removeprefix("time:").partition(":")
+        if repeats > 1:
+            fix = "leave --repeats away"
+            raise OptionError("repeats", "time passes once: there is one plan by time", fix)
+        values = _column(store, column)
+        return time_plan(rows.ids, [values[i] for i in rows.ids], column, how or "expanding")
     if isinstance(folds, str) and folds.startswith("given:"):
         column = folds.partition(":")[2]
-        try:
-            values = dict(zip(store.items.id, store.items.column(column)))
-        except KeyError as error:
-            raise OptionError(
-                "folds",
-                f"there is no column {column}",
-                f"{near(column, error.args[0].split(', '))}one of {error.args[0]}",
-            ) from error
+        values = _column(store, column)
         given, folds, group = [values[i] for i in rows.ids], "given", column
     if folds == "group-out" and group is None:
         raise OptionError("folds", "group-out needs a column", "name it as the group")
@@ -71,3 +72,15 @@ def plan_for(
         group_name=group,
         spread=spread,
     )
+
+
+def _column(store: FeatureStore, column: str) -> dict[str, str]:
+    """{id: value} of a text column. Raises OptionError for one that is not there."""
+    try:
+        return dict(zip(store.items.id, store.items.column(column)))
+    except KeyError as error:
+        raise OptionError(
+            "folds",
+            f"there is no column {column}",
+            f"{near(column, error.args[0].split(', '))}one of {error.args[0]}",
+        ) from error

@@ -282,7 +282,7 @@ RULES: tuple[tuple[str, str, str, str, Look], ...] = (
      "look at the groups; use fewer folds", _uneven),
     ("HS21", "a date that is not used",
      "The manifest has dates, and folds mix past and future.",
-     "if you predict what comes later, put the latest rows into the split test", _dates),
+     "if you predict what comes later, use --folds time:COLUMN", _dates),
     ("HS22", "the choice flatters",
      "Much of the lead of the first system comes from having been chosen by these rows.",
      "believe the figure chosen on other rows", _flatters),

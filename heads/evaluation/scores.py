@@ -21,7 +21,7 @@ from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
 from headstock.store.manifest.splits import HELD_OUT
 
-__all__ = ["answered", "baseline", "fold_table", "score_lines"]
+__all__ = ["answered", "baseline", "fold_table", "score_guess", "score_lines"]
 
 
 def answered(proba: np.ndarray) -> np.ndarray:
@@ -135,7 +135,7 @@ def baseline(rows: Rows, plan: FoldPlan, test: Rows | None = None) -> dict[str, 
     nothing: the shares of the training rows, and so always the most frequent class."""
     k = len(rows.classes)
     line: dict[str, Any] = {"head": "guessing", "on": "-", "fusion": None, "name": "guessing"}
-    line |= _figures(priors(rows.codes, plan.codes, k), rows, np.ones(len(rows), dtype=bool))
+    line |= score_guess(priors(rows.codes, plan.codes, k), rows)
     share = np.bincount(rows.codes, minlength=k) / len(rows)
     for split in HELD_OUT if test is not None else ():
         which = test.held_in(split)  # type: ignore[union-attr]
@@ -144,6 +144,11 @@ def baseline(rows: Rows, plan: FoldPlan, test: Rows | None = None) -> dict[str, 
             said = np.tile(share, (1, len(held), 1))
             line[split] = _figures(said, held, np.ones(len(held), dtype=bool))
     return line
+
+
+def score_guess(proba: np.ndarray, rows: Rows) -> dict[str, Any]:
+    """The figures of guesses (r, n, k) that answer every row."""
+    return _figures(proba, rows, np.ones(len(rows), dtype=bool))
 
 
 def fold_table(rows: Rows, plan: FoldPlan) -> list[list[dict[str, Any]]]:

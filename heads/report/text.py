@@ -238,6 +238,8 @@ def _fold_words(
     kind, group = plan.get("kind", ""), plan.get("group")
     if kind == "given":
         return ["--folds", f"given:{group}"]
+    if kind.startswith("time, "):
+        return ["--folds", f"time:{group}:{kind.removeprefix('time, ').replace(' ', '=')}"]
     words = ["--folds", kind] if kind == "group-out" else []
     if not words and plan.get("folds", 5) != 5:
         words = ["--folds", str(plan["folds"])]

@@ -79,12 +79,12 @@ def main() -> int:
             f"{claim.key}: {cells[3]} ({cells[2]}), {cells[4]} seeds, {spent:.0f} s{word}",
             flush=True,
         )
+        if given.write:  # after each claim: a long run that is ended leaves what it measured
+            given.write.write_text("\n".join(lines) + "\n", "utf-8")
     for mutant in MUTANTS if given.mutants else []:
         caught = notices(mutant)
         wrong += not caught
         print(f"mutant: {mutant.name}: {'caught' if caught else 'GOT AWAY'}", flush=True)
-    if given.write:
-        given.write.write_text("\n".join(lines) + "\n", "utf-8")
     return int(wrong > 0)
 
 
