@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from headstock.extract.decode.reading import SKIP, Done, Reader, Several, Task, peak_memory
 from headstock.extract.decode.workers import Workers
 from headstock.extract.pipeline.lane import JUDGED, Lane
+from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import TooManyFailures
@@ -18,6 +19,7 @@ from headstock.store.errors import TooManyFailures
 __all__ = ["BLOCK", "JUDGED", "Pass"]
 
 BLOCK = 1024  # rows that one of several extractors claims at a time, at least
+MANY_MISSING = 32  # files on end, from which on it is asked whether any is there
 STARVED = 0.25  # share of the time that the model waited, from which on a worker more is started
 
 
@@ -38,6 +40,7 @@ class Pass:
     ) -> None:
         self._store, self._items, self._progress = store, items, progress
         self._lanes = list(lanes)
+        self._missing = 0  # files on end that were not there
         self._paths = items.paths[lanes[0].encoder.modality]
 
     def go(self, reader: Reader, workers: int | None, seconds: float) -> None:
@@ -145,6 +148,7 @@ class Pass:
             with closing(pool.run(tasks)) as results:
                 while (done := self._waited(lanes, results, hunger)) is not None:
                     file = files[done.number]
+                    self._still_there(done, lanes[0].encoder.modality, reader)
                     for i, lane in enumerate(lanes):
                         if file.rows[i]:
                             lane.take(file.path, file.rows[i], done.of(i), reader)
@@ -157,6 +161,14 @@ class Pass:
         finally:
             for lane in lanes:
                 lane.abandon()
+
+    def _still_there(self, done: Done, modality: str, reader: Reader) -> None:
+        """Raises StorageError when many files on end are missing because all of them are: a disk
+        that went away is no failure of the rows that remain."""
+        missing = done.error is not None and done.error[0] == "missing"
+        self._missing = self._missing + 1 if missing else 0
+        if self._missing >= MANY_MISSING and self._missing.bit_count() == 1:  # now and then
+            refuse_absent(self._items, modality, reader, "what was committed is kept")
 
     def _waited(self, lanes: list[Lane], results: Iterator[Done], hunger: _Hunger) -> Done | None:
         begin = time.perf_counter()

@@ -97,9 +97,12 @@ def _allowed(reader: Reader, path: str) -> bool:
         return False
 
 
-def refuse_absent(items: Items, modality: str, reader: Reader) -> None:
+def refuse_absent(
+    items: Items, modality: str, reader: Reader, kept: str = "nothing was changed"
+) -> None:
     """Raises StorageError when not one of several files is there: a disk that is not mounted, or a
-    wrong folder, is one fault and not one of each row. A single file is its row's own matter."""
+    wrong folder, is one fault and not one of each row. A single file is its row's own matter.
+    ``kept``: what is said of the store."""
     paths = list(dict.fromkeys(path for path in items.paths[modality] if path))
     if len(paths) < 2:
         return
@@ -117,7 +120,7 @@ def refuse_absent(items: Items, modality: str, reader: Reader) -> None:
         reader.root or os.path.dirname(paths[0]) or ".",
         f"not one of the {len(paths):,} files of column {modality} is there (the first is "
         f"{paths[0]}: {first.strerror})",
-        f"mount it, or name their folder with --{modality}-root; nothing was changed",
+        f"mount it, or name their folder with --{modality}-root; {kept}",
     )
 
 

@@ -153,6 +153,35 @@ def test_a_folder_that_is_wholly_absent_is_one_line_and_changes_nothing(store, f
     assert (encoder.calls, account.reused) == ([], 12)
 
 
+def test_a_folder_that_goes_away_in_the_middle_ends_the_run(store, folder):
+    ids = [f"{i:03d}" for i in range(200)]
+    for i, name in enumerate(ids):
+        (folder / name).write_bytes(b"file %d" % i)
+    away = folder.parent / "away"
+
+    class Leaving(CountingEncoder):
+        def encode(self, items):
+            if len(self.calls) == 2 and folder.exists():
+                folder.rename(away)
+            return super().encode(items)
+
+    with pytest.raises(StorageError, match="what was committed is kept"):
+        go(store, folder, Leaving(), ids=ids)
+    assert store.errors("image") == []
+    assert store.complete("image").sum() == 12
+    away.rename(folder)
+    _, account = go(store, folder, ids=ids)
+    assert (account.reused, account.failed) == (12, 0)
+    assert store.complete("image").all()
+
+
+def test_many_absent_files_on_end_are_their_rows_own_matter(store, folder):
+    ids = [*IDS, *(f"x{i}" for i in range(100)), *IDS[:1]]
+    items = Items.of([f"r{i}" for i in range(len(ids))], paths={"image": ids}, root=str(folder))
+    account = extract(store, items, {"image": CountingEncoder()}, workers=0)
+    assert account.sets["image"].codes == {"missing": 100}
+
+
 def test_a_single_absent_file_is_its_rows_own_matter(store, folder):
     _, account = go(store, folder, ids=["nothing"])
     assert account.sets["image"].codes == {"missing": 1}
