@@ -125,6 +125,24 @@ def test_fit_then_predict_raw_files_and_store_agree(run, data, store, tmp_path):
     assert first.read_text() == second.read_text()
 
 
+def test_a_picture_and_a_sound_are_predicted_without_a_table(run, data, store, tmp_path):
+    model = tmp_path / "m.headstock"
+    assert run("fit", store, "--on", "image+audio", "-o", model, "-q")[0] == 0
+    code, out, _ = run("predict", model, store, "--json")
+    assert code == 0
+    wanted = json.loads(out)["predictions"][7]["p"]
+    row = list(csv.DictReader((data / "small.csv").open()))[7]
+    files = [data / row["image"], data / row["audio"]]
+    code, out, _ = run("predict", model, *files, "--json", "-j", "0")
+    assert code == 0
+    (said,) = json.loads(out)["predictions"]
+    assert said["id"] == str(files[0])
+    assert list(said["p"].values()) == pytest.approx(list(wanted.values()), abs=1e-5)
+    code, _, err = run("predict", model, files[0], "-q", "-j", "0")
+    assert code == 1
+    assert f"{files[0]}: no audio column" in err
+
+
 def test_a_model_uses_the_plan_of_a_run_and_says_so(run, store, tmp_path):
     folder, model, plan = (tmp_path / n for n in ("run", "m.headstock", "plan.json"))
     words = ("--head", "lda", "--head", "ridge", "--fusion", "weighted", "-q")

@@ -118,6 +118,15 @@ def test_all_exports_make_their_folder_and_replace_their_own(here) -> None:
             assert call("store", "export", "f.h5", f"new/{form}/x.{form}", "-q") == 0
 
 
+def test_a_description_of_somebody_else_is_left(here, capsys) -> None:
+    Path("x.csv-metadata.json").write_text('{"url": "x.csv"}')
+    assert call("store", "export", "f.h5", "x.csv", "-q") == 2
+    assert "x.csv-metadata.json: exists and is no description" in capsys.readouterr().err
+    Path("x.npz-metadata.json").write_text("{}")
+    assert call("store", "export", "f.h5", "x.npz", "-q") == 0
+    assert Path("x.npz-metadata.json").read_text() == "{}"
+
+
 def test_a_model_and_a_table_are_safe_from_python_too(here) -> None:
     bundle = Bundle.load("m.headstock")
     before = Path("f.h5").read_bytes()

@@ -48,6 +48,7 @@ KINDS: Mapping[str, tuple[str, Callable[[Path, bytes, bytes], bool]]] = {
     "store": ("store", lambda path, head, tail: is_store(path)),
     "parts": ("list of parts", _holding(b'"headstock parts"')),
     "export": ("export of a store", _export),
+    "description": ("description of an export", _holding(b'"headstock export"')),
     "model": ("model that fit wrote", _holding(b"headstock model")),
     "plan": ("fold plan", _holding(b'"headstock fold plan"')),
     "predictions": (

@@ -90,12 +90,15 @@ def export(
         if target.exists() and os.path.samefile(target, store.path):
             raise OptionError(target, "is the store itself", "name another file")
         refuse_other(target, "export")
+        if target.suffix == ".csv":
+            refuse_other(beside(target), "description")
         rows = np.arange(store.n) if all_rows else np.flatnonzero(store.complete(names))
         _room(target, len(rows) * sum(store.declared(name).dim for name in names) * 4)
         given = _Given(store, names, rows, progress, spreadsheet)
         with commit.written(target) as temp:
             writers[target.suffix](given, temp)
-            beside(target).unlink(missing_ok=True)
+            if target.suffix == ".csv":
+                beside(target).unlink(missing_ok=True)
         if target.suffix == ".csv":
             about = {"@context": "http://www.w3.org/ns/csvw", "url": target.name}
             body = {**about, KEY: given.description().to_json()}

@@ -17,6 +17,7 @@ from headstock.store.care.verify import verify
 from headstock.store.errors import OptionError, StorageError, StoreDamaged
 from headstock.store.exchange.export import export
 from headstock.store.exchange.imports import import_features
+from headstock.store.parts import link
 
 FORMATS = ["npz", "csv", "h5", "parquet"]
 
@@ -160,6 +161,24 @@ def test_labels_splits_groups_and_both_sets_come_back(tmp_path, two, form):
     import_features(out, tmp_path / "c.h5")
     assert content(tmp_path / "c.h5", "all") == content(two, "all")
     assert not verify(tmp_path / "c.h5").findings
+
+
+def test_halves_and_stores_in_parts_come_back_too(tmp_path, toy):
+    for part in (0, 1):
+        with FeatureStore.open(tmp_path / f"p{part}.h5", "a") as store:
+            ids = [f"{part}-{k}" for k in range(3)]
+            store.register(Items.of(ids, label=["x", "y", ""]))
+            store.declare("image", toy.recipe, 5, dtype="float16")
+            store.commit("image", toy.batch(ids))
+            store.compact()
+    parts = tmp_path / "all.parts.json"
+    link(parts, [tmp_path / "p0.h5", tmp_path / "p1.h5"])
+    for form in ("npz", "csv", "h5"):
+        export(parts, tmp_path / f"x.{form}")
+        import_features(tmp_path / f"x.{form}", tmp_path / f"{form}-back.h5")
+        assert content(tmp_path / f"{form}-back.h5") == content(parts)
+    with FeatureStore.open(tmp_path / "npz-back.h5") as store:
+        assert store.feature_set("image").dtype == "float16"
 
 
 def test_one_set_of_several_is_picked_or_the_only_one_renamed(tmp_path, two):
