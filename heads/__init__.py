@@ -19,19 +19,19 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
     from headstock.heads.evaluation.leaderboard import evaluate as evaluate
     from headstock.heads.evaluation.result import Evaluation as Evaluation
     from headstock.heads.fusion.fusions import FUSIONS as FUSIONS
-    from headstock.heads.head import HEADS as HEADS
     from headstock.heads.head import Head as Head
     from headstock.heads.head import load_head as load_head
     from headstock.heads.head import make_head as make_head
     from headstock.heads.rows.folds import FoldPlan as FoldPlan
     from headstock.heads.rows.folds import make_folds as make_folds
+    from headstock.heads.specs import HEADS as HEADS
 
 _HOMES = {
     "Bundle": "bundle.bundle",
     "Evaluation": "evaluation.result",
     "FUSIONS": "fusion.fusions",
     "FoldPlan": "rows.folds",
-    "HEADS": "head",
+    "HEADS": "specs",
     "Head": "head",
     "HeadClassifier": "estimator",
     "Predictions": "bundle.predictions",

@@ -40,7 +40,7 @@ def fold_plan(folds: str | None) -> Any:
 
 
 def _heads(_: click.Context) -> Sequence[str]:
-    from headstock.heads.head import HEADS
+    from headstock.heads.specs import HEADS
 
     return list(HEADS)
 

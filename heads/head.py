@@ -14,12 +14,11 @@ import numpy as np
 from headstock.heads.evaluation.draws import DRAWS
 from headstock.heads.evaluation.tuning import Tuned, points_of
 from headstock.heads.ownfile import function_of, is_own
+from headstock.heads.specs import HEADS
 from headstock.store.errors import HeadError, HeadstockError, OptionError, one_line
 from headstock.store.jsonfile import parse_json
 
 __all__ = [
-    "HEADS",
-    "HEAD_KINDS",
     "Head",
     "encode_labels",
     "head_options",
@@ -59,32 +58,6 @@ class Head(Protocol):
         ...
 
 
-HEADS: Mapping[str, str] = {
-    "logistic": "headstock.heads.kinds.linear:logistic",
-    "ridge": "headstock.heads.kinds.linear:ridge",
-    "lda": "headstock.heads.kinds.discriminant:lda",
-    "linear-svm": "headstock.heads.kinds.linear:linear_svm",
-    "rbf-svm": "headstock.heads.kinds.svm:rbf_svm",
-    "poly-svm": "headstock.heads.kinds.svm:poly_svm",
-    "knn": "headstock.heads.kinds.neighbours:knn",
-    "lightgbm": "headstock.heads.kinds.boosted:lightgbm",
-    "xgboost": "headstock.heads.kinds.boosted:xgboost",
-    "tree": "headstock.heads.kinds.trees:tree",
-    "bagging": "headstock.heads.kinds.trees:bagging",
-    "forest": "headstock.heads.kinds.trees:forest",
-    "extra-trees": "headstock.heads.kinds.trees:extra_trees",
-    "mlp": "headstock.heads.kinds.neural:mlp",
-}
-HEAD_KINDS: Mapping[str, str] = {
-    "linear": "headstock.heads.kinds.linear:Linear",
-    "kernel-svm": "headstock.heads.kinds.svm:KernelSVM",
-    "neighbours": "headstock.heads.kinds.neighbours:Neighbours",
-    "lightgbm": "headstock.heads.kinds.boosted:LightGBM",
-    "xgboost": "headstock.heads.kinds.boosted:XGBoost",
-    "trees": "headstock.heads.kinds.trees:Trees",
-    "network": "headstock.heads.kinds.neural:Network",
-}
-"""What a model file may ask to be built: these classes and nothing else."""
 FUSED = {"learned": "headstock.heads.kinds.neural:learned"}
 """Heads that are a fusion: they read several sets and keep them apart inside."""
 
@@ -95,7 +68,8 @@ def load_head(name: str) -> Callable[..., Head]:
     Raises OptionError for a name that is neither, HeadError when the file cannot be imported.
     """
     if name in HEADS or name in FUSED:
-        module, _, attribute = (HEADS.get(name) or FUSED[name]).partition(":")
+        place = HEADS[name].make if name in HEADS else FUSED[name]
+        module, _, attribute = place.partition(":")
         return getattr(importlib.import_module(module), attribute)
     if is_own(name):
         return function_of(name)

@@ -15,7 +15,8 @@ import pytest
 import soundfile
 
 from headstock.heads.fusion.fusions import FUSIONS
-from headstock.heads.head import HEADS, make_head
+from headstock.heads.head import make_head
+from headstock.heads.specs import HEADS
 
 sys.path.insert(0, str(Path(__file__).parent / "extract" / "adapt"))
 from tiny import draw

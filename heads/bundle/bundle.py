@@ -11,7 +11,7 @@ import numpy as np
 
 from headstock.heads.bundle.predictions import Predictions
 from headstock.heads.engine.outoffold import full_proba
-from headstock.heads.head import HEAD_KINDS, Head
+from headstock.heads.head import Head
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, IncompleteSet, RecipeMismatch
 from headstock.store.progress import Report, unheard
@@ -20,7 +20,7 @@ from headstock.store.recipe import Recipe
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
 
-__all__ = ["HEAD_KINDS", "Bundle", "Member", "Pattern"]
+__all__ = ["Bundle", "Member", "Pattern"]
 
 BLOCK = 1 << 16
 """Rows predicted at a time: a store may hold more than memory does."""

@@ -17,10 +17,10 @@ import numpy as np
 from headstock.heads.bundle.bundle import Bundle, Member, Pattern
 from headstock.heads.evaluation.tuning import Tuned
 from headstock.heads.fusion.fusions import KINDS
-from headstock.heads.head import HEAD_KINDS
 from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
 from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
+from headstock.heads.specs import HEAD_KINDS
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
 from headstock.store.jsonfile import parse_json

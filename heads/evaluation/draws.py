@@ -16,7 +16,7 @@ import numpy as np
 
 from headstock.store.errors import OptionError
 
-__all__ = ["DRAWS", "RANGES", "Range", "draw_points"]
+__all__ = ["DRAWS", "Range", "draw_points"]
 
 DRAWS = "draws"
 """The option, beside a head's own, that says how many points are drawn."""
@@ -24,24 +24,6 @@ WIDE = 10.0
 """Ends of a range from which the higher is so many times the lower are logarithms apart."""
 DIGITS = 3
 """Significant digits of a drawn number: more would not be told apart, and are hard to copy."""
-
-RANGES: Mapping[str, Mapping[str, Any]] = {
-    "logistic": {"C": "1e-4..10"},
-    "linear-svm": {"C": "1e-4..1"},
-    "ridge": {"alpha": "0.01..100"},
-    "lda": {"shrinkage": "0.0..0.95"},
-    "rbf-svm": {"C": "0.1..100", "gamma": "0.1..10"},
-    "poly-svm": {"C": "0.1..100", "gamma": "0.1..10", "degree": [2, 3]},
-    "knn": {"neighbours": "1..50", "sharpness": "1.0..50"},
-    "lightgbm": {"leaves": "4..63", "min_leaf": "3..50", "l2": "0.1..100"},
-    "xgboost": {"depth": "2..8", "l2": "0.1..100"},
-    "tree": {"depth": "3..20", "min_split": "2..50", "min_leaf": "1..20"},
-    "forest": {"min_leaf": "1..20", "columns": "0.01..0.3"},
-    "extra-trees": {"min_leaf": "1..20", "columns": "0.01..0.3"},
-    "bagging": {"depth": "4..20", "columns": "0.01..0.3"},
-    "mlp": {"hidden": "32..512", "rate": "3e-4..3e-3", "decay": "0.001..1", "dropout": "0.0..0.6"},
-}
-"""Among what is drawn where a head is to be searched at random and nobody says."""
 
 NUMBER = r"[+-]?(?:\d+(?:\.\d+)?|\.\d+)(?:[eE][+-]?\d+)?"
 SPAN = re.compile(rf"\s*\[?\s*({NUMBER})\s*\.\.\s*({NUMBER})\s*\]?\s*")

@@ -99,7 +99,7 @@ def evaluate(
     (``cuda``). dedupe: what becomes of rows with the same bytes or nearly the same vector:
     ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does nothing; they are reported
     always. tune: heads whose options are chosen inside the folds, among the values given as lists
-    in ``options`` or else the default ones (``tuning.GRIDS``). doubts: rank doubtful labels (needs
+    in ``options`` or else the default ones (``HEADS``). doubts: rank doubtful labels (needs
     cleanlab). seen: rows whose labels the network of a set saw when it was adapted are a reason to
     ``refuse``, or scored and ``mark``-ed as not honest; a set that was adapted with folds is scored
     on these very folds. rare: what becomes of classes with fewer rows (or groups) than there are

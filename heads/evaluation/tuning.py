@@ -9,29 +9,12 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.engine.strategies import Descent, Grid
-from headstock.heads.evaluation.draws import DRAWS, RANGES, Range, draw_points
+from headstock.heads.evaluation.draws import DRAWS, Range, draw_points
 from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 
-__all__ = ["GRIDS", "Tuned", "points_of", "search_record", "with_searches"]
-
-GRIDS: Mapping[str, Mapping[str, list[Any]]] = {
-    "logistic": {"C": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]},
-    "linear-svm": {"C": [1e-4, 1e-3, 1e-2, 0.1]},
-    "ridge": {"alpha": [0.01, 0.1, 1.0, 10.0]},
-    "lda": {"shrinkage": ["auto", 0.05, 0.2, 0.5, 0.9]},
-    "rbf-svm": {"C": [1.0, 10.0], "gamma": [0.3, 1.0, 3.0]},
-    "poly-svm": {"C": [1.0, 10.0], "degree": [2, 3]},
-    "knn": {"neighbours": [1, 5, 10, 20, 40]},
-    "lightgbm": {"leaves": [4, 15, 31]},
-    "xgboost": {"depth": [3, 4, 6]},
-    "tree": {"depth": [4, 6, 8, 12, 16], "min_split": [2, 5, 10, 20]},
-    "forest": {"min_leaf": [1, 3, 10]},
-    "extra-trees": {"min_leaf": [1, 3, 10]},
-    "bagging": {"depth": [8, None]},
-    "mlp": {"hidden": [64, 256]},
-}
-"""What is tried where a head is to be tuned and nobody says among which values."""
+__all__ = ["Tuned", "points_of", "search_record", "with_searches"]
 
 
 def points_of(
@@ -66,7 +49,8 @@ def with_searches(
         name, _, count = word.rpartition(":")
         drawn = bool(name) and count.isdigit()
         name = name if drawn else word
-        usual = (RANGES if drawn else GRIDS).get(name, {})
+        spec = HEADS.get(name)
+        usual = {} if spec is None else dict(spec.ranges if drawn else spec.grid)
         own = out[name] = {**usual, **out.get(name, {})}
         if drawn:
             own[DRAWS] = int(count)

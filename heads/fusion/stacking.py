@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.head import HEAD_KINDS, make_head, value_of
+from headstock.heads.head import make_head, value_of
+from headstock.heads.specs import HEAD_KINDS
 from headstock.store.errors import BundleError, OptionError
 
 __all__ = ["FLOOR", "Stacked"]

@@ -7,19 +7,10 @@ from importlib import import_module
 from typing import Any
 
 from headstock.heads.onnx.graph import Graph
+from headstock.heads.specs import KINDS
 from headstock.store.errors import BundleError
 
-__all__ = ["KINDS", "attribute", "head_graph", "own_head"]
-
-KINDS: Mapping[str, str] = {
-    "linear": "smooth:linear",
-    "network": "smooth:network",
-    "neighbours": "smooth:neighbours",
-    "kernel-svm": "kernel:kernel_svm",
-    "trees": "trees:trees",
-    "lightgbm": "trees:boosted",
-    "xgboost": "trees:boosted",
-}
+__all__ = ["attribute", "head_graph", "own_head"]
 
 
 def own_head(head: Any) -> Any:
@@ -32,7 +23,8 @@ def head_graph(g: Graph, x: str, head: Any, where: str) -> str:
     that names ``where`` when there is no graph for its kind."""
     head = own_head(head)
     kind = getattr(head, "kind", type(head).__name__)
-    return attribute(KINDS, kind, where)(g, x, head)
+    graphs = {name: one.graph for name, one in KINDS.items()}
+    return attribute(graphs, kind, where)(g, x, head)
 
 
 def attribute(table: Mapping[str, str], kind: object, where: str) -> Any:

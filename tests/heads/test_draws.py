@@ -8,16 +8,18 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_head
-from headstock.heads.evaluation.draws import RANGES, Range, draw_points
+from headstock.heads.evaluation.draws import Range, draw_points
 from headstock.heads.evaluation.tuning import points_of, with_searches
-from headstock.heads.head import HEADS, head_options
+from headstock.heads.head import head_options
 from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 
 
 def test_ranges_name_options_that_exist_and_their_points_are_accepted() -> None:
-    assert set(RANGES) == set(HEADS)
-    for name, own in RANGES.items():
+    for name, spec in HEADS.items():
+        own = spec.ranges
+        assert own, name
         assert set(own) <= set(head_options(name))
         if name == "xgboost":
             pytest.importorskip("xgboost")
@@ -99,7 +101,7 @@ def test_points_are_drawn_by_the_seed_alone_and_differ() -> None:
 
 def test_a_word_of_tune_asks_for_a_grid_or_for_draws() -> None:
     found = with_searches(("knn:7", "tree"), {"knn": {"neighbours": "3..9"}})
-    assert found["knn"] == {**RANGES["knn"], "neighbours": "3..9", "draws": 7}
+    assert found["knn"] == {**HEADS["knn"].ranges, "neighbours": "3..9", "draws": 7}
     assert "draws" not in found["tree"]
     own = "./mine.py:nearest"
     made = with_searches((f"{own}:9",), {own: {"sharpness": "0.1..10"}})

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstock.heads import HEADS, Bundle, check_head, load_head, make_head
-from headstock.heads.bundle.bundle import HEAD_KINDS
+from headstock.heads import HEADS, Bundle, check_head, evaluate, fit, load_head, make_head
+from headstock.heads.head import head_options
+from headstock.heads.specs import HEAD_KINDS, HeadSpec
 from headstock.store.errors import HeadError, OptionError
 
 FAST = {
@@ -168,3 +169,34 @@ def test_lightgbm_takes_its_defaults_from_the_width_and_the_rows(monkeypatch) ->
     monkeypatch.setattr("headstock.heads.kinds.boosted.ROWS", 60)
     assert told(800) == [150, 4, round(30 / 89, 3), 0, 0.667]
     assert told(20) == [100, 15, 0.3, 1, 0.667]
+
+
+def centroid(seed: int, spread: float = 1.0) -> Any:
+    """A head as CONTRIBUTING adds one: the discriminant with nothing of the covariance left."""
+    from headstock.heads.kinds.discriminant import lda
+
+    return lda(seed, shrinkage=spread)
+
+
+def test_a_head_is_added_by_a_function_and_one_entry(monkeypatch, tmp_path, store) -> None:
+    spec = HeadSpec(
+        make=f"{__name__}:centroid", kind="linear",
+        grid={"spread": [0.5, 1.0]}, ranges={"spread": "0.2..1.0"},
+    )  # fmt: skip
+    monkeypatch.setitem(HEADS, "centroid", spec)  # type: ignore[misc]
+    assert head_options("centroid") == {"spread": 1.0}
+    result = evaluate(store, ("centroid", "lda"), fusions=("mean",), tune=("centroid:3",))
+    line = next(row for row in result.leaderboard if row["head"] == "centroid")
+    assert len(line["tried"]["points"]) == 3
+    shared = evaluate(store, ("centroid",), on=("audio",), fusions=())
+    assert shared.leaderboard[0]["how"] == "all folds at once"
+    model = fit(store, "centroid", on="audio")
+    model.save(tmp_path / "m.headstock")
+    X = store.feature_set("audio").x(np.arange(9))
+    back = Bundle.load(tmp_path / "m.headstock")
+    said = model.predict_arrays({"audio": X})
+    np.testing.assert_array_equal(back.predict_arrays({"audio": X}), said)
+
+
+def test_every_head_is_held_as_the_table_says(name: str) -> None:
+    assert getattr(make_head(name), "kind", None) == HEADS[name].kind

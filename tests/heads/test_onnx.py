@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from headstock.heads import FUSIONS, HEADS, Bundle, fit
-from headstock.heads.bundle.bundle import HEAD_KINDS, Member
+from headstock.heads.bundle.bundle import Member
 from headstock.heads.fusion.fusions import KINDS as FUSION_KINDS
 from headstock.heads.onnx import export as exporting
-from headstock.heads.onnx import export_model, kinds
+from headstock.heads.onnx import export_model
 from headstock.heads.onnx.probe import on_edge, random_rows
+from headstock.heads.specs import KINDS
 from headstock.store import FeatureStore
 from headstock.store.errors import BundleError, OptionError
 
@@ -152,7 +154,9 @@ def test_a_gate_that_hands_over_is_a_choice_by_row(small, tmp_path: Path) -> Non
 
 
 def test_every_kind_that_a_bundle_holds_has_a_graph() -> None:
-    assert set(HEAD_KINDS) <= set(kinds.KINDS)
+    for one in KINDS.values():
+        module, _, name = one.graph.partition(":")
+        assert callable(getattr(import_module(f"headstock.heads.onnx.{module}"), name))
     assert set(FUSION_KINDS) <= set(exporting.FUSIONS)
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from headstock.heads import evaluate
 from headstock.heads.evaluation import reuse
-from headstock.heads.head import HEADS as TABLE
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.specs import HEADS as TABLE
 from headstock.store import FeatureStore, Items
 
 HEADS = ("lda", "knn")

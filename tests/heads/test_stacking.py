@@ -14,8 +14,8 @@ from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.fusions import KINDS, listing, make_fusion
 from headstock.heads.fusion.stacking import Stacked
-from headstock.heads.head import HEAD_KINDS
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.specs import HEAD_KINDS
 from headstock.store.errors import BundleError, OptionError
 
 MEMBERS = ("knn@image", "knn@audio")

@@ -4,14 +4,16 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_head
-from headstock.heads.evaluation.tuning import GRIDS, points_of, with_searches
-from headstock.heads.head import HEADS, head_options
+from headstock.heads.evaluation.tuning import points_of, with_searches
+from headstock.heads.head import head_options
+from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 
 
 def test_grids_name_options_that_exist() -> None:
-    assert set(GRIDS) == set(HEADS)
-    for name, grid in GRIDS.items():
+    for name, spec in HEADS.items():
+        grid = spec.grid
+        assert grid, name
         assert set(grid) <= set(head_options(name))
 
 
@@ -55,7 +57,7 @@ def test_the_search_of_depth_by_split_inside_the_folds(store) -> None:
     assert len(row["chosen"]) == 3
     assert all(set(c) == {"depth", "min_split"} for c in row["chosen"])
     tuned = evaluate(store, ("ridge",), on=("audio",), fusions=(), tune=("ridge",), folds=3)
-    assert tuned.settings["options"]["ridge"] == {"alpha": GRIDS["ridge"]["alpha"]}
+    assert tuned.settings["options"]["ridge"] == {"alpha": HEADS["ridge"].grid["alpha"]}
 
 
 def test_a_tuned_head_is_saved_as_what_it_chose(store, tmp_path) -> None:

@@ -1,0 +1,138 @@
+"""The table of heads: all that is said of one in one place.
+
+To add a head, write its function and one entry here; one that a model file is to hold in arrays of
+a new kind, an entry of ``KINDS`` besides. How its folds are computed at once stands on the head
+itself (``engine.strategies``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+__all__ = ["HEADS", "HEAD_KINDS", "KINDS", "HeadSpec", "Kind"]
+
+WITHIN = "headstock.heads.kinds."
+
+
+@dataclass(frozen=True)
+class HeadSpec:
+    """make: ``module:function`` of ``f(seed, **options) -> Head``; kind: of ``KINDS``, how a model
+    file holds it; grid: {option: values} that ``--tune HEAD`` tries; ranges: {option: range or
+    values} that ``--tune HEAD:30`` draws from (see ``draws``)."""
+
+    make: str
+    kind: str
+    grid: Mapping[str, list[Any]] = field(default_factory=dict)
+    ranges: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """made_by: ``module:Class`` that has ``from_state``; graph: ``module:function`` of
+    ``heads/onnx`` that draws it."""
+
+    made_by: str
+    graph: str
+
+
+HEADS: Mapping[str, HeadSpec] = {
+    "logistic": HeadSpec(
+        make=f"{WITHIN}linear:logistic",
+        kind="linear",
+        grid={"C": [1e-4, 1e-3, 1e-2, 0.1, 1.0, 10.0]},
+        ranges={"C": "1e-4..10"},
+    ),
+    "ridge": HeadSpec(
+        make=f"{WITHIN}linear:ridge",
+        kind="linear",
+        grid={"alpha": [0.01, 0.1, 1.0, 10.0]},
+        ranges={"alpha": "0.01..100"},
+    ),
+    "lda": HeadSpec(
+        make=f"{WITHIN}discriminant:lda",
+        kind="linear",
+        grid={"shrinkage": ["auto", 0.05, 0.2, 0.5, 0.9]},
+        ranges={"shrinkage": "0.0..0.95"},
+    ),
+    "linear-svm": HeadSpec(
+        make=f"{WITHIN}linear:linear_svm",
+        kind="linear",
+        grid={"C": [1e-4, 1e-3, 1e-2, 0.1]},
+        ranges={"C": "1e-4..1"},
+    ),
+    "rbf-svm": HeadSpec(
+        make=f"{WITHIN}svm:rbf_svm",
+        kind="kernel-svm",
+        grid={"C": [1.0, 10.0], "gamma": [0.3, 1.0, 3.0]},
+        ranges={"C": "0.1..100", "gamma": "0.1..10"},
+    ),
+    "poly-svm": HeadSpec(
+        make=f"{WITHIN}svm:poly_svm",
+        kind="kernel-svm",
+        grid={"C": [1.0, 10.0], "degree": [2, 3]},
+        ranges={"C": "0.1..100", "gamma": "0.1..10", "degree": [2, 3]},
+    ),
+    "knn": HeadSpec(
+        make=f"{WITHIN}neighbours:knn",
+        kind="neighbours",
+        grid={"neighbours": [1, 5, 10, 20, 40]},
+        ranges={"neighbours": "1..50", "sharpness": "1.0..50"},
+    ),
+    "lightgbm": HeadSpec(
+        make=f"{WITHIN}boosted:lightgbm",
+        kind="lightgbm",
+        grid={"leaves": [4, 15, 31]},
+        ranges={"leaves": "4..63", "min_leaf": "3..50", "l2": "0.1..100"},
+    ),
+    "xgboost": HeadSpec(
+        make=f"{WITHIN}boosted:xgboost",
+        kind="xgboost",
+        grid={"depth": [3, 4, 6]},
+        ranges={"depth": "2..8", "l2": "0.1..100"},
+    ),
+    "tree": HeadSpec(
+        make=f"{WITHIN}trees:tree",
+        kind="trees",
+        grid={"depth": [4, 6, 8, 12, 16], "min_split": [2, 5, 10, 20]},
+        ranges={"depth": "3..20", "min_split": "2..50", "min_leaf": "1..20"},
+    ),
+    "bagging": HeadSpec(
+        make=f"{WITHIN}trees:bagging",
+        kind="trees",
+        grid={"depth": [8, None]},
+        ranges={"depth": "4..20", "columns": "0.01..0.3"},
+    ),
+    "forest": HeadSpec(
+        make=f"{WITHIN}trees:forest",
+        kind="trees",
+        grid={"min_leaf": [1, 3, 10]},
+        ranges={"min_leaf": "1..20", "columns": "0.01..0.3"},
+    ),
+    "extra-trees": HeadSpec(
+        make=f"{WITHIN}trees:extra_trees",
+        kind="trees",
+        grid={"min_leaf": [1, 3, 10]},
+        ranges={"min_leaf": "1..20", "columns": "0.01..0.3"},
+    ),
+    "mlp": HeadSpec(
+        make=f"{WITHIN}neural:mlp",
+        kind="network",
+        grid={"hidden": [64, 256]},
+        ranges={
+            "hidden": "32..512", "rate": "3e-4..3e-3", "decay": "0.001..1", "dropout": "0.0..0.6",
+        },
+    ),
+}  # fmt: skip
+KINDS: Mapping[str, Kind] = {
+    "linear": Kind(f"{WITHIN}linear:Linear", "smooth:linear"),
+    "kernel-svm": Kind(f"{WITHIN}svm:KernelSVM", "kernel:kernel_svm"),
+    "neighbours": Kind(f"{WITHIN}neighbours:Neighbours", "smooth:neighbours"),
+    "lightgbm": Kind(f"{WITHIN}boosted:LightGBM", "trees:boosted"),
+    "xgboost": Kind(f"{WITHIN}boosted:XGBoost", "trees:boosted"),
+    "trees": Kind(f"{WITHIN}trees:Trees", "trees:trees"),
+    "network": Kind(f"{WITHIN}neural:Network", "smooth:network"),
+}
+HEAD_KINDS: Mapping[str, str] = {name: kind.made_by for name, kind in KINDS.items()}
+"""What a model file may ask to be built: these classes and nothing else."""
