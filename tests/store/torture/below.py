@@ -70,7 +70,7 @@ def run(folder: Path, kills: int, seed: int = 0) -> dict[str, Any]:
         act(scene, target, story, library, SHIM_LOG=str(log))
         if log.read_text() != "".join(names):
             wrong.append(f"{scene.name}: {''.join(names)} above is {log.read_text()} below")
-        for _ in range(kills // len(SCENES)):
+        for _ in range(max(1, kills // len(SCENES))):
             at = rng.randrange(len(names))
             copy_linked(staged, target)
             shutil.copy(before, story)

@@ -36,7 +36,7 @@ COMMANDS: dict[str, list[str]] = {
     "fit": ["fit", "whole.h5", "--head", "lda", "-o", "model"],
     "predict": ["predict", "fitted", "whole.h5", "-o", "predictions.csv"],
     "compact": ["store", "compact", "half.h5"],
-    "verify": ["store", "verify", "whole.h5", "--files"],
+    "verify": ["store", "verify", "whole.h5", "--files", "--data", "."],
     "label": ["store", "label", "half.h5", "labels.csv"],
     "merge": ["store", "merge", "merged.h5", "whole.h5"],
     "export": ["store", "export", "whole.h5", "exported.h5"],
