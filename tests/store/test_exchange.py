@@ -248,6 +248,18 @@ def test_a_label_in_a_table_of_features_is_no_feature(tmp_path):
         assert list(store.items.label) == ["0", "1"]
 
 
+def test_splits_of_another_tool_are_read_by_the_one_vocabulary(tmp_path):
+    source = tmp_path / "t.csv"
+    source.write_text("id,a,split\nx,1,Training\ny,3,TEST SET\nz,2,dev\n")
+    imported = import_features(source, tmp_path / "f.h5")
+    assert "split 'TEST SET' read as test (1 rows)" in imported.text()
+    with FeatureStore.open(tmp_path / "f.h5") as store:
+        assert list(store.items.split) == ["train", "test", "valid"]
+    np.savez(tmp_path / "t.npz", ids=["x"], x=np.ones((1, 2), np.float32), split=["later"])
+    with pytest.raises(ManifestError, match=r"t\.npz, row x: the split 'later'"):
+        import_features(tmp_path / "t.npz", tmp_path / "g.h5")
+
+
 @pytest.mark.parametrize("suffix", ["h5", "npz", "csv", "parquet"])
 def test_a_disk_that_fills_up_is_one_line_and_leaves_nothing(tmp_path, toy, suffix):
     """HDF5's own writes ended the process at that."""
