@@ -3,6 +3,7 @@ probabilities can be taken at their word."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -102,17 +103,22 @@ def calibration_line(
         return (right - expit(a + odds)).mean(axis=0)
 
     odds = logit(np.clip(proba.max(axis=2), SUREST, 1 - SUREST))
-    for name, scores, reach in (
-        ("slope", slope_scores, STEEPEST),
-        ("intercept", odds_scores, STEEPEST),
+    for name, scores, usual in (
+        ("slope", slope_scores, (0.25, 4.0)),
+        ("intercept", odds_scores, (-2.0, 2.0)),
     ):
-        ends = [float(scores(x).sum()) for x in (-reach, reach)]
-        if ends[0] <= 0 or ends[1] >= 0 or right.all() or not right.any():
+        ends = next((r for r in (usual, (-STEEPEST, STEEPEST)) if _crosses(scores, *r)), None)
+        if ends is None or right.all() or not right.any():
             continue
-        value = float(brentq(lambda x, of=scores: of(x).sum(), -reach, reach, xtol=1e-4))  # type: ignore[misc]
+        value = float(brentq(lambda x, of=scores: of(x).sum(), *ends, xtol=1e-4))  # type: ignore[misc]
         step = 1e-3
         steep = (scores(value - step).mean() - scores(value + step).mean()) / (2 * step)
         half = float(spread_of(scores(value)[:, None] / steep, groups).half[0])
         if np.isfinite(half):
             out[name] = {"value": value, "low": value - half, "high": value + half}
     return out
+
+
+def _crosses(scores: Callable[[float], np.ndarray], low: float, high: float) -> bool:
+    """Whether the sum of the scores, which falls, is 0 between the two."""
+    return bool(scores(low).sum() > 0 > scores(high).sum())

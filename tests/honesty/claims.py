@@ -19,6 +19,7 @@ from headstock.heads.numbers.metrics import score
 from headstock.heads.numbers.selection import selection
 from headstock.heads.report.page.contest import Contest
 from headstock.heads.rows.folds import make_folds
+from headstock.heads.rows.times import time_plan
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,14 @@ def guessing(seed: int, fusions: tuple[str, ...] = (), groups: int = 0, **more: 
     return float(np.mean([line["accuracy"]["value"] for line in lines]) - 1 / 3)
 
 
+def guessing_in_time(seed: int) -> float:
+    rows = world.nothing(seed)
+    days = [str(np.datetime64("2026-01-01") + day) for day in range(len(rows))]
+    plan = time_plan(rows.ids, days, "day", "expanding")
+    run = evaluate_rows(rows, ("knn", "tree"), ("image", "audio"), ("stacked",), plan, seed=seed)
+    return float(np.mean([r["accuracy"]["value"] for r in run.leaderboard]) - 1 / 3)
+
+
 def null_better(seed: int, groups: int = 0) -> float:
     rows = world.nothing(seed, groups=groups)
     plan = make_folds(rows.codes, 3, ids=rows.ids, groups=rows.groups, seed=seed)
@@ -272,6 +281,8 @@ def _claims() -> list[Claim]:
         weight=0.3,
         **none,
     )
+    how = guessing_in_time
+    add("chance-time", chance, f"{words}; blocks of time", how, weight=0.3, **none)
     for fusion in ("mean", "product", "weighted", "stacked", "gated"):
         how = partial(guessing, fusions=(fusion,))
         add(f"chance-{fusion}", chance, f"{words}; {fusion}", how, weight=0.3, **none)

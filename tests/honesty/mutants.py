@@ -12,6 +12,7 @@ from headstock.heads.engine import outoffold
 from headstock.heads.evaluation import fusing
 from headstock.heads.fusion import gate
 from headstock.heads.numbers import familywise, intervals, selection
+from headstock.heads.rows import times
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,10 @@ MUTANTS = [
     Mutant(
         "a stack learns from members that saw the scored fold", fusing,
         "nested = learns and (must or nested is None)", "nested = False", "chance-stacked", 60,
+    ),
+    Mutant(
+        "a block of time is learned from", times,
+        "there = codes < fold", "there = codes <= fold", "chance-time", 8,
     ),
     Mutant(
         "a fold sees the rows it holds out", outoffold,
