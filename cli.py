@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import sys
 from collections.abc import Sequence
-from contextlib import nullcontext, redirect_stdout, suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
 from headstock import __version__
-from headstock.extract.commands import doctor, extract, verify
+from headstock.extract.commands import demo, doctor, extract, verify
 from headstock.heads.commands import evaluate, fit, fold_plan, report, runs
 from headstock.store.answer import (
     Answer,
-    as_json,
     note,
     print_answer,
     progress,
@@ -27,7 +25,7 @@ from headstock.store.answer import (
     wrapped,
 )
 from headstock.store.commands import store
-from headstock.store.errors import HeadstockError, OptionError, explained
+from headstock.store.errors import HeadstockError, explained
 from headstock.store.interrupts import interruptible, leave
 from headstock.store.progress import on_terminal
 from headstock.store.terminal import (
@@ -40,6 +38,7 @@ from headstock.store.terminal import (
     Command,
     Commands,
     Output,
+    completion,
     pairs,
     read_manifest,
 )
@@ -54,31 +53,6 @@ def cli(ctx: click.Context) -> None:
     """Extract features once, try heads in seconds, believe the number at the end."""
     if os.environ.get("NO_COLOR"):
         ctx.color = False
-
-
-@click.command(cls=Command)
-@click.option("-o", "--output", type=ANY, default="demo", show_default=True, help="Folder to use.")
-def demo(output: str) -> Answer:
-    """The whole job on embedded data, offline, in about a minute.
-
-    Example: headstock demo -o demo
-    """
-    from headstock.extract.demo import ABOUT, commands, write_demo
-
-    if not quiet():
-        click.echo(ABOUT)
-    write_demo(output)
-    data = []
-    for words in commands(output):
-        if not quiet():
-            click.secho(f"\n$ headstock {' '.join(words)}", bold=True)
-        sys.stdout.flush()
-        with redirect_stdout(io.StringIO()) if as_json() else nullcontext() as result:
-            more = ["--json"] * as_json() + ["--quiet"] * quiet()
-            cli.main([*words, *more], prog_name="headstock", standalone_mode=False)
-        if isinstance(result, io.StringIO):
-            data.append({"command": words, "result": json.loads(result.getvalue())})
-    return Answer(data, next=[["report", os.path.join(output, "run"), "-o", "report.html"]])
 
 
 @click.command(cls=Command)
@@ -178,7 +152,8 @@ def predict(
     if output:  # before anything is computed
         refuse_other(output, *(form.kind if form else ("predictions",)))
     told: dict[str, Any] = {"split": only, "fill": fill}
-    spreadsheet, repeated = flags.pop("spreadsheet"), ()
+    spreadsheet = flags.pop("spreadsheet")
+    repeated: tuple[str, ...] = ()
     if len(rows) == 1 and is_store(rows[0]):
         with FeatureStore.open(rows[0]) as features, progress("predict", "rows") as report:
             predictions, left_out = predict_complete(bundle, features, progress=report, **told)
@@ -189,7 +164,7 @@ def predict(
         names |= {k: flags.pop(k) for k in ("class_names", "split")}
         watched = on_terminal(sys.stderr) and not quiet()
         wanted = sorted({c for columns in columns_of(bundle.recipes).values() for c in columns})
-        table = rows_manifest(rows, wanted, **names)
+        table = read_manifest(rows, wanted, **names)
         note(*table.account())
         repeated = table.repeated
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": watched}
@@ -215,23 +190,6 @@ def predict(
         failures=left_out,
         exit_code=code,
     )
-
-
-def rows_manifest(rows: Sequence[str], columns: Sequence[str], **flags: Any) -> Any:
-    """The rows that were named: a manifest, or pictures and sounds one by one."""
-    from headstock.store import Manifest
-    from headstock.store.manifest.files import are_files
-
-    if are_files(rows):
-        if columns:
-            what = f"the model reads the columns {', '.join(columns[:3])} of a table"
-            raise OptionError(rows[0], what, "give a table with these columns")
-        return Manifest.of_files(rows)
-    if len(rows) > 1:
-        odd = next(name for name in rows if not are_files([name]))
-        fix = "give one MANIFEST, one STORE, or pictures and sounds"
-        raise OptionError(odd, "is one of several, and no picture or sound", fix)
-    return read_manifest(rows[0], columns, **flags)
 
 
 @click.command(cls=Command, name="list")
@@ -334,25 +292,6 @@ def serve(model: str, host: str, port: int, hosts: tuple, own: tuple, **flags: A
             print_answer(Answer({"model": model, "address": address}, notes=[text]))
 
         run(bundle, encode, host, port, limits, title=Path(model).stem, hosts=hosts, ready=ready)
-
-
-@click.command(cls=Command)
-@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
-def completion(shell: str) -> Answer:
-    """Print what makes SHELL complete commands, flags and names with the tab key.
-
-    For bash put ``eval "$(headstock completion bash)"`` into ~/.bashrc; for zsh the same with zsh
-    into ~/.zshrc; for fish: headstock completion fish > ~/.config/fish/completions/headstock.fish
-
-    Example: headstock completion bash
-    """
-    from click.shell_completion import get_completion_class
-
-    kind = get_completion_class(shell)
-    assert kind is not None
-    script = kind(cli, {}, "headstock", "_HEADSTOCK_COMPLETE").source()
-    # a shell that evals it would show the hint each time
-    return Answer({"shell": shell, "script": script}, script, [["--help"]] * sys.stdout.isatty())
 
 
 def _in_the_order_of_a_days_work() -> None:

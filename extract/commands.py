@@ -1,15 +1,18 @@
-"""``headstock extract`` and ``doctor``, and ``store verify``, which can compute vectors again."""
+"""``headstock demo``, ``extract`` and ``doctor``, and ``store verify``, which can compute again."""
 
 from __future__ import annotations
 
+import io
 import json
+import os
 import sys
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict
 from typing import Any
 
 import click
 
-from headstock.store.answer import Answer, note, progress, quiet
+from headstock.store.answer import Answer, as_json, note, progress, quiet
 from headstock.store.errors import OptionError
 from headstock.store.progress import on_terminal
 from headstock.store.terminal import (
@@ -24,6 +27,32 @@ from headstock.store.terminal import (
     pairs,
     read_manifest,
 )
+
+
+@click.command(cls=Command)
+@click.option("-o", "--output", type=ANY, default="demo", show_default=True, help="Folder to use.")
+def demo(output: str) -> Answer:
+    """The whole job on embedded data, offline, in about a minute.
+
+    Example: headstock demo -o demo
+    """
+    from headstock.extract.demo import ABOUT, commands, write_demo
+
+    root = click.get_current_context().find_root().command
+    if not quiet():
+        click.echo(ABOUT)
+    write_demo(output)
+    data = []
+    for words in commands(output):
+        if not quiet():
+            click.secho(f"\n$ headstock {' '.join(words)}", bold=True)
+        sys.stdout.flush()
+        with redirect_stdout(io.StringIO()) if as_json() else nullcontext() as result:
+            more = ["--json"] * as_json() + ["--quiet"] * quiet()
+            root.main([*words, *more], prog_name="headstock", standalone_mode=False)
+        if isinstance(result, io.StringIO):
+            data.append({"command": words, "result": json.loads(result.getvalue())})
+    return Answer(data, next=[["report", os.path.join(output, "run"), "-o", "report.html"]])
 
 
 @click.command(cls=Command)

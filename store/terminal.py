@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from headstock.store.confirm import refuse_unsaid
 from headstock.store.errors import HeadstockError, OptionError
 from headstock.store.jsonfile import parse_json
 from headstock.store.settings import read_toml
+
+if TYPE_CHECKING:
+    from headstock.store import Manifest
 
 
 class Output(click.Path):
@@ -229,13 +232,28 @@ RUN_OPTIONS = options(
 )
 
 
-def read_manifest(source: str, columns: Sequence[str] = (), **flags: Any) -> Any:
+def read_manifest(
+    source: str | Sequence[str], columns: Sequence[str] = (), **flags: Any
+) -> Manifest:
+    """The rows that were named: a table or a folder; or, of several words or a file that is a
+    picture or a sound, each file a row."""
     from headstock.store import Manifest
+    from headstock.store.manifest.files import are_files
 
+    names = [source] if isinstance(source, str) else list(source)
+    if not isinstance(source, str) and are_files(names):
+        if columns:
+            what = f"the model reads the columns {', '.join(columns[:3])} of a table"
+            raise OptionError(names[0], what, "give a table with these columns")
+        return Manifest.of_files(names)
+    if len(names) > 1:
+        odd = next(name for name in names if not are_files([name]))
+        fix = "give one MANIFEST, one STORE, or pictures and sounds"
+        raise OptionError(odd, "is one of several, and no picture or sound", fix)
     cols = {k: flags[f"{k}_col"] for k in ("id", "image", "audio", "label", "group", "split")}
     roots = {k: flags[f"{k}_root"] for k in ("image", "audio")}
     return Manifest.read(
-        source,
+        names[0],
         cols={k: v for k, v in cols.items() if v},
         roots={k: v for k, v in roots.items() if v},
         columns=columns,
@@ -278,3 +296,23 @@ def numbers(text: str, flag: str) -> tuple[float, ...]:
         raise OptionError(
             flag, f"{text!r} is not numbers", f"for example {flag} 0.5,0.5,0.5"
         ) from None
+
+
+@click.command(cls=Command)
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+def completion(shell: str) -> Answer:
+    """Print what makes SHELL complete commands, flags and names with the tab key.
+
+    For bash put ``eval "$(headstock completion bash)"`` into ~/.bashrc; for zsh the same with zsh
+    into ~/.zshrc; for fish: headstock completion fish > ~/.config/fish/completions/headstock.fish
+
+    Example: headstock completion bash
+    """
+    from click.shell_completion import get_completion_class
+
+    kind = get_completion_class(shell)
+    assert kind is not None
+    root = click.get_current_context().find_root().command
+    script = kind(root, {}, "headstock", "_HEADSTOCK_COMPLETE").source()
+    # a shell that evals it would show the hint each time
+    return Answer({"shell": shell, "script": script}, script, [["--help"]] * sys.stdout.isatty())

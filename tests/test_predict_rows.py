@@ -349,6 +349,12 @@ def test_files_that_cannot_be_meant_are_one_line(here, capsys, words, says):
     assert "features.h5" not in err
 
 
+def test_a_sound_is_no_table_to_extract_from(here, capsys):
+    assert call("extract", "test/t0.wav", "-o", "x.h5", "-q") == 1
+    err = capsys.readouterr().err
+    assert "test/t0.wav: is a sound and no table; give a table or a folder" in err
+
+
 def test_a_picture_and_a_sound_of_one_name_are_one_row(tmp_path):
     names = ["a.png", "b.wav", "b.png", "c.jpg", "c.png"]
     items = Manifest.of_files(names).items

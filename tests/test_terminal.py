@@ -288,6 +288,7 @@ ANSWERS = {
     ("store", "repair"): ["store", "repair", "features.h5"],
     ("store", "compact"): ["store", "compact", "features.h5"],
     ("store", "label"): ["store", "label", "features.h5", "labels.csv", "--label-col", "CLASS"],
+    ("store", "drop"): ["store", "drop", "features.h5", "--not-in", "index.csv"],
     ("store", "merge"): ["store", "merge", "joined.h5", "first.h5", "second.h5"],
     ("store", "export"): ["store", "export", "features.h5", "out.npz"],
     ("store", "import"): ["store", "import", "features.npz", "in.h5"],
@@ -325,6 +326,7 @@ def answering(here, monkeypatch):
 
     quick = [["list", "fusions"], ["store", "info", "features.h5"]]
     monkeypatch.setattr("headstock.extract.demo.commands", lambda folder: quick)
+    monkeypatch.setattr("headstock.extract.demo.write_demo", lambda folder: None)
     sizes = {"500x375": 80.0, "4000x3000": 9.0}
     checkup = Checkup({}, 2, "cpu", "resnet", 9, sizes, sizes, {"torch fp32": 9.0}, 90.0, 900.0)
     monkeypatch.setattr("headstock.extract.doctor.measure", lambda *a, **k: checkup)

@@ -12,6 +12,7 @@ from typing import Any
 
 from headstock.store.errors import ManifestError, OptionError
 from headstock.store.jsonfile import parse_json
+from headstock.store.manifest.paths import modality_of
 from headstock.store.manifest.splits import split_of
 from headstock.store.manifest.table import Table, header_of, read_table
 from headstock.store.textfile import lines_of, plain_bytes, read_text
@@ -39,6 +40,10 @@ def table_of(source: Any, delimiter: str | None = None, files: str | Path | None
             return _json_lines(path)
         if suffix in PARQUET:
             return _parquet(path)
+        if kind := modality_of(path):
+            what = {"image": "a picture", "audio": "a sound"}[kind]
+            fix = "give a table or a folder; `headstock predict` takes single files"
+            raise ManifestError(path, f"is {what} and no table", fix)
         return read_table(path, delimiter)
     kind = type(source).__module__.partition(".")[0]
     if kind == "datasets" or (
