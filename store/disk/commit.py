@@ -8,18 +8,16 @@ when it raises, the name was not made, or a whole file stands under it.
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import secrets
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from headstock.store.errors import StorageError, StoreBusy
+from headstock.store.disk.naming import NO_LINKS, host, link_new, temp_name
+from headstock.store.errors import StorageError
 
 __all__ = [
     "abandoned",
@@ -41,11 +39,8 @@ __all__ = [
     "written",
 ]
 
-NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.ENOTSUP, errno.ENOSYS, errno.EMLINK, errno.EXDEV}
 NO_SYNC = {errno.EINVAL, errno.ENOTSUP, errno.EOPNOTSUPP}
 STALE_TEMP = 24 * 3600.0  # seconds; for temps whose owner this machine cannot ask about
-STALE_LOCK = 60.0
-RENAME_NOREPLACE = 1
 OWN_TEMP = ".headstock."  # before the names of temps in folders that are not the store's
 
 
@@ -67,16 +62,6 @@ def storage(path: object) -> Iterator[None]:
             errno.EMFILE: "raise the limit of open files (ulimit -n)",
         }.get(error.errno or 0, "check the disk and run it again; nothing committed is lost")
         raise StorageError(path, f"cannot be written or read ({what})", fix) from error
-
-
-def host() -> str:
-    """This machine's name, as it stands in names of files."""
-    return "".join(c if c.isalnum() else "_" for c in socket.gethostname())[:40] or "host"
-
-
-def temp_name(directory: Path) -> Path:
-    """A name for a file that nobody reads; it tells whose it is."""
-    return directory / f"tmp-{host()}-{os.getpid()}-{secrets.token_hex(6)}"
 
 
 def write_all(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -108,62 +93,6 @@ def sync_file(path: Path) -> None:
         os.fsync(fd)
     finally:
         os.close(fd)
-
-
-def _rename_new(source: Path, target: Path) -> bool:
-    """Rename without replacing, where the system can. Raises FileExistsError; False: cannot."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if not hasattr(libc, "renameat2"):
-        return False
-    at_cwd = -100
-    code = libc.renameat2(
-        at_cwd, os.fsencode(source), at_cwd, os.fsencode(target), RENAME_NOREPLACE
-    )
-    if code == 0:
-        return True
-    number = ctypes.get_errno()
-    if number in (errno.EINVAL, errno.ENOSYS):
-        return False
-    raise OSError(number, os.strerror(number), str(target))
-
-
-def _rename_locked(source: Path, target: Path) -> None:
-    """Rename under a lock directory: the last resort, where names can be neither linked nor
-    renamed without replacing. Raises FileExistsError, StoreBusy."""
-    lock = target.with_name(f"lock-{target.name}")
-    for _ in range(int(STALE_LOCK * 20) + 100):
-        try:
-            lock.mkdir()
-            break
-        except FileExistsError:
-            with suppress(FileNotFoundError):
-                if time.time() - lock.stat().st_mtime > STALE_LOCK:
-                    lock.rename(temp_name(lock.parent))  # only one of several can break it
-            time.sleep(0.05)
-    else:
-        raise StoreBusy(lock, "somebody has been holding this lock for a minute", "look who it is")
-    try:
-        if target.exists():
-            raise FileExistsError(errno.EEXIST, "taken", str(target))
-        source.rename(target)
-    finally:
-        lock.rmdir()
-
-
-def link_new(source: Path, target: Path) -> None:
-    """Give the file ``source`` the name ``target`` if that is free, else raise FileExistsError.
-
-    With hard links ``source`` keeps its name as well, without them it loses it.
-    """
-    try:
-        os.link(source, target)
-    except FileExistsError:
-        raise
-    except OSError as error:
-        if error.errno not in NO_LINKS:
-            raise
-        if not _rename_new(source, target):
-            _rename_locked(source, target)
 
 
 def publish(
@@ -320,7 +249,21 @@ def abandoned(path: Path, owner: str, pid: str) -> bool:
     """Whether the process ``pid`` of the machine ``owner`` that made ``path`` is dead, or so old
     that it must be."""
     dead = owner == host() and pid.isdecimal() and not alive(int(pid))
-    return dead or time.time() - path.stat().st_mtime > STALE_TEMP
+    return dead or _old(path)
+
+
+def _old(path: Path) -> bool:
+    """Whether a file is of yesterday or before. What our clock says is held against the file
+    system's own: one of the two may be wrong by days."""
+    touched = path.stat().st_mtime
+    if time.time() - touched <= STALE_TEMP:
+        return False
+    probe = temp_name(path.parent)
+    try:
+        probe.touch()
+        return probe.stat().st_mtime - touched > STALE_TEMP
+    finally:
+        probe.unlink(missing_ok=True)
 
 
 def alive(pid: int) -> bool:

@@ -11,7 +11,7 @@ import pytest
 
 from headstock.store import FeatureStore
 from headstock.store.care.verify import verify
-from headstock.store.disk import commit, state
+from headstock.store.disk import commit, naming, state
 from headstock.store.errors import StorageError, StoreBusy
 
 
@@ -54,7 +54,7 @@ def no_links(*_):
 def test_without_hard_links_everything_still_holds(tmp_path, toy, monkeypatch, rename):
     monkeypatch.setattr(os, "link", no_links)
     if not rename:  # nor a rename that refuses to replace: then a lock directory
-        monkeypatch.setattr(commit, "_rename_new", lambda source, target: False)
+        monkeypatch.setattr(naming, "_rename_new", lambda source, target: False)
     assert commit.publish_bytes(tmp_path / "a", b"first")
     assert not commit.publish_bytes(tmp_path / "a", b"second")
     assert (tmp_path / "a").read_bytes() == b"first"
@@ -70,17 +70,42 @@ def test_without_hard_links_everything_still_holds(tmp_path, toy, monkeypatch, r
 
 def test_a_stale_lock_is_broken_and_a_fresh_one_is_respected(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "link", no_links)
-    monkeypatch.setattr(commit, "_rename_new", lambda source, target: False)
+    monkeypatch.setattr(naming, "_rename_new", lambda source, target: False)
     lock = tmp_path / "lock-a"
     lock.mkdir()
     long_ago = time.time() - 1000
     os.utime(lock, (long_ago, long_ago))
     assert commit.publish_bytes(tmp_path / "a", b"x")
-    monkeypatch.setattr(commit, "STALE_LOCK", -4.9)  # gives up after two looks
-    monkeypatch.setattr(commit.time, "time", lambda: 0.0)
+    monkeypatch.setattr(naming.time, "sleep", lambda _: None)  # and so gives up at once
     (tmp_path / "lock-b").mkdir()
     with pytest.raises(StoreBusy):
         commit.publish_bytes(tmp_path / "b", b"x")
+
+
+def test_a_lock_from_a_clock_that_was_ahead_is_broken_and_nobody_waits_unsaid(
+    tmp_path, monkeypatch, caplog
+):
+    monkeypatch.setattr(os, "link", no_links)
+    monkeypatch.setattr(naming, "_rename_new", lambda source, target: False)
+    clock = iter(range(0, 1000, 10))
+    monkeypatch.setattr(naming.time, "monotonic", lambda: float(next(clock)))
+    monkeypatch.setattr(naming.time, "sleep", lambda _: None)
+    lock = tmp_path / "lock-a"
+    lock.mkdir()
+    ahead = time.time() + 86400
+    os.utime(lock, (ahead, ahead))
+    assert commit.publish_bytes(tmp_path / "a", b"x")
+    assert caplog.messages == [f"{lock}: waiting for whoever holds it, 60 s at most"]
+    assert not lock.exists()
+
+
+def test_a_clock_of_ours_that_is_ahead_sweeps_nobodys_temp(tmp_path, monkeypatch):
+    theirs = tmp_path / "tmp-elsewhere-1-a"
+    theirs.touch()
+    real = time.time
+    monkeypatch.setattr(commit.time, "time", lambda: real() + 10 * 86400)
+    commit.sweep(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [theirs.name]
 
 
 def test_only_temps_of_the_dead_are_swept(tmp_path):
