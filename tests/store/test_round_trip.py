@@ -1,6 +1,7 @@
 """Every format that is exported comes back whole."""
 
 import csv
+import io
 import itertools
 import json
 import re
@@ -17,6 +18,7 @@ from headstock.store.care.verify import verify
 from headstock.store.errors import OptionError, StorageError, StoreDamaged
 from headstock.store.exchange.export import export
 from headstock.store.exchange.imports import import_features
+from headstock.store.manifest.table import CsvWriter, read_table
 from headstock.store.parts import link
 
 FORMATS = ["npz", "csv", "h5", "parquet"]
@@ -121,6 +123,22 @@ def test_what_was_exported_comes_back_whole(tmp_path_factory, form, made, everyt
     back = import_features(folder / f"out.{form}", folder / "g.h5")
     assert (back.rows, back.unknown, back.failed) == (told.rows, [], [])
     assert content(folder / "g.h5", "all" if everything else None) == wanted
+
+
+CELLS = st.lists(st.lists(TEXT, min_size=2, max_size=2), min_size=1, max_size=4)
+
+
+@settings(max_examples=60, deadline=None)
+@given(CELLS.filter(lambda rows: all(row[0].strip(" \t\r\n") for row in rows)))
+def test_any_text_comes_out_of_a_table_as_it_went_in(tmp_path_factory, rows):
+    out = io.StringIO(newline="")
+    writer = CsvWriter(out)
+    writer.row(["id", "label"])
+    writer.rows(rows)
+    assert list(csv.reader(io.StringIO(out.getvalue(), newline="")))[1:] == rows
+    path = tmp_path_factory.mktemp("cells") / "t.csv"
+    path.write_bytes(out.getvalue().encode())
+    assert read_table(path).rows == rows
 
 
 @pytest.fixture
