@@ -24,6 +24,7 @@ from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows, parts_of
 from headstock.heads.rows.prepare import Prepared, Rules, prepare
 from headstock.store.errors import HeadError, OptionError
+from headstock.store.manifest.splits import split_of
 from headstock.store.progress import Report, unheard
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def fit(
     save_plan: str | Path | None = None,
     progress: Report = unheard,
 ) -> Bundle:
-    """Fit on a store's labelled rows outside the test split.
+    """Fit on a store's labelled rows outside the splits ``valid`` and ``test``.
 
     One head on ``on`` (by default logistic on all sets side by side), or with a late ``fusion``
     each of ``heads`` on each single set of ``on``, joined by a fusion learned from out-of-fold
@@ -78,6 +79,8 @@ def fit(
     repeat; which it was stands in the bundle's settings, and ``save_plan`` writes it to a file that
     ``evaluate`` and ``fit`` take as ``folds``.
     """
+    if isinstance(folds, str) and split_of(folds) == "valid":
+        folds = None  # as evaluate: the valid rows score, folds are made inside the training rows
     on = on or "+".join(own_sets(store))
     names = list(heads or (DEFAULT_HEADS if fusion == "stacked" and not head else [head or FIRST]))
     found = prepare(store, [on], Rules(group, missing, dedupe, "mark", rare), folds)

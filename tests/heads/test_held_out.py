@@ -7,6 +7,7 @@ import pytest
 
 from headstock.heads import evaluate, fit, make_folds
 from headstock.heads.blockwise.stream import evaluate_streamed
+from headstock.heads.bundle.of_run import fit_run
 from headstock.heads.fusion.complete import predict_complete
 from headstock.heads.report.formats import as_csv, as_markdown
 from headstock.heads.rows.labelled import read_rows
@@ -107,6 +108,18 @@ def test_the_valid_split_as_the_one_fold(split_store):
     assert head.startswith("40 rows of the valid split, 4 classes, the one fold")
     assert "120 training rows" in head
     json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_what_scored_on_the_valid_split_is_what_is_fitted(split_store, tmp_path):
+    with split_store() as store:
+        result = evaluate(store, ["lda", "knn"], fusions=["stacked"], folds="valid")
+        result.save(tmp_path / "run")
+        for line in result.leaderboard[:3]:
+            model = fit_run(store, tmp_path / "run", line["name"])
+            said = predict_complete(model, store, ids=list(result.ids))[0]
+            np.testing.assert_allclose(said.proba, result.proba[line["name"]], atol=1e-6)
+        one, two = (fit(store, "lda", folds=f).predict(store).proba for f in ("Validation", None))
+    assert np.array_equal(one, two)
 
 
 def test_one_fold_that_is_not_there(split_store):
