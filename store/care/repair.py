@@ -63,10 +63,8 @@ class Repaired:
         if not self.changed:
             return f"{self.path}: nothing to repair"
         lines = [f"{name}: damaged" for name in self.files]
-        lines += [
-            f"{name}: gone, with {rows:,} rows that were acknowledged"
-            for name, rows in self.gone.items()
-        ]
+        for name, rows in self.gone.items():
+            lines.append(f"{name}: gone" + (f", {rows:,} rows were acknowledged" if rows else ""))
         for file, sets in self.taken.items():
             rows = ", ".join(f"{n:,} rows of {name}" for name, n in sets.items())
             lines.append(f"{file}: {rows} taken")

@@ -52,7 +52,7 @@ class Trace:
 
     @property
     def rows(self) -> int:
-        """How many rows were acknowledged; 0 where a power cut took the number."""
+        """How many rows were acknowledged; 0 for a declaration, and where a power cut took it."""
         try:
             return int(self.path.read_bytes()[:20])
         except (OSError, ValueError):
@@ -137,8 +137,8 @@ def gone(directory: Path, lost: Sequence[Trace], fix: str = FIX) -> StoreDamaged
     """The error that says so."""
     first = lost[0]
     if len(lost) == 1:
-        what = f"was acknowledged ({first.rows:,} rows) and is gone"
-        return StoreDamaged(directory / first.name, what, fix)
+        rows = f" ({first.rows:,} rows)" if first.rows else ""
+        return StoreDamaged(directory / first.name, f"was acknowledged{rows} and is gone", fix)
     what = f"{len(lost):,} files that were acknowledged are gone, the first is {first.name}"
     return StoreDamaged(directory, what, fix)
 

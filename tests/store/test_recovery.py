@@ -136,7 +136,7 @@ def test_shards_outlive_all_patches(tmp_path, toy):
     assert set(told.gone) == {"patch-00000001.h5", "patch-00000002.h5"}
     assert not verify(path).findings
     assert vectors(path, toy) == set(toy.ids(8))
-    assert "gone, with 8 rows that were acknowledged" in told.text()
+    assert "patch-00000001.h5: gone, 8 rows were acknowledged" in told.text()
     assert "shard-image" in told.text()
 
 
