@@ -21,6 +21,8 @@ __all__ = ["TABLES", "table_of"]
 
 JSON_LINES = (".jsonl", ".ndjson")
 PARQUET = (".parquet", ".pq")
+MEDIA = {"Image", "Audio"}
+"""Kinds of columns of a data set that hold files."""
 TABLES = (".csv", ".tsv", *JSON_LINES, *PARQUET)
 """Endings of files that are read as tables."""
 
@@ -30,8 +32,10 @@ def table_of(source: Any, delimiter: str | None = None, files: str | Path | None
     pandas, polars or pyarrow table, or a data set of the ``datasets`` package, one or a dictionary
     of splits.
 
-    ``files``: the folder for pictures and sounds that lie inside a data set and in no file. Raises
-    what ``read_table`` raises, and OptionError for an object that is none of these.
+    ``files``: the folder for pictures and sounds that lie inside a data set, or its Parquet file,
+    and in no file of their own; such rows without an id are called by their number, for two of them
+    may have one picture. Raises what ``read_table`` raises, and OptionError for an object that is
+    none of these.
     """
     if isinstance(source, str | os.PathLike):
         path = os.fspath(source)
@@ -39,7 +43,7 @@ def table_of(source: Any, delimiter: str | None = None, files: str | Path | None
         if suffix in JSON_LINES:
             return _json_lines(path)
         if suffix in PARQUET:
-            return _parquet(path)
+            return _parquet(path, files)
         if kind := modality_of(path):
             what = {"image": "a picture", "audio": "a sound"}[kind]
             fix = "give a table or a folder; `headstock predict` takes single files"
@@ -115,7 +119,7 @@ def _json_lines(path: str) -> Table:
     return Table(path, header_of(path, names), rows, [number for number, _ in found])
 
 
-def _parquet(path: str) -> Table:
+def _parquet(path: str, files: str | Path | None) -> Table:
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
@@ -127,8 +131,13 @@ def _parquet(path: str) -> Table:
         columns = {name: table[name].to_pylist() for name in table.column_names}
     except (pa.ArrowException, OSError, ValueError) as error:
         raise ManifestError(path, f"is no Parquet table ({error})", "write it again") from error
-    # pandas keeps an index without a name as a column of its own
-    return _table(path, {k: v for k, v in columns.items() if not k.startswith("__index_level_")})
+    # pandas keeps an index without a name as a column of its own; a data set its pictures' bytes
+    columns = {k: v for k, v in columns.items() if not k.startswith("__index_level_")}
+    for name, values in list(columns.items()):
+        if any(isinstance(v, dict) and {"bytes", "path"} <= v.keys() for v in values):
+            columns[name] = [_file(v, f"{path}, column {name}", files) for v in values]
+            columns.setdefault("id", [str(row) for row in range(len(values))])
+    return _table(path, columns)
 
 
 def _frame(frame: Any) -> Table:
@@ -156,6 +165,8 @@ def _dataset(source: Any, files: str | Path | None) -> Table:
             fix = "load it without streaming, or list its rows in a table"
             raise OptionError("data set", "is streamed, and its rows cannot be counted", fix)
         own = {name: list(_values(part, name, files)) for name in part.column_names}
+        if "id" not in own and {type(f).__name__ for f in part.features.values()} & MEDIA:
+            own["id"] = [f"{split}/{row}" if several else str(row) for row in range(len(part))]
         if "split" not in own and (several or split_of(split)):
             own["split"] = [split] * len(part)
         for name in [*columns, *(name for name in own if name not in columns)]:
@@ -170,14 +181,14 @@ def _values(part: Any, name: str, files: str | Path | None) -> Iterator[Any]:
     kind = type(feature).__name__
     if kind == "ClassLabel":
         yield from (None if v is None or v < 0 else feature.names[v] for v in part[name])
-    elif kind in ("Image", "Audio"):
+    elif kind in MEDIA:
         plain = part.cast_column(name, type(feature)(decode=False))
-        yield from (_file(value, name, files) for value in plain[name])
+        yield from (_file(value, f"data set, column {name}", files) for value in plain[name])
     else:
         yield from part.with_format(None)[name]
 
 
-def _file(value: Mapping[str, Any] | None, name: str, files: str | Path | None) -> str:
+def _file(value: Mapping[str, Any] | None, where: str, files: str | Path | None) -> str:
     """The path of a picture or sound, written to ``files`` under its own digest if it lies in the
     data set alone."""
     if value is None:
@@ -187,9 +198,9 @@ def _file(value: Mapping[str, Any] | None, name: str, files: str | Path | None) 
         return path
     if files is None:
         raise ManifestError(
-            f"data set, column {name}",
-            "its pictures or sounds lie inside the data set and in no files",
-            "say where to write them: Manifest.read(dataset, files='pictures')",
+            where,
+            "its pictures or sounds lie inside it and in no files",
+            "say in Python where to write them: Manifest.read(dataset, files='pictures')",
         )
     folder = Path(files).absolute()
     folder.mkdir(parents=True, exist_ok=True)

@@ -142,6 +142,7 @@ def test_a_data_set_with_its_pictures_inside(data_sets, tmp_path):
     with pytest.raises(ManifestError, match=r"Manifest\.read\(dataset, files='pictures'\)"):
         Manifest.read(data_sets["train"])
     items = Manifest.read(data_sets, files=tmp_path / "pictures").items
+    assert list(items.id) == ["train/0", "train/1", "train/2", "validation/0"]
     assert list(items.label) == ["cat", "dog", "cat", ""]
     assert list(items.split) == ["train", "train", "train", "valid"]
     colours = [Image.open(path).getpixel((0, 0)) for path in items.paths["image"]]
@@ -149,6 +150,28 @@ def test_a_data_set_with_its_pictures_inside(data_sets, tmp_path):
     again = Manifest.read(data_sets, files=tmp_path / "pictures").items
     assert list(again.paths["image"]) == list(items.paths["image"])
     assert len(list((tmp_path / "pictures").iterdir())) == 4
+
+
+def test_one_picture_in_two_rows_of_a_data_set(data_sets, tmp_path):
+    datasets = pytest.importorskip("datasets")
+
+    twice = datasets.concatenate_datasets([data_sets["train"], data_sets["train"]])
+    items = Manifest.read(twice, files=tmp_path / "pictures").items
+    assert list(items.id) == list("012345")
+    assert items.paths["image"][0] == items.paths["image"][3]
+    twice.to_parquet(tmp_path / "t.parquet")
+    assert len(Manifest.read(tmp_path / "t.parquet", files=tmp_path / "pictures").items) == 6
+
+
+def test_a_parquet_file_of_a_data_set(data_sets, tmp_path):
+    data_sets["train"].to_parquet(tmp_path / "train.parquet")
+    with pytest.raises(ManifestError, match=r"train\.parquet, column image: .* files='pictures'"):
+        Manifest.read(tmp_path / "train.parquet")
+    items = Manifest.read(tmp_path / "train.parquet", files=tmp_path / "pictures").items
+    assert list(items.paths["image"]) == list(
+        Manifest.read(data_sets["train"], files=tmp_path / "pictures").items.paths["image"]
+    )
+    assert list(items.label) == ["0", "1", "0"]  # the file itself knows no names
 
 
 def test_store_label_takes_any_table(tmp_path):
