@@ -107,12 +107,11 @@ def import_features(
     if labels:
         given = [labels.get(i, label) for i, label in zip(ids, items.label, strict=True)]
         items = replace(items, label=text_column(given))
-    notes = list(found.notes)
     if all(one.declared is None for one in found.sets):  # what we wrote comes back as it was
         splits, told = read_splits(items.split.tolist(), lambda i: f"{source}, row {ids[i]}")
         joined, more = join_forms(items.label.tolist())
         items = replace(items, split=text_column(splits), label=text_column(joined))
-        notes += [*told, *more]
+        found.notes += [*told, *more]
     sets = {_name(one, name): one for one in _chosen(found, name)}
     made = {n: _declared(found, one, n, modality, progress) for n, one in sets.items()}
     failed: list[str] = []
@@ -127,7 +126,7 @@ def import_features(
         store.compact(progress=progress)
     unknown = [n for n, one in made.items() if "unknown" in one.recipe.fields]
     widths = {n: one.dim for n, one in sets.items()}
-    return Imported(Path(output), len(ids), widths, found.layout, unknown, failed, notes)
+    return Imported(Path(output), len(ids), widths, found.layout, unknown, failed, found.notes)
 
 
 def _name(one: Vectors, wanted: str | None) -> str:
