@@ -210,7 +210,7 @@ MANIFEST_OPTIONS = options(
     click.option("--image-root", type=ANY, help="Folder of the images, when not the table's."),
     click.option("--audio-root", type=ANY, help="Folder of the sounds, when not the table's."),
     click.option("--class-names", help="Names of labels 0, 1, …: comma separated, or a text file."),
-    click.option("--split", help="Split of the rows that name none, such as test."),
+    click.option("--split", help="Split of the rows that name none: train, valid or test."),
 )
 RUN_OPTIONS = options(
     click.option("-b", "--batch-size", type=int, help="Items a batch  [default: the encoder's]"),
