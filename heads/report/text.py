@@ -10,6 +10,7 @@ from typing import Any
 
 from headstock.heads.evaluation.checks import check_lines
 from headstock.heads.evaluation.findings import findings
+from headstock.heads.rows.foldless import foldless_line
 from headstock.heads.rows.hygiene import hygiene_lines
 from headstock.heads.rows.rare import rare_line
 from headstock.store.errors import HeadError, OptionError, StorageError, one_line, visible
@@ -116,7 +117,7 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
         lines.append(
             f"{account['excluded_incomplete']} labelled rows lack a vector and are left out"
         )
-    lines += filter(None, [rare_line(account)])
+    lines += filter(None, [rare_line(account), foldless_line(account)])
     return lines
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from headstock.heads.rows.adapted import adapted_plan, with_views
+from headstock.heads.rows.foldless import with_a_fold
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.hygiene import Duplicates, clean, find_duplicates
 from headstock.heads.rows.labelled import Rows, read_rows
@@ -56,6 +57,7 @@ def prepare(
     read, test, account = read_rows(
         store, on, group=rules.group, missing=rules.missing, rare=rules.rare
     )
+    read, test, foldless = with_a_fold(store, read, test, folds)
     unknown = account.pop("unknown", {})
     left_out: dict[str, int] = dict.fromkeys(unknown, 0)
     lost = sum(unknown.values())
@@ -75,8 +77,11 @@ def prepare(
             test = without_classes(test, gone)
             lost -= len(test)
             test = test if len(test) else None
+    if foldless:
+        account["foldless"] = foldless
     if left_out:
         account["rare"] = {"rule": rules.rare, "classes": left_out, "test": lost}
+    if left_out or foldless:
         account["train"] = len(read)
         for split in HELD_OUT:
             account[split] = 0 if test is None else len(test.held_in(split))

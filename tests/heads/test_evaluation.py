@@ -228,3 +228,16 @@ def test_the_memory_that_heads_may_share_reaches_them(rows: Rows, monkeypatch) -
     evaluate_rows(rows, ["knn"], ["image", "audio"], ["weighted"], plan, **told)
     assert len(seen) == 1 + 3
     assert set(seen) == {123e6}
+
+
+def test_an_empty_cell_of_a_given_column_is_no_fold(tmp_path, two_sets, make_store):
+    """Were it one, it would be scored as a fold, and lie in no other."""
+    rows = two_sets(60)
+    take = ["ab"[i % 2] if i % 5 else " " for i in range(60)]
+    with make_store(tmp_path / "f.h5", rows, group={"take": take}) as store:
+        result = evaluate(store, ("knn",), on=("image",), folds="given:take", dedupe="keep")
+        assert (result.folds.folds, result.folds.n) == (2, 48)
+        assert not {f"r{i:04d}" for i in range(0, 60, 5)} & set(result.ids)
+        assert "left out: 12 rows whose cell in column take is empty" in result.text()
+        with pytest.raises(HeadError, match="no labelled row has a value in column group"):
+            evaluate(store, ("knn",), on=("image",), folds="given:group")

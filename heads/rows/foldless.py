@@ -1,0 +1,56 @@
+"""Rows that a plan by a column cannot place: an empty cell is no fold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.labelled import Rows
+from headstock.heads.rows.rare import without_classes
+from headstock.store.errors import HeadError
+
+if TYPE_CHECKING:
+    from headstock.store.features import FeatureStore
+
+__all__ = ["foldless_line", "with_a_fold"]
+
+
+def with_a_fold(
+    store: FeatureStore, rows: Rows, test: Rows | None, folds: int | str | FoldPlan | None
+) -> tuple[Rows, Rows | None, dict[str, Any]]:
+    """``rows`` without those whose cell in the column of ``given:COLUMN`` is empty, the held out
+    rows of the classes that are left, and what was left out. Raises HeadError when all cells are
+    empty."""
+    if not isinstance(folds, str) or not folds.startswith("given:"):
+        return rows, test, {}
+    column = folds.partition(":")[2]
+    try:
+        cells = store.items.column(column)
+    except KeyError:
+        return rows, test, {}  # the plan says which columns there are
+    known = dict(zip(store.items.id.tolist(), cells.tolist(), strict=True))
+    placed = np.array([bool(known[i].strip()) for i in rows.ids.tolist()], dtype=bool)
+    if placed.all():
+        return rows, test, {}
+    if not placed.any():
+        fix = "name a column that says the fold of each row"
+        raise HeadError("folds", f"no labelled row has a value in column {column}", fix)
+    left_out = {"column": column, "rows": int((~placed).sum())}
+    rows = rows.take(np.flatnonzero(placed))
+    gone = [str(c) for k, c in enumerate(rows.classes) if not (rows.codes == k).any()]
+    if gone:
+        rows = without_classes(rows, gone)
+        test = None if test is None else without_classes(test, gone)
+        test = test if test is not None and len(test) else None
+    return rows, test, left_out
+
+
+def foldless_line(account: Mapping[str, Any]) -> str:
+    """What to say of rows without a fold; empty where there are none."""
+    told = account.get("foldless") or {}
+    if not told:
+        return ""
+    return f"left out: {told['rows']:,} rows whose cell in column {told['column']} is empty"
