@@ -18,11 +18,15 @@ import cuts
 import flips
 import kills
 import machine
+import oracle
+import reads
+import vanish
 import weave
 import world
 
 from headstock.store import features
-from headstock.store.disk import commit, compact, file, state
+from headstock.store.care import evidence
+from headstock.store.disk import commit, compact, file, state, trace
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,18 @@ def _flips(folder: Path, seed: int) -> dict[str, Any]:
 
 def _machine(folder: Path, seed: int) -> dict[str, Any]:
     return machine.run(folder, 200, seed, shrink=False)
+
+
+def _vanish(folder: Path, seed: int) -> dict[str, Any]:
+    return vanish.run(folder, 2, seed, stop=True)
+
+
+def _oracle(folder: Path, seed: int) -> dict[str, Any]:
+    return oracle.run(folder, 100, seed, stop=True)
+
+
+def _reads(folder: Path, seed: int) -> dict[str, Any]:
+    return reads.run(folder, 4, seed, stop=True)
 
 
 LINK = "                link_new(temp, target)\n"
@@ -188,6 +204,39 @@ MUTANTS = [
         features,
         (("        self.forget(changed)\n        self._still_ours", "        self._still_ours"),),
         _machine,
+    ),
+    Mutant(
+        "what was acknowledged leaves no trace",
+        trace,
+        (
+            (
+                'os.rename(trace, trace.with_name("have" + trace.name.removeprefix("want")))',
+                "os.unlink(trace)",
+            ),
+        ),
+        _vanish,
+    ),
+    Mutant(
+        "repair believes rows that fail their checksum",
+        evidence,
+        (
+            (
+                "match[rows] = row_crcs(ids[rows], digests[rows], block) == crcs[rows]",
+                "match[rows] = True",
+            ),
+        ),
+        _oracle,
+    ),
+    Mutant(
+        "a read that is refused counts as damage",
+        file,
+        (
+            (
+                'raise StorageError(self.path, "gives no bytes',
+                'raise StoreDamaged(self.path, "gives no bytes',
+            ),
+        ),
+        _reads,
     ),
 ]
 

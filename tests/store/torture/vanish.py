@@ -24,7 +24,7 @@ from headstock.store import FeatureStore
 from headstock.store.care.label import relabel
 from headstock.store.care.repair import repair
 from headstock.store.care.verify import verify
-from headstock.store.errors import HeadstockError, StorageError, StoreDamaged
+from headstock.store.errors import HeadstockError, StoreDamaged
 
 Act = Callable[[Path, Tell], None]
 
@@ -88,7 +88,7 @@ def _taken(act: Act, at: int, what: str, folder: Path, story: Story, rng: random
         return real(*args)
 
     with (
-        suppress(StoreDamaged, StorageError, AssertionError),
+        suppress(HeadstockError, AssertionError),
         watched(hook, str(folder), looks=True),
     ):
         act(folder / "f.h5", story.tell)
