@@ -313,7 +313,7 @@ def saved_metrics(run: str | Path) -> dict[str, Any]:
             if not all(isinstance(row[key], str) for key in ("head", "on", "name")):
                 raise TypeError("a name is no text")
         leaderboard_text(metrics)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, ArithmeticError, TypeError, AttributeError, ValueError) as error:
         raise HeadError(file, f"is no leaderboard ({error!r})", "evaluate again") from error
     return metrics
 
