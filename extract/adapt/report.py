@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -62,7 +62,7 @@ class Adapted:
     recipe: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        return json.dumps(self.__dict__, indent=1, default=lambda f: f.__dict__)
+        return json.dumps(asdict(self), indent=1)
 
     def text(self) -> str:
         """For a person: each network, then the scores, then what they mean."""
