@@ -203,11 +203,20 @@ def test_weights_patterns_and_findings_are_shown(tmp_path):
         "leader": "0", "systems": 2, "apparent": 0.9, "optimism": 0.0123, "by": "rows",
         "nested": {"value": 0.8877, "low": 0.8, "high": 0.95}, "wins": [["0", 0.75]],
     }  # fmt: skip
+    metrics["checks"] = [
+        {
+            "code": "HS05",
+            "title": "a column that tells the label",
+            "found": HOSTILE[0],
+            "do": "look",
+        }
+    ]
     (run / "metrics.json").write_text(json.dumps(metrics))
     write_report([run], tmp_path / "page.html")
     source = (tmp_path / "page.html").read_text()
     words = " ".join(Page(source).said)
     for part in (
+        "Checks", "HS05, a column that tells the label: ",
         "What weighs", "Weights of 0", "6, 25.0 %", "30.0 % ± 1.0 %", "70.0 %", "column 4",
         "20.0 % ± 5.0 %", "w1_mfcc2", "0.40 %", "Rows that lack a set", "image and audio",
         "0.200 to 0.800", "In words", "0.8877", "flatters the first line by +0.0123",
@@ -229,7 +238,7 @@ def test_weights_of_another_version_cost_themselves(tmp_path, told):
     run = make_run(tmp_path / "a", ["cat", "dog"])
     metrics = json.loads((run / "metrics.json").read_text())
     metrics["leaderboard"][0] |= {"importances": told, "patterns": told}
-    metrics["selection"] = told
+    metrics["selection"] = metrics["checks"] = told
     (run / "metrics.json").write_text(json.dumps(metrics))
     write_report([run], tmp_path / "page.html")
     assert "Leaderboard" in (tmp_path / "page.html").read_text()
