@@ -101,11 +101,7 @@ class MfccLoader:
             (bool(self.stats) and set(self.stats) <= set(STATS), "stats", ", ".join(STATS)),
             (len(set(self.stats)) == len(self.stats), "stats", "each one once"),
             (self.n_mels * self.n_fft <= 1 << 27, "n_fft", "n_mels times n_fft at most 2^27"),
-            (
-                self.windows * len(self.stats) * self.n_mfcc <= 1 << 20,
-                "windows",
-                "a vector of at most 2^20 values",
-            ),
+            (self.windows * len(self.stats) * self.n_mfcc <= 1 << 20, "windows", "2^20 values"),
             (self.duration is None or 0 < self.duration <= MAX_SECONDS, "duration", "seconds"),
         ):
             if not ok:
