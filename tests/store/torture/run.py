@@ -69,7 +69,7 @@ PARTS: dict[str, Part] = {
         folder, some(2000, share, 30), some(500, share, 30), seed
     ),
     "faults": lambda folder, seed, share: faults.run(folder, every(share, 60), seed),
-    "reads": lambda folder, seed, share: reads.run(folder, every(share, 150), seed),
+    "reads": lambda folder, seed, share: reads.run(folder, every(share, 900), seed),
     "vanish": lambda folder, seed, share: vanish.run(folder, every(share, 40), seed),
     "oracle": lambda folder, seed, share: oracle.run(folder, some(2000, share, 12), seed),
     "weave": lambda folder, seed, share: weave.run(folder, every(share, 40), seed),
