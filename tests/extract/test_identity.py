@@ -2,13 +2,16 @@
 
 import csv
 import shutil
+import unicodedata
 
+import numpy as np
 import pytest
 from counting import CountingEncoder
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from headstock.extract.job import extract_like, extract_manifest
+from headstock.heads.bundle.predictions import Predictions
 from headstock.heads.rows.labelled import read_rows
 from headstock.store import FeatureStore, Items, Manifest
 from headstock.store.care.label import relabel
@@ -36,7 +39,7 @@ def files(root, names, text="{name}"):
 
 
 def table(path, header, *rows):
-    with open(path, "w", newline="") as file:
+    with open(path, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
     return path
 
@@ -373,3 +376,32 @@ def test_the_account_is_the_store_is_what_evaluate_uses(tmp_path_factory, versio
             used, held_out, _ = read_rows(store, ["image"])
             assert sorted(used.ids) == sorted(train)
             assert sorted(held_out.ids if held_out else []) == sorted(test)
+
+
+# --- ids
+
+
+LETTERS = st.characters(blacklist_categories=("Cs",), blacklist_characters="\0")
+IDS = st.lists(
+    st.text(LETTERS, min_size=1, max_size=12).map(str.strip).filter(bool),
+    min_size=1,
+    max_size=6,
+    unique_by=lambda i: unicodedata.normalize("NFC", i),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(ids=IDS)
+def test_ids_go_in_and_come_out_as_they_are(tmp_path_factory, ids):
+    root = tmp_path_factory.mktemp("ids")
+    path = table(root / "t.csv", ["id", "m_1", "label"], *([i, k, "x"] for k, i in enumerate(ids)))
+    account = numbers(path, root / "s.h5")
+    assert account.ids == ids
+    with FeatureStore.open(root / "s.h5") as store:
+        assert store.items.id.tolist() == ids
+    answers = Predictions(np.array(ids, dtype=object), np.array(["x"]), np.ones((len(ids), 1)))
+    answers.to_csv(root / "p.csv")
+    with open(root / "p.csv", newline="", encoding="utf-8") as file:
+        assert [row["id"] for row in csv.DictReader(file)] == ids
+    told = relabel(root / "s.h5", root / "p.csv", cols={"label": "prediction"}, strict=True)
+    assert told.unchanged == len(ids)
