@@ -57,12 +57,6 @@ def standardise(X: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarra
     return out
 
 
-def spread(variance: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Standard deviations, 1 where a column is constant up to float32 rounding."""
-    flat = variance <= 1e-12 * mean**2 + 1e-30
-    return np.sqrt(np.where(flat, 1.0, variance))
-
-
 class Standard:
     """Each column to mean 0 and standard deviation 1; a constant one is left out, as 0."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import spread, standardise
+from headstock.heads.kinds.scaling import inverse, standardise
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import NARROWEST, Rows
 from headstock.heads.rows.leaks import leak_lines
@@ -116,7 +116,7 @@ def _near(parts: Sequence[np.ndarray], threshold: float) -> list[np.ndarray]:
     screen = np.empty((n, 128 if wide else d), dtype=np.float32)
     if wide:
         turn = np.random.default_rng(0).normal(size=(d, 128)).astype(np.float32)
-        turn = (turn / scale[:, None]).astype(np.float32)
+        turn = (turn * inverse(scale)[:, None]).astype(np.float32)
         centre = mean.astype(np.float32)
         for start, X in _blocks(parts):
             np.matmul(X - centre, turn, out=screen[start : start + len(X)])
@@ -158,18 +158,17 @@ def _blocks(parts: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
 
 
 def _moments(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """``scaling.moments`` in one pass: of what is left when the mean of the first rows is taken
-    off, which is small enough for float32 within a block."""
+    """``scaling.moments`` in one pass: of what is left when the median of the first rows is taken
+    off, which is small enough for float32 within a block, and exactly 0 in a constant column."""
     n = sum(map(len, parts))
-    about = next(X for X in parts if len(X))[:256].mean(axis=0, dtype=np.float64)
-    about = about.astype(np.float32)
+    first = next(X for X in parts if len(X))[:256]
+    about = np.median(first.astype(np.float64), axis=0).astype(np.float32)
     one, two = np.zeros(len(about)), np.zeros(len(about))
     for _, X in _blocks(parts):
         rest = X - about
         one += rest.sum(axis=0)
         two += np.einsum("ij,ij->j", rest, rest)
-    mean = about + one / n
-    return mean, spread(np.maximum(two / n - (one / n) ** 2, 0), mean)
+    return about + one / n, np.sqrt(np.maximum(two / n - (one / n) ** 2, 0))
 
 
 def _cosines(

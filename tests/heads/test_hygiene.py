@@ -131,6 +131,7 @@ def test_columns_far_from_zero_hide_no_duplicate() -> None:
     X = rng.normal(size=(500, 300)) * np.geomspace(1e-3, 1e3, 300)
     X += 300 * np.geomspace(1e-3, 1e3, 300) * rng.choice([-1, 1], 300)
     X[:, 7] = 12345.678
+    X[:, 8] = 1e7 + (np.arange(500) % 2)  # sd 0.5 beside 1e7
     X = X.astype(np.float32)
     X[450:460] = X[20:30]
     mean, scale = _moments([X[:10], X[10:]])

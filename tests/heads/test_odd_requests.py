@@ -75,4 +75,4 @@ def test_one_row_of_a_class_is_no_advice_to_use_one_fold(tmp_path: Path, rows, m
 
         store.register(Items.of(list(store.items.id), label=labels))
         with pytest.raises(HeadstockError, match=r"ant \(1\); label more rows of it"):
-            evaluate(store, ("knn",), fusions=())
+            evaluate(store, ("knn",), fusions=(), rare="refuse")
