@@ -1,18 +1,12 @@
-"""The compiled loops, where numba is installed, and the runs of columns that they read."""
+"""The compiled loops, and the runs of columns that they read."""
 
 from __future__ import annotations
 
-import importlib.util
 from typing import Any
 
 import numpy as np
 
-__all__ = ["compiled", "loops", "runs_of"]
-
-
-def compiled() -> bool:
-    """Whether numba is installed."""
-    return importlib.util.find_spec("numba") is not None
+__all__ = ["loops", "runs_of"]
 
 
 def loops() -> Any:

@@ -25,7 +25,6 @@ from headstock.heads.engine.fastlinear import (
     tuned_answer,
 )
 from headstock.heads.engine.fastreduced import reduced_answers
-from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.parts import Part
 from headstock.heads.engine.shared import Shared, widths
 from headstock.heads.engine.strategies import Descent, Gram, Grid, Machines, OnceReduced, Strategy
@@ -368,8 +367,6 @@ def _why_not(strategy: Strategy, shared: Shared, on: Sequence[str]) -> str:
             return f": {len(shared.rows.classes):,} classes are too many for a machine a pair"
         if len(shared.codes) < SMALL:
             return ": few rows"
-        if not compiled():
-            return ": numba is not installed"
         need, most = product_bytes(shared, on) + kernel_bytes(shared), shared.memory
         upto, rows = strategy.upto, _most_rows(shared)
         if upto is not None and rows > upto:  # where the head by itself takes landmarks
@@ -403,7 +400,7 @@ def _within(
     strategy: Strategy | None,
 ) -> Mapping[str, Any]:
     """The options with which a kernel machine, fitted by itself, stays within the memory."""
-    if strategy is None or not isinstance(strategy, Machines) or not compiled():
+    if not isinstance(strategy, Machines):
         return options
     rows = _most_rows(shared)
     if "landmarks" in options or 5 * rows**2 <= shared.memory:  # a kernel and its rows

@@ -1,8 +1,7 @@
 """Compiled support vector machines on a kernel matrix that is there already.
 
 Sequential minimal optimisation with second-order working set selection (Fan, Chen, Lin 2005), the
-algorithm of libsvm, without its cache: every row of a machine's kernel is in memory. Needs numba;
-where it is missing the heads use scikit-learn's SVC.
+algorithm of libsvm, without its cache: every row of a machine's kernel is in memory.
 """
 
 from __future__ import annotations

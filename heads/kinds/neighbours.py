@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.engine.dense import STRIP, Dense, dense
-from headstock.heads.engine.loops import compiled, loops
+from headstock.heads.engine.loops import loops
 from headstock.heads.engine.strategies import OnceReduced
 from headstock.heads.head import encode_labels
 from headstock.heads.kinds.components import (
@@ -41,10 +41,6 @@ def nearest(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Of the rows ``theirs`` (n, d), in pieces, the ``count`` with the largest products with each
     row of ``asked`` (m, d): their numbers and the products, (m, count) each."""
-    if not compiled():
-        similarity = np.hstack([piece.across(asked) for piece in theirs])
-        near = np.argpartition(similarity, -count, axis=1)[:, -count:]
-        return near, np.take_along_axis(similarity, near, axis=1)
     near = np.zeros((len(asked), count), dtype=np.int64)
     close = np.full((len(asked), count), -np.inf, dtype=np.float32)
     first = 0

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.smo import one_against_one, rbf_from_products
 from headstock.heads.engine.strategies import Machines
 from headstock.heads.head import encode_labels, seeded_codes
@@ -204,7 +203,7 @@ class KernelSVM:
     def _landmarks(self, n: int) -> int:
         """How many landmarks stand for n rows; 0 for none."""
         if self.landmarks == "auto":
-            return LANDMARKS if n > COMPILED_UPTO and compiled() else 0
+            return LANDMARKS if n > COMPILED_UPTO else 0
         return min(int(self.landmarks), n)
 
     def _learn(
@@ -212,7 +211,7 @@ class KernelSVM:
     ) -> None:
         self.scaler_ = Blocks.of(X, spans)
         Z = self.scaler_(X)
-        if COMPILED_FROM <= len(Z) <= COMPILED_UPTO and compiled():
+        if COMPILED_FROM <= len(Z) <= COMPILED_UPTO:
             order = np.argsort(codes, kind="stable")
             Z = np.ascontiguousarray(Z[order])
             starts = np.searchsorted(codes[order], np.arange(k + 1))

@@ -14,7 +14,6 @@ from headstock.heads import make_folds, make_head
 from headstock.heads.engine import fastkernel
 from headstock.heads.engine import outoffold as engine
 from headstock.heads.engine.fastkernel import kernel_bytes, product_bytes
-from headstock.heads.engine.loops import compiled
 from headstock.heads.engine.outoffold import Answer, answer_all, cross_fit
 from headstock.heads.engine.shared import Shared
 from headstock.heads.evaluation.leaderboard import evaluate_rows
@@ -25,7 +24,6 @@ from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, OptionError
 
 ON = ("image", "audio", "image+audio")
-needs_numba = pytest.mark.skipif(not compiled(), reason="numba is not installed")
 HEADS: dict[str, dict[str, Any]] = {
     "logistic": {"tol": 1e-7},
     "linear-svm": {"tol": 1e-7},
@@ -80,8 +78,6 @@ def also_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", list(HEADS))
 def test_the_same_numbers(name: str) -> None:
-    if name in MACHINES and not compiled():
-        pytest.skip("numba is not installed")
     rows, test = wide_rows(260), wide_rows(60, seed=0)
     plan = make_folds(rows.codes, 4, repeats=2, seed=1)
     tolerance = 3e-3 if name in MACHINES else 2e-4  # the machine itself ends at 1e-3
@@ -95,7 +91,6 @@ def test_the_same_numbers(name: str) -> None:
         np.testing.assert_allclose(fast.test, slow.test, atol=tolerance)
 
 
-@needs_numba
 @pytest.mark.parametrize("name", MACHINES)
 @pytest.mark.parametrize("folds", [5, 6])
 def test_the_same_numbers_with_few_folds_held_out(
@@ -140,8 +135,6 @@ def test_the_same_numbers_of_linear_heads_with_few_folds_held_out(
 @pytest.mark.parametrize("name", list(HEADS))
 def test_a_class_that_a_training_part_lacks(name: str) -> None:
     """Folds by group in which a class lives in one group or in two: parts without it arise."""
-    if name in MACHINES and not compiled():
-        pytest.skip("numba is not installed")
     rows = wide_rows(240, k=5, wide=514)
     fold = np.random.default_rng(0).integers(0, 4, 240)
     fold[rows.codes == 4] = 1
@@ -156,8 +149,6 @@ def test_a_class_that_a_training_part_lacks(name: str) -> None:
 def test_a_row_never_meets_its_own_label(name: str) -> None:
     """With other labels on a fold's rows, what is said of them stays the same, at the tolerances
     heads really end at: a start from a model that had seen them would show here."""
-    if name in MACHINES and not compiled():
-        pytest.skip("numba is not installed")
     rows, test = wide_rows(300), wide_rows(20, seed=3)
     plan = make_folds(rows.codes, 4)
     mine = plan.codes[0] == 2
@@ -201,7 +192,6 @@ def test_tuned_logistic_chooses_the_same_and_says_the_same(
         np.testing.assert_allclose(fast.test, slow.test, atol=2e-3)
 
 
-@needs_numba
 def test_less_memory_gives_the_same_numbers() -> None:
     """One kernel in memory at a time."""
     rows, test = wide_rows(240), wide_rows(50, seed=2)
@@ -245,8 +235,6 @@ def test_components_found_once_give_the_very_numbers(name: str, options: dict, w
 
 @pytest.mark.parametrize("name", list(HEADS))
 def test_two_folds_leave_nothing_to_calibrate_on(name: str) -> None:
-    if name in MACHINES and not compiled():
-        pytest.skip("numba is not installed")
     rows = wide_rows(120, k=3)
     plan = make_folds(rows.codes, 2)
     for fast, slow in both_ways(name, rows, plan, rows, ("audio",)):
@@ -276,7 +264,7 @@ def test_the_same_numbers_from_a_device(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr("headstock.heads.engine.dense._device", stand_in)
     rows, test = wide_rows(200), wide_rows(40, seed=4)
     plan = make_folds(rows.codes, 3)
-    for name in ("logistic", "lda", *(["rbf-svm"] if compiled() else [])):
+    for name in ("logistic", "lda", "rbf-svm"):
         said = []
         for device in ("cpu", "cuda"):
             shared = [Shared(rows, plan, 0, test, device=device)]
@@ -295,7 +283,6 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         Shared(rows, plan, 0, None, device="vulcan:0")
 
 
-@needs_numba
 def test_little_memory_means_landmarks_and_says_so() -> None:
     rows, test = wide_rows(500), wide_rows(200, seed=6)
     plan = make_folds(rows.codes, 4)
@@ -312,7 +299,6 @@ def test_little_memory_means_landmarks_and_says_so() -> None:
         answer_all("rbf-svm", ON, rows, plan, shared, test=test)
 
 
-@needs_numba
 def test_many_rows_mean_landmarks_in_an_evaluation_as_in_a_model(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -337,18 +323,10 @@ def test_many_rows_mean_landmarks_in_an_evaluation_as_in_a_model(
     assert answer.how == "all folds at once"
 
 
-def test_without_numba_it_goes_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_too_many_columns_go_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> None:
     rows = wide_rows(80, k=2)
     plan = make_folds(rows.codes, 2)
     shared = [Shared(rows, plan, 0, None)]
-    monkeypatch.setattr(engine, "compiled", lambda: False)
-    monkeypatch.setattr("headstock.heads.kinds.svm.compiled", lambda: False)
-    answer = answer_all("rbf-svm", ("audio",), rows, plan, shared)["audio"]
-    assert answer.how == "fold by fold: numba is not installed"
-    with_it = answer_all("knn", ("audio",), rows, plan, shared)["audio"]
-    monkeypatch.setattr("headstock.heads.kinds.neighbours.compiled", lambda: False)
-    without = answer_all("knn", ("audio",), rows, plan, shared)["audio"]
-    np.testing.assert_allclose(with_it.proba, without.proba, atol=1e-6)
     monkeypatch.setattr(engine, "WIDEST", 5)
     assert "too many" in answer_all("lda", ("audio",), rows, plan, shared)["audio"].how
 

@@ -15,7 +15,7 @@ from sklearn.svm import SVC, LinearSVC
 
 from headstock.heads import make_folds, make_head
 from headstock.heads.engine.dense import dense
-from headstock.heads.engine.loops import compiled, loops, runs_of
+from headstock.heads.engine.loops import loops, runs_of
 from headstock.heads.engine.products import View
 from headstock.heads.engine.shared import Shared
 from headstock.heads.engine.smo import one_against_one, rbf_from_products
@@ -134,7 +134,6 @@ def test_digits_are_told_as_well_as_by_scikit_learns_discriminant() -> None:
     assert right[0].mean() > 0.95
 
 
-@pytest.mark.skipif(not compiled(), reason="numba is not installed")
 @pytest.mark.parametrize("C", [0.5, 10.0])
 def test_compiled_machines_are_libsvms(easy, C: float) -> None:
     Z, codes = easy
@@ -152,7 +151,6 @@ def test_compiled_machines_are_libsvms(easy, C: float) -> None:
     np.testing.assert_allclose(K @ again + bias_again, K @ coefficients + bias, atol=3e-3)
 
 
-@pytest.mark.skipif(not compiled(), reason="numba is not installed")
 def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
     Z, codes = easy
     said = []
@@ -189,10 +187,6 @@ def test_positive_definite_systems(kind: type, ridge: float) -> None:
     np.testing.assert_allclose(A.astype(np.float64) @ x, right, atol=1e-6)
 
 
-needs_numba = pytest.mark.skipif(not compiled(), reason="numba is not installed")
-
-
-@needs_numba
 def test_a_view_of_some_rows_has_their_products(monkeypatch: pytest.MonkeyPatch) -> None:
     """A wide set in long runs and in short ones, a narrow set, and test rows of both."""
     rng = np.random.default_rng(0)
@@ -216,7 +210,6 @@ def test_a_view_of_some_rows_has_their_products(monkeypatch: pytest.MonkeyPatch)
             np.testing.assert_allclose(out, expected, atol=2e-5)
 
 
-@needs_numba
 def test_affine_map_of_runs_of_columns() -> None:
     rng = np.random.default_rng(0)
     source = rng.normal(size=(9, 400)).astype(np.float32)
@@ -232,7 +225,6 @@ def test_affine_map_of_runs_of_columns() -> None:
     np.testing.assert_allclose(out, expected, atol=1e-5)
 
 
-@needs_numba
 def test_exponential_is_the_exponential() -> None:
     x = -np.concatenate([np.geomspace(1e-9, 80, 5000), [0, 1e9, -3]]).astype(np.float32)[None]
     out = np.empty_like(x)
@@ -248,7 +240,6 @@ def test_exponential_is_the_exponential() -> None:
     np.testing.assert_array_equal(x, out)
 
 
-@needs_numba
 @pytest.mark.parametrize(("columns", "count"), [(1000, 10), (129, 129), (3, 1), (300, 7)])
 def test_nearest_are_the_largest(columns: int, count: int) -> None:
     rng = np.random.default_rng(1)
@@ -263,7 +254,6 @@ def test_nearest_are_the_largest(columns: int, count: int) -> None:
     assert all(len(set(row)) == count for row in where)
 
 
-@needs_numba
 @pytest.mark.parametrize("name", ["rbf-svm", "poly-svm"])
 def test_landmarks_are_the_machine_where_all_rows_are_one(easy, name: str) -> None:
     """With every row a landmark only the tolerance and the shrunk intercept differ."""
@@ -285,7 +275,6 @@ def test_landmarks_are_the_machine_where_all_rows_are_one(easy, name: str) -> No
     np.testing.assert_array_equal(again.predict_proba(fresh), few.predict_proba(fresh))
 
 
-@needs_numba
 def test_a_kernel_without_numbers_still_ends() -> None:
     K = np.full((6, 6), np.nan, dtype=np.float32)
     _, bias = one_against_one(K, np.array([0, 3, 6]), 1.0)
@@ -345,7 +334,6 @@ def test_coupling_gives_back_consistent_probabilities() -> None:
     np.testing.assert_allclose(couple(p[:, i] / (p[:, i] + p[:, j]), 4), p, atol=1e-4)
 
 
-@needs_numba
 def test_another_process_compiles_nothing_again(tmp_path: Path) -> None:
     program = """
 import numpy as np
