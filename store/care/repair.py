@@ -63,8 +63,10 @@ class Repaired:
         if not self.changed:
             return f"{self.path}: nothing to repair"
         lines = [f"{name}: damaged" for name in self.files]
-        for name, rows in self.gone.items():
-            lines.append(f"{name}: gone" + (f", {rows:,} rows were acknowledged" if rows else ""))
+        for name, number in self.gone.items():
+            lines.append(
+                f"{name}: gone" + (f", {number:,} rows were acknowledged" if number else "")
+            )
         for file, sets in self.taken.items():
             rows = ", ".join(f"{n:,} rows of {name}" for name, n in sets.items())
             lines.append(f"{file}: {rows} taken")
