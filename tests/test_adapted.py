@@ -242,6 +242,7 @@ def test_rows_that_no_network_knows_are_named(leak, tmp_path):
     folder = tmp_path / "more"
     folder.mkdir()
     items = draw(folder, 6, seed=4)
+    items.id[:] = [f"more/{name}" for name in items.id]  # other files are other rows
     store = tmp_path / "f.h5"
     store.write_bytes(leak.read_bytes())
     extract_manifest(
