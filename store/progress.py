@@ -41,12 +41,15 @@ class Progress:
     """A context in which a library call tells how far it is: ``Progress("verify", "rows")`` is
     called with done, total (0 where it is not known) and what is being done.
 
-    Nothing is drawn when ``quiet``, and nothing when stderr is no terminal.
+    Nothing is drawn when ``quiet``, and nothing when stderr is no terminal, unless ``always``: a
+    notebook shows lines too.
     """
 
-    def __init__(self, title: str, unit: str = "", quiet: bool = False) -> None:
+    def __init__(
+        self, title: str, unit: str = "", quiet: bool = False, always: bool = False
+    ) -> None:
         self._title, self._unit = title, unit
-        self._shown = not quiet and on_terminal(sys.stderr)
+        self._shown = not quiet and (always or on_terminal(sys.stderr))
         self._begin = time.monotonic()
         self._seen: deque[tuple[float, int]] = deque([(self._begin, 0)], MEMORY)
         self._total, self._what = 0, ""

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from headstock.extract.decode.reading import Reader
 from headstock.extract.encoder import Encoder
@@ -31,6 +30,7 @@ from headstock.extract.pipeline.pending import pending, refuse_absent
 from headstock.extract.pipeline.run import declare, extract_some, reader_of, terminable
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
+from headstock.store.progress import Progress
 
 __all__ = ["Actor", "Resources", "extract_on_ray", "resources", "share_of"]
 
@@ -185,15 +185,13 @@ def extract_on_ray(
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
         asked = resources(nodes, device, actors, workers)
         told = _answers(ray, tables, asked, str(store.path), items.root, builders, options)
-        bar = tqdm(
-            total=len(rows), desc="+".join(encoders), unit="row", disable=not progress,
-            file=sys.stderr,
-        )  # fmt: skip
-        with bar:
+        done = 0
+        with Progress("+".join(encoders), "rows", not progress, always=progress) as report:
             for part in told:
                 if isinstance(part, HeadstockError):
                     raise part
-                bar.update(_merge(account, part))
+                done += _merge(account, part)
+                report(done, len(rows))
                 _judge(account, fail_threshold, JUDGED)
     for one in account.sets.values():
         _on_the_clock(one, asked.actors, time.perf_counter() - begin)

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import queue
-import sys
 import threading
 import time
 from types import TracebackType
 
 import numpy as np
-from tqdm import tqdm
 
 from headstock.extract.pipeline.account import Failure, SetAccount
 from headstock.store import OK, Batch, FeatureStore
+from headstock.store.progress import Progress
 
 __all__ = ["Writer"]
 
@@ -47,12 +46,12 @@ class Writer:
         self._error: BaseException | None = None
         self._over = False
         self._ended = threading.Event()
-        self._bar = tqdm(
-            total=total, desc=name, unit="row", disable=not progress, file=sys.stderr, smoothing=0.1
-        )
+        self._progress = Progress(name, "rows", not progress, always=progress)
+        self._total, self._written = total, 0
         self._thread = threading.Thread(target=self._work, name="headstock-writer")
 
     def __enter__(self) -> Writer:
+        self._progress.__enter__()
         self._thread.start()
         return self
 
@@ -62,7 +61,7 @@ class Writer:
         self._over = True
         self._queue.put(None)
         self._ended.wait()  # an interrupted join takes the thread for ended, which then is not so
-        self._bar.close()
+        self._progress.__exit__(kind, error, None)
         if self._error is not None and kind is None:
             raise self._error
 
@@ -123,5 +122,5 @@ class Writer:
         tally.failures += [Failure(*error) for error in batch.errors]
         for digest in {d.tobytes() for d in batch.digest}:
             self._waiting.pop(digest, None)
-        self._bar.set_postfix(failed=tally.failed, refresh=False)
-        self._bar.update(len(batch.ids))
+        self._written += len(batch.ids)
+        self._progress(self._written, self._total, f"{tally.failed:,} failed" * bool(tally.failed))

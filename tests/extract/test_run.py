@@ -22,6 +22,7 @@ from headstock.store.errors import (
     StorageError,
     TooManyFailures,
 )
+from headstock.store.progress import Progress
 
 
 @pytest.fixture
@@ -486,10 +487,23 @@ def test_the_account_reads_and_parses(store, folder, capsys):
     assert body["memory"]["worker"] > 10 << 20
     steps = "read decode transform transfer start model wait commit total".split()
     assert set(body["seconds"]) == set(steps)
-    printed = capsys.readouterr()
-    assert printed.out == ""
-    assert "12/12" in printed.err
-    assert "failed=1" in printed.err
+    assert capsys.readouterr().out == ""
+
+
+def test_progress_tells_rows_and_failures(store, folder, monkeypatch, capsys):
+    lines = []
+    real = Progress.__call__
+
+    def told(self, done, total, what=""):
+        real(self, done, total, what)
+        lines.append(self.line(80))
+
+    monkeypatch.setattr(Progress, "__call__", told)
+    (folder / "02").write_bytes(b"bad")
+    go(store, items_of(folder), progress=True, workers=1)
+    assert "image  12/12 rows  100%" in lines[-1]
+    assert "1 failed" in lines[-1]
+    assert capsys.readouterr().out == ""
 
 
 def test_the_account_advises_only_what_can_help(monkeypatch):
