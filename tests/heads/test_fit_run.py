@@ -25,6 +25,7 @@ def made(tmp_path_factory, two_sets, make_store):
         result = evaluate(
             store, HEADS, fusions=["mean", "weighted", "stacked", "gated"], folds=4, seed=3,
             group="hand", options={"knn": {"neighbours": 7}, "lda": {"shrinkage": 0.3}},
+            test_scores="all",
         )  # fmt: skip
         result.save(folder / "run")
     return folder, result
