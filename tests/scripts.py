@@ -32,7 +32,8 @@ exec "{python}" -m pip --disable-pip-version-check "$@" --dry-run
 MAKE = """#!/bin/sh
 exec "{make}" -f "{root}/Makefile" -o .venv/installed BIN="{scripts}" "$@"
 """
-WAIT = "\nfor job in $(jobs -p); do wait $job; done\n"
+BEHIND = re.compile(r"(?<!&)&[ \t]*$", re.M)  # a line that leaves something running
+WAIT = "\nfor job in $started; do wait $job; done\n"  # jobs -p forgets what has ended by then
 
 
 class Shell:
@@ -65,8 +66,9 @@ class Shell:
         before, serve, rest = text.partition("headstock serve")
         if serve:
             return self.serve(before, serve + rest)
+        waited = BEHIND.sub(r'& started="$started $!"', text) + WAIT
         done = subprocess.run(
-            ["bash", "-ec", text + WAIT], cwd=self.folder, env=self.env, check=False,
+            ["bash", "-ec", waited], cwd=self.folder, env=self.env, check=False,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL, text=True,
         )  # fmt: skip
         missing = "does not provide the extra" in done.stdout

@@ -45,6 +45,7 @@ def test_the_runner_sees_what_goes_wrong(tmp_path, monkeypatch):
             ("```console\n$ ls nowhere\n```", "ls nowhere"),
             ("```sh\nls nowhere\ntrue\n```", "ls nowhere\ntrue\n"),
             ("```sh\nls nowhere &\ntrue\n```", "ls nowhere &\ntrue\n"),
+            ("```sh\nls nowhere &\nsleep 0.3\n```", "ls nowhere &\nsleep 0.3\n"),
             ("```console\n$ headstock nonsense\n```", "headstock nonsense"),
             ("```console\n$ headstock list heads # exit 3\n```", "headstock list heads # exit 3"),
             ("```console\n$ headstock list heads\nno … head\n```", "headstock list heads"),
