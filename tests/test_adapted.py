@@ -150,8 +150,10 @@ def test_fusions_learn_from_what_networks_say_of_rows_they_did_not_see(leak):
         # a network that remembers would be all that counts
         assert bundle.fusion.weights_[0] < 1.0
         for more in ({"nested": True}, {"options": {"stacked": {"features": True}}}):
-            with pytest.raises(HeadError, match="network"):
-                evaluate(store, ["logistic"], ["image", "other"], ["stacked"], **more)
+            asked = evaluate(store, ["logistic"], ["image", "other"], ["stacked"], **more)
+            (line,) = asked.failed
+            assert line["fusion"] == "stacked"
+            assert "network" in line["reason"]
 
 
 def test_a_learning_curve_asks_each_fold_for_its_own_network(leak):
