@@ -8,7 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from headstock.store.disk import commit
-from headstock.store.disk.depot import is_store
 from headstock.store.errors import OptionError
 
 __all__ = ["KINDS", "refuse_other"]
@@ -20,6 +19,12 @@ SIGNATURE = b"\x89HDF\r\n\x1a\n"
 def _begins(raw: bytes) -> bytes:
     """The first line, numbers and the width of columns aside."""
     return re.sub(rb"[\d.,]+", b"0", b" ".join(raw.split(b"\n", 1)[0].split()))
+
+
+def _store(path: Path, head: bytes, tail: bytes) -> bool:
+    from headstock.store.disk.depot import is_store  # h5py with it, which heads do without
+
+    return is_store(path)
 
 
 def _export(path: Path, head: bytes, tail: bytes) -> bool:
@@ -45,7 +50,7 @@ def _holding(mark: bytes, size: int = PIECE) -> Callable[[Path, bytes, bytes], b
 
 
 KINDS: Mapping[str, tuple[str, Callable[[Path, bytes, bytes], bool]]] = {
-    "store": ("store", lambda path, head, tail: is_store(path)),
+    "store": ("store", _store),
     "parts": ("list of parts", _holding(b'"headstock parts"')),
     "export": ("export of a store", _export),
     "description": ("description of an export", _holding(b'"headstock export"')),
