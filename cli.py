@@ -14,7 +14,8 @@ import click
 
 from headstock import __version__
 from headstock.extract.commands import demo, doctor, extract, verify
-from headstock.heads.commands import evaluate, fit, fold_plan, report, runs
+from headstock.heads.commands import evaluate, fit, report, runs
+from headstock.heads.options import fold_plan
 from headstock.store.answer import (
     Answer,
     note,

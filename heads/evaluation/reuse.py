@@ -11,17 +11,15 @@ The files lie beside the store, in ``features.h5.oof``; the folder may be delete
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import io
 import json
 import os
-import sys
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from functools import cache, cached_property
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +27,13 @@ import numpy as np
 
 from headstock.heads.engine.outoffold import Answer, answer_all, goes_slow
 from headstock.heads.engine.shared import Shared
+from headstock.heads.evaluation.fingerprints import (
+    arithmetic,
+    array_digest,
+    code_of,
+    package_digest,
+    text_digest,
+)
 from headstock.heads.evaluation.systems import System
 from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.folds import FoldPlan
@@ -47,14 +52,6 @@ LIMIT = 2 << 30
 """Bytes that kept answers may take; beyond, those that were not asked for longest go."""
 LARGEST = LIMIT // 8
 """An answer larger than this is not kept."""
-READS = frozenset(
-    "open exec eval compile __import__ import_module run_path run_module load loadtxt genfromtxt "
-    "fromfile memmap read_csv read_text read_bytes environ getenv argv".split()
-)
-"""Names by which a head's file may take in what its own digest does not cover."""
-SHOWING = frozenset({"onnx", "report", "service"})
-"""Rooms of this package that show or carry answers and make none."""
-LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost", "torch", "numba")
 
 
 class Reuse:
@@ -170,7 +167,7 @@ class Scope:
         vouch for. ``slow``: whether it is computed fold by fold; ``memory``: bytes that kernels
         may take, which decide on how many rows they stand; ``device``: where products are
         computed."""
-        code = _code_of(function)
+        code = code_of(function)
         if code is None:
             return None
         sets = {part: self._set(part) for part in parts_of(on)}
@@ -229,12 +226,15 @@ class Scope:
         if None in heads:
             return fuse()
         rows, test = self._rows, self._test
-        said = [[_digest(m.proba), None if m.test is None else _digest(m.test)] for m in members]
+        answers = [
+            [None if a is None else array_digest(a) for a in (m.proba, m.test)] for m in members
+        ]
         have = [
-            None if r is None or r.present is None else _texts(r.patterns()) for r in (rows, test)
+            None if r is None or r.present is None else text_digest(r.patterns())
+            for r in (rows, test)
         ]
         names = system.fusion, list(system.members)
-        key = self._name("fusion", *names, said, have, seed, nested, list(heads))
+        key = self._name("fusion", *names, answers, have, seed, nested, list(heads))
         answer = self._reuse.get(key)
         if answer is None:
             answer = fuse()
@@ -250,108 +250,18 @@ class Scope:
         rows, test = self._rows, self._test
         return [
             SCHEMA,
-            _package(),
-            _arithmetic(),
-            _texts(rows.ids),
-            _digest(rows.codes),
-            _texts(rows.classes),
-            _digest(self._plan.codes),
-            None if test is None else _texts(test.ids),
+            package_digest(),
+            arithmetic(),
+            text_digest(rows.ids),
+            array_digest(rows.codes),
+            text_digest(rows.classes),
+            array_digest(self._plan.codes),
+            None if test is None else text_digest(test.ids),
         ]
 
     def _set(self, name: str) -> list[str]:
         if name not in self._matrices:
             matrices = [r.X[name] for r in (self._rows, self._test) if r is not None]
             recipe = self._reuse._recipes.get(name, "")
-            self._matrices[name] = [recipe, *map(_digest, matrices)]
+            self._matrices[name] = [recipe, *map(array_digest, matrices)]
         return self._matrices[name]
-
-
-def _digest(array: np.ndarray) -> str:
-    whole = np.ascontiguousarray(array)
-    digest = hashlib.blake2b(f"{whole.dtype.str} {whole.shape}".encode() + b"\0", digest_size=32)
-    digest.update(whole.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
-
-
-def _texts(values: np.ndarray) -> str:
-    text = json.dumps([str(v) for v in values])
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-@cache
-def _package() -> str:
-    """sha256 of the source of every head, solver and fold: a changed line is another head."""
-    digest, room = hashlib.sha256(), Path(__file__).parents[1]
-    for path in _sources():
-        digest.update(f"{path.relative_to(room).as_posix()}\0".encode() + path.read_bytes() + b"\0")
-    return digest.hexdigest()
-
-
-def _sources() -> list[Path]:
-    """The files of this package that answers come from; not those that show them."""
-    room = Path(__file__).parents[1]
-    found = sorted(room.rglob("*.py"))
-    return [path for path in found if path.relative_to(room).parts[0] not in SHOWING]
-
-
-def _arithmetic() -> list[Any]:
-    """Versions of the libraries, and kernels and threads of the linear algebra."""
-    from importlib.metadata import PackageNotFoundError, version
-
-    import scipy.linalg  # noqa: F401  its library must be loaded to be counted
-    from threadpoolctl import threadpool_info
-
-    from headstock.heads.threads import threads
-
-    found: list[Any] = [sys.version_info[:3], threads(), os.environ.get("OMP_NUM_THREADS")]
-    for name in LIBRARIES:
-        try:
-            found.append([name, version(name)])
-        except PackageNotFoundError:
-            found.append([name, None])
-    blas = [p for p in threadpool_info() if p["user_api"] == "blas"]
-    names = ("internal_api", "version", "architecture", "num_threads")
-    return [*found, sorted([p.get(name) for name in names] for p in blas)]
-
-
-def _code_of(function: str) -> str | None:
-    """What code a head runs: its name in the table (the package's own source is counted apart), or
-    the digest of the reader's file; None when that imports what has no version, or may read more
-    than itself."""
-    path, colon, attribute = function.rpartition(":")
-    if not (colon and path.endswith(".py")):
-        return function
-    try:
-        source = Path(path).read_bytes()
-        tree = ast.parse(source)
-    except (OSError, ValueError, SyntaxError):
-        return None
-    names = set()
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            names.add("" if node.level else (node.module or "").partition(".")[0])
-            if READS & {alias.name for alias in node.names}:
-                return None
-        elif getattr(node, "id", getattr(node, "attr", "")) in READS:
-            return None
-    versions = []
-    for name in sorted(names - {"headstock", *sys.stdlib_module_names}):
-        found = _versions_of(name)
-        if found is None:
-            return None
-        versions.append(found)
-    return json.dumps([hashlib.sha256(source).hexdigest(), attribute, versions])
-
-
-def _versions_of(module: str) -> list[str] | None:
-    """The installed distributions that a module comes from; None when it comes from none, or from
-    a folder that is installed as it stands and may change under one version."""
-    from importlib.metadata import distribution, packages_distributions
-
-    found = [distribution(name) for name in set(packages_distributions().get(module, ()))]
-    if not found or any('"editable"' in (d.read_text("direct_url.json") or "") for d in found):
-        return None
-    return sorted(f"{d.metadata['Name']} {d.version}" for d in found)

@@ -7,10 +7,10 @@ import json
 import pytest
 
 from headstock.heads import evaluate
+from headstock.heads.report.fit_command import fit_words
 from headstock.heads.report.text import (
     DROPPED,
     cells_of,
-    fit_words,
     leaderboard_text,
     saved_metrics,
     text_table,

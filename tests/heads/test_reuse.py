@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.evaluation import reuse
+from headstock.heads.evaluation import fingerprints, reuse
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.specs import HEADS as TABLE
 from headstock.store import FeatureStore, Items
@@ -202,26 +202,26 @@ def test_another_vector_recipe_or_row_computes_anew(tmp_path: Path, rows, make_s
 
 def test_other_code_or_arithmetic_computes_anew(store, fitted, monkeypatch) -> None:
     evaluate(store, ("lda",), fusions=(), reuse=True)
-    for name, value in (("_package", "other source"), ("_arithmetic", ["another BLAS"])):
+    for name, value in (("package_digest", "other source"), ("arithmetic", ["another BLAS"])):
         with monkeypatch.context() as patched:
             patched.setattr(reuse, name, lambda value=value: value)
             fitted.clear()
             evaluate(store, ("lda",), fusions=(), reuse=True)
             assert len(fitted) == 3
-    said = json.dumps(reuse._arithmetic())
+    said = json.dumps(fingerprints.arithmetic())
     assert all(name in said for name in ("scikit-learn", "lightgbm", np.__version__))
-    assert len(reuse._package()) == 64
+    assert len(fingerprints.package_digest()) == 64
 
 
 def test_every_line_that_computes_an_answer_is_counted() -> None:
     """The source of each head of the table, and of all that an evaluation has imported."""
-    counted = {path.resolve() for path in reuse._sources()}
+    counted = {path.resolve() for path in fingerprints._sources()}
     for spec in TABLE.values():
         module = import_module(spec.make.partition(":")[0])
         assert Path(module.__file__ or "").resolve() in counted
     for name, module in list(sys.modules.items()):
         room = name.removeprefix("headstock.heads.").partition(".")[0]
-        if name.startswith("headstock.heads.") and room not in reuse.SHOWING:
+        if name.startswith("headstock.heads.") and room not in fingerprints.SHOWING:
             assert Path(module.__file__ or "").resolve() in counted, name
 
 
@@ -268,8 +268,8 @@ def test_a_head_that_takes_in_what_nothing_vouches_for_is_never_kept(
 
 
 def test_a_distribution_that_may_change_under_one_version_vouches_for_nothing(monkeypatch) -> None:
-    assert reuse._versions_of("sklearn") is not None
-    assert reuse._versions_of("no_such_module") is None
+    assert fingerprints._versions_of("sklearn") is not None
+    assert fingerprints._versions_of("no_such_module") is None
 
     class Folder:
         version, metadata = "1.0", {"Name": "mine"}
@@ -278,7 +278,7 @@ def test_a_distribution_that_may_change_under_one_version_vouches_for_nothing(mo
             return '{"dir_info": {"editable": true}, "url": "file:///mine"}'
 
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Folder())
-    assert reuse._versions_of("sklearn") is None
+    assert fingerprints._versions_of("sklearn") is None
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "foreign"])

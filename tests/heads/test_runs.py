@@ -16,7 +16,8 @@ from headstock.heads import evaluate
 from headstock.heads.numbers.metrics import score
 from headstock.heads.report.formats import as_csv, as_latex, as_markdown, leaderboard_as
 from headstock.heads.report.page.figures import pair
-from headstock.heads.report.runs import Listing, Single, Standing, list_runs, look, standing
+from headstock.heads.report.runs import Listing, Single, list_runs, look
+from headstock.heads.report.standing import Standing, standing
 from headstock.store import Items
 from headstock.store.errors import OptionError
 
