@@ -151,7 +151,7 @@ class _Given:
         else:
             x = np.full((len(rows), column.dim), np.nan, dtype="<f4")
             x[there] = column.x(rows[there])
-        self._seals[name].update(x.tobytes())
+        self._seals[name].update(_raw(x))
         return x
 
     @cached_property
@@ -191,6 +191,11 @@ class _Given:
         return named | {f"sha256/{name}": self.digests(name) for name in self.names}
 
 
+def _raw(x: np.ndarray) -> memoryview:
+    """The bytes of a contiguous array, in place: a copy would be as large as a block again."""
+    return memoryview(x.reshape(-1).view(np.uint8))
+
+
 def array_name(column: str) -> str:
     """A text column's name in a file of arrays: an extra column's may hold what HDF5 cannot."""
     return "ids" if column == "id" else dataset(column).removeprefix("/items/")
@@ -219,7 +224,7 @@ def _npz(given: _Given, temp: Path) -> None:
             with archive.open(f"{key}.npy", "w", force_zip64=True) as file:
                 np.lib.format.write_array_header_2_0(file, form)
                 for block in given.blocks(name):
-                    file.write(block.tobytes())
+                    file.write(_raw(block))
         write(KEY, np.array(json.dumps(given.description().to_json())))
 
 
@@ -256,9 +261,8 @@ def _h5(given: _Given, temp: Path) -> None:
         for name, where in sets.items():
             at = places[where]
             for block in given.blocks(name):
-                raw = block.tobytes()
-                commit.write_all(fd, raw, at)
-                at += len(raw)
+                commit.write_all(fd, _raw(block), at)
+                at += block.nbytes
         about = json.dumps(given.description().to_json()).encode()  # with the digests of all rows
         arrays[KEY] = np.frombuffer(about, dtype=np.uint8)
         for key, cells in arrays.items():

@@ -90,7 +90,7 @@ def test_attributes_are_those_and_no_others(path, toy):
         assert file["features/image"].attrs["fingerprint"].decode() == toy.recipe.fingerprint
         schema = json.loads(file.attrs["schema"])
     assert set(schema) == {"datasets", "length", "meta"}
-    assert set(schema["meta"]) == {"clock", "columns", "patches", "root", "sets"}
+    assert set(schema["meta"]) == {"clock", "columns", "patches", "root", "sets", "traces"}
     assert set(schema["meta"]["sets"][0]) == {
         "dim", "dtype", "epoch", "feature_names", "name", "provenance", "recipe",
     }  # fmt: skip
