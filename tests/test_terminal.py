@@ -316,7 +316,7 @@ WORDLESS = {("serve",), ("completion",), ("demo",)}  # no hint where nothing or 
 def answering(here, monkeypatch):
     """What the calls above need: a model of sounds, twelve rows, a demo of two quick commands, and
     a service that ends when it is ready."""
-    if not Path("features.npz").exists():
+    if not Path("few.csv").exists():
         assert call("store", "export", "features.h5", "features.npz", "-q") == 0
         words = ["fit", "features.h5", "--head", "lda", "--on", "audio", "-q"]
         assert call(*words, "-o", "sounds.headstock") == 0
