@@ -193,7 +193,7 @@ class _Given:
 
 def _raw(x: np.ndarray) -> memoryview:
     """The bytes of a contiguous array, in place: a copy would be as large as a block again."""
-    return memoryview(x.reshape(-1).view(np.uint8))
+    return x.reshape(-1).view(np.uint8).data
 
 
 def array_name(column: str) -> str:
