@@ -87,7 +87,7 @@ class Shell:
             stdout=log, stderr=subprocess.STDOUT, stdin=subprocess.DEVNULL,
         )  # fmt: skip
         self.servers.append(started)
-        end = time.monotonic() + 120
+        end = time.monotonic() + 600  # a start is slow where much else runs
         while time.monotonic() < end and started.poll() is None:
             said = Path(log.name).read_text()
             if "http://" in said:
@@ -109,6 +109,6 @@ class Shell:
         """End what runs; the exit codes of the services, which ctrl-C ends with 0."""
         for server in self.servers:
             server.send_signal(signal.SIGINT)
-        codes = [server.wait(60) for server in self.servers]
+        codes = [server.wait(600) for server in self.servers]
         self.closing.close()
         return codes
