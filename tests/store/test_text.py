@@ -81,7 +81,7 @@ def test_names_beside_an_array_keep_their_odd_letters(tmp_path):
     names = ["first", "se\u2028cond", "th\x0cird"]
     (tmp_path / "file_names.txt").write_bytes(BOM + "\r\n".join([*names, ""]).encode())
     np.save(tmp_path / "features.npy", np.zeros((3, 2), np.float32))
-    assert open_source(tmp_path).ids == names
+    assert open_source(tmp_path).items.id.tolist() == names
 
 
 def test_a_table_with_a_mark_keeps_its_first_column(tmp_path):
