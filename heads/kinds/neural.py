@@ -15,8 +15,12 @@ from scipy.special import softmax
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.kinds.scaling import Standard
 from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.threads import one_thread_each
 
 __all__ = ["Network", "learned", "mlp"]
+SMALL = 1 << 22
+"""Multiplications of a batch in the first layers below which threads wait longer for each other
+than they work, and on a busy machine many times as long."""
 
 
 class Network:
@@ -70,7 +74,8 @@ class Network:
         self.scaler_ = Standard.of(X)
         settings = self._settings
         losses = []
-        with torch.random.fork_rng(devices=[]):
+        small = min(len(X), settings["batch"]) * X.shape[1] * settings["hidden"] < SMALL
+        with one_thread_each(small), torch.random.fork_rng(devices=[]):
             torch.manual_seed(self._seed)
             layers = [nn.Linear(a, b) for a, b in self._shapes(len(self.classes_))]
             parameters = [p for layer in layers for p in layer.parameters()]
