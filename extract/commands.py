@@ -98,6 +98,12 @@ def demo(output: str) -> Answer:
     help="Where to encode: here, or by actors on a Ray cluster (RAY_ADDRESS).",
 )
 @click.option("--actors", type=int, help="Actors of the cluster  [default: one a GPU, or 4 cores]")
+@click.option(
+    "--fingerprints/--no-fingerprints",
+    default=True,
+    show_default=True,
+    help="Keep what finds copies that were saved again.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace sets made by another recipe.")
 @click.option("--retry-failed", is_flag=True, help="Try rows again that failed before.")
 @MANIFEST_OPTIONS

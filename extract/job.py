@@ -21,6 +21,7 @@ from headstock.extract.encoders.backbones import (
     image_encoder,
 )
 from headstock.extract.encoders.columns import ingest_columns, read_numbers
+from headstock.extract.encoders.fingerprints import fingerprint_of
 from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.extract.pipeline.account import Account
 from headstock.extract.pipeline.admit import admit, settle
@@ -30,6 +31,7 @@ from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import extract_some, reader_of
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
+from headstock.store.fingerprints import fingerprint_set
 from headstock.store.jsonfile import parse_json
 
 __all__ = ["columns_of", "extract_like", "extract_manifest"]
@@ -54,6 +56,7 @@ def extract_manifest(
     device: str = "auto",
     offline: bool = False,
     part: str = "",
+    fingerprints: bool = True,
     **flags: Any,
 ) -> Account:
     """Extract what the flags name from ``manifest`` into the store ``output``.
@@ -70,6 +73,9 @@ def extract_manifest(
     ``part`` ("3/8") takes this share of the manifest's rows alone, for a store that is one of
     several. ``shard`` ("3/8") registers every row and encodes this share of them: for job arrays
     that fill one store. ``engine`` "ray" encodes on a cluster, with so many ``actors``.
+
+    ``fingerprints``: fill ``image.fingerprint`` and ``audio.fingerprint`` in the same pass, to find
+    copies by.
 
     The account is kept beside the store, as ``features.run.json`` for ``features.h5``.
 
@@ -119,6 +125,7 @@ def extract_manifest(
     wanted: dict[str, list[str]] = {}
     for pattern, name in zip(columns, column_sets):
         wanted.setdefault(name, []).append(pattern)
+    flags["fingerprints"] = fingerprints
     return _run(manifest, output, builders, wanted, device, flags)
 
 
@@ -216,12 +223,15 @@ def _run(
     ordered: bool = False,
 ) -> Account:
     shard, engine = flags.pop("shard", None) or "", flags.pop("engine", "local")
-    actors = flags.pop("actors", None)
+    actors, fingerprints = flags.pop("actors", None), flags.pop("fingerprints", False)
     if actors is not None and engine != "ray":
         raise OptionError("actors", "encode on a cluster", "--engine ray")
     share = share_of(shard or "1/1", len(manifest.items))
     here = _without_device if engine == "ray" else _plainly  # the actors' machines have it
     encoders = {name: here(build) for name, build in builders.items()}
+    prints = _fingerprints(encoders) if fingerprints else {}
+    builders = {**builders, **prints}
+    encoders |= {name: build() for name, build in prints.items()}
     roots, anywhere = flags.get("data_roots", ()), flags.get("allow_outside", False)
     for modality in {encoder.modality for encoder in encoders.values()}:
         # before a store is made or told of another folder
@@ -241,6 +251,7 @@ def _run(
             account = extract_on_ray(store, own.items, builders, encoders, **more)
         else:
             account = extract_some(store, own.items, encoders, admission=own, **flags)
+        account.set_apart(prints)
         changed = settle(store, own)
         account.add_columns(counts)
         account.ids, account.rows = ids, held.account(store, admitted, changed, manifest.source)
@@ -250,6 +261,16 @@ def _run(
         if not shard or _settled(store, encoders):
             store.compact()
     return account
+
+
+def _fingerprints(encoders: Mapping[str, Encoder]) -> dict[str, Callable[[], Encoder]]:
+    """What makes the fingerprints of each modality, decoded as its first encoder decodes."""
+    out: dict[str, Callable[[], Encoder]] = {}
+    for encoder in encoders.values():
+        name = fingerprint_set(encoder.modality)
+        if name not in out and (build := fingerprint_of(encoder)) is not None:
+            out[name] = build
+    return out
 
 
 def _plainly(build: Callable[[], Encoder]) -> Encoder:

@@ -214,7 +214,7 @@ class FeatureStore(StoreReader):
             batch.digest = np.where(unread[:, None], known, batch.digest)
         had, same = known.any(axis=1), (known == batch.digest).all(axis=1)
         if own.recipe.modality != "columns":  # files: other sets may know this content
-            for other in self.sets:
+            for other in self.all_sets:
                 if (same | ~batch.digest.any(axis=1)).all():
                     break
                 if other != name and self.declared(other).recipe.modality == own.recipe.modality:

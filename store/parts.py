@@ -109,7 +109,7 @@ class PartedStore(FeatureStore):
             part = self.part(number)
             self._known.append((part.uuid, part.n))
             self._generation = max(self._generation, part.generation)
-            for name in part.sets:
+            for name in part.all_sets:
                 self._agree(number, part.declared(name))
         self.starts = np.concatenate([[0], np.cumsum([n for _, n in self._known])])
 
@@ -217,7 +217,7 @@ class PartedStore(FeatureStore):
         return np.array([self._index.get(i, -1) for i in ids], dtype=np.int64)
 
     @property
-    def sets(self) -> list[str]:
+    def all_sets(self) -> list[str]:
         return list(self._sets)
 
     def declared(self, name: str) -> Declared:
@@ -240,7 +240,7 @@ class PartedStore(FeatureStore):
                 errors={},
             )
             for own, part in self.each():
-                if name in part.sets:
+                if name in part.all_sets:
                     theirs, n = part._column(name), own.stop - own.start
                     column.status[own], column.digest[own] = theirs.status[:n], theirs.digest[:n]
                     said = {own.start + r: e for r, e in theirs.errors.items() if r < n}
@@ -253,14 +253,14 @@ class PartedStore(FeatureStore):
             error
             for _, part in self.each()
             for each in ([name] if name else part.sets)
-            if each in part.sets
+            if each in part.all_sets
             for error in part.errors(each)
         ]
 
     def unseen(self, name: str) -> dict[str, str]:
         marks: dict[str, str] = {}
         for _, part in self.each():
-            marks |= part.unseen(name) if name in part.sets else {}
+            marks |= part.unseen(name) if name in part.all_sets else {}
         return marks
 
     def behind(self) -> bool:

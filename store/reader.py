@@ -16,6 +16,7 @@ from headstock.store.disk.rows import unseen_column
 from headstock.store.disk.state import Column, State
 from headstock.store.errors import IncompleteSet, MissingSet, StoreBusy, near
 from headstock.store.feature_set import FeatureSet
+from headstock.store.fingerprints import is_fingerprint
 from headstock.store.items import Items
 
 __all__ = ["LOOKS", "Progress", "RowError", "StoreReader"]
@@ -117,8 +118,19 @@ class StoreReader:
         return self._state.items
 
     @property
-    def sets(self) -> list[str]:
+    def all_sets(self) -> list[str]:
+        """All sets: ``sets`` and ``fingerprints``."""
         return list(self._state.declared)
+
+    @property
+    def sets(self) -> list[str]:
+        """The feature sets."""
+        return [n for n in self.all_sets if not is_fingerprint(self.declared(n).recipe)]
+
+    @property
+    def fingerprints(self) -> list[str]:
+        """The sets that are kept to find copies by, and are no features."""
+        return [n for n in self.all_sets if is_fingerprint(self.declared(n).recipe)]
 
     def declared(self, name: str) -> Declared:
         """Raises MissingSet with the names that exist."""

@@ -7,7 +7,7 @@ import os
 import platform
 import shlex
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -181,10 +181,12 @@ def _by_place(failures: Sequence[Failure]) -> tuple[list[str], list[Failure]]:
 
 @dataclass
 class Account:
-    """What ``extract`` returns: one SetAccount a feature set, by name. ``rows``: what the store
-    holds then, and ``ids``: those of the table's rows in it, where whoever asked knew the table."""
+    """What ``extract`` returns: one SetAccount a feature set, by name. ``fingerprints``: of what
+    copies are found by; ``rows``: what the store holds then, and ``ids``: those of the table's rows
+    in it, where whoever asked knew the table."""
 
     sets: dict[str, SetAccount] = field(default_factory=dict)
+    fingerprints: dict[str, SetAccount] = field(default_factory=dict)
     rows: Holdings | None = None
     ids: list[str] = field(default_factory=list)
 
@@ -209,6 +211,12 @@ class Account:
     def failures(self) -> list[Failure]:
         return [f for s in self.sets.values() for f in s.failures]
 
+    def set_apart(self, names: Iterable[str]) -> None:
+        """Take the fingerprints from among the sets that were asked for."""
+        self.fingerprints = {n: self.sets.pop(n) for n in names if n in self.sets}
+        for one in self.sets.values():
+            one.beside = [other for other in one.beside if other not in self.fingerprints]
+
     def add_columns(self, counts: Mapping[str, Mapping[str, int]]) -> None:
         """Add sets that came from the manifest's own columns: ``{set: {done, reused, ...}}``."""
         for name, count in counts.items():
@@ -218,12 +226,22 @@ class Account:
     def text(self, short: bool = False) -> str:
         """The account for people."""
         lines = [s.text(short) for s in self.sets.values()]
+        if self.fingerprints and not short and any(s.encoded for s in self.fingerprints.values()):
+            filled = ", ".join(f"{n} {s.done:,}" for n, s in self.fingerprints.items())
+            lines.append(f"  to find copies by: {filled}")
         return "\n".join([*lines, self.rows.text(short)] if self.rows else lines)
 
     def to_json(self) -> str:
-        """The account for scripts: ``{"sets": {name: {...}}, "store": {...}}``."""
+        """The account for scripts: ``{"sets": {name: {...}}, "fingerprints": {name:
+        {"done": ..., "reused": ..., "failed": ...}}, "store": {...}}``."""
         store = {"store": self.rows.to_json()} if self.rows else {}
-        return json.dumps({"sets": self._body(), **store}, indent=2, allow_nan=False)
+        body = {"sets": self._body(), **self._beside(), **store}
+        return json.dumps(body, indent=2, allow_nan=False)
+
+    def _beside(self) -> dict[str, Any]:
+        keys = ("done", "reused", "failed", "left")
+        told = {n: {k: getattr(s, k) for k in keys} for n, s in self.fingerprints.items()}
+        return {"fingerprints": told} if told else {}
 
     def save(self, path: str | Path) -> None:
         """Write the account with date, version and machine to ``path``, durably; nothing when no

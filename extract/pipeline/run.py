@@ -178,7 +178,7 @@ def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -
     names = getattr(encoder, "feature_names", None)
     provenance = {"name": encoder.name, **about()}
     made = partial(
-        store.declare, name, encoder.recipe(), encoder.dim,
+        store.declare, name, encoder.recipe(), encoder.dim, getattr(encoder, "dtype", "float32"),
         feature_names=names, provenance=provenance,
     )  # fmt: skip
     try:

@@ -39,7 +39,7 @@ from headstock.heads.numbers.curve import learning_curve as curve
 from headstock.heads.numbers.selection import selection
 from headstock.heads.rows.adapted import mark_seen, own_sets
 from headstock.heads.rows.folds import FoldPlan, unlearned_notes
-from headstock.heads.rows.hygiene import group_report, hygiene_report, label_doubts
+from headstock.heads.rows.hygiene import KINDS, group_report, hygiene_report, label_doubts
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
@@ -155,7 +155,8 @@ def evaluate(
     result.hygiene = hygiene_report(found.read, test, found.duplicates, plan, dedupe, found.dropped)
     told = group_report(store.items, rows, test, plan, group)
     if in_time(plan):  # the past of a block is without the groups and copies that lie in it
-        tied = [*result.hygiene["exact"].values(), *result.hygiene["near"].values()]
+        kinds = (result.hygiene.get(kind, {}) for kind in KINDS)
+        tied = [one for found in kinds for one in found.values()]
         parted = (tied if dedupe != "keep" else []) + ([told] if told and group else [])
         for one in parted:
             one["across_folds"] = 0

@@ -80,7 +80,7 @@ def _copies(key: str, words: str) -> Look:
     def look(metrics: Metrics) -> str | None:
         counts = {
             f"{name} ({kind})": one[key]
-            for kind in ("exact", "near")
+            for kind in ("exact", "copies", "near")
             for name, one in (_hygiene(metrics).get(kind) or {}).items()
             if one.get(key)
         }
@@ -88,6 +88,12 @@ def _copies(key: str, words: str) -> Look:
         return f"{told} {words}" if counts else None
 
     return look
+
+
+def _too_many(metrics: Metrics) -> str | None:
+    large = _hygiene(metrics).get("large") or {}
+    told = [f"{sizes[0]} rows in {name}" for name, sizes in large.items()]
+    return _names(told) if told else None
 
 
 def _groups(key: str, words: str) -> Look:
@@ -295,4 +301,7 @@ RULES: tuple[tuple[str, str, str, str, Look], ...] = (
     ("HS25", "a search that ends at its edge",
      "In every fold the best value was the first or the last that was tried.",
      "try values beyond it", _edge),
+    ("HS26", "more alike rows than a fold holds",
+     "So many rows have nearly the same vector that no fold could hold them: they lie in several.",
+     "look at these rows; leave the set out, or name groups with --group", _too_many),
 )  # fmt: skip

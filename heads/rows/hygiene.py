@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import inverse, standardise
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import NARROWEST, Rows
 from headstock.heads.rows.leaks import leak_lines
+from headstock.heads.rows.media import WORDS, Media
+from headstock.heads.rows.near import clusters, components, graded
+from headstock.heads.rows.near import near as near_clusters
 from headstock.store.errors import HeadError, OptionError, one_line
 
 __all__ = [
@@ -25,12 +26,15 @@ __all__ = [
     "label_doubts",
 ]
 
+KINDS = {
+    "exact": "have the same bytes",
+    "copies": "are copies of one {}",
+    "near": "have nearly the same vector",
+}
 DEDUPE = ("group", "drop", "keep")
 NEAR = 0.98
 """Cosine of standardised vectors from which two rows count as near duplicates: re-encodings of one
 sound reach it, different recordings of one word by one speaker do not."""
-PAIRS = 1 << 22
-"""Numbers in the rows whose cosines are measured at a time."""
 LARGEST = 60_000
 """Rows above which near duplicates are not searched: the search is quadratic."""
 
@@ -39,153 +43,81 @@ LARGEST = 60_000
 class Duplicates:
     """Clusters of alike rows over training rows followed by test rows (n + m in all).
 
-    exact, near: {set: list of row-number arrays}; ``skipped`` says why a search was left out.
+    exact, near: {set: list of row-number arrays}; copies: {modality: such a list}; ``skipped`` says
+    why a search was left out. large: {set: sizes} of near clusters that no fold could hold: they
+    are told, and do not tie their rows.
     """
 
     exact: dict[str, list[np.ndarray]]
     near: dict[str, list[np.ndarray]]
     skipped: list[str] = field(default_factory=list)
+    copies: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    large: dict[str, list[int]] = field(default_factory=dict)
 
     def keys(self, total: int) -> np.ndarray:
         """(total,) one number for all rows that any cluster, in any set, ties together."""
-        clusters = [c for by in (self.exact, self.near) for found in by.values() for c in found]
-        if not clusters:
+        ties = [c for by in (self.exact, self.copies) for found in by.values() for c in found]
+        ties += [c for found in self.near.values() for c in found if len(c) <= _fold_of(total)]
+        if not ties:
             return np.arange(total)
-        a = np.concatenate([np.full(len(c) - 1, c[0]) for c in clusters])
-        return _components(a, np.concatenate([c[1:] for c in clusters]), total)
+        a = np.concatenate([np.full(len(c) - 1, c[0]) for c in ties])
+        return components(a, np.concatenate([c[1:] for c in ties]), total)
 
 
-def _components(a: np.ndarray, b: np.ndarray, total: int) -> np.ndarray:
-    from scipy.sparse import coo_matrix
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_matrix((np.ones(len(a), dtype=bool), (a, b)), shape=(total, total))
-    return connected_components(graph, directed=False)[1]
+def _fold_of(total: int) -> int:
+    """Rows of the usual fold, a fifth of all; of few rows ten."""
+    return max(10, total // 5)
 
 
-def _clusters(keys: np.ndarray) -> list[np.ndarray]:
-    """Row numbers of each key that more than one row has."""
-    order = np.argsort(keys, kind="stable")
-    cuts = np.flatnonzero(np.diff(keys[order])) + 1
-    return [np.sort(part) for part in np.split(order, cuts) if len(part) > 1]
-
-
-def find_duplicates(rows: Rows, test: Rows | None = None, near: float = NEAR) -> Duplicates:
-    """Rows with the same bytes (by digest), and near duplicates by cosine, set by set."""
-    exact, close, skipped = {}, {}, []
+def find_duplicates(
+    rows: Rows, test: Rows | None = None, near: float = NEAR, media: Media | None = None
+) -> Duplicates:
+    """Rows with the same bytes (by digest); then copies of one picture or sound, by the
+    fingerprints in ``media``; then near duplicates by cosine in the sets whose rows have none."""
+    exact, close, skipped, unprinted = {}, {}, [], []
     both = [rows] if test is None else [rows, test]
+    copied, notes = media.copies() if media else ({}, [])
     for name in rows.X:
-        there = np.flatnonzero(np.concatenate([r.having([name]) for r in both]))
+        held = [r.having([name]) for r in both]
+        there = np.flatnonzero(np.concatenate(held))
+        parts = [r.X[name] if h.all() else r.X[name][h] for r, h in zip(both, held)]
+        modality = media.modality.get(name, "") if media else ""
+        telling = graded(parts) >= NARROWEST
         digests = [r.digests[name] for r in both if name in r.digests]
-        if len(digests) == len(both):
+        # the digest of a table's row is that of its numbers: few of them are equal by chance
+        if len(digests) == len(both) and (telling or modality != "columns"):
             whole = np.concatenate(digests)
             known = there[whole[there].any(axis=1)]  # imported rows have none: no two are the same
             names = np.ascontiguousarray(whole[known]).view(f"V{whole.shape[1]}").ravel()
             keys = np.unique(names, return_inverse=True)[1]
-            exact[name] = [known[c] for c in _clusters(keys.ravel())]
+            exact[name] = [known[c] for c in clusters(keys.ravel())]
+        if media and modality in copied and not media.lacking(name, there):
+            continue
+        if modality in WORDS:
+            unprinted.append(name)
         if name in rows.adapted:
             skipped.append(f"{name}: near duplicates are not searched in vectors that know labels")
-            continue
-        total = len(there)
-        if total > LARGEST:
+        elif len(there) > LARGEST:
             skipped.append(f"{name}: near duplicates are not searched above {LARGEST} rows")
-            continue
-        if rows.X[name].shape[1] < NARROWEST:
+        elif rows.X[name].shape[1] < NARROWEST:
             skipped.append(f"{name}: near duplicates are not searched below {NARROWEST} columns")
-            continue
-        held = [r.having([name]) for r in both]
-        parts = [r.X[name] if h.all() else r.X[name][h] for r, h in zip(both, held)]
-        close[name] = [there[c] for c in _near(parts, near)]
-    return Duplicates(exact, close, skipped)
-
-
-def _near(parts: Sequence[np.ndarray], threshold: float) -> list[np.ndarray]:
-    """Clusters of rows of the matrices (n, d), one under the other, tied by cosine >= threshold of
-    standardised columns. What is as large as they are is never copied.
-
-    Wide rows are screened by a random projection to 128 columns: its cosines err by at most
-    (1 - c^2) / sqrt(128) in standard deviation, so 0.03 below the threshold misses none in effect;
-    the pairs that pass are measured exactly.
-    """
-    n, d = sum(map(len, parts)), parts[0].shape[1]
-    if not n:
-        return []
-    mean, scale = _moments(parts)
-    wide = d > 256
-    slack = 0.03 if wide else 0.0
-    screen = np.empty((n, 128 if wide else d), dtype=np.float32)
-    if wide:
-        turn = np.random.default_rng(0).normal(size=(d, 128)).astype(np.float32)
-        turn = (turn * inverse(scale)[:, None]).astype(np.float32)
-        centre = mean.astype(np.float32)
-        for start, X in _blocks(parts):
-            np.matmul(X - centre, turn, out=screen[start : start + len(X)])
-    else:
-        for start, X in _blocks(parts):
-            screen[start : start + len(X)] = standardise(X, mean, scale)
-    screen /= np.maximum(np.linalg.norm(screen, axis=1, keepdims=True), 1e-12)
-    left: list[np.ndarray] = []
-    right: list[np.ndarray] = []
-    step = max(1, PAIRS // d)  # many alike rows make many pairs: bounded memory
-    for start in range(0, n, 1024):
-        stop = min(start + 1024, n)
-        similarity = screen[start:stop] @ screen[:stop].T
-        i, j = np.nonzero(similarity >= threshold - slack)
-        i += start
-        i, j = i[j < i], j[j < i]
-        if wide:
-            hits = [
-                _cosines(parts, mean, scale, i[s : s + step], j[s : s + step]) >= threshold
-                for s in range(0, len(i), step)
-            ]
-            hit = np.concatenate(hits) if hits else np.zeros(0, dtype=bool)
-            i, j = i[hit], j[hit]
-        left.append(i)
-        right.append(j)
-    if not sum(map(len, left)):
-        return []
-    return _clusters(_components(np.concatenate(left), np.concatenate(right), n))
-
-
-def _blocks(parts: Sequence[np.ndarray]) -> Iterator[tuple[int, np.ndarray]]:
-    """Views of rows that stay in cache, and the number of each one's first."""
-    first = 0
-    for X in parts:
-        step = max(1, PAIRS // 16 // X.shape[1])
-        for start in range(0, len(X), step):
-            yield first + start, X[start : start + step]
-        first += len(X)
-
-
-def _moments(parts: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """``scaling.moments`` in one pass: of what is left when the median of the first rows is taken
-    off, which is small enough for float32 within a block, and exactly 0 in a constant column."""
-    n = sum(map(len, parts))
-    first = next(X for X in parts if len(X))[:256]
-    about = np.median(first.astype(np.float64), axis=0).astype(np.float32)
-    one, two = np.zeros(len(about)), np.zeros(len(about))
-    for _, X in _blocks(parts):
-        rest = X - about
-        one += rest.sum(axis=0)
-        two += np.einsum("ij,ij->j", rest, rest)
-    return about + one / n, np.sqrt(np.maximum(two / n - (one / n) ** 2, 0))
-
-
-def _cosines(
-    parts: Sequence[np.ndarray], mean: np.ndarray, scale: np.ndarray, a: np.ndarray, b: np.ndarray
-) -> np.ndarray:
-    """(p,) of the standardised rows ``a`` and ``b``, by number."""
-    rows, index = np.unique(np.concatenate([a, b]), return_inverse=True)
-    begins = np.cumsum([0, *map(len, parts)])
-    X = np.concatenate(
-        [
-            X[rows[(first <= rows) & (rows < first + len(X))] - first]
-            for X, first in zip(parts, begins)
-        ]
-    )
-    Z = standardise(X, mean, scale)
-    Z /= np.maximum(np.linalg.norm(Z, axis=1, keepdims=True), 1e-12)
-    return np.einsum("ij,ij->i", Z[index[: len(a)]], Z[index[len(a) :]])
+        elif not telling:
+            skipped.append(
+                f"{name}: near duplicates are not searched where fewer than {NARROWEST} columns "
+                "take many values"
+            )
+        else:
+            close[name] = [there[c] for c in near_clusters(parts, near)]
+    skipped += notes
+    if unprinted:
+        skipped.append(
+            f"{', '.join(unprinted)}: no fingerprints: copies saved again are looked for among "
+            "vectors only; run extract again"
+        )
+    most = _fold_of(sum(map(len, both)))
+    sizes = {name: [len(c) for c in found if len(c) > most] for name, found in close.items()}
+    large = {name: found for name, found in sizes.items() if found}
+    return Duplicates(exact, close, skipped, copied, large)
 
 
 def clean(rows: Rows, test: Rows | None, found: Duplicates, how: str) -> tuple[Rows, int]:
@@ -211,7 +143,7 @@ def clean(rows: Rows, test: Rows | None, found: Duplicates, how: str) -> tuple[R
         alike = np.unique(own, return_inverse=True)[1] + n
         group = column + alike.max() + 1
         each = np.arange(n)
-        own = _components(
+        own = components(
             np.concatenate([each, each]), np.concatenate([alike, group]), int(group.max()) + 1
         )[:n]
     return replace(rows, groups=np.array([f"alike {g}" for g in own], dtype=object)), 0
@@ -234,19 +166,23 @@ def hygiene_report(
     codes = rows.codes if test is None else np.concatenate([rows.codes, test.codes])
     fold_of = dict(zip(plan.ids, plan.codes[0]))
     out: dict[str, Any] = {"dedupe": how, "dropped": dropped, "near_cosine": NEAR}
-    for kind, by in (("exact", found.exact), ("near", found.near)):
+    kinds = [("exact", found.exact), ("near", found.near)]
+    kinds += [("copies", found.copies)] if found.copies else []
+    for kind, by in kinds:
         out[kind] = {}
-        for name, clusters in by.items():
-            folds = [{fold_of[str(ids[r])] for r in c if str(ids[r]) in fold_of} for c in clusters]
-            conflict = [c for c in clusters if len(np.unique(codes[c])) > 1]
+        for name, alike in by.items():
+            folds = [{fold_of[str(ids[r])] for r in c if str(ids[r]) in fold_of} for c in alike]
+            conflict = [c for c in alike if len(np.unique(codes[c])) > 1]
             out[kind][name] = {
-                "clusters": len(clusters),
-                "rows": sum(map(len, clusters)),
+                "clusters": len(alike),
+                "rows": sum(map(len, alike)),
                 "other_label": len(conflict),
                 "across_folds": sum(len(f) > 1 for f in folds),
-                "across_splits": sum(bool((c < n).any() and (c >= n).any()) for c in clusters),
-                "first": [[str(i) for i in ids[c[:4]]] for c in [*conflict, *clusters][:5]],
+                "across_splits": sum(bool((c < n).any() and (c >= n).any()) for c in alike),
+                "first": [[str(i) for i in ids[c[:4]]] for c in [*conflict, *alike][:5]],
             }
+    if found.large:
+        out["large"] = found.large
     if found.skipped:
         out["skipped"] = found.skipped
     if test is not None and test.split is not None:
@@ -300,12 +236,13 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
     apart = report.get("held_out") or ["test"]
     held = f"the {' or '.join(apart)} split"
     fate = {"group": "kept in one fold", "drop": "all but one left out", "keep": "left as they are"}
-    for kind, word in (("exact", "the same bytes"), ("near", "nearly the same vector")):
+    for kind, word in KINDS.items():
         for name, found in report.get(kind, {}).items():
             if not found["clusters"]:
                 continue
+            word = word.format(WORDS.get(name, "file"))
             line = (
-                f"{name}: {found['rows']} rows in {found['clusters']} clusters have {word} "
+                f"{name}: {found['rows']} rows in {found['clusters']} clusters {word} "
                 f"({fate[report['dedupe']]})"
             )
             for count, what in (
@@ -316,6 +253,11 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
                 if count:
                     line += f"; {count} {what}"
             lines.append(line)
+    for name, sizes in report.get("large", {}).items():
+        lines.append(
+            f"{name}: {sizes[0]} rows have nearly the same vector, more than a fold holds: they "
+            "are not kept together"
+        )
     told = report.get("groups") or {}
     first, both = (
         ", ".join(one_line(g, 40) for g in told.get(key, [])) for key in ("first", "first_splits")

@@ -11,6 +11,7 @@ from headstock.heads.rows.foldless import with_a_fold
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.hygiene import Duplicates, clean, find_duplicates
 from headstock.heads.rows.labelled import Rows, read_rows
+from headstock.heads.rows.media import media_of
 from headstock.heads.rows.rare import too_rare, without_classes
 from headstock.store.manifest.splits import HELD_OUT
 
@@ -63,7 +64,8 @@ def prepare(
     lost = sum(unknown.values())
     while True:  # without a class other rows are alike, and other classes too rare
         read, saw = with_views(store, read, test, rules.seen, rules.group)
-        duplicates = find_duplicates(read, test)
+        ids = [*read.ids, *(() if test is None else test.ids)]
+        duplicates = find_duplicates(read, test, media=media_of(store, list(read.X), ids))
         rows, dropped = clean(read, test, duplicates, rules.dedupe)
         if adapted_plan(rows, folds, repeats) is not None:
             break  # the folds of its networks, whatever they hold

@@ -47,6 +47,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
         "splits": dict(Counter(v for v in items.split if v)),
         "text_columns": list(items.extra),
         "sets": sets,
+        "fingerprints": {n: int(store.complete([n]).sum()) for n in store.fingerprints},
     }
 
 
@@ -72,6 +73,9 @@ def description(store: FeatureStore) -> str:
         )
         lines += [f"    {key} {value}" for key, value in _flat(one["recipe"])]
         lines += [f"    failed, {code}: {count:,}" for code, count in one["failures"].items()]
+    if told["fingerprints"]:
+        kept = ", ".join(f"{name} {done:,}" for name, done in told["fingerprints"].items())
+        lines.append(f"to find copies by: {kept}")
     errors = store.errors()
     lines += [f"  {e.set} {one_line(e.id, 60)}: {e.code}: {e.line}" for e in errors[:_SHOWN]]
     if len(errors) > _SHOWN:

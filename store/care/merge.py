@@ -84,7 +84,7 @@ def merge(
             _refuse_conflicts(store, sources, sets)
         for source in sources:
             with FeatureStore.open(source) as other:
-                names = list(sets or other.sets)
+                names = list(sets or other.all_sets)
                 for name in names:  # refuse before anything is changed
                     store.agrees(other.declared(name))
                 found = _conflicts(store, other, names)
@@ -109,7 +109,7 @@ def _refuse_conflicts(
     """Raises OptionError, before anything is changed, when two of all the stores disagree."""
 
     def check(ours: FeatureStore, theirs: FeatureStore) -> None:
-        if lines := _conflicts(ours, theirs, list(sets or theirs.sets)).lines():
+        if lines := _conflicts(ours, theirs, list(sets or theirs.all_sets)).lines():
             raise OptionError(
                 theirs.path.name, f"ids that {ours.path.name} has too have {', '.join(lines)}",
                 f"--ours keeps what {store.path.name} has, --theirs takes the other's; rows that "

@@ -94,6 +94,7 @@ ILL: dict[str, Change] = {
     "HS23": lambda m: m.update(failed=[{"name": "mlp@image"}]),
     "HS24": first(notes=["approximate: the members it learned from had seen the fold"]),
     "HS25": first(chosen=[{"k": 9}, {"k": 9}]),
+    "HS26": lambda m: m["hygiene"].update(large={"a": [120]}),
 }
 BARELY: dict[str, Change] = {
     "HS01": first(balanced_accuracy=0.81),
@@ -111,6 +112,7 @@ BARELY: dict[str, Change] = {
     "HS21": lambda m: (m["settings"].update(dates=["taken"]), m["folds"].update(kind="time")),
     "HS22": lambda m: m["selection"].update(optimism=0.02),
     "HS25": first(chosen=[{"k": 9}, {"k": 5}]),
+    "HS26": lambda m: m["hygiene"].update(large={}),
 }
 """Cases close by in which a check has nothing to say."""
 

@@ -138,7 +138,11 @@ def duplicates(cards: Cards, most: int) -> Safe:
     """Groups of rows with the same bytes in the store, and the near copies the run recorded."""
     run, source = cards.run, cards.source
     told = _told_groups(run, "exact", "the same bytes") if source is None else []
-    groups = [*(_same_bytes(run, source) if source else told), *_told_groups(run, "near", "alike")]
+    groups = [
+        *(_same_bytes(run, source) if source else told),
+        *_told_groups(run, "copies", "copies of one file"),
+        *_told_groups(run, "near", "alike"),
+    ]
     ids = [*run.ids.tolist(), *run.test_ids.tolist()]
     label = dict(zip(ids, [*run.labels.tolist(), *run.test_labels.tolist()]))
     fold = dict.fromkeys(run.test_ids.tolist(), "test split")
