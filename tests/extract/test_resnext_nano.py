@@ -59,7 +59,7 @@ def test_every_number_of_the_file_is_finite():
     assert all(t.isfinite().all() for t in load_file(WEIGHTS).values())
 
 
-def errors_on_digits(net, n: int = 300) -> int:
+def errors_on_digits(net, n: int = 150) -> int:
     """Digits told wrongly out of ``n`` by a logistic regression in 3 folds."""
     digits = load_digits()
     grey = (digits.images[:n] * (255 / 16)).round().astype(np.uint8)
