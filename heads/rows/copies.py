@@ -23,7 +23,7 @@ NEAREST = 20
 """Rows nearest to a row by the screen that are compared with it."""
 SCREEN = {"image": 0.7, "audio": 0.8}
 """Below this a pair is not looked at: copies are above (see docs/duplicates)."""
-APART = 0.15
+APART = 0.08
 """A copied picture is nearer than this share of what lies between a row and its tenth neighbour,
 else pictures that are all alike, such as scans of one digit, would be copies of each other. Sounds
 need no such rule: different recordings of one word by one speaker stay below ``SOUNDS``."""
