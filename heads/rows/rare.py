@@ -63,7 +63,8 @@ def rare_line(account: Mapping[str, Any]) -> str:
     rows = sum(rare["classes"].values())
     tested = f" and {rare['test']} held out" if rare.get("test") else ""
     way = "; --rare keep scores those of two rows or more" if rare["rule"] == "drop" else ""
+    classes = f"{len(names)} class{'es' * (len(names) > 1)}"
     return (
-        f"left out: {len(names)} classes too rare for the folds, {rows} rows{tested}: "
+        f"left out: {classes} too rare for the folds, {rows} row{'s' * (rows != 1)}{tested}: "
         f"{', '.join(names[:8])}{more}{way}"
     )
