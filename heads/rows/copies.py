@@ -27,6 +27,9 @@ APART = 0.08
 """A copied picture is nearer than this share of what lies between a row and its tenth neighbour,
 else pictures that are all alike, such as scans of one digit, would be copies of each other. Sounds
 need no such rule: different recordings of one word by one speaker stay below ``SOUNDS``."""
+WORTH = {"image": 0.6, "audio": 0.8}
+"""A pair is compared exactly when by the screen it is nearer than this share of what lies between
+its rows and their tenth neighbours: where all rows are alike, the screen suffices for most."""
 CROPS = (0.975, 0.95, 0.925)
 LAGS = 8
 """Frames by which sounds are moved against each other."""
@@ -44,12 +47,20 @@ def copies(X: np.ndarray, modality: str) -> Pairs:
     )
     flat = [form.reshape(len(X), -1) for form in screen]
     pairs, tenth = _candidates(flat, SCREEN[modality])
+    room = np.minimum(tenth[pairs[:, 0]], tenth[pairs[:, 1]])
+    alike = np.full(len(pairs), -1.0)
+    for s in range(0, len(pairs), BLOCK):
+        first, second = flat[0][pairs[s : s + BLOCK, 0]], pairs[s : s + BLOCK, 1]
+        near = [(first * form[second]).sum(axis=1) for form in flat]
+        alike[s : s + BLOCK] = np.max(near, axis=0)
+    worth = 1 - alike <= WORTH[modality] * room + 1e-6
+    pairs, room = pairs[worth], room[worth]
     if not len(pairs):
         return pairs
     said = np.concatenate([score(pairs[s : s + BLOCK]) for s in range(0, len(pairs), BLOCK)])
     found = said >= least
     if modality == "image":
-        found &= 1 - said <= APART * np.minimum(tenth[pairs[:, 0]], tenth[pairs[:, 1]])
+        found &= 1 - said <= APART * room
     return pairs[found]
 
 
