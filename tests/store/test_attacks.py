@@ -354,7 +354,7 @@ def test_an_interruption_is_one_line_and_nothing_is_lost(data, signals, code):
     command += ["-o", data / "f.h5", "--audio", "mfcc", "-j", "1", "-b", "4"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while len(list((data / "f.h5.d").glob("shard-*"))) < 3 and time.monotonic() < deadline:
+    while len(list((data / "f.h5.d").glob("shard-audio-*"))) < 3 and time.monotonic() < deadline:
         time.sleep(0.01)
     for number in signals:
         process.send_signal(number)
@@ -397,7 +397,7 @@ def test_a_second_interruption_ends_a_writer_that_holds_the_lock_of_hdf5(data, s
     command += ["-o", data / "f.h5", "--audio", "mfcc", "-j", "0", "-b", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not list((data / "f.h5.d").glob("shard-*")) and time.monotonic() < deadline:
+    while not list((data / "f.h5.d").glob("shard-audio-*")) and time.monotonic() < deadline:
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     time.sleep(seconds)
