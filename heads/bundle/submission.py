@@ -10,14 +10,17 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstock.heads.bundle.predictions import Predictions
 from headstock.heads.report.tables import write_csv
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import ManifestError, OptionError
 from headstock.store.manifest.table import read_table
+
+if TYPE_CHECKING:
+    from headstock.heads.bundle.predictions import Predictions
 
 __all__ = ["Submission"]
 
