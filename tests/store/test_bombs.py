@@ -267,3 +267,14 @@ def test_a_table_may_have_many_columns(tmp_path):
     import_features(tmp_path / "x.csv", tmp_path / "f.h5")
     with FeatureStore.open(tmp_path / "f.h5") as store:
         assert store.feature_set("image").x().shape == (2, c)
+
+
+def test_memory_that_ends_is_no_fault_of_an_archive(tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", ids=np.array(["a", "b"]), x=np.ones((2, 3), np.float32))
+
+    def ended(*_: object, **__: object) -> np.ndarray:
+        raise MemoryError
+
+    monkeypatch.setattr(np.lib.format, "read_array", ended)
+    with pytest.raises(MemoryError):
+        import_features(tmp_path / "a.npz", tmp_path / "s.h5")
