@@ -38,7 +38,7 @@ from headstock.heads.rows.labelled import Rows
 from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import HeadError, HeadstockError
 
-__all__ = ["Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow"]
+__all__ = ["Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow", "head_error"]
 
 SMALL = 1000
 """Rows below which kernels are not shared: the fold-by-fold way takes no time there."""
@@ -68,7 +68,8 @@ class Answer:
     ``chosen`` the log-loss of every point on the rows held out inside."""
 
 
-def _wrong(name: str, error: Exception) -> HeadError:
+def head_error(name: str, error: Exception) -> HeadError:
+    """What a head raised, as one line with its name."""
     if isinstance(error, MemoryError):
         return HeadError(f"head {name}", "not enough memory", "give it fewer rows or columns")
     return HeadError(f"head {name}", f"{type(error).__name__}: {error}", "see its options")
@@ -90,7 +91,7 @@ def fit_head(
     except HeadstockError:
         raise
     except Exception as error:
-        raise _wrong(name, error) from error
+        raise head_error(name, error) from error
     return head
 
 
@@ -104,7 +105,7 @@ def full_proba(head: Head, name: str, X: np.ndarray, k: int) -> np.ndarray:
     except HeadstockError:
         raise
     except Exception as error:
-        raise _wrong(name, error) from error
+        raise head_error(name, error) from error
     columns = np.asarray(head.classes_)
     if said.shape != (len(X), len(columns)):
         raise HeadError(
@@ -325,7 +326,7 @@ def _reduced(
     except HeadstockError:
         raise
     except Exception as error:
-        raise _wrong(name, error) from error
+        raise head_error(name, error) from error
     share = dict.fromkeys(on, 0.0)
     for fit in fits:
         share[fit.on] += fit.seconds

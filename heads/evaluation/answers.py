@@ -16,7 +16,7 @@ import numpy as np
 
 from headstock.heads.engine.outoffold import Answer, answer_all
 from headstock.heads.engine.shared import MEMORY, Shared
-from headstock.heads.evaluation.failures import attempt
+from headstock.heads.evaluation.failures import attempt, reason
 from headstock.heads.evaluation.fusing import UNLEARNED, Nested, fused
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.systems import (
@@ -225,11 +225,11 @@ def answer_systems(
         if len(system.members) < 2:
             answers.failed.append((whole, absent[0][1]))
             continue
-        found, why_not = attempt(partial(_joined, join, system), whole.name, [""])
-        if why_not:
-            answers.failed.append((whole, why_not[""]))
+        try:
+            answer = join(system)
+        except Exception as error:  # noqa: BLE001  told by its line; what is no head's is raised
+            answers.failed.append((whole, reason(whole.name, error)))
             continue
-        answer = found[""]
         if absent:
             names_of = ", ".join(one.name for one, _ in absent)
             answer = replace(answer, notes=[*answer.notes, f"without {names_of}: no answer"])
@@ -237,12 +237,6 @@ def answer_systems(
         out[system.name] = answer
         step(system.name, 1)
     return answers
-
-
-def _joined(
-    join: Callable[[System], Answer], system: System, _: Sequence[str]
-) -> dict[str, Answer]:
-    return {"": join(system)}
 
 
 def _without(

@@ -4,34 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from headstock.heads.engine.outoffold import Answer
+from headstock.heads.engine.outoffold import Answer, head_error
 from headstock.heads.evaluation.systems import System
 from headstock.store.errors import HeadError, HeadstockError, one_line
 
-__all__ = ["attempt", "failed_lines"]
+__all__ = ["attempt", "failed_lines", "reason"]
+
+
+def reason(head: str, error: Exception) -> HeadError:
+    """Why the head cannot answer. Raises what is no fault of a head: a wrong option, a damaged
+    store, a disk."""
+    if isinstance(error, HeadError):
+        return error
+    if isinstance(error, HeadstockError | OSError):
+        raise error
+    return head_error(head, error)
 
 
 def attempt(
     answer: Callable[[Sequence[str]], dict[str, Answer]], head: str, on: Sequence[str]
 ) -> tuple[dict[str, Answer], dict[str, HeadError]]:
-    """What ``answer`` gives for the sets ``on``, and for those where the head cannot, why.
-
-    When several sets at once fail, each is tried alone. Raises what is no fault of the head: a
-    wrong option, a damaged store, a disk.
-    """
+    """What ``answer`` gives for the sets ``on``, and for those where the head cannot, why. When
+    several sets at once fail, each is tried alone. Raises as ``reason``."""
     try:
         return answer(on), {}
-    except MemoryError:
-        problem = HeadError(
-            f"head {head}", "not enough memory", "fewer rows or columns, or --memory"
-        )
-    except HeadError as error:
-        problem = error
-    except (HeadstockError, OSError):
-        raise
-    except Exception as error:  # noqa: BLE001  a head may be anybody's: its line says what it raised
-        what = f"{type(error).__name__}: {one_line(error)}"
-        problem = HeadError(f"head {head}", what, "see its options")
+    except Exception as error:  # noqa: BLE001  a head may be anybody's
+        problem = reason(head, error)
     if len(on) <= 1:
         return {}, dict.fromkeys(on, problem)
     found: dict[str, Answer] = {}
