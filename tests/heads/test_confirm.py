@@ -81,11 +81,11 @@ def test_what_a_person_says_needs_no_word_more(run, store, config):
     ("command", "text"),
     [
         ("evaluate", 'mlflow = "http://attacker.invalid"'),
-        ("evaluate", 'output = "/tmp/headstock-elsewhere"'),
+        ("evaluate", 'output = "/headstock-elsewhere"'),
         ("evaluate", 'output = "../elsewhere"'),
         ("evaluate", 'output = "out/elsewhere"'),
         ("predict", 'head-file = ["shared/head.py"]'),
-        ("predict", 'output = "/tmp/headstock-elsewhere.csv"'),
+        ("predict", 'output = "/headstock-elsewhere.csv"'),
         ("predict", 'store = "../kept.h5"'),
         ("predict", "allow-outside = true"),
         ("predict", 'data-root = ["/"]'),
