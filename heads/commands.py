@@ -225,12 +225,15 @@ def _fit_run(store: str, run: str, system: str | None) -> Bundle:
 
 
 def _fitted(bundle: Bundle, output: str) -> Answer:
+    from headstock.heads.rows.account import account_lines
+
     bundle.save(output)
     classes = [str(c) for c in bundle.classes]
+    account = bundle.settings.get("rows") or {}
     return Answer(
         {"path": output, "classes": classes, "settings": bundle.settings},
         next=[["predict", output, "MANIFEST", "-o", "predictions.csv"]],
-        notes=[f"written: {output}"],
+        notes=[*account_lines(account, "learned from"), f"written: {output}"],
     )
 
 

@@ -9,9 +9,8 @@ from typing import Any
 
 from headstock.heads.evaluation.checks import check_lines
 from headstock.heads.evaluation.findings import findings
-from headstock.heads.rows.foldless import foldless_line
+from headstock.heads.rows.account import account_lines
 from headstock.heads.rows.hygiene import hygiene_lines
-from headstock.heads.rows.rare import rare_line
 from headstock.store.errors import HeadError, OptionError, StorageError, one_line, visible
 from headstock.store.jsonfile import read_json
 from headstock.store.manifest.splits import HELD_OUT
@@ -103,20 +102,7 @@ def _account(metrics: Mapping[str, Any]) -> list[str]:
             f"training rows (inside them {folds})",
             *_fold_lines(metrics),
         ]
-    lines += account.get("joined_labels") or []
-    if account.get("unlabelled"):
-        lines.append(f"{account['unlabelled']} rows without a label are not scored")
-    for name, count in (account.get("unseen") or {}).items():
-        lines.append(
-            f"{count} rows of {name}: their files were absent or unreadable when last looked for; "
-            "their vectors are those of before"
-        )
-    if account.get("excluded_incomplete"):
-        lines.append(
-            f"{account['excluded_incomplete']} labelled rows lack a vector and are left out"
-        )
-    lines += filter(None, [rare_line(account), foldless_line(account)])
-    return lines
+    return lines + account_lines(account, "scored")
 
 
 def held_out(board: Sequence[Mapping[str, Any]]) -> list[str]:

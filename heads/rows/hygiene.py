@@ -93,7 +93,7 @@ def find_duplicates(
             exact[name] = [known[c] for c in clusters(keys.ravel())]
         if media and modality in copied and not media.lacking(name, there):
             continue
-        if modality in WORDS:
+        if modality in WORDS and media and media.lacking(name, there):
             unprinted.append(name)
         if name in rows.adapted:
             skipped.append(f"{name}: near duplicates are not searched in vectors that know labels")
@@ -240,9 +240,9 @@ def hygiene_lines(report: dict[str, Any]) -> list[str]:
         for name, found in report.get(kind, {}).items():
             if not found["clusters"]:
                 continue
-            word = word.format(WORDS.get(name, "file"))
+            are = word.format(WORDS.get(name, "file"))
             line = (
-                f"{name}: {found['rows']} rows in {found['clusters']} clusters {word} "
+                f"{name}: {found['rows']} rows in {found['clusters']} clusters {are} "
                 f"({fate[report['dedupe']]})"
             )
             for count, what in (

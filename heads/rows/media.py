@@ -59,5 +59,6 @@ def media_of(store: FeatureStore, names: Sequence[str], ids: Sequence[str]) -> M
             continue
         rows = np.flatnonzero(store.complete([name])[where])
         if len(rows):
-            prints[one] = rows, store.feature_set(name).x(where[rows])
+            few = rows if len(rows) <= LARGEST else rows[:0]  # not read where not compared
+            prints[one] = rows, store.feature_set(name).x(where[few])
     return Media(modality, prints)

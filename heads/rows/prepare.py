@@ -61,6 +61,7 @@ def prepare(
     read, test, foldless = with_a_fold(store, read, test, folds)
     unknown = account.pop("unknown", {})
     left_out: dict[str, int] = dict.fromkeys(unknown, 0)
+    units: dict[str, int] = {}
     lost = sum(unknown.values())
     while True:  # without a class other rows are alike, and other classes too rare
         read, saw = with_views(store, read, test, rules.seen, rules.group)
@@ -69,9 +70,11 @@ def prepare(
         rows, dropped = clean(read, test, duplicates, rules.dedupe)
         if adapted_plan(rows, folds, repeats) is not None:
             break  # the folds of its networks, whatever they hold
-        gone = [str(rows.classes[c]) for c in too_rare(rows, folds, rules.rare)]
+        few = {str(rows.classes[c]): n for c, n in too_rare(rows, folds, rules.rare).items()}
+        gone = list(few)
         if not gone or len(gone) == len(rows.classes):
             break
+        units |= few
         left_out |= {c: int((read.classes[read.codes].astype(str) == c).sum()) for c in gone}
         read = without_classes(read, gone)
         if test is not None:
@@ -82,7 +85,9 @@ def prepare(
     if foldless:
         account["foldless"] = foldless
     if left_out:
-        account["rare"] = {"rule": rules.rare, "classes": left_out, "test": lost}
+        account["rare"] = {
+            "rule": rules.rare, "classes": left_out, "units": units, "test": lost,
+        }  # fmt: skip
     if left_out or foldless:
         account["train"] = len(read)
         for split in HELD_OUT:

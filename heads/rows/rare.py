@@ -17,8 +17,8 @@ __all__ = ["RARE", "rare_line", "too_rare", "without_classes"]
 RARE = ("drop", "keep", "refuse")
 
 
-def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> list[int]:
-    """Codes of the classes that ``how`` leaves out.
+def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[int, int]:
+    """The classes that ``how`` leaves out, by code, and how many rows (or groups) each has.
 
     ``drop``: those with fewer rows (or groups, where rows are grouped) than there are folds, and of
     a saved plan those that it does not hold. ``keep``: those alone of which no row could be learned
@@ -30,19 +30,20 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> list[i
         raise OptionError("rare", f"{how!r} is no setting", f"one of {', '.join(RARE)}")
     k, folds = len(rows.classes), USUAL_FOLDS if folds is None else folds
     if how == "refuse":
-        return []
+        return {}
     if isinstance(folds, FoldPlan):
         held = np.isin(rows.ids.astype(str), np.array(folds.ids, dtype=str))
-        return [c for c in range(k) if not held[rows.codes == c].any()]
+        return {c: 0 for c in range(k) if not held[rows.codes == c].any()}
     if not isinstance(folds, int):
-        return []
+        return {}
     if rows.groups is None:
         units = np.bincount(rows.codes, minlength=k)
     else:
         keys = np.unique(rows.groups.astype(str), return_inverse=True)[1]
         pairs = np.unique(np.stack([rows.codes, keys]), axis=1)
         units = np.bincount(pairs[0], minlength=k)
-    return [int(c) for c in np.flatnonzero(units < (folds if how == "drop" else 2))]
+    few = np.flatnonzero(units < (folds if how == "drop" else 2))
+    return {int(c): int(units[c]) for c in few}
 
 
 def without_classes(rows: Rows, gone: list[str]) -> Rows:
@@ -58,7 +59,12 @@ def rare_line(account: Mapping[str, Any]) -> str:
     rare = account.get("rare") or {}
     if not rare.get("classes"):
         return ""
-    names = [f"{one_line(name, 40)} ({count})" for name, count in rare["classes"].items()]
+    units = rare.get("units") or {}
+    names = [
+        f"{one_line(name, 40)} ({count}"
+        + (f" rows in {units[name]} groups or copies)" if 0 < units.get(name, 0) < count else ")")
+        for name, count in rare["classes"].items()
+    ]
     more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     rows = sum(rare["classes"].values())
     tested = f" and {rare['test']} held out" if rare.get("test") else ""

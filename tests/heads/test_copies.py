@@ -18,6 +18,7 @@ from headstock.heads import evaluate, make_folds
 from headstock.heads.rows.copies import copies
 from headstock.heads.rows.hygiene import clean, find_duplicates, hygiene_lines, hygiene_report
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.rows.media import media_of
 from headstock.store import FeatureStore, Manifest
 
 ORIGINALS = 40
@@ -136,6 +137,27 @@ def test_copies_do_not_lend_a_score(twice: Path) -> None:
     assert kept.leaderboard[0]["accuracy"]["value"] > 0.6  # what copies would lend
     assert honest.leaderboard[0]["accuracy"]["value"] < 0.45
     assert kept.hygiene["copies"]["audio"]["across_folds"] > ORIGINALS / 2
+
+
+def test_pictures_and_sounds_are_called_what_they_are() -> None:
+    found = {"clusters": 1, "rows": 2, "across_folds": 0, "across_splits": 0, "other_label": 0}
+    lines = hygiene_lines({"dedupe": "group", "copies": {"image": found, "audio": found}})
+    assert [line.partition(" (")[0] for line in lines] == [
+        "image: 2 rows in 1 clusters are copies of one picture",
+        "audio: 2 rows in 1 clusters are copies of one sound",
+    ]
+
+
+def test_above_the_limit_nothing_is_read_and_no_empty_advice_given(
+    twice: Path, monkeypatch
+) -> None:
+    monkeypatch.setattr("headstock.heads.rows.media.LARGEST", 10)
+    extract_manifest(Manifest.read(twice / "index.csv"), twice / "with.h5", workers=0)
+    with FeatureStore.open(twice / "with.h5") as store:
+        assert len(media_of(store, ["audio"], store.items.id).prints["audio"][1]) == 0
+        text = evaluate(store, ("knn",), folds=4).text()
+    assert "audio: copies of one sound are not searched above 10 rows" in text
+    assert "no fingerprints" not in text
 
 
 def test_a_store_without_fingerprints_says_so(twice: Path) -> None:

@@ -76,6 +76,7 @@ def test_groups_count_and_not_rows(two_sets, make_store, tmp_path):
             result = evaluate(store, ["lda"], ["image"], [], 5, group="hand", rare=rule)
             assert list(result.classes) == ["ant", "bee", "cat"]
             assert result.settings["rows"]["rare"]["classes"] == {"dog": 30}
+            assert "dog (30 rows in 1 groups or copies)" in result.text()
 
 
 def test_a_saved_plan_leaves_out_what_it_left_out(uneven, make_store, tmp_path, run_headstock):
@@ -88,3 +89,10 @@ def test_a_saved_plan_leaves_out_what_it_left_out(uneven, make_store, tmp_path, 
     words = ["fit", tmp_path / "f.h5", "--run", tmp_path / "run", "-o", tmp_path / "m"]
     assert run_headstock(*words)[0] == 0
     assert json.loads((tmp_path / "run/settings.json").read_text())["rare"] == "drop"
+
+
+def test_fit_says_what_it_left_out(uneven, make_store, tmp_path, run_headstock):
+    make_store(tmp_path / "f.h5", uneven).close()
+    code, _, err = run_headstock("fit", tmp_path / "f.h5", "-o", tmp_path / "m.headstock")
+    assert code == 0
+    assert "left out: 2 classes too rare for the folds, 4 rows: eel (3), fox (1)" in err
