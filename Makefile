@@ -7,7 +7,7 @@ demo: .venv/installed
 	$(BIN)/headstock demo
 
 test: .venv/installed
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-slow: .venv/installed
 	$(BIN)/python -m pytest -m slow
