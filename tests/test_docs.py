@@ -133,3 +133,13 @@ def test_every_page_is_in_the_navigation():
     for page in (ROOT / "docs").rglob("*.md"):
         name = page.relative_to(ROOT / "docs").as_posix()
         assert f": {name}\n" in config, f"{name} is in no menu"
+
+
+def test_the_words_are_few_and_used():
+    """Twenty nouns at most, each of them found on another page."""
+    page = (ROOT / "docs/glossary.md").read_text("utf-8")
+    rows = re.findall(r"^\| \*\*([\w -]+)\*\*", page, re.M)
+    assert 10 < len(rows) == len(set(rows)) <= 20
+    others = [page for page in (ROOT / "docs").rglob("*.md") if page.name != "glossary.md"]
+    text = "\n".join(other.read_text("utf-8") for other in others)
+    assert [word for word in rows if word not in text] == []
