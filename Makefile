@@ -3,7 +3,7 @@ BIN := .venv/bin
 
 .PHONY: demo test test-slow check torture honesty docs clean
 
-demo: .venv/installed
+demo: .venv/package
 	$(BIN)/headstock demo
 
 test: .venv/installed
@@ -27,12 +27,19 @@ check: .venv/installed .link/headstock
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-.venv/installed: pyproject.toml constraints.txt
+.venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.exit("headstock needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -c 'import shutil, sys; gb = shutil.disk_usage(".").free / 1e9; sys.exit(f"{gb:.0f} GB are free here; the environment takes 8, and 4 more while it is made" if gb < 12 else 0)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+
+# The demo needs the package alone; what tests and documents need comes with them.
+.venv/package: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e .
 	touch $@
+
+.venv/installed: pyproject.toml constraints.txt | .venv/bin/python
+	$(BIN)/python -m pip install --disable-pip-version-check -q -c constraints.txt -e '.[dev]'
+	touch $@ .venv/package
 
 .link/headstock:
 	mkdir -p .link

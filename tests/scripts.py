@@ -30,7 +30,7 @@ done
 exec "{python}" -m pip --disable-pip-version-check "$@" --dry-run
 """
 MAKE = """#!/bin/sh
-exec "{make}" -f "{root}/Makefile" -o .venv/installed BIN="{scripts}" "$@"
+exec "{make}" -f "{root}/Makefile" -o .venv/package -o .venv/installed BIN="{scripts}" "$@"
 """
 BEHIND = re.compile(r"(?<!&)&[ \t]*$", re.M)  # a line that leaves something running
 WAIT = "\nfor job in $started; do wait $job; done\n"  # jobs -p forgets what has ended by then
