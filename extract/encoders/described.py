@@ -109,7 +109,7 @@ def checked_recipe(fields: Mapping[str, Any], libraries: tuple[str, ...]) -> dic
             "architecture": _text(NAME),
             "model_args": lambda value: isinstance(value, Mapping),
             "weights": lambda value: isinstance(value, Mapping),
-            "pooling": _text(re.compile(r"[a-z-]{1,20}")),
+            "pooling": _text(re.compile(r"[a-z+-]{1,20}")),
             "preprocess": lambda value: isinstance(value, Mapping),
             "decoder": lambda value: isinstance(value, Mapping),
             "precision": _text(NAME),
@@ -117,7 +117,7 @@ def checked_recipe(fields: Mapping[str, Any], libraries: tuple[str, ...]) -> dic
         "",
         whole=True,
     )
-    optional = {"layer": _text(LAYER), "flip": _text(NAME)}
+    optional = {"layer": _text(LAYER), "tokens": _one_of("places"), "flip": _text(NAME)}
     _check("recipe", {k: fields[k] for k in optional if k in fields}, optional, "")
     assert isinstance(weights, Mapping)
     seed = {"untrained_seed": _whole(-LARGEST_SEED, LARGEST_SEED)}

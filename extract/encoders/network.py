@@ -26,6 +26,7 @@ from headstock.store.seen import Seen
 __all__ = ["Network", "NetworkEncoder", "pick_device"]
 
 DECODES = ("full", "fast", "device")
+OF_A_VIEW = {"pooling", "layer", "tokens", "flip"}
 
 
 @dataclass
@@ -206,9 +207,7 @@ class NetworkEncoder(Encoder):
     def trunk(self) -> tuple[Any, ...]:
         """Encoders that agree in this run the same network on the same pixels in the same way, and
         can share its passes."""
-        fields = {
-            k: v for k, v in self.recipe().fields.items() if k not in ("pooling", "layer", "flip")
-        }
+        fields = {k: v for k, v in self.recipe().fields.items() if k not in OF_A_VIEW}
         return Recipe("image", fields).fingerprint, str(self.device), self._options, self._layout
 
     def recipe(self) -> Recipe:
@@ -225,7 +224,7 @@ class NetworkEncoder(Encoder):
             "architecture": n.architecture,
             "model_args": n.model_args,
             "weights": weights,
-            **self.view.recipe(n.pooling),
+            **self.view.recipe(n.pooling, self.forward.whole.plain(self.view)),
             "preprocess": n.preprocess.recipe(),
             "decoder": self.loader.recipe(),
             "precision": self.precision,

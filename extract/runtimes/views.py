@@ -13,25 +13,34 @@ import torch
 from torch import Tensor, nn
 
 from headstock.extract.decode.preprocess import Preprocess
+from headstock.extract.runtimes.tokens import Reading, last_blocks, reading_of
 from headstock.store.errors import OptionError
 
 __all__ = ["View", "Whole"]
 
-POOLS = ("avg", "max", "cls")
+POOLS = ("avg", "max", "cls", "cls+avg")
 FLIPS = ("none", "mean", "both", "only")
+PLACES = "places"
+
+Tap = tuple[str | None, str, str]
 
 
 @dataclass(frozen=True)
 class View:
-    """``layer``: the dotted name of a module inside the network; None for its own pooled features
-    before the classifier. ``pool`` makes a layer's map one vector: ``avg`` or ``max`` over places,
-    ``cls`` the first token. ``flip``: what the mirrored picture adds; ``mean`` of both vectors,
-    ``both`` one after the other (2 d values), ``only`` the mirrored one's.
+    """``layer``: the name of a module inside the network; ``last4`` for its last four blocks,
+    each through the norm behind them, one after the other (4 d values); None for its own pooled
+    features before the classifier. ``pool`` makes a layer's map one vector: ``avg`` or ``max`` over
+    places, ``cls`` the class token, ``cls+avg`` both (2 d values). ``flip``: what the mirrored
+    picture adds; ``mean`` of both vectors, ``both`` one after the other (2 d values), ``only`` the
+    mirrored one's.
+
+    ``tokens``: ``places``, or ``all``, as recipes had it before places were told from other tokens.
     """
 
     layer: str | None = None
     pool: str | None = None
     flip: str = "none"
+    tokens: str = PLACES
 
     def __post_init__(self) -> None:
         if self.pool is not None and self.pool not in POOLS:
@@ -42,16 +51,19 @@ class View:
             raise OptionError("flip", f"{self.flip!r} is not known", ", ".join(FLIPS))
 
     @property
-    def tap(self) -> tuple[str | None, str]:
-        """The part that runs inside the network: layer and pooling."""
-        return self.layer, (self.pool or "avg") if self.layer else ""
+    def tap(self) -> Tap:
+        """The part that runs inside the network: layer, pooling and tokens."""
+        return (self.layer, self.pool or "avg", self.tokens) if self.layer else (None, "", "")
 
-    def recipe(self, pooling: str) -> dict[str, Any]:
-        """The fields for a Recipe; a view that says nothing adds nothing."""
-        layer, pool = self.tap
+    def recipe(self, pooling: str, plain: bool) -> dict[str, Any]:
+        """The fields for a Recipe; a view that says nothing adds nothing. ``plain``: the vector is
+        the one that all tokens give."""
+        layer, pool, tokens = self.tap
         fields: dict[str, Any] = {"pooling": pool if layer else pooling}
         if layer:
             fields["layer"] = layer
+        if tokens == PLACES and not plain:
+            fields["tokens"] = PLACES
         if self.flip != "none":
             fields["flip"] = self.flip
         return fields
@@ -59,8 +71,8 @@ class View:
     @classmethod
     def from_recipe(cls, fields: Mapping[str, Any]) -> View:
         """The inverse of ``recipe``."""
-        layer = fields.get("layer")
-        return cls(layer, fields["pooling"] if layer else None, fields.get("flip", "none"))
+        layer, flip = fields.get("layer"), fields.get("flip", "none")
+        return cls(layer, fields["pooling"] if layer else None, flip, fields.get("tokens", "all"))
 
 
 class Whole(nn.Module):
@@ -82,12 +94,15 @@ class Whole(nn.Module):
         self.crop = preprocess.crop
         self.taps = list(dict.fromkeys(view.tap for view in views))
         self.mirrored = any(view.flip != "none" for view in views)
-        self.plain = any(view.flip != "only" for view in views)
+        self.upright = any(view.flip != "only" for view in views)
         self.layout = torch.channels_last
         self.widths: list[int] = []  # of each tap, known after the first pass
         self._caught = threading.local()  # several threads pass through one module
-        self._last_channels = getattr(module, "output_fmt", "NCHW") == "NHWC"
-        for layer in {layer for layer, _ in self.taps if layer}:
+        self._readings: dict[str, Reading] = {}  # of each layer, known after the first pass
+        asked = {tap[0] for tap in self.taps if tap[0]}
+        self._blocks = {n: found for n in asked if (found := last_blocks(module, n)) is not None}
+        in_blocks = {name for names, _ in self._blocks.values() for name in names}
+        for layer in sorted(asked - self._blocks.keys() | in_blocks):
             self._layer(layer).register_forward_hook(self._catch(layer))
 
     def _layer(self, name: str) -> nn.Module:
@@ -109,7 +124,7 @@ class Whole(nn.Module):
     def forward(self, pixels: Tensor) -> Tensor:
         batch = pixels.permute(0, 3, 1, 2).to(torch.float32, memory_format=self.layout)
         batch = batch.div_(255).sub_(self.mean).div_(self.std)
-        parts = self._vectors(batch) if self.plain else []
+        parts = self._vectors(batch) if self.upright else []
         if self.mirrored:
             parts = parts + self._vectors(batch.flip(3))
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=1)
@@ -119,27 +134,51 @@ class Whole(nn.Module):
         own = self.module(batch)
         maps = self._caught.__dict__.pop("maps", {})
         parts = []
-        for layer, pool in self.taps:
-            out = own if layer is None else self._pooled(layer, pool, maps[layer])
-            if not isinstance(out, Tensor) or out.ndim != 2:
+        for layer, pool, tokens in self.taps:
+            if layer is None:
+                out = own
+            elif layer in self._blocks:
+                names, norm = self._blocks[layer]
+                outs = [self._map(name, maps[name]) for name in names]
+                if norm is not None and len({out.shape[1:] for out in outs}) > 1:
+                    what = "asks for blocks of several sizes, and the norm is for the last"
+                    raise OptionError(f"layer {layer}", what, "the name of a module")
+                if norm is not None:  # its forward: a hook would catch it again
+                    outs = [norm.forward(out) for out in outs]
+                vectors = [self._pooled(n, pool, tokens, o) for n, o in zip(names, outs)]
+                out = torch.cat(vectors, dim=1)
+            else:
+                out = self._pooled(layer, pool, tokens, self._map(layer, maps[layer]))
+            if not isinstance(out, Tensor) or out.ndim != 2 or len(out) != len(batch):
                 raise TypeError("gives no (b, d) features")
             parts.append(out.float())
         self.widths = [part.shape[1] for part in parts]
         return parts
 
-    def _pooled(self, layer: str, pool: str, out: Any) -> Tensor:
-        """(b, d) of a map (b, c, h, w), of tokens (b, t, c), or of a vector as it is."""
+    def _map(self, layer: str, out: Any) -> Tensor:
+        """What ``layer`` gave: a map (b, c, h, w), tokens (b, t, c), or a vector."""
         if isinstance(out, tuple | list) and out:
             out = out[0]
         if not isinstance(out, Tensor) or out.ndim not in (2, 3, 4):
             raise TypeError(f"layer {layer} gives no map")
+        return out
+
+    def _pooled(self, layer: str, pool: str, tokens: str, out: Tensor) -> Tensor:
+        """(b, d) of a map or of tokens; a vector as it is."""
         if out.ndim == 2:
             return out
-        if out.ndim == 4:
-            out = out.flatten(1, 2) if self._last_channels else out.flatten(2).transpose(1, 2)
-        if pool == "cls":
-            return out[:, 0]
-        return out.mean(dim=1) if pool == "avg" else out.amax(dim=1)
+        reading = self._readings.get(layer)
+        if reading is None:
+            reading = self._readings[layer] = reading_of(self.module, layer, out, self.crop)
+        return reading.pooled(layer, pool, out, tokens == PLACES)
+
+    def plain(self, view: View) -> bool:
+        """Whether the vector of ``view`` is the one that all tokens give; known after a pass."""
+        layer, pool, _ = view.tap
+        if layer is None or pool == "cls":
+            return True
+        names = self._blocks[layer][0] if layer in self._blocks else [layer]
+        return all(self._readings[name].plain for name in names if name in self._readings)
 
     def take(self, raw: np.ndarray, view: View) -> np.ndarray:
         """(b, d) of ``view`` from (b, s)."""
@@ -148,7 +187,7 @@ class Whole(nn.Module):
         plain = raw[:, begin : begin + width]
         if view.flip == "none":
             return plain
-        if not self.plain:
+        if not self.upright:
             return plain  # nothing but mirrored ones
         mirrored = raw[:, half + begin : half + begin + width]
         if view.flip == "only":
