@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from heads_workload import workload
 
-from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.metrics.probabilities import log_loss
 from headstock.heads.rows.folds import make_folds
 
 ON = ("image", "audio", "image+audio")

@@ -32,13 +32,14 @@ def is_own(name: str) -> bool:
     return bool(colon and attribute and path.endswith(".py"))
 
 
-def function_of(name: str) -> Any:
-    """The function of ``./file.py:function``. Runs the file once for each content it has.
+def function_of(name: str, what: str = "head") -> Any:
+    """The function of ``./file.py:function``, a ``what``. Runs the file once for each content it
+    has.
 
     Raises OptionError when there is no such file or function, HeadError when running it fails.
     """
     path, _, attribute = name.rpartition(":")
-    module = _module(Path(path), name)
+    module = _module(Path(path), f"{what} {name}")
     function = getattr(module, attribute, None)
     if not callable(function):
         has = [
@@ -47,14 +48,14 @@ def function_of(name: str) -> Any:
             if inspect.isfunction(v) and v.__module__ == module.__name__
         ]
         raise OptionError(
-            f"head {name}", f"no function {attribute} there", f"it has {', '.join(has) or 'none'}"
+            f"{what} {name}", f"no function {attribute} there", f"it has {', '.join(has) or 'none'}"
         )
     return function
 
 
-def _module(file: Path, name: str) -> ModuleType:
+def _module(file: Path, where: str) -> ModuleType:
     if not file.is_file():
-        raise OptionError(f"head {name}", f"there is no file {file}", "give a path from here")
+        raise OptionError(where, f"there is no file {file}", "give a path from here")
     digest = _digest(file)
     key = str(file.resolve()), digest
     if key in _loaded:
@@ -62,7 +63,7 @@ def _module(file: Path, name: str) -> ModuleType:
     called = f"headstock_user_{file.stem}_{digest[:12]}"
     spec = importlib.util.spec_from_file_location(called, file)
     if spec is None or spec.loader is None:
-        raise HeadError(f"head {name}", "this file cannot be imported", "give a Python file")
+        raise HeadError(where, "this file cannot be imported", "give a Python file")
     module = importlib.util.module_from_spec(spec)
     sys.modules[called] = module  # dataclasses and others look their module up
     try:
@@ -70,7 +71,7 @@ def _module(file: Path, name: str) -> ModuleType:
     except (Exception, SystemExit) as error:
         del sys.modules[called]
         raise HeadError(
-            f"head {name}", f"importing it raised {type(error).__name__}: {error}", "mend the file"
+            where, f"importing it raised {type(error).__name__}: {error}", "mend the file"
         ) from error
     module.__headstock_digest__ = digest  # type: ignore[attr-defined]
     _loaded[key] = module
@@ -109,7 +110,7 @@ def kind_of(entry: Any, head: str, files: Sequence[str | Path]) -> Any:
     name, digest, attribute = str(entry["file"]), str(entry["sha256"]), str(entry["class"])
     for file in map(Path, files):
         if file.is_file() and _digest(file) == digest:
-            return getattr(_module(file, f"{file}:{attribute}"), attribute)
+            return getattr(_module(file, f"head {file}:{attribute}"), attribute)
     alike = [str(f) for f in files if Path(f).name == name]
     what = f"its head comes from {name} (sha256 {digest[:12]}…)"
     if alike:

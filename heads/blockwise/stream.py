@@ -21,7 +21,8 @@ from headstock.heads.head import head_options
 from headstock.heads.kinds.calibration import UNCALIBRATED, none_left
 from headstock.heads.kinds.linear import Linear
 from headstock.heads.kinds.scaling import Standard
-from headstock.heads.numbers.metrics import FLOOR, accuracy_interval
+from headstock.heads.metrics.probabilities import brier_rows, loss_rows
+from headstock.heads.numbers.metrics import accuracy_interval
 from headstock.heads.report.run_folder import write_run
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
@@ -290,9 +291,8 @@ class _Tally:
         np.add.at(self.table, (codes, said), 1)
         told = np.stack([np.ones(len(said)), confidence, said == codes], axis=1)
         np.add.at(self.sure, np.minimum((confidence * FINE).astype(int), FINE - 1), told)
-        own = proba[np.arange(len(codes)), codes]
-        self.loss -= float(np.log(np.clip(own, FLOOR, 1.0)).sum())
-        self.brier += float((proba**2).sum() - 2 * own.sum() + len(codes))
+        self.loss += float(loss_rows(proba, codes).sum())
+        self.brier += float(brier_rows(proba, codes).sum())
 
     def _calibration_error(self, bins: int = 15) -> float:
         """``metrics.calibration_error``, its bins of equal count to within a step of FINE."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from headstock.heads.engine.strategies import Descent, Grid
 from headstock.heads.evaluation.draws import DRAWS, Range, draw_points
-from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.metrics.probabilities import log_loss
 from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 

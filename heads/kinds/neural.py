@@ -14,7 +14,7 @@ from scipy.special import softmax
 
 from headstock.heads.head import encode_labels, seeded_codes
 from headstock.heads.kinds.scaling import Standard
-from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.metrics.probabilities import log_loss
 from headstock.heads.threads import one_thread_each
 
 __all__ = ["Network", "learned", "mlp"]

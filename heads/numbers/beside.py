@@ -10,8 +10,8 @@ import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit, softmax
 
+from headstock.heads.metrics.probabilities import FLOOR, brier_rows, loss_rows
 from headstock.heads.numbers.intervals import Ends, mean_interval, share_interval, spread_of
-from headstock.heads.numbers.metrics import FLOOR
 
 __all__ = ["beside", "calibration_line"]
 
@@ -31,9 +31,8 @@ def beside(
     slope and intercept (``calibration_line``).
     """
     right = (proba.argmax(axis=2) == codes).mean(axis=0)[:, None]
-    own = np.maximum(proba[:, np.arange(len(codes)), codes], FLOOR)
-    losses = -np.log(own).mean(axis=0)
-    brier = ((proba**2).sum(axis=2) - 2 * own + 1).mean(axis=0)
+    losses = np.mean([loss_rows(one, codes) for one in proba], axis=0)
+    brier = np.mean([brier_rows(one, codes) for one in proba], axis=0)
     recalls = _recalls(right, codes, groups, proba.shape[2])
     ends = {"balanced_accuracy": _balanced(right, codes, groups, recalls)}
     for name, values in (("log_loss", losses), ("brier", brier)):

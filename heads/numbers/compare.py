@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from scipy.special import bdtr
 
+from headstock.heads.metrics.probabilities import loss_rows
 from headstock.heads.numbers.familywise import between_all
 from headstock.heads.numbers.intervals import LEVEL, difference_interval, mean_interval
 
@@ -62,8 +63,7 @@ def compare(
 
 def _losses(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
     """(n,) log-loss of each row, the mean over repeats."""
-    own = proba[:, np.arange(len(codes)), codes]
-    return -np.log(np.maximum(own, 1e-15)).mean(axis=0)
+    return np.mean([loss_rows(one, codes) for one in proba], axis=0)
 
 
 def _interval(values: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from scipy.special import betaincinv
 
-__all__ = ["accuracy_interval", "by_confidence", "confusion", "log_loss", "score"]
+from headstock.heads.metrics.labels import balanced_accuracy, f_beta, macro, tallies
+from headstock.heads.metrics.probabilities import brier_rows, calibration_error, log_loss
 
-FLOOR = 1e-15
-"""Probabilities are not taken for smaller in the log-loss, as in scikit-learn's for float64."""
+__all__ = ["accuracy_interval", "score"]
 
 
 def accuracy_interval(errors: float, n: int, level: float = 0.95) -> tuple[float, float]:
@@ -22,19 +22,6 @@ def accuracy_interval(errors: float, n: int, level: float = 0.95) -> tuple[float
     low = float(betaincinv(right, errors + 1, tail)) if right > 0 else 0.0
     high = float(betaincinv(right + 1, errors, 1 - tail)) if errors > 0 else 1.0
     return low, high
-
-
-def log_loss(proba: np.ndarray, codes: np.ndarray) -> float:
-    """Mean of -log p(true class), natural logarithm."""
-    own = proba[np.arange(len(codes)), codes]
-    return float(-np.log(np.clip(own, FLOOR, 1.0)).mean())
-
-
-def confusion(predicted: np.ndarray, codes: np.ndarray, k: int) -> np.ndarray:
-    """(k, k) counts: row true class, column predicted class."""
-    table = np.zeros((k, k), dtype=np.int64)
-    np.add.at(table, (codes, predicted), 1)
-    return table
 
 
 def score(proba: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
@@ -66,19 +53,18 @@ def score(proba: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
 
 def _score_one(proba: np.ndarray, codes: np.ndarray, k: int) -> dict[str, Any]:
     predicted = proba.argmax(axis=1)
-    table = confusion(predicted, codes, k)
-    right, true, said = np.diag(table), table.sum(axis=1), table.sum(axis=0)
-    there = true > 0
-    recall = np.divide(right, true, out=np.full(k, np.nan), where=there)
+    counts = (codes[predicted == codes], codes, predicted)
+    right, true, said = (np.bincount(each, minlength=k) for each in counts)
+    recall = np.divide(right, true, out=np.full(k, np.nan), where=true > 0)
     precision = np.divide(right, said, out=np.full(k, np.nan), where=said > 0)
-    f1 = 2 * right / np.maximum(true + said, 1)
+    shares = tallies(predicted, codes, k)
     return {
         "errors": int(len(codes) - right.sum()),
         "accuracy": float(right.sum() / len(codes)),
-        "balanced_accuracy": float(recall[there].mean()),
-        "macro_f1": float(f1[there].mean()),
+        "balanced_accuracy": float(balanced_accuracy(shares)),
+        "macro_f1": float(macro(f_beta(1))(shares)),
         "log_loss": log_loss(proba, codes),
-        "brier": float(((proba - np.eye(k)[codes]) ** 2).sum(axis=1).mean()),
+        "brier": float(brier_rows(proba, codes).mean()),
         "calibration_error": calibration_error(proba, codes),
         "per_class": [
             {
@@ -90,20 +76,3 @@ def _score_one(proba: np.ndarray, codes: np.ndarray, k: int) -> dict[str, Any]:
             for c in range(k)
         ],
     }
-
-
-def calibration_error(proba: np.ndarray, codes: np.ndarray, bins: int = 15) -> float:
-    """Expected calibration error of the top class: mean of |confidence - accuracy| over bins of
-    equal count (Nguyen and O'Connor 2015), weighted by their rows."""
-    confidence, right = by_confidence(proba, codes)
-    parts = [p for p in np.array_split(np.arange(len(right)), min(bins, len(right))) if len(p)]
-    gaps = [len(p) * abs(confidence[p].mean() - right[p].mean()) for p in parts]
-    return float(sum(gaps) / len(codes))
-
-
-def by_confidence(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) probabilities of the top class, rising, and (n,) whether it is right; rows of one
-    probability have the share of them that is, so that the order of rows decides nothing."""
-    values, tied, count = np.unique(proba.max(axis=1), return_inverse=True, return_counts=True)
-    right = np.bincount(tied, proba.argmax(axis=1) == codes) / count
-    return np.repeat(values, count), np.repeat(right, count)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import seeded_codes
-from headstock.heads.numbers.metrics import FLOOR
+from headstock.heads.metrics.probabilities import FLOOR
 from headstock.heads.report.tables import write_text
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import HeadError, OptionError, StorageError, VersionError, one_line

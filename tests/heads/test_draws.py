@@ -11,7 +11,7 @@ from headstock.heads import Bundle, evaluate, fit, make_head
 from headstock.heads.evaluation.draws import Range, draw_points
 from headstock.heads.evaluation.tuning import points_of, with_searches
 from headstock.heads.head import head_options
-from headstock.heads.numbers.metrics import log_loss
+from headstock.heads.metrics.probabilities import log_loss
 from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 

@@ -5,7 +5,9 @@ import pytest
 from scipy.stats import binom
 from sklearn import metrics as reference
 
-from headstock.heads.numbers.metrics import accuracy_interval, calibration_error, confusion, score
+from headstock.heads.metrics.labels import confusion
+from headstock.heads.metrics.probabilities import calibration_error
+from headstock.heads.numbers.metrics import accuracy_interval, score
 from headstock.heads.report.page.figures import reliability
 
 

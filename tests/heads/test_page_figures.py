@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from headstock.heads.numbers.metrics import calibration_error
+from headstock.heads.metrics.probabilities import calibration_error
 from headstock.heads.report.page.contest import Contest
 from headstock.heads.report.page.figures import (
     coverage,

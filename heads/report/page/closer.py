@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.numbers.metrics import accuracy_interval, confusion
+from headstock.heads.metrics.labels import confusion
+from headstock.heads.numbers.metrics import accuracy_interval
 from headstock.heads.report.page import chart
 from headstock.heads.report.page.board import number, percent
 from headstock.heads.report.page.figures import coverage, reliability, thinned

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from headstock.heads.metrics.probabilities import by_confidence
 from headstock.heads.numbers.compare import mcnemar
-from headstock.heads.numbers.metrics import by_confidence
 
 __all__ = [
     "Bin",

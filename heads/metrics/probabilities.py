@@ -1,0 +1,44 @@
+"""Scores of probabilities taken at their word: row by row, and of the answers' confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+
+__all__ = ["FLOOR", "brier_rows", "by_confidence", "calibration_error", "log_loss", "loss_rows"]
+
+FLOOR = float(np.finfo(np.float64).eps)
+"""Probabilities are not taken for smaller in the log-loss, as in scikit-learn's."""
+
+
+def loss_rows(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(n,) -log p(true class), natural logarithm, of probabilities (n, k)."""
+    return -np.log(np.clip(proba[np.arange(len(codes)), codes], FLOOR, 1.0))
+
+
+def log_loss(proba: np.ndarray, codes: np.ndarray) -> float:
+    """The mean of ``loss_rows``."""
+    return float(loss_rows(proba, codes).mean())
+
+
+def brier_rows(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """(n,) squared distance of probabilities (n, k) from the labels, summed over the classes; of
+    two classes half of that, as scikit-learn's (Brier 1950)."""
+    squares = ((proba - np.eye(proba.shape[1])[codes]) ** 2).sum(axis=1)
+    return squares / 2 if proba.shape[1] == 2 else squares
+
+
+def calibration_error(proba: np.ndarray, codes: np.ndarray, bins: int = 15) -> float:
+    """Expected calibration error of the top class: mean of |confidence - accuracy| over bins of
+    equal count (Nguyen and O'Connor 2015), weighted by their rows."""
+    confidence, right = by_confidence(proba, codes)
+    parts = [p for p in np.array_split(np.arange(len(right)), min(bins, len(right))) if len(p)]
+    gaps = [len(p) * abs(confidence[p].mean() - right[p].mean()) for p in parts]
+    return float(sum(gaps) / len(codes))
+
+
+def by_confidence(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(n,) probabilities of the top class, rising, and (n,) whether it is right; rows of one
+    probability have the share of them that is, so that the order of rows decides nothing."""
+    values, tied, count = np.unique(proba.max(axis=1), return_inverse=True, return_counts=True)
+    right = np.bincount(tied, proba.argmax(axis=1) == codes) / count
+    return np.repeat(values, count), np.repeat(right, count)

@@ -1,0 +1,324 @@
+"""The table of metrics, and how a name becomes one.
+
+A name is ``NAME``, ``NAME:CLASS`` or ``NAME[:CLASS]@PARAMETER=VALUE``: ``macro_f1``, ``f2:dog``,
+``top3``, ``recall:dog@precision=0.9``, ``auroc@fpr=0.1``; or ``./file.py:function`` of your own.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from headstock.heads.metrics import labels, ranks
+from headstock.heads.metrics.own import own_score
+from headstock.heads.metrics.probabilities import brier_rows, calibration_error, loss_rows
+from headstock.heads.ownfile import is_own
+from headstock.store.errors import OptionError, near
+
+__all__ = ["ALIASES", "GRAMMAR", "Metric", "metric_named", "metric_names"]
+
+Proba: TypeAlias = np.ndarray
+Codes: TypeAlias = np.ndarray
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One way to score probabilities (n, k) against codes (n,), for classes that are known.
+
+    needs: ``labels`` (the most likely class alone), ``ranks`` (the order of rows) or
+    ``probabilities``; of_class: the class it is about, if one; low, high: what it can be.
+    score: (proba, codes) -> float, not a number where it is not defined. How far it is known comes
+    from the first of these that is there: share: (proba, codes) -> right (n,), which (n,): it is
+    the share right of these rows, and has an exact interval; pseudo: (proba, codes) -> value and
+    pseudo-values (n,); else from leaving out a block of rows at a time.
+    """
+
+    name: str
+    needs: str
+    score: Callable[[Proba, Codes], float]
+    share: Callable[[Proba, Codes], tuple[np.ndarray, np.ndarray]] | None = None
+    pseudo: Callable[[Proba, Codes], tuple[float, np.ndarray]] | None = None
+    greater_is_better: bool = True
+    of_class: str | None = None
+    low: float = 0.0
+    high: float = 1.0
+
+    @property
+    def interval(self) -> str:
+        """Where its interval comes from: ``exact``, ``pseudo-values`` or ``blocks``."""
+        return "exact" if self.share else "pseudo-values" if self.pseudo else "blocks"
+
+    @property
+    def sign(self) -> int:
+        """1 where more is better, -1 where less is."""
+        return 1 if self.greater_is_better else -1
+
+
+GRAMMAR: dict[str, str] = {
+    "accuracy": "share of rows whose most likely class is right",
+    "balanced_accuracy": "mean recall of the classes",
+    "macro_f1": "mean F1 of the classes; also macro_f2, macro_precision, macro_recall",
+    "micro_f1": "F1 of all counts together, which is the accuracy of one label a row",
+    "weighted_f1": "mean F1, classes by how frequent they are",
+    "f1:CLASS": "F1 of a class; also f2:CLASS, f0.5:CLASS",
+    "precision:CLASS": "share of the answers of a class that are right",
+    "recall:CLASS": "share of a class's rows that are found; sensitivity:CLASS is the same",
+    "specificity:CLASS": "share of all other rows that are not taken for the class",
+    "mcc": "Matthews' correlation",
+    "kappa": "Cohen's kappa",
+    "quadratic_kappa": "the same with squared distances, of ordered classes",
+    "top3": "share of rows whose class is among the three most likely; any number",
+    "auroc": "area under the ROC curve; of more than two classes the mean of one against the rest",
+    "auroc:CLASS": "of one class against the rest",
+    "auroc_ovo": "mean over pairs of classes, each on its own rows",
+    "auroc@fpr=0.1": "area up to a false positive rate, scaled so that chance is .5",
+    "average_precision": "precision by steps of recall; of more classes the mean",
+    "recall@precision=0.9": "largest recall at a precision of so much or more",
+    "log_loss": "mean of -log p(true class)",
+    "brier": "mean squared distance of probabilities from labels; of two classes half of it",
+    "calibration_error": "mean distance of confidence from accuracy, in 15 bins of equal count",
+}
+"""What may be asked for, as ``headstock list metrics`` prints it."""
+
+ALIASES = {
+    "f1_macro": "macro_f1", "f1_micro": "micro_f1", "f1_weighted": "weighted_f1",
+    "roc_auc": "auroc", "auc": "auroc", "roc_auc_ovr": "auroc", "roc_auc_ovo": "auroc_ovo",
+    "auroc_ovr": "auroc", "ap": "average_precision", "map": "average_precision",
+    "pr_auc": "average_precision", "neg_log_loss": "log_loss", "logloss": "log_loss",
+    "neg_brier_score": "brier", "brier_score": "brier", "matthews_corrcoef": "mcc",
+    "cohen_kappa": "kappa", "qwk": "quadratic_kappa", "ece": "calibration_error",
+    "sensitivity": "recall", "balanced": "balanced_accuracy",
+}  # fmt: skip
+"""Other words for the same, scikit-learn's scoring names among them."""
+
+AVERAGED = re.compile(r"(macro|micro|weighted)_(f\d+(?:\.\d+)?|precision|recall)")
+FORM = re.compile(r"([A-Za-z0-9_.\- ]+?)(?::(.*?))?(?:@([a-z]+)=([0-9.eE+-]+))?")
+LOSSES = {"log_loss": loss_rows, "brier": brier_rows}
+
+
+def metric_names() -> list[str]:
+    """The words of the table, without classes and parameters."""
+    return list(dict.fromkeys(re.split(r"[:@]", name)[0] for name in GRAMMAR))
+
+
+def metric_named(name: str, classes: Sequence[Any]) -> Metric:
+    """The metric called ``name`` for labels that are among ``classes``, in their order.
+
+    Of two classes the second is the positive one where none is named, as in scikit-learn. Raises
+    OptionError for a name that is none, a class or a parameter that is none.
+    """
+    if is_own(name):
+        score, greater = own_score(name, classes)
+        low, high = -np.inf, np.inf
+        needs = "probabilities"
+        return Metric(name, needs, score, greater_is_better=greater, low=low, high=high)
+    form = FORM.fullmatch(name)
+    if form is None:
+        raise _unknown(name)
+    word, of, parameter, text = form.groups()
+    word = word.strip().lower().replace("-", "_").replace(" ", "_")
+    word = ALIASES.get(word, word)
+    known = [str(c) for c in classes]
+    if of is not None and of not in known:
+        rest = name.split(":", 1)[1]  # a class whose name looks like a parameter
+        if rest not in known:
+            fix = f"{near(of, known)}one of {', '.join(known[:20])}"
+            raise OptionError(f"metric {name}", f"{of!r} is no class", fix)
+        of, parameter, text = rest, None, None
+    if parameter is not None:
+        return _with_parameter(name, word, of, known, parameter, text)
+    return _plain(name, word, of, known)
+
+
+def _unknown(name: str) -> OptionError:
+    fix = f"{near(name, metric_names())}one of {', '.join(metric_names())}, or ./file.py:function"
+    return OptionError(f"metric {name}", "is not in the table", fix)
+
+
+def _class_number(name: str, word: str, of: str | None, classes: Sequence[str]) -> int:
+    if of is not None:
+        return list(classes).index(of)
+    if len(classes) == 2:
+        return 1
+    fix = f"{word}:{classes[0]}, or macro_{word}" if word[0] in "fpr" else f"{word}:{classes[0]}"
+    raise OptionError(f"metric {name}", f"is of one class, and there are {len(classes)}", fix)
+
+
+def _plain(name: str, word: str, of: str | None, classes: Sequence[str]) -> Metric:
+    k = len(classes)
+    whole = _whole(word, classes)
+    if whole is not None:
+        if of is not None:
+            raise OptionError(f"metric {name}", "is of all classes", f"name {word} alone")
+        return whole
+    if word in ("auroc", "average_precision"):
+        rank = ranks.auroc if word == "auroc" else ranks.average_precision
+        number = None if of is None else classes.index(of)
+        if of is None and k == 2 and word != "auroc":  # which class is positive decides
+            of = classes[1]
+        return _ranked(word, rank, of, number)
+    single: dict[str, Any] = {
+        "precision": labels.precision, "recall": labels.recall, "specificity": None,
+    }  # fmt: skip
+    if re.fullmatch(r"f\d+(\.\d+)?", word) and float(word[1:]) > 0:
+        single[word] = labels.f_beta(float(word[1:]))
+    if word not in single:
+        raise _unknown(name)
+    number = _class_number(name, word, of, classes)
+    said = f"{word}:{classes[number]}"
+    if word in SHARES:
+        share = partial(SHARES[word], number=number)
+        return Metric(said, "labels", _share_score(share), share, of_class=classes[number])
+    score = labels.of_class(single[word], number)
+    return _labelled(said, score, k, of_class=classes[number])
+
+
+def _whole(word: str, classes: Sequence[str]) -> Metric | None:
+    """Metrics of all classes together."""
+    k = len(classes)
+    if word in ("accuracy", "micro_f1", "micro_precision", "micro_recall"):
+        share: Any = _right
+        return Metric(word, "labels", _share_score(share), share)
+    top = re.fullmatch(r"top_?(\d+)(_accuracy)?", word)
+    if top and int(top[1]) > 0:
+        share = partial(_top, count=int(top[1]))
+        return Metric(f"top{int(top[1])}", "ranks", _share_score(share), share)
+    averaged = AVERAGED.fullmatch(word)
+    if averaged:
+        beta = averaged[2][1:]
+        kind: Any = labels.f_beta(float(beta)) if averaged[2][0] == "f" else None
+        kind = kind or {"precision": labels.precision, "recall": labels.recall}[averaged[2]]
+        if averaged[1] == "micro":
+            return Metric(word, "labels", _share_score(_right), _right)
+        return _labelled(word, getattr(labels, averaged[1])(kind), k)
+    if word == "balanced_accuracy":
+        return _labelled(word, labels.balanced_accuracy, k)
+    if word in ("mcc", "kappa"):
+        return _labelled(word, getattr(labels, word), k, low=-1.0)
+    if word == "quadratic_kappa":
+        return _labelled(word, labels.quadratic_kappa, k, low=-1.0, order=_order(classes))
+    if word == "auroc_ovo":
+        return _ranked(word, ranks.auroc, None, None, ranks.each_pair)
+    if word in LOSSES:
+        rows = LOSSES[word]
+
+        def with_pseudo(proba: Proba, codes: Codes) -> tuple[float, np.ndarray]:
+            each = rows(proba, codes)
+            return float(each.mean()), each
+
+        high = np.inf if word == "log_loss" else 2.0 - (k == 2)
+        return Metric(
+            word, "probabilities", lambda p, c: float(rows(p, c).mean()), None, with_pseudo,
+            greater_is_better=False, high=high,
+        )  # fmt: skip
+    if word == "calibration_error":
+        return Metric(word, "probabilities", calibration_error, greater_is_better=False)
+    return None
+
+
+def _with_parameter(
+    name: str, word: str, of: str | None, classes: Sequence[str], parameter: str, text: str
+) -> Metric:
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.nan
+    if (word, parameter) not in (("auroc", "fpr"), ("recall", "precision")):
+        fix = "auroc@fpr=0.1 and recall@precision=0.9 have one"
+        raise OptionError(f"metric {name}", f"{word} has no {parameter}", fix)
+    if not 0 < value <= 1:
+        raise OptionError(f"metric {name}", f"{parameter}={text} is no share", "0.1, for example")
+    number = _class_number(name, word, of, classes)
+    said = f"{word}:{classes[number]}@{parameter}={value:g}"
+    if word == "auroc":
+        return _ranked(said, ranks.partial_auroc(value), classes[number], number, named=True)
+    best = ranks.recall_at_precision(value)
+    return Metric(
+        said, "ranks", lambda p, c: best(p[:, number], c == number), of_class=classes[number]
+    )
+
+
+def _labelled(
+    name: str, score: labels.LabelScore, k: int, low: float = 0.0, of_class: str | None = None,
+    order: np.ndarray | None = None,
+) -> Metric:  # fmt: skip
+    def answers(proba: Proba, codes: Codes) -> tuple[np.ndarray, np.ndarray]:
+        said = proba.argmax(axis=1)
+        return (said, codes) if order is None else (order[said], order[codes])
+
+    def value(proba: Proba, codes: Codes) -> float:
+        return float(score(labels.tallies(*answers(proba, codes), k)))
+
+    def pseudo(proba: Proba, codes: Codes) -> tuple[float, np.ndarray]:
+        return labels.label_pseudo(score, *answers(proba, codes), k)
+
+    return Metric(name, "labels", value, None, pseudo, low=low, of_class=of_class)
+
+
+def _ranked(
+    name: str, rank: Any, of: str | None, number: int | None, each: Any = ranks.each_class,
+    named: bool = False,
+) -> Metric:  # fmt: skip
+    def pseudo(proba: Proba, codes: Codes) -> tuple[float, np.ndarray]:
+        if number is None:
+            return each(rank, proba, codes)
+        return rank(proba[:, number], codes == number)
+
+    said = name if named or of is None else f"{name}:{of}"
+    return Metric(said, "ranks", lambda p, c: pseudo(p, c)[0], None, pseudo, of_class=of)
+
+
+def _order(classes: Sequence[str]) -> np.ndarray | None:
+    """(k,) the place of each class among numbers, where all classes are numbers and their sorted
+    order as text is another."""
+    try:
+        values = np.array([float(c) for c in classes])
+    except ValueError:
+        return None
+    return np.argsort(np.argsort(values, kind="stable"), kind="stable")
+
+
+# Shares ------------------------------------------------------------------------------------------
+
+
+def _right(proba: Proba, codes: Codes) -> tuple[np.ndarray, np.ndarray]:
+    return proba.argmax(axis=1) == codes, np.ones(len(codes), dtype=bool)
+
+
+def _top(proba: Proba, codes: Codes, count: int) -> tuple[np.ndarray, np.ndarray]:
+    return labels.top_right(proba, codes, count), np.ones(len(codes), dtype=bool)
+
+
+def _found(proba: Proba, codes: Codes, number: int) -> tuple[np.ndarray, np.ndarray]:
+    return proba.argmax(axis=1) == codes, codes == number
+
+
+def _true(proba: Proba, codes: Codes, number: int) -> tuple[np.ndarray, np.ndarray]:
+    said = proba.argmax(axis=1)
+    return said == codes, said == number
+
+
+def _spared(proba: Proba, codes: Codes, number: int) -> tuple[np.ndarray, np.ndarray]:
+    return proba.argmax(axis=1) != number, codes != number
+
+
+SHARES: dict[str, Callable[..., tuple[np.ndarray, np.ndarray]]] = {
+    "recall": _found, "precision": _true, "specificity": _spared,
+}  # fmt: skip
+
+
+def _share_score(share: Callable[..., tuple[np.ndarray, np.ndarray]]) -> Any:
+    nothing = 0.0 if getattr(share, "func", None) is _true else np.nan
+    """A class that is never answered has precision 0, as in scikit-learn; one without rows has no
+    recall."""
+
+    def score(proba: Proba, codes: Codes) -> float:
+        right, which = share(proba, codes)
+        return float(right[which].mean()) if which.any() else nothing
+
+    return score
