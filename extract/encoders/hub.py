@@ -18,9 +18,10 @@ import torch
 
 from headstock.store.errors import WeightsError
 
-__all__ = ["cache_only", "cached_url", "refuse", "require"]
+__all__ = ["WITHOUT_HUB", "cache_only", "cached_url", "reachable", "refuse", "require"]
 
 PATIENCE = 8.0  # seconds
+WITHOUT_HUB = "pip install 'headstock[weights]'"
 
 
 @contextmanager
@@ -47,10 +48,18 @@ def require(name: str, url: str | None, offline: bool) -> None:
     if offline:
         raise refuse(name, "are not in the cache, and --offline forbids the network")
     address = url or huggingface_hub.constants.ENDPOINT
+    if not reachable(address):
+        host = urlparse(address).hostname or address
+        raise refuse(name, f"are not in the cache, and {host} is out of reach")
+
+
+def reachable(address: str = "") -> bool:
+    """Whether ``address`` (default: the model hub) answers within PATIENCE."""
+    asked = address or huggingface_hub.constants.ENDPOINT
     answers: list[bool] = []
 
     def look() -> None:
-        request = urllib.request.Request(address, method="HEAD")
+        request = urllib.request.Request(asked, method="HEAD")
         try:
             urllib.request.urlopen(request, timeout=PATIENCE / 2).close()
             answers.append(True)
@@ -62,12 +71,13 @@ def require(name: str, url: str | None, offline: bool) -> None:
     thread = threading.Thread(target=look, daemon=True)  # a name lookup has no timeout of its own
     thread.start()
     thread.join(PATIENCE)
-    if not any(answers):
-        host = urlparse(address).hostname or address
-        raise refuse(name, f"are not in the cache, and {host} is out of reach")
+    return any(answers)
 
 
 def refuse(name: str, what: str) -> WeightsError:
     """The error that says how to supply weights by hand."""
-    fix = "give --weights FILE (.safetensors or .pt), or run once with a network to fill the cache"
+    fix = (
+        "give --weights FILE (.safetensors or .pt), run once with a network to fill the cache, or "
+        f"take headstock:efficientnet_lite0 ({WITHOUT_HUB})"
+    )
     return WeightsError(name, f"pretrained weights {what}", fix)

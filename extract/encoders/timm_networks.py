@@ -17,6 +17,7 @@ from headstock.extract.encoders import hub
 from headstock.extract.encoders.arguments import checked_arguments
 from headstock.extract.encoders.checkpoint import State, fit, read_state_dict
 from headstock.extract.encoders.network import Network, option_error, seeded, weights_error
+from headstock.extract.encoders.renamed import of_efficientnet_pytorch
 from headstock.extract.encoders.size import Fitting
 from headstock.store.errors import HeadstockError, OptionError, WeightsError
 
@@ -125,16 +126,16 @@ def _bare(name: str, architecture: str, args: dict[str, Any], seed: int) -> nn.M
         raise option_error(f"timm:{name}", error) from error
 
 
-def _translator(architecture: str, module: nn.Module) -> Callable[[State], State] | None:
-    """timm's own translation of published files for this family, where it has one."""
+def _translator(architecture: str, module: nn.Module) -> Callable[[State], State]:
+    """timm's own translation of published files for this family, where it has one, and that of
+    EfficientNets in another library's names."""
     family = sys.modules[model_entrypoint(architecture).__module__]
     translate = getattr(family, "checkpoint_filter_fn", None)
-    if translate is None:
-        return None
 
     def renamed(state: State) -> State:
+        state = of_efficientnet_pytorch(state, module)
         try:
-            return translate(state, module)
+            return state if translate is None else translate(state, module)
         except (KeyError, AttributeError, TypeError, ValueError, RuntimeError, IndexError):
             return state  # not a file of this family: the plain comparison has the better words
 
