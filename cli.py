@@ -164,13 +164,13 @@ def predict(
         names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
         names |= {k: flags.pop(k) for k in ("class_names", "split")}
         watched = on_terminal(sys.stderr) and not quiet()
-        wanted = sorted({c for columns in columns_of(bundle.recipes).values() for c in columns})
-        table = read_manifest(rows, wanted, **names)
+        table = read_manifest(rows, **columns_of(bundle.recipes), **names)
         note(*table.account())
         repeated = table.repeated
         flags |= {"keep": keep, "provenance": bundle.provenance, "progress": watched}
         flags |= {"some": bool(bundle.patterns)}
         with extract_like(table, bundle.recipes, **flags) as (features, account):
+            note(*(line for one in account.sets.values() for line in one.notes))
             told |= {"ids": account.ids, "where": table.source}
             predictions, left_out = predict_complete(bundle, features, **told)
         predictions = predictions.named(dict(zip(account.ids, table.items.id, strict=True)))

@@ -67,8 +67,10 @@ def demo(output: str) -> Answer:
     help="Backbone for images; layer=, pool=, flip= and flags of its own.",
 )
 @click.option("--audio", multiple=True, metavar="[NAME=]mfcc", help="Encoder for sounds.")
-@click.option("--columns", multiple=True, metavar="PATTERN", help="Numeric columns to take …")
+@click.option("--columns", multiple=True, metavar="PATTERN", help="Columns of numbers to take …")
 @click.option("--as", "column_sets", multiple=True, metavar="NAME", help="… as this feature set.")
+@click.option("--categories", multiple=True, metavar="PATTERN", help="Of them, those of words.")
+@click.option("--dates", multiple=True, metavar="PATTERN", help="Of them, those of dates: days.")
 @click.option("--weights", type=FILE, help="Weights file for the backbone.")
 @click.option("--model-arg", multiple=True, metavar="K=V", help="Argument of the architecture.")
 @click.option("--audio-arg", multiple=True, metavar="K=V", help="Argument of the sound encoder.")
@@ -127,6 +129,7 @@ def extract(manifest: str, output: str, **flags: Any) -> Answer:
         flags[f"{key}s"] = pairs(flags.pop(key), "--" + key.replace("_", "-"))
     names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
     names |= {k: flags.pop(k) for k in ("class_names", "split")}
+    names |= {k: flags.pop(k) for k in ("categories", "dates")}
     table = read_manifest(manifest, flags["columns"], **names)
     note(*table.account())
     watched = on_terminal(sys.stderr) and not quiet()

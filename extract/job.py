@@ -33,6 +33,7 @@ from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
 from headstock.store.fingerprints import fingerprint_set
 from headstock.store.jsonfile import parse_json
+from headstock.store.manifest.cells import CATEGORY, DATE, columns_in
 
 __all__ = ["columns_of", "extract_like", "extract_manifest"]
 
@@ -64,11 +65,11 @@ def extract_manifest(
     ``image`` and ``audio`` are ``[SET=]ENCODER[,OPTION=VALUE]...`` words, the set named after its
     modality by default; options are those of ``image_encoder`` (``layer=layer3,pool=max``) or
     ``audio_encoder`` for this set alone and go before ``flags``. Sets of one modality are filled in
-    one pass over the files. ``columns`` are patterns of numeric columns, each entering the set at
-    the same position of ``column_sets``. With none of the three, each modality of the manifest gets
-    its default encoder. Weights that ``adapt`` wrote name their own backbone, and with folds they
-    fill a set more for each (``image.fold0`` …). Further ``flags`` go to ``image_encoder`` or to
-    ``extract`` by their names.
+    one pass over the files. ``columns`` are patterns of the manifest's columns, each entering the
+    set at the same position of ``column_sets``. With none of the three, each modality of the
+    manifest gets its default encoder. Weights that ``adapt`` wrote name their own backbone, and
+    with folds they fill a set more for each (``image.fold0`` …). Further ``flags`` go to
+    ``image_encoder`` or to ``extract`` by their names.
 
     ``part`` ("3/8") takes this share of the manifest's rows alone, for a store that is one of
     several. ``shard`` ("3/8") registers every row and encodes this share of them: for job arrays
@@ -155,11 +156,18 @@ def _of_weights(weights: str | Path | None) -> tuple[str | None, list[Path]]:
 
 
 def columns_of(recipes: Mapping[str, Recipe]) -> dict[str, list[str]]:
-    """The manifest columns that each columns-made set of ``recipes`` needs."""
-    return {
-        name: list(recipe.fields["columns"])
-        for name, recipe in recipes.items()
+    """What ``Manifest.read`` must be asked for, so that a manifest holds the columns of the sets
+    that ``recipes`` made of columns: ``columns``, ``categories`` and ``dates``."""
+    needed = [
+        column
+        for recipe in recipes.values()
         if recipe.modality == "columns"
+        for column in columns_in(recipe)
+    ]
+    return {
+        "columns": sorted({one.name for one in needed}),
+        "categories": sorted({one.name for one in needed if one.kind == CATEGORY}),
+        "dates": sorted({one.name for one in needed if one.kind == DATE}),
     }
 
 
@@ -208,7 +216,8 @@ def extract_like(
             )
     with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
         output = Path(keep or Path(folder, "features.h5"))
-        account = _run(manifest, output, builders, columns_of(recipes), device, flags, True)
+        columns = {name: r for name, r in recipes.items() if r.modality == "columns"}
+        account = _run(manifest, output, builders, columns, device, flags)
         with FeatureStore.open(output) as store:
             yield store, account
 
@@ -217,10 +226,9 @@ def _run(
     manifest: Manifest,
     output: str | Path,
     builders: Mapping[str, Callable[[], Encoder]],
-    columns: Mapping[str, Sequence[str]],
+    columns: Mapping[str, Sequence[str] | Recipe],
     device: str,
     flags: dict[str, Any],
-    ordered: bool = False,
 ) -> Account:
     shard, engine = flags.pop("shard", None) or "", flags.pop("engine", "local")
     actors, fingerprints = flags.pop("actors", None), flags.pop("fingerprints", False)
@@ -238,7 +246,7 @@ def _run(
         reader = reader_of(manifest.items.root, roots, anywhere)
         refuse_absent(manifest.items, modality, reader)
     with FeatureStore.open(output, mode="a") as store:
-        numbers = [read_numbers(store, manifest, name, p, ordered) for name, p in columns.items()]
+        numbers = [read_numbers(store, manifest, name, of) for name, of in columns.items()]
         held = Held(store)
         reader = reader_of(manifest.items.root, roots, anywhere)
         modalities = [encoder.modality for encoder in encoders.values()]
@@ -253,7 +261,7 @@ def _run(
             account = extract_some(store, own.items, encoders, admission=own, **flags)
         account.set_apart(prints)
         changed = settle(store, own)
-        account.add_columns(counts)
+        account.add_columns(counts, {one.name: one.notes for one in numbers})
         account.ids, account.rows = ids, held.account(store, admitted, changed, manifest.source)
         part = f"-{shard.replace('/', '-of-')}" if shard else ""
         account.save(Path(output).with_suffix(f".run{part}.json"))

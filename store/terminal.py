@@ -233,7 +233,11 @@ RUN_OPTIONS = options(
 
 
 def read_manifest(
-    source: str | Sequence[str], columns: Sequence[str] = (), **flags: Any
+    source: str | Sequence[str],
+    columns: Sequence[str] = (),
+    categories: Sequence[str] = (),
+    dates: Sequence[str] = (),
+    **flags: Any,
 ) -> Manifest:
     """The rows that were named: a table or a folder; or, of several words or a file that is a
     picture or a sound, each file a row."""
@@ -257,6 +261,8 @@ def read_manifest(
         cols={k: v for k, v in cols.items() if v},
         roots={k: v for k, v in roots.items() if v},
         columns=columns,
+        categories=categories,
+        dates=dates,
         class_names=flags["class_names"],
         split=flags["split"],
     )

@@ -141,6 +141,7 @@ class SetAccount:
             )
             if self.beside and self.encoded:
                 lines.append(f"  in one pass with {', '.join(dict.fromkeys(self.beside))}")
+        if not short:
             lines += [f"  {note}" for note in dict.fromkeys(self.notes)]
         if self.failures:
             counts = ", ".join(f"{n} {code}" for code, n in self.codes.items())
@@ -217,11 +218,14 @@ class Account:
         for one in self.sets.values():
             one.beside = [other for other in one.beside if other not in self.fingerprints]
 
-    def add_columns(self, counts: Mapping[str, Mapping[str, int]]) -> None:
-        """Add sets that came from the manifest's own columns: ``{set: {done, reused, ...}}``."""
+    def add_columns(
+        self, counts: Mapping[str, Mapping[str, int]], notes: Mapping[str, list[str]]
+    ) -> None:
+        """Add sets that came from the manifest's columns: ``{set: {done, reused, ...}}``, and what
+        should be known of each."""
         for name, count in counts.items():
             known = {k: int(v) for k, v in count.items() if k in SetAccount.__dataclass_fields__}
-            self.sets[name] = SetAccount(name, **known)  # type: ignore[arg-type]
+            self.sets[name] = SetAccount(name, notes=notes[name], **known)  # type: ignore[arg-type]
 
     def text(self, short: bool = False) -> str:
         """The account for people."""

@@ -26,7 +26,7 @@ from headstock.heads.numbers.metrics import accuracy_interval
 from headstock.heads.report.run_folder import write_run
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
-from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects
+from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects_in
 from headstock.store.errors import OptionError
 
 if TYPE_CHECKING:
@@ -248,7 +248,8 @@ def _leaks(store: FeatureStore, rows: Streamed) -> list[dict[str, Any]]:
     out = []
     for name, span in columns_of(parts_of(rows.on), widths).items():
         if name in asked:
-            found = suspects(X[:, span], codes, store.feature_set(name).feature_names)
+            named = store.feature_set(name).feature_names
+            found = suspects_in(X[:, span], codes, named, asked[name])
             out += [{"set": name, **one} for one in found]
     return out
 

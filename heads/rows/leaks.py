@@ -14,11 +14,21 @@ import numpy as np
 
 from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import one_line
+from headstock.store.manifest.cells import CATEGORY, columns_in
+from headstock.store.recipe import Recipe
 
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
 
-__all__ = ["SAMPLE", "asked_sets", "leak_lines", "right_alone", "suspects", "suspects_of"]
+__all__ = [
+    "SAMPLE",
+    "asked_sets",
+    "leak_lines",
+    "right_alone",
+    "suspects",
+    "suspects_in",
+    "suspects_of",
+]
 
 GAIN = 0.95
 """The way from guessing to always right that a suspected feature goes at least."""
@@ -29,23 +39,42 @@ SAMPLE = 2048
 NAMED = 5
 
 
-def asked_sets(store: FeatureStore, names: Iterable[str]) -> list[str]:
+def asked_sets(store: FeatureStore, names: Iterable[str]) -> dict[str, Recipe]:
     """The sets whose columns may be anything: of a table, or made elsewhere. What a network makes
     of a file has no label in it."""
     recipes = {name: store.feature_set(name).recipe for name in names}
-    return [n for n, r in recipes.items() if r.modality == "columns" or "unknown" in r.fields]
+    return {n: r for n, r in recipes.items() if r.modality == "columns" or "unknown" in r.fields}
 
 
-def suspects_of(rows: Rows, names: Sequence[str], seed: int = 0) -> list[dict[str, Any]]:
+def suspects_of(rows: Rows, asked: Mapping[str, Recipe], seed: int = 0) -> list[dict[str, Any]]:
     """``suspects`` among the columns of these sets, on the rows that have a vector."""
     out = []
-    for name in names:
+    for name, recipe in asked.items():
         have = np.flatnonzero(rows.having([name]))
         if len(have) > SAMPLE:
             have = np.random.default_rng(seed).choice(have, SAMPLE, replace=False)
-        found = suspects(rows.X[name][have], rows.codes[have], rows.names.get(name))
+        found = suspects_in(rows.X[name][have], rows.codes[have], rows.names.get(name), recipe)
         out += [{"set": name, **one} for one in found]
     return out
+
+
+def suspects_in(
+    X: np.ndarray, codes: np.ndarray, names: Sequence[str] | None, recipe: Recipe
+) -> list[dict[str, Any]]:
+    """``suspects`` among the table's columns behind X (n, d): a category's words are one column
+    again, for each word alone tells one class at most, and all of them may tell every one."""
+    if "rules" not in recipe.fields:
+        return suspects(X, codes, names)
+    columns: list[np.ndarray] = []
+    called: list[str] = []
+    at = 0
+    for one in columns_in(recipe):
+        block = X[:, at : at + len(one.features)]
+        at += len(one.features)
+        word = one.kind == CATEGORY
+        columns += [block.argmax(axis=1)] if word else list(block.T)
+        called += [one.name] if word else one.features
+    return suspects(np.stack(columns, axis=1), codes, called)
 
 
 def suspects(

@@ -30,7 +30,7 @@ from headstock.store.exchange.source import (
 )
 from headstock.store.exchange.unpacked import Archive, columns_of, mapped
 from headstock.store.items import Items, text_column
-from headstock.store.manifest.columns import numbers_of, numeric_columns
+from headstock.store.manifest.columns import cells_of, taken_columns
 from headstock.store.manifest.table import read_table
 from headstock.store.textfile import lines_of, read_text, refuse_odd
 
@@ -141,14 +141,14 @@ def _csv(path: Path) -> Source:
     ours = [k for k, name in enumerate(table.header) if name.startswith(("path/", "sha256/"))]
     used = {at, *(where[n] for n in (label, "split", "group") if n in where)}
     claimed = {table.header[k] for k in used.union(ours)}
-    names, _, notes = numeric_columns(table, ["*"], claimed)
+    names, _, notes = taken_columns(table, ["*"], claimed)
     texts = {name: [row[k] for row in table.rows] for name, k in where.items()}
     taken = set(names)
     for k, name in enumerate(table.header):
         if k not in used and name not in taken and not name.startswith("sha256/"):
             kept = name if name.startswith(("path/", "extra/")) else f"extra/{name}"
             texts[kept] = [row[k] for row in table.rows]
-    numbers = {name: numbers_of(table, name).astype(np.float32) for name in names}
+    numbers = {name: cells_of(table, name).astype(np.float32) for name in names}
     sets = []
     for name, columns in _runs(table.header, names).items():
         x = np.stack([numbers[column] for column in columns], axis=1)

@@ -14,9 +14,10 @@ import numpy as np
 
 from headstock.store.errors import ManifestError, OptionError, one_line
 from headstock.store.items import Items, text_column
+from headstock.store.manifest.cells import CATEGORY, DATE, NUMBER
 from headstock.store.manifest.classes import ClassNames, join_forms, named
 from headstock.store.manifest.classes import class_names as _class_names
-from headstock.store.manifest.columns import FIELDS, numbers_of, numeric_columns
+from headstock.store.manifest.columns import FIELDS, cells_of, kinds_of, taken_columns
 from headstock.store.manifest.endings import with_endings
 from headstock.store.manifest.extra import text_columns
 from headstock.store.manifest.files import files_as_items
@@ -33,9 +34,10 @@ __all__ = ["Manifest"]
 
 @dataclass(frozen=True)
 class Manifest:
-    """n rows, and the numeric columns asked for.
+    """n rows, and the columns asked for.
 
-    ``columns`` maps a column name to (n,) float64 values, NaN where the cell is empty.
+    ``columns`` maps a column name to (n,) float64 values, NaN where the cell is empty, or to (n,)
+    words where ``kinds`` has it as a category; ``kinds``: of columns that are no plain numbers.
     ``repeated``: ids of rows left out because an earlier row says exactly the same. ``apart``
     names columns that no pattern takes, only their own name. ``notes``: lines on what was
     understood, and on what was not taken.
@@ -47,6 +49,7 @@ class Manifest:
     repeated: tuple[str, ...] = ()
     apart: frozenset[str] = frozenset()
     notes: tuple[str, ...] = ()
+    kinds: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(
@@ -55,6 +58,8 @@ class Manifest:
         *,
         cols: Mapping[str, str] | None = None,
         columns: Sequence[str] = (),
+        categories: Sequence[str] = (),
+        dates: Sequence[str] = (),
         roots: Mapping[str, str | Path] | None = None,
         class_names: ClassNames | None = None,
         split: str | None = None,
@@ -68,11 +73,12 @@ class Manifest:
         to the folder ``files`` if they lie in no file.
 
         ``cols`` renames: ``{"image": "IMAGE", "label": "CLASS"}``. ``columns`` are shell patterns
-        of numeric columns to keep. ``roots`` says where a modality's relative paths start when it
-        is not the CSV's folder. ``class_names`` turns labels 0, 1, … into names: a list, a mapping,
-        or a file (see ``classes.class_names``). ``split`` is the split of every row that names
-        none. Without an id column the path is the id, as the table writes it. Splits are ``train``,
-        ``valid`` and ``test``, by any usual word (``splits.WORDS``).
+        of columns to keep: numbers, and what ``categories`` and ``dates`` take too. ``roots`` says
+        where a modality's relative paths start when it is not the CSV's folder. ``class_names``
+        turns labels 0, 1, … into names: a list, a mapping, or a file (``classes.class_names``).
+        ``split`` is the split of every row that names none. Without an id column the path is the
+        id, as the table writes it. Splits are ``train``, ``valid`` and ``test``, by any usual word
+        (``splits.WORDS``).
 
         Raises ManifestError (as file:line) for a broken table, an id listed twice with different
         content, ids that differ only in Unicode form, a number that is not one, or a split that is
@@ -87,7 +93,8 @@ class Manifest:
             manifest = cls(str(source), items, notes=tuple(told))
         else:
             table, told = within or (table_of(source, delimiter, files), [])
-            manifest = _from_table(table, dict(cols or {}), columns, dict(roots or {}))
+            kinds = kinds_of(table, categories, dates)
+            manifest = _from_table(table, dict(cols or {}), columns, kinds, dict(roots or {}))
             manifest = replace(manifest, notes=(*told, *manifest.notes))
         items, notes = manifest.items, list(manifest.notes)
         labels: Sequence[str] = items.label.tolist()
@@ -127,9 +134,12 @@ class Manifest:
                 + (f", {none:,} rows name none" if none else "")
             )
         if self.columns:
-            gaps = sum(int(np.isnan(v).sum()) for v in self.columns.values())
+            kinds = [self.kinds.get(name, NUMBER) for name in self.columns]
+            gaps = sum(_empty(values) for values in self.columns.values())
             lines.append(
-                f"  numeric columns: {len(self.columns):,}"
+                f"  numeric columns: {kinds.count(NUMBER):,}"
+                + (f", categories: {kinds.count(CATEGORY):,}" if CATEGORY in kinds else "")
+                + (f", dates: {kinds.count(DATE):,}" if DATE in kinds else "")
                 + (f", {gaps:,} empty cells" if gaps else "")
             )
         counts = Counter(label for label in items.label if label)
@@ -146,8 +156,16 @@ class Manifest:
         return lines + [f"  {one_line(note)}" for note in self.notes]
 
 
+def _empty(cells: np.ndarray) -> int:
+    return int((cells == "").sum() if cells.dtype == object else np.isnan(cells).sum())
+
+
 def _from_table(
-    table: Table, cols: dict[str, str], patterns: Sequence[str], roots: dict[str, str | Path]
+    table: Table,
+    cols: dict[str, str],
+    patterns: Sequence[str],
+    kinds: dict[str, str],
+    roots: dict[str, str | Path],
 ) -> Manifest:
     unknown = sorted(cols.keys() - set(FIELDS))
     if unknown:
@@ -165,7 +183,7 @@ def _from_table(
             if table.header[at] != core:
                 folded.append(f"column {table.header[at]!r} is taken as {core}")
     claimed = [table.header[i] for i in where.values()]
-    numeric, apart, notes = numeric_columns(table, patterns, claimed)
+    numeric, apart, notes = taken_columns(table, patterns, claimed, kinds)
     notes = folded + notes
     likely = likely_flags(table, where, numeric)
     if not {"image", "audio"} & where.keys() and not numeric:
@@ -209,9 +227,10 @@ def _from_table(
         root=root,
     )
     rows = np.array(keep, dtype=np.int64)
-    numbers = {name: numbers_of(table, name)[rows] for name in numeric}
+    kinds = {name: kind for name, kind in kinds.items() if name in numeric}
+    values = {name: cells_of(table, name, kinds.get(name, NUMBER))[rows] for name in numeric}
     kept = items.take(rows)
-    return Manifest(table.path, kept, numbers, repeated, frozenset(apart), tuple(notes))
+    return Manifest(table.path, kept, values, repeated, frozenset(apart), tuple(notes), kinds)
 
 
 def _ids(table: Table, where: Mapping[str, int], cells: Callable[[str], list[str]]) -> list[str]:

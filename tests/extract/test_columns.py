@@ -30,15 +30,15 @@ def test_values_failures_and_gaps(tmp_path, manifest):
     with FeatureStore.open(tmp_path / "f.h5", mode="a") as store:
         store.register(table.items)
         counts = ingest(store, table, "audio", ["m_*"])
-        assert counts == {"done": 1, "reused": 0, "failed": 3, "absent": 1}
+        assert counts == {"done": 2, "reused": 0, "failed": 2, "absent": 1}
         column = store.feature_set("audio")
-        assert column.x(np.array([0])).tolist() == [[1.0, 2.5]]
-        assert list(column.feature_names) == ["m_1", "m_2"]
+        assert column.x(np.array([0, 1])).tolist() == [[1.0, 0.0, 2.5], [1.0, 1.0, 3.0]]
+        assert list(column.feature_names) == ["m_1", "m_1 is empty", "m_2"]
         with pytest.raises(IncompleteSet):
             column.x()
         lines = {e.id: e.line for e in store.errors("audio")}
-        assert "'m_1'" in lines["b"]
-        assert lines.keys() == {"b", "d", "e"}
+        assert "'m_1'" in lines["d"]
+        assert lines.keys() == {"d", "e"}
         again = ingest(store, table, "audio", ["m_*"])
         assert again == {"done": 0, "reused": 4, "failed": 0, "absent": 1}
 
@@ -78,7 +78,7 @@ def test_a_pattern_takes_no_id_no_label_and_no_text(tmp_path):
     assert list(table.columns) == ["pixel0", "pixel1"]
     account = "\n".join(table.account())
     assert "columns '*': without id, target" in account
-    assert "columns '*': without sex (no number in it)" in account
+    assert "columns '*': without sex (no number in it; --categories sex takes its words)" in account
     assert "target" not in Manifest.read(path, columns=["[!i]*"]).columns  # nor where nobody says
     named = Manifest.read(path, cols={"label": "target"}, columns=["p*", "target"])
     assert list(named.columns) == ["pixel0", "pixel1", "target"]  # one by one
