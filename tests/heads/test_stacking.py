@@ -25,6 +25,7 @@ SYSTEMS = [
     System("knn", "image+audio", "stacked", MEMBERS),
     System("knn", "image+audio", "weighted", MEMBERS),
 ]
+SLOW = pytest.mark.slow
 LIGHT = {"stacked": {"meta": "lightgbm", "features": True, "rounds": 5}}
 
 
@@ -107,7 +108,10 @@ def test_a_nested_fusion_never_meets_the_labels_of_the_fold_it_is_scored_on(
         assert "approximate" in plain[0][system.name].notes[0]
 
 
-@pytest.mark.parametrize("how", ["as they are", "in groups", "some lack a set"])
+@pytest.mark.parametrize(
+    "how",
+    ["as they are", *(pytest.param(how, marks=SLOW) for how in ("in groups", "some lack a set"))],
+)
 def test_on_random_labels_no_fusion_knows_more_than_chance(how: str) -> None:
     """Members that answered a fusion's training rows must not have seen the scored fold: were they
     to, the stack here would be right on 0.39, four standard errors above chance."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import tracemalloc
@@ -68,10 +69,17 @@ def npz_that_lies(path: Path) -> None:
             archive.writestr(f"{name}.npy", lying_npy((2, 1 << 40)))
 
 
-def npz_of_many(path: Path) -> None:
-    with zipfile.ZipFile(path, "w") as archive:
+@functools.cache
+def many_members() -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
         for number in range((1 << 16) + 1):
             archive.writestr(f"{number}.npy", b"")
+    return out.getvalue()
+
+
+def npz_of_many(path: Path) -> None:
+    path.write_bytes(many_members())
 
 
 def hdf5_packed(path: Path) -> None:
