@@ -196,20 +196,30 @@ def predict(
 @click.command(cls=Command, name="list")
 @click.argument("what", type=click.Choice(["heads", "fusions", "backbones"]))
 @click.argument("pattern", default="")
-def list_(what: str, pattern: str) -> Answer:
+@click.option(
+    "--target", type=click.Choice(["classes", "number"]), default="classes", show_default=True,
+    help="Heads that learn classes, or numbers.",
+)  # fmt: skip
+def list_(what: str, pattern: str, target: str) -> Answer:
     """List what can be named on the command line, those that hold PATTERN.
 
     Example: headstock list heads
+    Example: headstock list heads --target number
     Example: headstock list backbones resnext
     """
-    if what == "backbones":
-        from headstock.extract.encoders.backbones import listing
-    elif what == "heads":
-        from headstock.heads.head import listing
-    else:
-        from headstock.heads.fusion.fusions import listing
     with progress("list"):
-        found = listing(pattern)
+        if what == "backbones":
+            from headstock.extract.encoders.backbones import listing as backbones
+
+            found = backbones(pattern)
+        elif what == "heads":
+            from headstock.heads.head import listing as heads
+
+            found = heads(pattern, target=target)
+        else:
+            from headstock.heads.fusion.fusions import listing as fusions
+
+            found = fusions(pattern)
     words = {
         "heads": ["evaluate", "STORE", "--head", "NAME"],
         "fusions": ["evaluate", "STORE", "--fusion", "NAME"],

@@ -14,7 +14,7 @@ import numpy as np
 from headstock.heads.evaluation.draws import DRAWS
 from headstock.heads.evaluation.tuning import Tuned, points_of
 from headstock.heads.ownfile import function_of, is_own
-from headstock.heads.specs import HEADS
+from headstock.heads.specs import CLASSES, NUMBER, TARGETS
 from headstock.store.errors import HeadError, HeadstockError, OptionError, one_line
 from headstock.store.jsonfile import parse_json
 
@@ -32,6 +32,9 @@ __all__ = [
 @runtime_checkable
 class Head(Protocol):
     """scikit-learn's duck type: any of its classifiers already is a head.
+
+    A head that learns numbers has ``predict(X) -> (m,)`` in place of ``predict_proba`` and
+    ``classes_``: any regressor of scikit-learn is one.
 
     A head in the table is a function ``f(seed, **options) -> Head``. It owns its scaling, is the
     same for the same seed and rows, and never looks at rows it was not given. A head that says so
@@ -60,31 +63,36 @@ class Head(Protocol):
 
 FUSED = {"learned": "headstock.heads.kinds.neural:learned"}
 """Heads that are a fusion: they read several sets and keep them apart inside."""
+WORDS = {CLASSES: "classes", NUMBER: "numbers"}
 
 
-def load_head(name: str) -> Callable[..., Head]:
-    """The function behind ``name``: a name of the table, or ``./file.py:function`` of your own.
+def load_head(name: str, target: str = CLASSES) -> Callable[..., Head]:
+    """The function behind ``name``: a name of the target's table, or ``./file.py:function`` of your
+    own.
 
     Raises OptionError for a name that is neither, HeadError when the file cannot be imported.
     """
-    if name in HEADS or name in FUSED:
-        place = HEADS[name].make if name in HEADS else FUSED[name]
+    table, fused = TARGETS[target], FUSED if target == CLASSES else {}
+    if name in table or name in fused:
+        place = table[name].make if name in table else fused[name]
         module, _, attribute = place.partition(":")
         return getattr(importlib.import_module(module), attribute)
     if is_own(name):
         return function_of(name)
-    close = difflib.get_close_matches(name, HEADS, 1)
+    close = difflib.get_close_matches(name, table, 1)
     hint = f"did you mean {close[0]}? " if close else ""
+    what = "not in the table"
+    for other, heads in TARGETS.items():
+        if name in heads:
+            what = f"learns {WORDS[other]} and no {WORDS[target]}"
     raise OptionError(
-        f"head {name}",
-        "not in the table",
-        f"{hint}one of {', '.join(HEADS)}, or ./file.py:function",
+        f"head {name}", what, f"{hint}one of {', '.join(table)}, or ./file.py:function"
     )
 
 
-def head_options(name: str) -> dict[str, Any]:
+def head_options(name: str, target: str = CLASSES) -> dict[str, Any]:
     """The options of a head and their defaults."""
-    parameters = list(inspect.signature(load_head(name)).parameters.values())
+    parameters = list(inspect.signature(load_head(name, target)).parameters.values())
     return {
         p.name: (None if p.default is p.empty else p.default)
         for p in parameters
@@ -92,17 +100,19 @@ def head_options(name: str) -> dict[str, Any]:
     }
 
 
-def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Head:
-    """A fresh, unfitted head. Option values may be text, as a command line gives them; a list of
-    values, or a range and ``draws``, means that the best is chosen inside the training rows (see
-    ``tuning``).
+def make_head(
+    name: str, seed: int = 0, options: Mapping[str, Any] | None = None, target: str = CLASSES
+) -> Head:
+    """A fresh, unfitted head for a target. Option values may be text, as a command line gives them;
+    a list of values, or a range and ``draws``, means that the best is chosen inside the training
+    rows (see ``tuning``).
 
     Raises OptionError that names the options that exist.
     """
-    function = load_head(name)
+    function = load_head(name, target)
     options = {k: value_of(v) for k, v in (options or {}).items()}
     parameters = inspect.signature(function).parameters.values()
-    known = head_options(name)
+    known = head_options(name, target)
     unknown = [k for k in options if k not in known and k != DRAWS]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise OptionError(
@@ -120,7 +130,10 @@ def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None
         told = ", ".join(f"{k}={v}" for k, v in odd.items())
         raise OptionError(f"head {name}", f"{told} is no finite number", "check its options")
     if len(points) > 1:
-        tuned = Tuned(lambda point: make_head(name, seed, point), points)
+        from headstock.heads.regressors.tuned import TunedRegressor
+
+        search = TunedRegressor if target == NUMBER else Tuned
+        tuned = search(lambda point: make_head(name, seed, point, target), points)
         return cast(Head, tuned)
     try:
         head = function(seed, **points[0])
@@ -132,13 +145,12 @@ def make_head(name: str, seed: int = 0, options: Mapping[str, Any] | None = None
             raise
         what = f"calling it raised {type(error).__name__}: {error}"
         raise HeadError(f"head {name}", what, "mend the file") from error
-    if not (
-        callable(getattr(head, "fit", None)) and callable(getattr(head, "predict_proba", None))
-    ):
+    answers = "predict" if target == NUMBER else "predict_proba"
+    if not (callable(getattr(head, "fit", None)) and callable(getattr(head, answers, None))):
         raise HeadError(
             f"head {name}",
-            f"gave a {type(head).__name__} without fit and predict_proba",
-            "return a classifier that has both",
+            f"gave a {type(head).__name__} without fit and {answers}",
+            f"return a {'regressor' if target == NUMBER else 'classifier'} that has both",
         )
     return head
 
@@ -173,11 +185,13 @@ def seeded_codes(y: np.ndarray, folds: int, seed: int) -> np.ndarray:
     return codes
 
 
-def listing(match: str = "") -> list[str]:
-    """A line for each head of the table whose name holds ``match``: the name and its options."""
-    width = max(map(len, HEADS))
+def listing(match: str = "", target: str = CLASSES) -> list[str]:
+    """A line for each head of the target's table whose name holds ``match``: the name and its
+    options."""
+    table = TARGETS[target]
+    width = max(map(len, table))
     return [
-        f"{name:{width}}  {', '.join(f'{k}={v}' for k, v in head_options(name).items())}"
-        for name in HEADS
+        f"{name:{width}}  {', '.join(f'{k}={v}' for k, v in head_options(name, target).items())}"
+        for name in table
         if match in name
     ]

@@ -1,4 +1,4 @@
-"""The table of heads: all that is said of one in one place.
+"""The tables of heads, one for each target: all that is said of a head in one place.
 
 To add a head, write its function and one entry here; one that a model file is to hold in arrays of
 a new kind, an entry of ``KINDS`` besides. How its folds are computed at once stands on the head
@@ -11,9 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-__all__ = ["HEADS", "HEAD_KINDS", "KINDS", "HeadSpec", "Kind"]
+__all__ = [
+    "CLASSES", "HEADS", "HEAD_KINDS", "KINDS", "NUMBER", "REGRESSORS", "TARGETS", "HeadSpec",
+    "Kind",
+]  # fmt: skip
 
 WITHIN = "headstock.heads.kinds."
+REGRESSION = "headstock.heads.regressors."
+CLASSES, NUMBER = "classes", "number"
+"""What a label may be: one of k classes, or a number."""
 
 
 @dataclass(frozen=True)
@@ -31,10 +37,10 @@ class HeadSpec:
 @dataclass(frozen=True)
 class Kind:
     """made_by: ``module:Class`` that has ``from_state``; graph: ``module:function`` of
-    ``heads/onnx`` that draws it."""
+    ``heads/onnx`` that draws it, or empty where nothing does."""
 
     made_by: str
-    graph: str
+    graph: str = ""
 
 
 HEADS: Mapping[str, HeadSpec] = {
@@ -125,6 +131,70 @@ HEADS: Mapping[str, HeadSpec] = {
         },
     ),
 }  # fmt: skip
+REGRESSORS: Mapping[str, HeadSpec] = {
+    "ridge": HeadSpec(
+        make=f"{REGRESSION}linear:ridge",
+        kind="linear-number",
+        grid={"alpha": [1.0, 10.0, 100.0, 1000.0]},
+        ranges={"alpha": "0.01..100000"},
+    ),
+    "elastic-net": HeadSpec(
+        make=f"{REGRESSION}linear:elastic_net",
+        kind="linear-number",
+        grid={"l1_ratio": [0.1, 0.5, 0.9, 1.0]},
+        ranges={"alpha": "0.001..10", "l1_ratio": "0.05..1.0"},
+    ),
+    "kernel-ridge": HeadSpec(
+        make=f"{REGRESSION}kernel:kernel_ridge",
+        kind="kernel-number",
+        grid={"gamma": [0.1, 0.3, 1.0, 3.0]},
+        ranges={"alpha": "0.0001..10", "gamma": "0.03..10"},
+    ),
+    "rbf-svr": HeadSpec(
+        make=f"{REGRESSION}kernel:rbf_svr",
+        kind="kernel-number",
+        grid={"C": [1.0, 10.0, 100.0], "gamma": [0.1, 0.3, 1.0]},
+        ranges={"C": "0.1..100", "epsilon": "0.01..0.5", "gamma": "0.03..10"},
+    ),
+    "knn": HeadSpec(
+        make=f"{REGRESSION}neighbours:knn",
+        kind="neighbours-number",
+        grid={"n_neighbors": [3, 5, 10, 20, 40]},
+        ranges={"n_neighbors": "1..50"},
+    ),
+    "lightgbm": HeadSpec(
+        make=f"{REGRESSION}boosted:lightgbm",
+        kind="lightgbm-number",
+        grid={"num_leaves": [4, 15, 31]},
+        ranges={"num_leaves": "4..63", "min_child_samples": "3..50", "reg_lambda": "0.1..100"},
+    ),
+    "xgboost": HeadSpec(
+        make=f"{REGRESSION}boosted:xgboost",
+        kind="xgboost-number",
+        grid={"max_depth": [2, 4, 6]},
+        ranges={"max_depth": "2..8", "reg_lambda": "0.1..100"},
+    ),
+    "forest": HeadSpec(
+        make=f"{REGRESSION}trees:forest",
+        kind="trees-number",
+        grid={"min_samples_leaf": [1, 3, 10]},
+        ranges={"min_samples_leaf": "1..20", "max_features": "0.05..1.0"},
+    ),
+    "extra-trees": HeadSpec(
+        make=f"{REGRESSION}trees:extra_trees",
+        kind="trees-number",
+        grid={"min_samples_leaf": [1, 3, 10]},
+        ranges={"min_samples_leaf": "1..20", "max_features": "0.05..1.0"},
+    ),
+    "mlp": HeadSpec(
+        make=f"{REGRESSION}neural:mlp",
+        kind="network-number",
+        grid={"hidden_layer_sizes": [32, 128]},
+        ranges={"hidden_layer_sizes": "16..256", "alpha": "0.00001..1"},
+    ),
+}
+TARGETS: Mapping[str, Mapping[str, HeadSpec]] = {CLASSES: HEADS, NUMBER: REGRESSORS}
+"""The heads that can learn each target."""
 KINDS: Mapping[str, Kind] = {
     "linear": Kind(f"{WITHIN}linear:Linear", "smooth:linear"),
     "kernel-svm": Kind(f"{WITHIN}svm:KernelSVM", "kernel:kernel_svm"),
@@ -133,6 +203,13 @@ KINDS: Mapping[str, Kind] = {
     "xgboost": Kind(f"{WITHIN}boosted:XGBoost", "trees:boosted"),
     "trees": Kind(f"{WITHIN}trees:Trees", "trees:trees"),
     "network": Kind(f"{WITHIN}neural:Network", "smooth:network"),
+    "linear-number": Kind(f"{REGRESSION}linear:LinearRegressor"),
+    "kernel-number": Kind(f"{REGRESSION}kernel:KernelRegressor"),
+    "neighbours-number": Kind(f"{REGRESSION}neighbours:NeighboursRegressor"),
+    "lightgbm-number": Kind(f"{REGRESSION}boosted:LightGBMRegressor"),
+    "xgboost-number": Kind(f"{REGRESSION}boosted:XGBoostRegressor"),
+    "trees-number": Kind(f"{REGRESSION}trees:TreesRegressor"),
+    "network-number": Kind(f"{REGRESSION}neural:NetworkRegressor"),
 }
 HEAD_KINDS: Mapping[str, str] = {name: kind.made_by for name, kind in KINDS.items()}
 """What a model file may ask to be built: these classes and nothing else."""

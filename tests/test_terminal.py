@@ -373,7 +373,7 @@ def test_json_and_quiet_hold_for_every_way_to_call(answering, capfd, given) -> N
 
 
 def test_what_a_library_prints_does_not_come_between(answering, capfd, monkeypatch) -> None:
-    def listing(pattern: str) -> list[str]:
+    def listing(pattern: str, target: str) -> list[str]:
         print("LightGBM warns")
         return ["lda  one line"]
 

@@ -23,7 +23,7 @@ def head_graph(g: Graph, x: str, head: Any, where: str) -> str:
     that names ``where`` when there is no graph for its kind."""
     head = own_head(head)
     kind = getattr(head, "kind", type(head).__name__)
-    graphs = {name: one.graph for name, one in KINDS.items()}
+    graphs = {name: one.graph for name, one in KINDS.items() if one.graph}
     return attribute(graphs, kind, where)(g, x, head)
 
 
