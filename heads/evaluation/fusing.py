@@ -11,6 +11,7 @@ import numpy as np
 from headstock.heads.engine.outoffold import Answer
 from headstock.heads.evaluation.systems import Base, Options, System, bases_of_system, restrict
 from headstock.heads.fusion.fusions import cross_fuse, make_fusion
+from headstock.heads.fusion.stacking import Stacked
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadError
@@ -75,11 +76,14 @@ def fused(
     start = time.perf_counter()
     assert system.fusion is not None
     options, seed = again.options.get(system.fusion), again.seed
-    reads = bool(getattr(make_fusion(system.fusion, seed, options), "wants_features", False))
+    fusion = make_fusion(system.fusion, seed, options)
+    reads = bool(getattr(fusion, "wants_features", False))
     learns = system.fusion not in UNLEARNED
     must = learns and (reads or nested is True)
     nested = learns and (must or nested is None)
     notes = [APPROXIMATE] if learns and not nested else []
+    if isinstance(fusion, Stacked):
+        notes += fusion.notes(len(rows.classes))
     first = answers[system.members[0]]
     proba = np.full_like(first.proba, np.nan)
     fresh = None if test is None else np.full((len(test), proba.shape[2]), np.nan)
@@ -126,7 +130,7 @@ def fused(
                 F = test.take(asked).matrix("+".join(sets))[0]
                 fresh[asked] = fusion.predict(np.stack(tests, axis=1), F)
     how = "from held-out probabilities"
-    if nested and not notes:
+    if nested and not any(note.startswith(APPROXIMATE) for note in notes):
         how += " of members that never saw the scored fold"
     notes = list(dict.fromkeys(notes))
     return Answer(proba, fresh, time.perf_counter() - start, how, notes)

@@ -8,14 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.fusion.mean import FLOOR, Mean
 from headstock.heads.head import make_head, value_of
 from headstock.heads.specs import HEAD_KINDS
 from headstock.store.errors import BundleError, OptionError
 
-__all__ = ["FLOOR", "Stacked"]
+__all__ = ["MOST_CLASSES", "Stacked"]
 
-FLOOR = 1e-6
-"""Logarithms are taken of probabilities no smaller: a head's certainty is bounded evidence."""
+MOST_CLASSES = 64
+"""Above, the logistic stack has one weight a system: of k classes and s systems it would fit s k^2
+coefficients, a million a system at k = 1,000, from rows that are a few a class."""
 
 
 class Stacked:
@@ -39,6 +41,16 @@ class Stacked:
         self.reads: tuple[str, ...] = ()
         """The sets whose columns it was fitted on, for whoever saves it."""
         self.head_: Any = make_head(str(meta), seed, options)
+        self.weighted_: Mean | None = None
+        """What it is with many classes."""
+        self._pools = meta == "logistic" and not wants
+
+    def notes(self, k: int) -> list[str]:
+        """What it does otherwise with k classes than with few."""
+        return [f"{k:,} classes: a weight a member, as weighted"] if self._many(k) else []
+
+    def _many(self, k: int) -> bool:
+        return k > MOST_CLASSES and self._pools
 
     @staticmethod
     def _columns(P: np.ndarray, X: np.ndarray | None) -> np.ndarray:
@@ -58,6 +70,9 @@ class Stacked:
         from headstock.heads.engine.outoffold import fit_head
 
         self.k_ = P.shape[2]
+        if self._many(self.k_):
+            self.weighted_ = Mean("weighted").fit(P, codes, inner)
+            return self
         Z = self._said(P, X)
         spans = {"systems": slice(0, P.shape[1] * P.shape[2])}
         if Z.shape[1] > spans["systems"].stop:
@@ -67,6 +82,8 @@ class Stacked:
         return self
 
     def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
+        if self.weighted_ is not None:
+            return self.weighted_.predict(P)
         out = np.zeros((len(P), self.k_))
         out[:, self.columns_] = self.head_.predict_proba(self._said(P, X))
         return out
@@ -74,9 +91,12 @@ class Stacked:
     @property
     def plain(self) -> bool:
         """Whether the first version of the model file can hold it."""
-        return getattr(self.head_, "kind", "") == "linear" and not self.wants_features
+        linear = getattr(self.head_, "kind", "") == "linear"
+        return linear and not self.wants_features and self.weighted_ is None
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        if self.weighted_ is not None:
+            return {"many_classes": True}, self.weighted_.state()[1]
         if getattr(self.head_, "kind", None) not in HEAD_KINDS:
             raise BundleError(
                 "fusion stacked",
@@ -94,7 +114,11 @@ class Stacked:
         cls, kind: str, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
     ) -> Stacked:
         fusion = cls()
-        fusion.k_, fusion.columns_ = k, arrays["columns"]
+        fusion.k_ = k
+        if meta.get("many_classes"):
+            fusion.weighted_ = Mean.from_state("weighted", meta, arrays, k)
+            return fusion
+        fusion.columns_ = arrays["columns"]
         fusion.wants_features = bool(meta.get("features", False))
         fusion.reads = tuple(str(name) for name in meta.get("reads", ()))
         module, _, attribute = HEAD_KINDS[meta.get("meta_kind", "linear")].partition(":")

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from headstock.heads.fusion.fusions import Mean
 from headstock.heads.fusion.gate import Gated
-from headstock.heads.fusion.stacking import FLOOR, Stacked
+from headstock.heads.fusion.mean import FLOOR, Mean
+from headstock.heads.fusion.stacking import Stacked
 from headstock.heads.onnx.graph import Graph
 from headstock.heads.onnx.kinds import head_graph
 
@@ -31,6 +31,8 @@ def mean(g: Graph, members: list[str], fusion: Mean, k: int, beside: Beside) -> 
 
 def stacked(g: Graph, members: list[str], fusion: Stacked, k: int, beside: Beside) -> str:
     """(n, k): a head on centred log-probabilities, and on the features where it reads them."""
+    if fusion.weighted_ is not None:
+        return mean(g, members, fusion.weighted_, k, beside)
     parts = []
     for p in members:
         logs = _log(g, p)

@@ -114,7 +114,7 @@ def on_edge(bundle: Bundle, X: dict[str, np.ndarray]) -> np.ndarray:
     if isinstance(bundle.fusion, Gated):
         sure = said[bundle.fusion.first_].max(axis=1)
         edge |= np.abs(sure - bundle.fusion.threshold_) < NEAR
-    if isinstance(bundle.fusion, Stacked):
+    if isinstance(bundle.fusion, Stacked) and bundle.fusion.weighted_ is None:
         reads = bundle.fusion.reads if bundle.fusion.wants_features else ()
         beside = np.hstack([X[part] for part in reads]) if reads else None
         rows = bundle.fusion._columns(np.stack(said, axis=1), beside)

@@ -1,5 +1,7 @@
 """Heads on many classes: what a head costs with k of them is bounded, and what it does is said."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -77,3 +79,26 @@ def test_a_forest_that_would_not_fit_is_a_line_before_it_grows(many, monkeypatch
     good = evaluate_rows(many, ["forest"], ["image"], [], make_folds(many.codes, 5), options=fewer)
     assert not good.failed
     assert make_head("forest", 0, fewer["forest"])
+
+
+def test_a_stack_has_a_weight_a_member_and_goes_all_the_way(many, tmp_path):
+    """It says so, answers as the weighted fusion does, and is saved and drawn like it."""
+    pytest.importorskip("onnxruntime")
+    from headstock.heads.onnx import export_model
+
+    rng = np.random.default_rng(1)
+    sound = (0.5 * many.X["image"] + rng.normal(size=many.X["image"].shape)).astype(np.float32)
+    rows = replace(many, X={"image": many.X["image"], "audio": sound})
+    plan = make_folds(rows.codes, 5)
+    result = evaluate_rows(rows, ["lda"], ["image", "audio"], ["stacked", "weighted"], plan)
+    stacked, weighted = (result.proba[f"lda@image+audio:{f}"] for f in ("stacked", "weighted"))
+    np.testing.assert_array_equal(stacked, weighted)
+    notes = {line["name"]: line.get("notes", []) for line in result.leaderboard}
+    assert notes["lda@image+audio:stacked"] == ["80 classes: a weight a member, as weighted"]
+    assert not notes["lda@image+audio:weighted"]
+    bundle = fit_rows(rows, plan, "lda", "image+audio", fusion="stacked")
+    bundle.recipes |= {name: Recipe(name, {"width": 24}) for name in rows.X}
+    bundle.save(tmp_path / "m.headstock")
+    again = Bundle.load(tmp_path / "m.headstock")
+    np.testing.assert_array_equal(again.predict_arrays(rows.X), bundle.predict_arrays(rows.X))
+    export_model(again, tmp_path / "m.onnx")  # it compares before it writes
