@@ -27,8 +27,9 @@ from headstock.extract.pipeline.account import Account
 from headstock.extract.pipeline.admit import admit, settle
 from headstock.extract.pipeline.distributed import extract_on_ray, share_of
 from headstock.extract.pipeline.holdings import Held
+from headstock.extract.pipeline.options import Options
 from headstock.extract.pipeline.pending import refuse_absent
-from headstock.extract.pipeline.run import extract_some, reader_of
+from headstock.extract.pipeline.run import extract_some
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
 from headstock.store.errors import BundleError, OptionError
 from headstock.store.fingerprints import fingerprint_set
@@ -240,15 +241,14 @@ def _run(
     prints = _fingerprints(encoders) if fingerprints else {}
     builders = {**builders, **prints}
     encoders |= {name: build() for name, build in prints.items()}
-    roots, anywhere = flags.get("data_roots", ()), flags.get("allow_outside", False)
+    options = Options(**flags)
+    reader = options.reader(manifest.items.root)
     for modality in {encoder.modality for encoder in encoders.values()}:
         # before a store is made or told of another folder
-        reader = reader_of(manifest.items.root, roots, anywhere)
         refuse_absent(manifest.items, modality, reader)
     with FeatureStore.open(output, mode="a") as store:
         numbers = [read_numbers(store, manifest, name, of) for name, of in columns.items()]
         held = Held(store)
-        reader = reader_of(manifest.items.root, roots, anywhere)
         modalities = [encoder.modality for encoder in encoders.values()]
         admitted = admit(store, manifest.items, reader, modalities, numbers, manifest.source)
         ids = admitted.items.id.tolist()
@@ -258,7 +258,7 @@ def _run(
             more = {"actors": actors, "device": device, "admission": own, **flags}
             account = extract_on_ray(store, own.items, builders, encoders, **more)
         else:
-            account = extract_some(store, own.items, encoders, admission=own, **flags)
+            account = extract_some(store, own.items, encoders, options, own)
         account.set_apart(prints)
         changed = settle(store, own)
         account.add_columns(counts, {one.name: one.notes for one in numbers})

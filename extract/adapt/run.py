@@ -19,7 +19,7 @@ from headstock.extract.adapt.settings import Settings
 from headstock.extract.decode.reading import Reader
 from headstock.extract.encoders.backbones import image_encoder
 from headstock.extract.pipeline.pending import refuse_absent
-from headstock.extract.pipeline.run import reader_of, terminable
+from headstock.extract.pipeline.run import terminable
 from headstock.store import Items
 from headstock.store.errors import ItemError, OptionError, TooManyFailures
 from headstock.store.progress import Report
@@ -74,7 +74,7 @@ def adapt(
     if encoder.network.seen is not None:
         what = "was adapted already, and to which rows must stay one list"
         raise OptionError(f"{weights}", what, "begin from the weights before that")
-    reader = reader_of(items.root, data_roots, allow_outside)
+    reader = Reader.of(items.root, data_roots, allow_outside)
     refuse_absent(items, "image", reader)
     wanted = np.flatnonzero([bool(p) for p in items.paths["image"]])
     some = items.take(wanted)

@@ -14,9 +14,10 @@ import shlex
 import stat
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from headstock.store.errors import ItemError
@@ -53,6 +54,14 @@ class Reader:
     root: str = ""
     inside: tuple[str, ...] = ()
     max_bytes: int = MAX_BYTES
+
+    @classmethod
+    def of(cls, root: str, more: Sequence[str | Path], anywhere: bool) -> Reader:
+        """Files must lie in ``root`` or in one of ``more``, unless ``anywhere``. Without a root the
+        paths are the caller's own, and taken as they are."""
+        if not root or anywhere:
+            return cls(root)
+        return cls(root, tuple(os.path.realpath(folder) for folder in (root, *more)))
 
     def path(self, path: str) -> str:
         return os.path.join(self.root, path)

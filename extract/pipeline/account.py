@@ -16,12 +16,14 @@ from typing import Any
 import headstock
 from headstock.extract.decode.reading import outside_folder
 from headstock.extract.pipeline.holdings import Holdings
+from headstock.extract.pipeline.pending import Pending
 from headstock.store.disk.commit import write_whole
-from headstock.store.errors import one_line
+from headstock.store.errors import TooManyFailures, one_line
 
-__all__ = ["Account", "Failure", "SetAccount"]
+__all__ = ["JUDGED", "Account", "Failure", "SetAccount", "known_failures", "refuse_failures"]
 
 SHOWN = 10
+JUDGED = 20  # rows before a share of failures means anything, while there are more to come
 
 
 def _cores() -> int:
@@ -43,6 +45,12 @@ class Failure:
         """One line; the id is left out where the line begins with it."""
         same = self.line.startswith(f"{self.id}: ")
         return self.line if same else f"{one_line(self.id, 60)}: {self.line}"
+
+
+def known_failures(plan: Pending, rows: Iterable[int]) -> list[Failure]:
+    """What the store says of ``rows``, which failed before and are not tried again."""
+    known = [plan.errors[row] for row in rows if row in plan.errors]
+    return [Failure(error.id, error.code, error.line, known=True) for error in known]
 
 
 @dataclass
@@ -82,6 +90,11 @@ class SetAccount:
     memory: dict[str, int] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
     unseen: list[Failure] = field(default_factory=list)
+
+    @property
+    def tried(self) -> int:
+        """Rows that have a vector or were found to have none."""
+        return self.done + self.reused + self.failed
 
     @property
     def codes(self) -> dict[str, int]:
@@ -160,6 +173,19 @@ class SetAccount:
         if advice := self.advice():
             lines.append(f"  {advice}")
         return "\n".join(lines)
+
+
+def refuse_failures(
+    name: str, failed: int, tried: int, threshold: float | None, least: int = 1
+) -> None:
+    """Raises TooManyFailures when more than the share ``threshold`` of the rows of a set that were
+    ``tried`` have failed; fewer than ``least`` say nothing yet."""
+    if threshold is not None and tried >= least and failed > threshold * tried:
+        raise TooManyFailures(
+            f"set {name}",
+            f"{failed} of {tried} rows failed, more than {threshold:.0%}",
+            "what was done is kept; look at the errors, or raise --fail-threshold",
+        )
 
 
 def _by_place(failures: Sequence[Failure]) -> tuple[list[str], list[Failure]]:

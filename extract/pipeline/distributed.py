@@ -15,21 +15,31 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, fields
-from pathlib import Path
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
-from headstock.extract.decode.reading import Reader
 from headstock.extract.encoder import Encoder
-from headstock.extract.pipeline.account import Account, SetAccount
-from headstock.extract.pipeline.admit import Admission, admit, settle
-from headstock.extract.pipeline.fill import BLOCK, JUDGED
-from headstock.extract.pipeline.pending import pending, refuse_absent
-from headstock.extract.pipeline.run import declare, extract_some, reader_of, terminable
+from headstock.extract.pipeline.account import (
+    JUDGED,
+    Account,
+    SetAccount,
+    known_failures,
+    refuse_failures,
+)
+from headstock.extract.pipeline.admit import Admission, settle
+from headstock.extract.pipeline.fill import BLOCK
+from headstock.extract.pipeline.options import Options
+from headstock.extract.pipeline.run import (
+    admit_for,
+    declare,
+    extract_some,
+    plan_set,
+    terminable,
+)
 from headstock.store import FeatureStore, Items
-from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
+from headstock.store.errors import HeadstockError, OptionError
 from headstock.store.progress import Progress
 
 __all__ = ["Actor", "Resources", "extract_on_ray", "resources", "share_of"]
@@ -70,6 +80,8 @@ def resources(
     gpus = sum(int(node.get("GPU", 0)) for node in nodes)
     if device.startswith("cuda") and not gpus:
         raise OptionError(f"--device {device}", "the cluster has no GPU", "--device cpu")
+    if device.startswith("cuda:"):
+        raise OptionError(f"--device {device}", "Ray chooses the GPU of an actor", "--device cuda")
     on_gpu = gpus > 0 and device in ("auto", "cuda")
     key = "GPU" if on_gpu else "CPU"
     fit = [node for node in nodes if node.get(key, 0) >= 1 and node.get("CPU", 0) >= 1]
@@ -106,10 +118,10 @@ class Actor:
     """
 
     def __init__(
-        self, store: str, root: str, builders: Mapping[str, Builder], options: Mapping[str, Any]
+        self, store: str, root: str, builders: Mapping[str, Builder], options: Options
     ) -> None:
         self._store, self._root = store, root
-        self._builders, self._options = builders, dict(options)
+        self._builders, self._options = builders, options
         self._encoders: dict[str, Encoder] | None = None
 
     def __call__(self, table: Any) -> dict[str, list[bytes]]:
@@ -122,9 +134,7 @@ class Actor:
             items = Items.of(ids, paths=paths, root=self._root)
             with FeatureStore.open(self._store, "a") as store:
                 here = Admission(items, np.zeros(len(items), dtype=bool))  # by who sent it
-                told: Any = extract_some(
-                    store, items, self._encoders, admission=here, **self._options
-                )
+                told: Any = extract_some(store, items, self._encoders, self._options, here)
         except HeadstockError as error:
             told = error
         return {"told": [pickle.dumps(told)]}
@@ -138,91 +148,85 @@ def extract_on_ray(
     *,
     device: str = "auto",
     actors: int | None = None,
-    workers: int | None = None,
-    batch_size: int | None = None,
-    limit: int | None = None,
-    fail_threshold: float | None = None,
-    overwrite: bool = False,
-    retry_failed: bool = False,
-    progress: bool = False,
-    data_roots: Sequence[str | Path] = (),
-    allow_outside: bool = False,
-    item_seconds: float = 120.0,
     admission: Admission | None = None,
+    **flags: Any,
 ) -> Account:
     """``extract`` by actors on a Ray cluster: the one in ``RAY_ADDRESS``, or this machine.
 
     ``builders`` make in each actor what ``encoders`` are here, where they only tell the recipe.
     Ray Data hands out blocks of pending rows; every node must see the store and the files under the
     same paths. A block whose actor died is given to another, which finds what was committed done
-    (and counts it as reused). ``limit``: at most so many rows in all.
+    (and counts it as reused). ``flags`` are those of ``extract``; ``limit``: at most so many rows
+    in all.
 
     Raises OptionError without Ray, what ``extract`` raises, and HeadstockError when the cluster
     gives up. Whatever is raised, what was committed stays.
     """
-    reader = reader_of(items.root, data_roots, allow_outside)
-    for modality in {encoder.modality for encoder in encoders.values()} & items.paths.keys():
-        refuse_absent(items, modality, reader)
-    account, modalities = Account(), [encoder.modality for encoder in encoders.values()]
-    admitted = admission or admit(store, items, reader, modalities)
-    items = admitted.items
+    options = Options(**flags)
+    admitted = admission or admit_for(store, items, encoders, options)
     for name, encoder in encoders.items():
-        declare(store, name, encoder, overwrite)
-    rows = _plan(store, admitted, encoders, reader, retry_failed, limit, account)
-    if not len(rows):
-        return account
-    options = {
-        "batch_size": batch_size,
-        "retry_failed": retry_failed,
-        "data_roots": [os.path.abspath(root) for root in data_roots],
-        "allow_outside": allow_outside,
-        "item_seconds": item_seconds,
-    }
-    largest = max(batch_size or getattr(e, "batch_size", 32) for e in encoders.values())
+        declare(store, name, encoder, options.overwrite)
+    account = Account()
+    rows = _plan(store, admitted, encoders, options, account)
+    if len(rows):
+        _send(store, admitted.items, rows, builders, encoders, device, actors, options, account)
+        store.refresh()
+    if admission is None:
+        settle(store, admitted)
+    _judge(account, options.fail_threshold)
+    return account
+
+
+def _send(
+    store: FeatureStore,
+    items: Items,
+    rows: np.ndarray,
+    builders: Mapping[str, Builder],
+    encoders: Mapping[str, Encoder],
+    device: str,
+    actors: int | None,
+    options: Options,
+    account: Account,
+) -> None:
+    """Have ``rows`` done by the cluster, and add what it says to ``account``."""
+    largest = max(options.batch_size or getattr(e, "batch_size", 32) for e in encoders.values())
     tables = list(_tables(items, rows, store.rows(items.id[rows].tolist()), 32 * largest))
     begin = time.perf_counter()
     with _ray() as ray, terminable():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        asked = resources(nodes, device, actors, workers)
-        told = _answers(ray, tables, asked, str(store.path), items.root, builders, options)
+        asked = resources(nodes, device, actors, options.workers)
+        theirs = replace(  # what is said of all rows is done here
+            options, workers=asked.workers, limit=None, fail_threshold=None, overwrite=False,
+            progress=False, data_roots=[os.path.abspath(root) for root in options.data_roots],
+        )  # fmt: skip
+        given = (str(store.path), items.root, dict(builders), theirs)
         done = 0
-        with Progress("+".join(encoders), "rows", not progress, always=progress) as report:
-            for part in told:
+        title, shown = "+".join(encoders), options.progress
+        with Progress(title, "rows", not shown, always=shown) as report:
+            for part in _answers(ray, tables, asked, given):
                 if isinstance(part, HeadstockError):
                     raise part
                 done += _merge(account, part)
                 report(done, len(rows))
-                _judge(account, fail_threshold, JUDGED)
+                _judge(account, options.fail_threshold, JUDGED)
     for one in account.sets.values():
         _on_the_clock(one, asked.actors, time.perf_counter() - begin)
-    store.refresh()
-    if admission is None:
-        settle(store, admitted)
-    _judge(account, fail_threshold, 1)
-    return account
 
 
 def _plan(
     store: FeatureStore,
     admitted: Admission,
     encoders: Mapping[str, Encoder],
-    reader: Reader,
-    retry_failed: bool,
-    limit: int | None,
+    options: Options,
     account: Account,
 ) -> np.ndarray:
     """The rows that some set still wants; the account of all others."""
-    items, todo = admitted.items, {}
+    items, whole = admitted.items, replace(options, limit=None)
+    todo = {n: plan_set(store, admitted, n, encoder, whole) for n, encoder in encoders.items()}
     wanted = np.zeros(len(items), dtype=bool)
-    for name, encoder in encoders.items():
-        known = store.progress(name, items.id.tolist())
-        errors = {error.id: error for error in store.errors(name)}
-        todo[name] = pending(
-            items, encoder.modality, known, errors, reader, retry_failed,
-            looked=admitted.marks.get(encoder.modality),
-        )  # fmt: skip
-        wanted[todo[name].rows] = True
-    rows = np.flatnonzero(wanted)[:limit]
+    for plan in todo.values():
+        wanted[plan.rows] = True
+    rows = np.flatnonzero(wanted)[: options.limit]
     sent = np.zeros(len(items), dtype=bool)
     sent[rows] = True
     for name, encoder in encoders.items():
@@ -232,15 +236,9 @@ def _plan(
         one.left = int((~sent[plan.rows]).sum())
         failed = plan.failed[~sent[plan.failed]].tolist()
         one.failed = len(failed)
-        one.failures = [_known(plan.errors[row]) for row in failed if row in plan.errors]
+        one.failures = known_failures(plan, failed)
         account.sets[name] = one
     return rows
-
-
-def _known(error: Any) -> Any:
-    from headstock.extract.pipeline.account import Failure
-
-    return Failure(error.id, error.code, error.line, known=True)
 
 
 def _tables(items: Items, rows: np.ndarray, numbers: np.ndarray, least: int) -> Iterator[Any]:
@@ -285,21 +283,15 @@ def _ray() -> Iterator[Any]:
 
 
 def _answers(
-    ray: Any,
-    tables: list[Any],
-    asked: Resources,
-    store: str,
-    root: str,
-    builders: Mapping[str, Builder],
-    options: Mapping[str, Any],
+    ray: Any, tables: list[Any], asked: Resources, given: tuple[Any, ...]
 ) -> Iterator[Account | HeadstockError]:
-    """What the actors say of each block, as it comes."""
+    """What the actors, made of ``given``, say of each block, as it comes."""
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
     said = ray.data.from_arrow(tables).map_batches(
         Actor,
-        fn_constructor_args=(store, root, dict(builders), {**options, "workers": asked.workers}),
+        fn_constructor_args=given,
         batch_format="pyarrow",
         batch_size=None,
         compute=ray.data.ActorPoolStrategy(
@@ -351,13 +343,6 @@ def _on_the_clock(one: SetAccount, actors: int, wall: float) -> None:
     one.workers *= actors
 
 
-def _judge(account: Account, threshold: float | None, least: int) -> None:
+def _judge(account: Account, threshold: float | None, least: int = 1) -> None:
     for name, one in account.sets.items():
-        tried = one.done + one.reused + one.failed
-        if threshold is None or tried < least or one.failed <= threshold * tried:
-            continue
-        raise TooManyFailures(
-            f"set {name}",
-            f"{one.failed} of {tried} rows failed, more than {threshold:.0%}",
-            "what was done is kept; look at the errors, or raise --fail-threshold",
-        )
+        refuse_failures(name, one.failed, one.tried, threshold, least)

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 
 from headstock.extract.decode.reading import SKIP, Done, Reader, Several, Task, peak_memory
 from headstock.extract.decode.workers import Workers
-from headstock.extract.pipeline.lane import JUDGED, Lane
+from headstock.extract.pipeline.account import refuse_failures
+from headstock.extract.pipeline.lane import Lane
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import TooManyFailures
 
-__all__ = ["BLOCK", "JUDGED", "Pass"]
+__all__ = ["BLOCK", "Pass"]
 
 BLOCK = 1024  # rows that one of several extractors claims at a time, at least
 MANY_MISSING = 32  # files on end, from which on it is asked whether any is there
@@ -62,7 +63,7 @@ class Pass:
         for lane in self._lanes:
             lane.remember()
             tally = lane.tally
-            lane.judge(tally.failed, tally.done + tally.reused + tally.failed, 1)
+            refuse_failures(lane.name, tally.failed, tally.tried, lane.fail_threshold)
 
     def _close(self, lane: Lane, seconds: float) -> None:
         tally, encoder = lane.tally, lane.encoder

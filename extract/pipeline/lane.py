@@ -12,16 +12,21 @@ import numpy as np
 
 from headstock.extract.decode.reading import NOTHING, Done, Reader, Task, perform
 from headstock.extract.encoder import Encoder
-from headstock.extract.pipeline.account import Failure, SetAccount
+from headstock.extract.pipeline.account import (
+    JUDGED,
+    Failure,
+    SetAccount,
+    known_failures,
+    refuse_failures,
+)
 from headstock.extract.pipeline.batch import Assembly, Rows
 from headstock.extract.pipeline.pending import Pending
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import OK, FeatureStore, Items
-from headstock.store.errors import EncoderError, TooManyFailures, one_line
+from headstock.store.errors import EncoderError, one_line
 
-__all__ = ["JUDGED", "Lane"]
+__all__ = ["Lane"]
 
-JUDGED = 20  # rows before a share of failures means anything
 RIDERS = 8  # rows a batch may hold for each item that it encodes
 
 
@@ -40,12 +45,11 @@ class Lane:
         fail_threshold: float | None,
     ) -> None:
         self.name, self.encoder, self.todo, self.tally = name, encoder, todo, tally
-        self.batch_size = batch_size
+        self.batch_size, self.fail_threshold = batch_size, fail_threshold
         self.rows = set(todo.rows.tolist())
         self.taken: set[int] = set()
         self.before: dict[int, int] = {}  # what the store had been told of each row
         self._store, self._items = store, items
-        self._threshold = fail_threshold
         self._tried = self._tried_failed = 0
         self._flights: deque[tuple[Rows, Any]] = deque()
         self._assembly: Assembly
@@ -53,8 +57,7 @@ class Lane:
         tally.reused, tally.failed = len(todo.reused), len(todo.failed)
         tally.missing, tally.left = len(todo.missing), todo.left
         self.unseen: dict[int, tuple[str, str]] = {}  # rows that keep a vector: why not seen now
-        for error in (todo.errors[row] for row in todo.failed.tolist() if row in todo.errors):
-            tally.failures.append(Failure(error.id, error.code, error.line, known=True))
+        tally.failures += known_failures(todo, todo.failed.tolist())
 
     def begin(self, out: Writer) -> None:
         """Take rows from now on, and commit them by ``out``."""
@@ -84,7 +87,7 @@ class Lane:
         if done.error is not None:
             self._failed(rows, done)
             self._tried_failed += len(rows)
-            self.judge(self._tried_failed, self._tried, JUDGED)
+            refuse_failures(self.name, self._tried_failed, self._tried, self.fail_threshold, JUDGED)
         elif done.digest in assembly.made:
             vector = self._vector(done.digest)
             if vector is not None:
@@ -116,14 +119,16 @@ class Lane:
         run would write the whole store for it."""
         assert done.error is not None
         before, seen = self.todo.errors, self.todo.seen
-        again = [
+        again = {
             row for row in rows
             if row in before and before[row].code == done.error[0]
             and seen.get(row) == (done.digest, done.stat)
-        ]  # fmt: skip
+        }  # fmt: skip
         self.tally.failed += len(again)
-        self.tally.failures += [Failure(self._items.id[row], *done.error) for row in again]
-        if rest := [row for row in rows if row not in set(again)]:
+        self.tally.failures += [
+            Failure(self._items.id[row], *done.error) for row in rows if row in again
+        ]
+        if rest := [row for row in rows if row not in again]:
             self._assembly.fail(rest, done)
 
     def settle(self) -> None:
@@ -152,16 +157,6 @@ class Lane:
                 if flight is not None:
                     abandon(flight)
         self._flights.clear()
-
-    def judge(self, failed: int, tried: int, least: int) -> None:
-        """Raises TooManyFailures when too large a share of the rows ``tried`` has failed."""
-        if self._threshold is None or tried < least or failed <= self._threshold * tried:
-            return
-        raise TooManyFailures(
-            f"set {self.name}",
-            f"{failed} of {tried} rows failed, more than {self._threshold:.0%}",
-            "what was done is kept; look at the errors, or raise --fail-threshold",
-        )
 
     def _vector(self, digest: bytes) -> np.ndarray | None:
         """The vector of bytes that were encoded before, here or in an earlier run."""

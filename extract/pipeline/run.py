@@ -7,7 +7,6 @@ with the very batches that the first one would have made.
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,18 +15,26 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from headstock.extract.decode.reading import Reader
 from headstock.extract.encoder import Encoder
 from headstock.extract.encoders.joint import joined
 from headstock.extract.pipeline.account import Account, SetAccount
 from headstock.extract.pipeline.admit import Admission, admit, settle
 from headstock.extract.pipeline.fill import Pass
 from headstock.extract.pipeline.lane import Lane
-from headstock.extract.pipeline.pending import pending, refuse_absent
+from headstock.extract.pipeline.options import Options
+from headstock.extract.pipeline.pending import Pending, pending, refuse_absent
 from headstock.store import FeatureStore, Items
 from headstock.store.errors import OptionError, RecipeMismatch
 
-__all__ = ["Terminated", "declare", "extract", "extract_some", "reader_of", "terminable"]
+__all__ = [
+    "Terminated",
+    "admit_for",
+    "declare",
+    "extract",
+    "extract_some",
+    "plan_set",
+    "terminable",
+]
 
 
 class Terminated(KeyboardInterrupt):
@@ -78,98 +85,78 @@ def extract(
     Raises OptionError, RecipeMismatch, TooManyFailures, StorageError; KeyboardInterrupt on SIGINT
     and Terminated on SIGTERM. Whatever is raised, what was committed stays.
     """
-    reader = reader_of(items.root, data_roots, allow_outside)
-    for modality in {encoder.modality for encoder in encoders.values()} & items.paths.keys():
-        refuse_absent(items, modality, reader)
-    return extract_some(
-        store, items, encoders,
+    options = Options(
         batch_size=batch_size, workers=workers, limit=limit, fail_threshold=fail_threshold,
         overwrite=overwrite, retry_failed=retry_failed, progress=progress, data_roots=data_roots,
         allow_outside=allow_outside, item_seconds=item_seconds,
     )  # fmt: skip
+    return extract_some(store, items, encoders, options)
 
 
 def extract_some(
     store: FeatureStore,
     items: Items,
     encoders: Mapping[str, Encoder],
-    *,
-    batch_size: int | None = None,
-    workers: int | None = None,
-    limit: int | None = None,
-    fail_threshold: float | None = None,
-    overwrite: bool = False,
-    retry_failed: bool = False,
-    progress: bool = False,
-    data_roots: Sequence[str | Path] = (),
-    allow_outside: bool = False,
-    item_seconds: float = 120.0,
+    options: Options,
     admission: Admission | None = None,
 ) -> Account:
-    """``extract`` for rows that are a part of a larger table, whose files may all be absent.
-    ``admission``: what ``admit`` said of them, by whoever registered them and settles them."""
-    _check(items, encoders, batch_size, workers, limit, fail_threshold, item_seconds)
-    reader = reader_of(items.root, data_roots, allow_outside)
-    account, modalities = Account(), [encoder.modality for encoder in encoders.values()]
-    admitted = admission or admit(store, items, reader, modalities)
-    items = admitted.items
+    """``extract``. ``admission``: what ``admit`` said of the rows, by whoever registered them and
+    settles them; they may be a part of a table, whose files are all absent."""
+    admitted = admission or admit_for(store, items, encoders, options)
+    items, account, reader = admitted.items, Account(), options.reader(items.root)
     with terminable():
         for name, encoder in encoders.items():
-            declare(store, name, encoder, overwrite)
+            declare(store, name, encoder, options.overwrite)
             account.sets[name] = SetAccount(name, encoder.name)
-        for modality in dict.fromkeys(modalities):
+        for modality in dict.fromkeys(encoder.modality for encoder in encoders.values()):
             mine = {n: e for n, e in encoders.items() if e.modality == modality}
-            todo = {}
-            for name in mine:
-                known = store.progress(name, items.id)
-                errors = {error.id: error for error in store.errors(name)}
-                todo[name] = pending(
-                    items, modality, known, errors, reader, retry_failed, limit,
-                    admitted.marks.get(modality),
-                )  # fmt: skip
+            todo = {
+                name: plan_set(store, admitted, name, encoder, options)
+                for name, encoder in mine.items()
+            }
             shared = joined(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
             lanes = [
                 Lane(
                     store, items, name, encoder, todo[name], account.sets[name],
-                    batch_size or int(getattr(encoder, "batch_size", 32)), fail_threshold,
+                    options.batch_size or int(getattr(encoder, "batch_size", 32)),
+                    options.fail_threshold,
                 )
                 for name, encoder in shared.items()
             ]  # fmt: skip
-            Pass(store, items, lanes, progress).go(reader, workers, item_seconds)
+            Pass(store, items, lanes, options.progress).go(
+                reader, options.workers, options.item_seconds
+            )
     if admission is None:
         settle(store, admitted)
     return account
 
 
-def _check(
-    items: Items,
-    encoders: Mapping[str, Encoder],
-    batch_size: int | None,
-    workers: int | None,
-    limit: int | None,
-    fail_threshold: float | None,
-    item_seconds: float,
-) -> None:
+def admit_for(
+    store: FeatureStore, items: Items, encoders: Mapping[str, Encoder], options: Options
+) -> Admission:
+    """Register the rows that ``encoders`` are about to read. Raises OptionError when one of them
+    reads what the rows do not have, StorageError when not one of the files is there."""
+    reader = options.reader(items.root)
     for name, encoder in encoders.items():
         if encoder.modality not in items.paths:
             here = ", ".join(items.paths) or "none"
             raise OptionError(f"set {name}", f"rows have no {encoder.modality} column", here)
-    for option, value, least in (
-        ("batch-size", batch_size, 1),
-        ("workers", workers, 0),
-        ("limit", limit, 0),
-        ("item-seconds", item_seconds, 0.01),
-    ):
-        if value is not None and value < least:
-            raise OptionError(option, f"{value} has no meaning", f"{least} or more")
-    if fail_threshold is not None and not 0 <= fail_threshold <= 1:
-        raise OptionError("fail-threshold", f"{fail_threshold} is not a share", "0 to 1")
+    modalities = [encoder.modality for encoder in encoders.values()]
+    for modality in dict.fromkeys(modalities):
+        refuse_absent(items, modality, reader)
+    return admit(store, items, reader, modalities)
 
 
-def reader_of(root: str, roots: Sequence[str | Path], allow_outside: bool) -> Reader:
-    if not root or allow_outside:
-        return Reader(root)
-    return Reader(root, tuple(os.path.realpath(r) for r in (root, *roots)))
+def plan_set(
+    store: FeatureStore, admitted: Admission, name: str, encoder: Encoder, options: Options
+) -> Pending:
+    """What is left to do for the set ``name`` of the rows that were admitted."""
+    items, modality = admitted.items, encoder.modality
+    return pending(
+        items, modality, store.progress(name, items.id),
+        {error.id: error for error in store.errors(name)}, options.reader(items.root),
+        options.retry_failed, options.limit, admitted.marks.get(modality),
+    )  # fmt: skip
 
 
 def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -> None:

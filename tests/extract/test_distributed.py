@@ -23,6 +23,7 @@ from headstock.extract.job import extract_manifest
 from headstock.extract.pipeline import distributed
 from headstock.extract.pipeline.account import Account
 from headstock.extract.pipeline.distributed import Actor, extract_on_ray, resources, share_of
+from headstock.extract.pipeline.options import Options
 from headstock.store import FeatureStore, Items, Manifest
 from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
 
@@ -58,6 +59,8 @@ def test_what_an_actor_asks_for():
         resources([small], "cuda:0", None, None)
     with pytest.raises(OptionError, match="the cluster has 8 GPUs"):
         resources([node], "auto", 9, None)
+    with pytest.raises(OptionError, match="Ray chooses the GPU of an actor; --device cuda"):
+        resources([node], "cuda:1", None, None)
     with pytest.raises(OptionError, match="no node"):
         resources([{"CPU": 0.0}], "auto", None, None)
     with pytest.raises(OptionError, match="actors 0"):
@@ -147,7 +150,7 @@ def test_an_actor_extracts_a_block_and_tells_its_account(tmp_path, folder):
         built.append(CountingEncoder())
         return built[-1]
 
-    actor = Actor(str(store), str(folder), {"image": build}, {"workers": 0, "batch_size": 4})
+    actor = Actor(str(store), str(folder), {"image": build}, Options(workers=0, batch_size=4))
     told = [said(actor, block(folder, part)) for part in (names[:8], names[6:])]
     assert len(built) == 1
     assert [(one.done, one.reused, one.failed) for one in told] == [(7, 0, 1), (4, 2, 0)]
@@ -167,7 +170,7 @@ def test_what_an_actor_cannot_do_is_said_in_our_words(tmp_path, folder):
     with FeatureStore.open(store, "a") as opened:
         opened.register(Items.of(["a"], paths={"image": ["00"]}, root=str(folder)))
         opened.declare("image", CountingEncoder(version=2).recipe(), 8)
-    actor = Actor(str(store), str(folder), {"image": CountingEncoder}, {"workers": 0})
+    actor = Actor(str(store), str(folder), {"image": CountingEncoder}, Options(workers=0))
     error = said(actor, block(folder, ["00"]))
     assert isinstance(error, HeadstockError)
     assert "was made another way (version: 2 -> 1)" in str(error)
@@ -204,6 +207,8 @@ def test_nothing_to_do_starts_no_cluster(tmp_path, folder, monkeypatch):
         one = account.sets["image"]
         assert (one.done, one.reused, one.failed) == (0, 11, 1)
         assert [(f.code, f.known) for f in one.failures] == [("bad", True)]
+        with pytest.raises(TooManyFailures, match="1 of 12 rows failed, more than 5%"):
+            extract_on_ray(store, items, {}, {"image": CountingEncoder()}, fail_threshold=0.05)
 
 
 # --- a real cluster on this machine

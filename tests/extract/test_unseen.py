@@ -11,7 +11,8 @@ from counting import CountingEncoder, vector_of
 
 from headstock.extract import extract
 from headstock.extract.decode.reading import Reader
-from headstock.extract.pipeline import pending, run
+from headstock.extract.pipeline import pending
+from headstock.extract.pipeline.options import Options
 from headstock.heads import evaluate
 from headstock.store import FAILED, OK, FeatureStore, Items
 from headstock.store.errors import StorageError
@@ -74,7 +75,7 @@ def refuse(monkeypatch):
         REFUSED.update({name.strip("_"): number for name, number in numbers.items()})
 
     monkeypatch.setattr(
-        run, "reader_of", lambda root, *_: Refusing(str(root), (os.path.realpath(root),))
+        Options, "reader", lambda _, root: Refusing(str(root), (os.path.realpath(root),))
     )
     yield on
     REFUSED.clear()

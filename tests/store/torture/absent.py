@@ -24,8 +24,9 @@ import numpy as np
 from scenes import KnownEncoder
 from world import vector
 
+from headstock.extract import extract
 from headstock.extract.decode.reading import Reader
-from headstock.extract.pipeline import run as extraction
+from headstock.extract.pipeline.options import Options
 from headstock.store import OK, FeatureStore, Items
 from headstock.store.care.verify import verify
 from headstock.store.errors import StorageError
@@ -164,15 +165,13 @@ class Game:
 
     def extract(self) -> tuple[Counting, Any]:
         encoder, faults = Counting(), tuple(self.faults.items())
-        extraction.reader_of = lambda root, *_: Spoilt(  # type: ignore[assignment]
+        Options.reader = lambda _, root: Spoilt(  # type: ignore[method-assign]
             root, (os.path.realpath(root),), faults=faults
         )
         names = sorted(self.here)
         items = Items.of(names, paths={"image": names}, root=str(self.root))
         with FeatureStore.open(self.path, "a") as store:
-            account = extraction.extract(
-                store, items, {"image": encoder}, batch_size=4, workers=self.workers
-            )
+            account = extract(store, items, {"image": encoder}, batch_size=4, workers=self.workers)
             if self.rng.random() < 0.4:
                 store.compact()
         return encoder, account
@@ -235,7 +234,7 @@ def run(folder: Path, games: int, seed: int = 0) -> dict[str, Any]:
     """So many games; the counts."""
     wrong: list[str] = []
     runs = marked = faults = absent = through = 0
-    real = extraction.reader_of
+    real = Options.reader
     try:
         for number in range(games):
             rng = random.Random(f"{seed}/{number}")
@@ -269,7 +268,7 @@ def run(folder: Path, games: int, seed: int = 0) -> dict[str, Any]:
             if None in game.held.values() or game.touched:
                 wrong.append(f"game {number}, the end: {game.held} is not complete")
     finally:
-        extraction.reader_of = real
+        Options.reader = real  # type: ignore[method-assign]
     return {
         "games": games,
         "runs": runs,
