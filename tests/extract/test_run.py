@@ -535,6 +535,8 @@ def test_the_account_advises_only_what_can_help(monkeypatch):
 
 def test_columns_join_the_account(store, folder):
     _, account = go(store, items_of(folder))
-    account.add_columns({"table": {"done": 3, "reused": 1, "failed": 0, "missing": 2}})
+    counts = {"table": {"done": 3, "reused": 1, "failed": 0, "missing": 2}}
+    account.add_columns(counts, {"table": ["empty cells count as 0"]})
     assert "table: 3 done" in account.text()
+    assert "empty cells count as 0" in account.text()
     assert account.done == 15
