@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["FLOOR", "brier_rows", "by_confidence", "calibration_error", "log_loss", "loss_rows"]
+__all__ = ["FLOOR", "brier_rows", "by_confidence", "calibration_error",
+    "drawn_calibration", "log_loss", "loss_rows",
+]  # fmt: skip
 
 FLOOR = float(np.finfo(np.float64).eps)
 """Probabilities are not taken for smaller in the log-loss, as in scikit-learn's."""
@@ -42,3 +44,18 @@ def by_confidence(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.
     values, tied, count = np.unique(proba.max(axis=1), return_inverse=True, return_counts=True)
     right = np.bincount(tied, proba.argmax(axis=1) == codes) / count
     return np.repeat(values, count), np.repeat(right, count)
+
+
+def drawn_calibration(
+    proba: np.ndarray, codes: np.ndarray, weights: np.ndarray, bins: int = 15
+) -> np.ndarray:
+    """(b,) ``calibration_error`` with each row counted weights (b, n) times, its bins of equal
+    count to within a row."""
+    order = np.argsort(proba.max(axis=1), kind="stable")
+    gap = (proba.max(axis=1) - (proba.argmax(axis=1) == codes))[order]
+    out = np.empty(len(weights))
+    for line, drawn in enumerate(weights[:, order]):
+        middle = np.cumsum(drawn) - drawn / 2
+        place = np.minimum((bins * middle / drawn.sum()).astype(int), bins - 1)
+        out[line] = np.abs(np.bincount(place, gap * drawn)).sum() / drawn.sum()
+    return out

@@ -9,8 +9,8 @@ from itertools import combinations
 import numpy as np
 
 __all__ = [
-    "Ranked", "auroc", "average_precision", "each_class", "each_pair", "partial_auroc",
-    "recall_at_precision",
+    "Ranked", "auroc", "average_precision", "class_moves", "drawn_recall", "each_class",
+    "each_pair", "partial_auroc", "recall_at_precision",
 ]  # fmt: skip
 
 Ranked = tuple[float, np.ndarray]
@@ -118,6 +118,20 @@ def recall_at_precision(least: float) -> Callable[[np.ndarray, np.ndarray], floa
     return best
 
 
+def drawn_recall(
+    least: float, score: np.ndarray, positive: np.ndarray, weights: np.ndarray
+) -> np.ndarray:
+    """(b,) ``recall_at_precision`` with each row counted weights (b, n) times."""
+    order = np.argsort(-score, kind="stable")
+    last = np.append(np.flatnonzero(np.diff(score[order])), len(order) - 1)
+    counted = weights[:, order]
+    true = np.cumsum(counted * positive[order], axis=1)[:, last]
+    taken = np.cumsum(counted, axis=1)[:, last]
+    enough = np.where(true / np.maximum(taken, 1) >= least, true, 0).max(axis=1)
+    whole = true[:, -1].astype(float)
+    return np.divide(enough, whole, out=np.full(len(whole), np.nan), where=whole > 0)
+
+
 def each_class(rank: Rank, proba: np.ndarray, codes: np.ndarray) -> Ranked:
     """The mean over the classes that have rows, each against the rest by its column of (n, k); of
     two classes that of the second."""
@@ -125,6 +139,25 @@ def each_class(rank: Rank, proba: np.ndarray, codes: np.ndarray) -> Ranked:
         return rank(proba[:, 1], codes == 1)
     parts = [rank(proba[:, c], codes == c) for c in np.unique(codes)]
     return float(np.mean([v for v, _ in parts])), np.mean([p for _, p in parts], axis=0)
+
+
+def class_moves(rank: Rank, proba: np.ndarray, codes: np.ndarray, number: int | None) -> np.ndarray:
+    """(k, 2) how fast the mean over classes (or the value of class ``number``) moves with rows of
+    each class that are placed as well as can be, and by chance; 0 of a class without rows."""
+    n, k = proba.shape
+    counts, out = np.bincount(codes, minlength=k), np.zeros((k, 2))
+    if number is None and k == 2:
+        number = 1
+    for c in np.flatnonzero(counts) if number is None else (number,):
+        positive = codes == c
+        value = rank(proba[:, c], positive)[0]
+        gaps = np.array([1 - value, 0.5 - value])
+        if number is None:
+            out[c] = gaps * (n / counts[c]) / (counts > 0).sum()
+        else:
+            share = np.where(np.arange(k) == c, counts[c], n - counts[c])
+            out = (gaps * n) / np.maximum(share, 1)[:, None] * (counts > 0)[:, None]
+    return out
 
 
 def each_pair(rank: Rank, proba: np.ndarray, codes: np.ndarray) -> Ranked:

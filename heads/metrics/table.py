@@ -16,7 +16,12 @@ import numpy as np
 
 from headstock.heads.metrics import labels, ranks
 from headstock.heads.metrics.own import own_score
-from headstock.heads.metrics.probabilities import brier_rows, calibration_error, loss_rows
+from headstock.heads.metrics.probabilities import (
+    brier_rows,
+    calibration_error,
+    drawn_calibration,
+    loss_rows,
+)
 from headstock.heads.ownfile import is_own
 from headstock.store.errors import OptionError, near
 
@@ -35,7 +40,9 @@ class Metric:
     score: (proba, codes) -> float, not a number where it is not defined. How far it is known comes
     from the first of these that is there: share: (proba, codes) -> right (n,), which (n,): it is
     the share right of these rows, and has an exact interval; pseudo: (proba, codes) -> value and
-    pseudo-values (n,); else from leaving out a block of rows at a time.
+    pseudo-values (n,), with moves: (proba, codes) -> (k, m), how fast it moves with rows of each
+    class that may not have been seen; else from resamples, drawn: (proba, codes, weights (b, n)) ->
+    (b,), the score with each row counted so often.
     """
 
     name: str
@@ -43,6 +50,8 @@ class Metric:
     score: Callable[[Proba, Codes], float]
     share: Callable[[Proba, Codes], tuple[np.ndarray, np.ndarray]] | None = None
     pseudo: Callable[[Proba, Codes], tuple[float, np.ndarray]] | None = None
+    moves: Callable[[Proba, Codes], np.ndarray] | None = None
+    drawn: Callable[[Proba, Codes, np.ndarray], np.ndarray] | None = None
     greater_is_better: bool = True
     of_class: str | None = None
     low: float = 0.0
@@ -50,8 +59,8 @@ class Metric:
 
     @property
     def interval(self) -> str:
-        """Where its interval comes from: ``exact``, ``pseudo-values`` or ``blocks``."""
-        return "exact" if self.share else "pseudo-values" if self.pseudo else "blocks"
+        """Where its interval comes from: ``exact``, ``pseudo-values`` or ``resamples``."""
+        return "exact" if self.share else "pseudo-values" if self.pseudo else "resamples"
 
     @property
     def sign(self) -> int:
@@ -116,7 +125,10 @@ def metric_named(name: str, classes: Sequence[Any]) -> Metric:
         score, greater = own_score(name, classes)
         low, high = -np.inf, np.inf
         needs = "probabilities"
-        return Metric(name, needs, score, greater_is_better=greater, low=low, high=high)
+        drawn = partial(_repeated, score)
+        return Metric(
+            name, needs, score, drawn=drawn, greater_is_better=greater, low=low, high=high
+        )
     form = FORM.fullmatch(name)
     if form is None:
         raise _unknown(name)
@@ -217,7 +229,10 @@ def _whole(word: str, classes: Sequence[str]) -> Metric | None:
             greater_is_better=False, high=high,
         )  # fmt: skip
     if word == "calibration_error":
-        return Metric(word, "probabilities", calibration_error, greater_is_better=False)
+        return Metric(
+            word, "probabilities", calibration_error, drawn=drawn_calibration,
+            greater_is_better=False,
+        )  # fmt: skip
     return None
 
 
@@ -239,8 +254,18 @@ def _with_parameter(
         return _ranked(said, ranks.partial_auroc(value), classes[number], number, named=True)
     best = ranks.recall_at_precision(value)
     return Metric(
-        said, "ranks", lambda p, c: best(p[:, number], c == number), of_class=classes[number]
-    )
+        said, "ranks", lambda p, c: best(p[:, number], c == number), of_class=classes[number],
+        drawn=lambda p, c, w: ranks.drawn_recall(value, p[:, number], c == number, w),
+    )  # fmt: skip
+
+
+def _repeated(
+    score: Callable[[Proba, Codes], float], proba: Proba, codes: Codes, weights: np.ndarray
+) -> np.ndarray:
+    """(b,) of any score: each row is there as often as it counts."""
+    counts = weights.astype(np.int64)
+    drawn = (np.repeat(np.arange(len(codes)), line) for line in counts)
+    return np.array([score(proba[rows], codes[rows]) for rows in drawn])
 
 
 def _labelled(
@@ -257,7 +282,10 @@ def _labelled(
     def pseudo(proba: Proba, codes: Codes) -> tuple[float, np.ndarray]:
         return labels.label_pseudo(score, *answers(proba, codes), k)
 
-    return Metric(name, "labels", value, None, pseudo, low=low, of_class=of_class)
+    def moves(proba: Proba, codes: Codes) -> np.ndarray:
+        return labels.label_moves(score, *answers(proba, codes), k)
+
+    return Metric(name, "labels", value, None, pseudo, moves, low=low, of_class=of_class)
 
 
 def _ranked(
@@ -270,7 +298,11 @@ def _ranked(
         return rank(proba[:, number], codes == number)
 
     said = name if named or of is None else f"{name}:{of}"
-    return Metric(said, "ranks", lambda p, c: pseudo(p, c)[0], None, pseudo, of_class=of)
+
+    def moves(proba: Proba, codes: Codes) -> np.ndarray:
+        return ranks.class_moves(rank, proba, codes, number)
+
+    return Metric(said, "ranks", lambda p, c: pseudo(p, c)[0], None, pseudo, moves, of_class=of)
 
 
 def _order(classes: Sequence[str]) -> np.ndarray | None:

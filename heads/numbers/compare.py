@@ -9,10 +9,12 @@ import numpy as np
 from scipy.special import bdtr
 
 from headstock.heads.metrics.probabilities import loss_rows
-from headstock.heads.numbers.familywise import between_all
+from headstock.heads.metrics.table import Metric
+from headstock.heads.numbers.familywise import between_all, between_drawn
 from headstock.heads.numbers.intervals import LEVEL, difference_interval, mean_interval
+from headstock.heads.numbers.measured import drawn, metric_difference, pseudo_values
 
-__all__ = ["against_best", "compare", "mcnemar", "rights"]
+__all__ = ["against_best", "between_systems", "compare", "mcnemar", "rights"]
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
@@ -29,8 +31,9 @@ def rights(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    a: np.ndarray, b: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None
-) -> dict[str, Any]:
+    a: np.ndarray, b: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None,
+    metric: Metric | None = None,
+) -> dict[str, Any]:  # fmt: skip
     """Systems a and b, (n, k) or (r, n, k) probabilities of the same held-out rows in each of r
     repeats, against codes (n,).
 
@@ -38,7 +41,8 @@ def compare(
     with the spread of whole groups where ``groups`` (n,) is given, since their rows are not
     independent. They are those of two systems that were named beforehand. Rows are counted in the
     first repeat: ``shared_errors``, which both get wrong, of which ``same_answer`` with the same
-    wrong class, and those on which one alone is right, with McNemar's exact test.
+    wrong class, and those on which one alone is right, with McNemar's exact test. ``difference``:
+    of a ``metric`` other than the accuracy, with its name.
     """
     a, b = (p[None] if p.ndim == 2 else p for p in (a, b))
     said_a, said_b = a[0].argmax(axis=1), b[0].argmax(axis=1)
@@ -47,6 +51,10 @@ def compare(
     gain = ((rights(a, codes) - rights(b, codes)) / len(a))[:, None]
     loss = (_losses(a, codes) - _losses(b, codes))[:, None]
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
+    more = {}
+    if metric is not None and metric.name != "accuracy":
+        gap = metric_difference(metric, a, b, codes, groups)
+        more["difference"] = {"metric": metric.name, **gap}
     return {
         "n": len(codes),
         "repeats": len(a),
@@ -58,6 +66,7 @@ def compare(
         "accuracy_difference": _interval(gain, difference_interval(gain, groups)),
         "log_loss_difference": _interval(loss, mean_interval(loss, groups)),
         "by": "rows" if groups is None else "groups",
+        **more,
     }
 
 
@@ -71,12 +80,40 @@ def _interval(values: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> dict[s
     return {"value": float(values.mean()), "low": low, "high": high}
 
 
+def between_systems(
+    metric: Metric, proba: Sequence[np.ndarray], codes: np.ndarray,
+    groups: np.ndarray | None = None, seed: int = 0,
+) -> np.ndarray:  # fmt: skip
+    """(s, s) adjusted p-values that two of the systems, (r, n, k) each, NaN where one does not
+    answer, are equally good by ``metric`` on the rows that both answer."""
+    if metric.interval == "resamples":
+        there = np.all([~np.isnan(one[0, :, 0]) for one in proba], axis=0)
+        if not there.any():
+            return np.ones((len(proba), len(proba)))
+        some, rows = None if groups is None else groups[there], codes[there]
+        shared = [one[:, there] for one in proba]
+        value = np.array([np.mean([metric.score(p, rows) for p in one]) for one in shared])
+        units = len(rows) if some is None else len(np.unique(some.astype(str)))
+        return between_drawn(value, drawn(metric, shared, rows, some), units)
+
+    def on(rows: np.ndarray) -> np.ndarray:
+        out = np.full((len(codes), len(proba)), np.nan)
+        out[rows] = pseudo_values(metric, [one[:, rows] for one in proba], codes[rows])
+        return out
+
+    whole = pseudo_values(metric, proba, codes)
+    if not np.isfinite(whole[~np.isnan([one[0, :, 0] for one in proba]).T]).all():
+        return np.ones((len(proba), len(proba)))  # not defined for one of them
+    return between_all(whole, groups, seed, on)
+
+
 def against_best(
     board: Sequence[Mapping[str, Any]],
     proba: Mapping[str, np.ndarray],
     codes: np.ndarray,
     groups: np.ndarray | None = None,
     seed: int = 0,
+    metric: Metric | None = None,
 ) -> list[dict[str, Any]]:
     """The leading system against every other one, in the board's order, on the rows both answer.
 
@@ -84,14 +121,19 @@ def against_best(
     those with the leader, since it leads by these very rows (``familywise``), and is no smaller
     than McNemar's, however groups turn out. The verdict is ``better`` when it is below 5 %, else
     ``not distinguishable``; ``worse`` for one that answers fewer rows and beats the leader there.
-    That any ``better`` or ``worse`` of a run is wrong happens in 5 % of runs.
+    That any ``better`` or ``worse`` of a run is wrong happens in 5 % of runs. With a ``metric``
+    other than the accuracy all of this is about its differences.
     """
     if len(board) < 2:
         return []
     names = [str(row["name"]) for row in board]
     whole = {name: p[None] if p.ndim == 2 else p for name, p in proba.items()}
     right = np.stack([rights(whole[name], codes) for name in names], axis=1)
-    p_values = between_all(right, groups, seed)[0]
+    by_accuracy = metric is None or metric.name == "accuracy"
+    if metric is None or by_accuracy:
+        p_values = between_all(right, groups, seed)[0]
+    else:
+        p_values = between_systems(metric, [whole[name] for name in names], codes, groups, seed)[0]
     out = []
     for number, name in enumerate(names[1:], 1):
         there = ~np.isnan(right[:, 0] + right[:, number])
@@ -99,11 +141,12 @@ def against_best(
             continue
         some = None if groups is None else groups[there]
         a, b = (whole[which][:, there] for which in (names[0], name))
-        result = compare(a, b, codes[there], some)
+        result = compare(a, b, codes[there], some, metric)
         p = float(p_values[number])
-        if result["repeats"] == 1:
+        if result["repeats"] == 1 and by_accuracy:
             p = max(p, result["mcnemar_p"])
-        verdict = "better" if result["accuracy_difference"]["value"] > 0 else "worse"
+        gain = (result.get("difference") or result["accuracy_difference"])["value"] or 0.0
+        verdict = "better" if (1 if metric is None else metric.sign) * gain > 0 else "worse"
         result |= {"adjusted_p": p, "verdict": verdict if p < LEVEL else "not distinguishable"}
         out.append({"a": names[0], "b": name, **result})
     return out

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
 from headstock.heads.numbers.intervals import group_sums
 
-__all__ = ["adjusted", "all_pairs", "between_all"]
+__all__ = ["adjusted", "all_pairs", "between_all", "between_drawn"]
 
 FLIPS = 2000
 ENUMERATED = 11
@@ -19,6 +19,9 @@ BLOCK = 4_000_000
 """Numbers that are held at a time."""
 CLOSE = 1e-4
 
+On = Callable[[np.ndarray], np.ndarray]
+"""From some of the rows (n,) bool to (n, s) pseudo-values on these alone."""
+
 
 def all_pairs(systems: int) -> np.ndarray:
     """(p, 2) each two of so many systems, once."""
@@ -26,22 +29,26 @@ def all_pairs(systems: int) -> np.ndarray:
 
 
 def adjusted(
-    right: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None = None, seed: int = 0
-) -> np.ndarray:
+    right: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None = None, seed: int = 0,
+    on: On | None = None,
+) -> np.ndarray:  # fmt: skip
     """(p,) p-values that the two systems of each of pairs (p, 2) are right equally often, adjusted
     for looking at all of the pairs.
 
     right (n, s): how often each system has each row right, NaN where it does not answer; a pair is
-    compared on the rows that both answer. If two systems are alike, a row, or a whole group (n,),
-    speaks for either as easily: the signs of all units are flipped at random, the same for all
-    pairs, and each pair's difference in units of its own spread is held against the largest of
-    them all, then of those not yet told apart (Westfall and Young 1993, Romano and Wolf 2005). For
-    one pair without groups it is McNemar's exact test, but for chance in the draws. Since every
-    pair is among those looked at, it also holds for one that was chosen for being first.
+    compared on the rows that both answer. Of another metric than the accuracy they are its
+    pseudo-values, the means of which are compared, and ``on`` gives those on some of the rows.
+
+    If two systems are alike, a row, or a whole group (n,), speaks for either as easily: the signs
+    of all units are flipped at random, the same for all pairs, and each pair's difference in units
+    of its own spread is held against the largest of them all, then of those not yet told apart
+    (Westfall and Young 1993, Romano and Wolf 2005). For one pair without groups it is McNemar's
+    exact test, but for chance in the draws. Since every pair is among those looked at, it also
+    holds for one that was chosen for being first.
     """
     if not len(pairs):
         return np.empty(0)
-    parts = _parts(right, pairs, groups)
+    parts = _parts(right, pairs, groups, on)
     units = len(parts[0][0])
     observed = np.empty(len(pairs))
     for sums, which, a, b, norm in parts:
@@ -72,7 +79,9 @@ def _p_values(reached: np.ndarray, drawn: int, units: int, order: np.ndarray) ->
 Part = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
-def _parts(right: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None) -> list[Part]:
+def _parts(
+    right: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None, on: On | None
+) -> list[Part]:
     """Pairs that are compared on the same rows: sums by unit (u, s), the pairs' numbers, their two
     systems, and what the difference of their sums is divided by. Units are the same for all;
     those that speak for neither of any two are left out."""
@@ -85,7 +94,8 @@ def _parts(right: np.ndarray, pairs: np.ndarray, groups: np.ndarray | None) -> l
         which = np.flatnonzero((keys == (x, y)).all(axis=1))
         both = kinds[:, x] & kinds[:, y]
         used, place = np.unique(pairs[which], return_inverse=True)
-        sums = group_sums(np.where(both[:, None], right[:, used], 0.0), groups)[0]
+        table = right if on is None or len(kinds[0]) == 1 else on(both)
+        sums = group_sums(np.where(both[:, None], table[:, used], 0.0), groups)[0]
         a, b = place.reshape(-1, 2).T
         gram = sums.T @ sums
         norm = np.sqrt(np.maximum(gram[a, a] + gram[b, b] - 2 * gram[a, b], 0))
@@ -108,18 +118,24 @@ def _signs(units: int, seed: int, step: int) -> Iterator[np.ndarray]:
         yield bits.astype(np.float32) * 2 - 1
 
 
-def between_all(right: np.ndarray, groups: np.ndarray | None = None, seed: int = 0) -> np.ndarray:
+def between_all(
+    right: np.ndarray, groups: np.ndarray | None = None, seed: int = 0, on: On | None = None
+) -> np.ndarray:
     """(s, s) ``adjusted`` p-values between any two systems, 1 on the diagonal.
 
     Systems that say the same are one. Above MOST_SYSTEMS each difference is held against the range
     of all systems' sums, which is quicker and finds less.
     """
-    distinct, place = np.unique(np.nan_to_num(right, nan=-1.0), axis=1, return_inverse=True)
-    distinct, s = np.where(distinct < 0, np.nan, distinct), distinct.shape[1]
+    known = np.where(np.isnan(right), np.inf, right)  # NaN would equal nothing
+    distinct, place = np.unique(known, axis=1, return_inverse=True)
+    distinct, s = np.where(np.isinf(distinct), np.nan, distinct), distinct.shape[1]
     pairs = all_pairs(s)
     table = np.ones((s, s))
     if s <= MOST_SYSTEMS:
-        p = adjusted(distinct, pairs, groups, seed)
+        place = place.ravel()
+        first = np.unique(place, return_index=True)[1]
+        some = None if on is None else (lambda rows: on(rows)[:, first])
+        p = adjusted(distinct, pairs, groups, seed, some)
     else:
         p = _by_range(np.nan_to_num(distinct), pairs, groups, seed)
     table[pairs[:, 0], pairs[:, 1]] = table[pairs[:, 1], pairs[:, 0]] = p
@@ -141,3 +157,23 @@ def _by_range(
     reached = len(ranged) - np.searchsorted(ranged, gap - CLOSE)
     seen = 0 if len(sums) <= ENUMERATED else 1
     return np.minimum((reached + seen) / (len(ranged) + seen), 1.0)
+
+
+def between_drawn(value: np.ndarray, drawn: np.ndarray, units: int) -> np.ndarray:
+    """(s, s) p-values that two systems differ in a metric, adjusted for all pairs: each difference
+    of value (s,) in units of its spread over resamples drawn (b, s), against how far the largest of
+    all moves there from what was seen (Westfall and Young 1993, single step). Below six units
+    nothing is said."""
+    s = len(value)
+    table, pairs = np.ones((s, s)), all_pairs(s)
+    if units < 6 or s < 2:
+        return table
+    a, b = pairs.T
+    seen = value[a] - value[b]
+    moved = drawn[:, a] - drawn[:, b] - seen
+    moved = moved[np.isfinite(moved).all(axis=1)]
+    spread = np.maximum(moved.std(axis=0), 1e-12)
+    largest = np.abs(moved / spread).max(axis=1, initial=0)
+    reached = (largest[:, None] >= np.abs(seen) / spread - CLOSE).sum(axis=0)
+    table[a, b] = table[b, a] = (1 + reached) / (1 + len(moved))
+    return table

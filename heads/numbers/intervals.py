@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -10,11 +11,12 @@ from scipy.special import expit, logit, stdtrit
 from headstock.heads.numbers.metrics import accuracy_interval
 
 __all__ = [
-    "LEVEL", "Spread", "difference_interval", "mean_interval", "share_ends", "share_interval",
-    "spread_of",
+    "LEVEL", "Spread", "difference_interval", "mean_interval", "resamples", "share_ends",
+    "share_interval", "spread_of",
 ]  # fmt: skip
 
 LEVEL = 0.05
+RESAMPLES = 2000
 Ends = tuple[np.ndarray, np.ndarray]
 
 
@@ -95,7 +97,7 @@ def share_interval(right: np.ndarray, groups: np.ndarray | None = None) -> Ends:
     return share_ends(right.sum(axis=0), len(right), spread)
 
 
-def share_ends(total: np.ndarray, n: int, spread: Spread | None) -> Ends:
+def share_ends(total: np.ndarray, n: float, spread: Spread | None) -> Ends:
     """``share_interval`` of totals (c,) among n rows with that spread."""
     exact = np.array([accuracy_interval(n - t, n) for t in total]).reshape(-1, 2).T
     if spread is None:
@@ -124,3 +126,15 @@ def difference_interval(gain: np.ndarray, groups: np.ndarray | None = None) -> E
         grouped = mean_interval(gain, groups)
         low, high = np.minimum(low, grouped[0]), np.maximum(high, grouped[1])
     return np.maximum(low, -1), np.minimum(high, 1)
+
+
+def resamples(units: int, seed: int, count: int = RESAMPLES) -> Iterator[np.ndarray]:
+    """``count`` resamples with replacement, some at a time: (b, units) how often each was drawn."""
+    rng = np.random.default_rng(seed)
+    step = max(1, min(count, 4_000_000 // units))
+    for start in range(0, count, step):
+        drawn = rng.integers(0, units, (min(step, count - start), units))
+        weight = np.zeros(drawn.shape, dtype=np.float32)
+        for line, picks in zip(weight, drawn):
+            line += np.bincount(picks, minlength=units)
+        yield weight

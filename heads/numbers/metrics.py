@@ -13,7 +13,7 @@ from headstock.heads.metrics.probabilities import brier_rows, calibration_error,
 __all__ = ["accuracy_interval", "score"]
 
 
-def accuracy_interval(errors: float, n: int, level: float = 0.95) -> tuple[float, float]:
+def accuracy_interval(errors: float, n: float, level: float = 0.95) -> tuple[float, float]:
     """Exact (Clopper and Pearson 1934) interval of the accuracy for ``errors`` among n rows.
 
     A mean count over repeats need not be whole; the beta quantiles take it as it is.

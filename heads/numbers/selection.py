@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
+from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.compare import rights
-from headstock.heads.numbers.intervals import Spread, group_sums, share_ends, spread_of
+from headstock.heads.numbers.intervals import Spread, group_sums, resamples, share_ends, spread_of
+from headstock.heads.numbers.measured import drawn, ends_of, pseudo_values
 
-__all__ = ["resamples", "selection"]
+__all__ = ["selection"]
 
-RESAMPLES = 2000
 SHOWN = 5
-
-
-def resamples(units: int, seed: int, count: int = RESAMPLES) -> Iterator[np.ndarray]:
-    """``count`` resamples with replacement, some at a time: (b, units) how often each was drawn."""
-    rng = np.random.default_rng(seed)
-    step = max(1, min(count, 4_000_000 // units))
-    for start in range(0, count, step):
-        drawn = rng.integers(0, units, (min(step, count - start), units))
-        weight = np.zeros(drawn.shape, dtype=np.float32)
-        for line, picks in zip(weight, drawn):
-            line += np.bincount(picks, minlength=units)
-        yield weight
 
 
 def selection(
@@ -34,8 +23,10 @@ def selection(
     codes: np.ndarray,
     groups: np.ndarray | None = None,
     seed: int = 0,
+    metric: Metric | None = None,
 ) -> dict[str, Any] | None:
-    """How accurate "the best of these systems" is when other rows choose it; None of one system.
+    """How accurate "the best of these systems" is when other rows choose it, or how good by another
+    ``metric``; None of one system.
 
     Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis 2018): the
     held-out rows (whole ``groups``, where given) are resampled, each resample chooses the systems
@@ -44,21 +35,29 @@ def selection(
     repeats, (r, n, k). ``nested`` is the mean of these scores, with a 95 % interval by what each
     row was given by the resamples that left it out; ``apparent`` the leader's accuracy on the rows
     that made it leader, ``optimism`` the difference; ``wins`` says how often each system was
-    chosen. Only systems that answer every row take part.
+    chosen. Only systems that answer every row take part. Another metric is followed by its
+    pseudo-values, and where it has none, in fewer resamples, by itself.
     """
     whole = {name: p[None] if p.ndim == 2 else p for name, p in proba.items()}
     names = [str(r["name"]) for r in board if np.isfinite(whole[str(r["name"])]).all()]
     if len(names) < 2:
         return None
+    if metric is not None and metric.interval == "resamples":
+        return _drawn_selection(metric, names, [whole[name] for name in names], codes, groups)
     repeats = len(whole[names[0]])
-    right = np.stack([rights(whole[name], codes) for name in names], axis=1)
+    if metric is None or metric.name == "accuracy":
+        right, sign = np.stack([rights(whole[name], codes) for name in names], axis=1), 1
+    else:
+        right = repeats * pseudo_values(metric, [whole[name] for name in names], codes)
+        sign = metric.sign
+        if not np.isfinite(right).all():
+            return None
     sums, sizes = (part.astype(np.float32) for part in group_sums(right, groups))
     given, seen = np.zeros(len(sums)), np.zeros(len(sums))
     wins = np.zeros(len(names))
     for weight in resamples(len(sums), seed):
-        score = weight @ sums  # whole numbers: that two are equal is exact
-        best = score == score.max(axis=1, keepdims=True)
-        chosen = best / best.sum(axis=1, keepdims=True, dtype=np.float32)
+        score = sign * (weight @ sums)  # whole numbers: that two are equal is exact
+        chosen = _shares(score)
         left = weight == 0
         given += np.where(left, chosen @ sums.T, 0).sum(axis=0)
         seen += left.sum(axis=0)
@@ -69,19 +68,58 @@ def selection(
     wins /= wins.sum()
     value = float((given[known] / seen[known]).sum() / sizes[known].sum()) / repeats
     spread = _spread(right / repeats, groups, wins)
-    ends = share_ends(np.array([value * len(codes)]), len(codes), spread)
-    low, high = (float(end[0]) for end in ends)
+    if metric is None or metric.name == "accuracy":
+        ends = share_ends(np.array([value * len(codes)]), len(codes), spread)
+        low, high = (float(end[0]) for end in ends)
+    else:
+        moved = spread._replace(mean=np.array([value]))
+        fewest = int(np.unique(codes, return_counts=True)[1].min())
+        low, high = ends_of(metric, moved, len(codes), fewest)
     apparent = float(right[:, 0].mean()) / repeats
+    return _record(metric, names, apparent, (value, low, high), wins, groups)
+
+
+def _shares(score: np.ndarray) -> np.ndarray:
+    """(b, s) who is chosen by scores (b, s): the best, or in equal parts those who tie."""
+    best = score == score.max(axis=1, keepdims=True)
+    return best / best.sum(axis=1, keepdims=True, dtype=np.float32)
+
+
+def _record(
+    metric: Metric | None, names: Sequence[str], apparent: float, nested: tuple[float, ...],
+    wins: np.ndarray, groups: np.ndarray | None,
+) -> dict[str, Any]:  # fmt: skip
     order = np.argsort(-wins, kind="stable")[:SHOWN]
+    sign = 1 if metric is None else metric.sign
     return {
         "leader": names[0],
         "systems": len(names),
         "apparent": apparent,
-        "nested": {"value": value, "low": low, "high": high},
-        "optimism": apparent - value,
+        "nested": dict(zip(("value", "low", "high"), nested)),
+        "optimism": sign * (apparent - nested[0]),
         "wins": [[names[i], float(wins[i])] for i in order if wins[i]],
         "by": "rows" if groups is None else "groups",
     }
+
+
+def _drawn_selection(
+    metric: Metric, names: Sequence[str], proba: Sequence[np.ndarray], codes: np.ndarray,
+    groups: np.ndarray | None,
+) -> dict[str, Any] | None:  # fmt: skip
+    """By the metric itself in each resample and on the rows it left out."""
+    inside, outside = (drawn(metric, proba, codes, groups, left_out) for left_out in (False, True))
+    there = np.isfinite(inside).all(axis=1) & np.isfinite(outside).all(axis=1)
+    if not there.any():
+        return None
+    chosen = _shares(metric.sign * inside[there])
+    wins = chosen.mean(axis=0)
+    nested = float((chosen * outside[there]).sum(axis=1).mean())
+    value = np.array([np.mean([metric.score(p, codes) for p in one]) for one in proba])
+    middle = (wins * value).sum()
+    error = np.sqrt((wins * (inside[there].var(axis=0) + (value - middle) ** 2)).sum())
+    low, high = float(nested - 2 * error), float(nested + 2 * error)
+    ends = max(low, metric.low), min(high, metric.high)
+    return _record(metric, names, float(value[0]), (nested, *ends), wins, groups)
 
 
 def _spread(right: np.ndarray, groups: np.ndarray | None, wins: np.ndarray) -> Spread:

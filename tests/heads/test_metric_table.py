@@ -217,7 +217,7 @@ def test_a_metric_from_a_file(tmp_path: Path, monkeypatch) -> None:
     proba, codes = drawn(0, 2)
     cost = metric_named("./mine.py:cost", np.array(["a", "b"], dtype=object))
     assert isinstance(cost, Metric)
-    assert (cost.sign, cost.interval) == (-1, "blocks")
+    assert (cost.sign, cost.interval) == (-1, "resamples")
     missed = (codes == 1) & (proba.argmax(axis=1) == 0)
     assert cost.score(proba, codes) == pytest.approx(missed.mean())
     gini = metric_named("./mine.py:gini", ["a", "b"])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 
+import metric_claims
 import numpy as np
 import world
 
@@ -294,4 +295,4 @@ def _claims() -> list[Claim]:
     return out
 
 
-CLAIMS = _claims()
+CLAIMS = [*_claims(), *(Claim(**one) for one in metric_claims.claims())]

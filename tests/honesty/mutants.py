@@ -11,7 +11,7 @@ from types import FunctionType, ModuleType
 from headstock.heads.engine import outoffold
 from headstock.heads.evaluation import fusing
 from headstock.heads.fusion import gate
-from headstock.heads.numbers import familywise, intervals, selection
+from headstock.heads.numbers import familywise, intervals, measured, selection
 from headstock.heads.rows import times
 
 
@@ -46,8 +46,8 @@ MUTANTS = [
     ),
     Mutant(
         "signs are flipped row by row within groups", familywise,
-        "sums = group_sums(np.where(both[:, None], right[:, used], 0.0), groups)[0]",
-        "sums = np.where(both[:, None], right[:, used], 0.0)", "better-groups-8", 30,
+        "sums = group_sums(np.where(both[:, None], table[:, used], 0.0), groups)[0]",
+        "sums = np.where(both[:, None], table[:, used], 0.0)", "better-groups-8", 30,
     ),
     Mutant(
         "intervals by group use the normal distribution", intervals,
@@ -65,6 +65,11 @@ MUTANTS = [
         "the chosen system is taken for as certain as the mean of those chosen", selection,
         "(each.error**2 + (each.mean - middle) ** 2)", "each.error**2 / len(wins)",
         "chosen-interval-groups-8", 40,
+    ),
+    Mutant(
+        "intervals of metrics by group are those of the rows", measured,
+        "concentrated(found.pseudo[:, None], units)", "concentrated(found.pseudo[:, None], None)",
+        "metric-auroc-8", 60,
     ),
     Mutant(
         "a stack learns from members that saw the scored fold", fusing,

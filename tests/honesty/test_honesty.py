@@ -20,9 +20,17 @@ QUICK = {
     "chosen-interval-groups-8": 25,
     "chance-heads": 3,
     "chance-gated": 2,
+    "metric-auroc-8": 60,
+    "metric-macro_f1-0": 60,
+    "metric-recall:c2@precision=0.5-40": 40,
+    "metric-better-auroc-8": 8,
+    "metric-chosen-interval-auroc-0": 4,
 }
 """Seeds of each claim that is looked at here."""
-CAUGHT = ("ties are broken", "gates are judged by rows", "normal distribution", "as certain as")
+CAUGHT = (
+    "ties are broken", "gates are judged by rows", "normal distribution", "as certain as",
+    "intervals of metrics",
+)  # fmt: skip
 """Mistakes that are planted here."""
 CODE = """
 import sys, warnings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -93,10 +94,27 @@ def drawn(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Probabilities (n, 3), ``sharper`` than those that the labels codes (n,) were drawn from, and
     groups (n,) in which the classes are more or less frequent than the probabilities know."""
-    rng = np.random.default_rng(seed)
+    z, codes, keys = _labelled(np.random.default_rng(seed), n, groups, apart)
+    return softmax(sharper * z, axis=1), codes, keys
+
+
+def _labelled(
+    rng: np.random.Generator, n: int, groups: int, apart: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     z = 1.5 * rng.normal(size=(n, 3))
     z[:, 2] -= 0.7
     keys = rng.integers(0, groups, n) if groups else None
     true = softmax(z if keys is None else z + apart * rng.normal(size=(groups, 3))[keys], axis=1)
     codes = (true.cumsum(axis=1) > rng.random((n, 1))).argmax(axis=1)
-    return softmax(sharper * z, axis=1), codes, keys
+    return z, codes, keys
+
+
+def noisy(
+    seed: int, n: int, noise: Sequence[float], groups: int = 0
+) -> tuple[list[np.ndarray], np.ndarray, np.ndarray | None]:
+    """Probabilities (n, 3) of systems that know what ``drawn`` does but for noise of their own,
+    codes (n,) and groups (n,): of equal noise they are equally good by any metric."""
+    rng = np.random.default_rng(seed)
+    z, codes, keys = _labelled(rng, n, groups, 1.0)
+    said = [softmax(1.3 * z + size * rng.normal(size=z.shape), axis=1) for size in noise]
+    return said, codes, keys
