@@ -38,9 +38,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from heads_peers import FOLDS, ON, Clock, figures, run_plain, run_stacking, run_tuned
 from heads_workload import workload
 
-from headstock.heads.engine.outoffold import answer_all
 from headstock.heads.engine.shared import Shared
 from headstock.heads.fusion.fusions import cross_fuse
+from headstock.heads.outoffold.together import answer_all
 from headstock.heads.rows.folds import make_folds
 
 HEADS = "logistic,lda,rbf-svm,knn,lightgbm"

@@ -132,9 +132,9 @@ def run_tuned(train: int, ours: bool) -> dict[str, Any]:
         clock = Clock()
         proba = make_pipeline(StandardScaler(), model).fit(X, rows.codes).predict_proba(T)
         return {"tuned logistic": {**clock.read(), "test": figures(proba, fresh.codes)}}
-    from headstock.heads.engine.outoffold import answer_all
     from headstock.heads.engine.shared import Shared
     from headstock.heads.head import make_head
+    from headstock.heads.outoffold.together import answer_all
 
     options = {"C": STRENGTHS}
     make_head("logistic").fit(X[:200], rows.codes[:200])  # loads the compiled loops

@@ -112,7 +112,7 @@ def evaluate(
     from headstock.heads.blockwise.stream import evaluate_streamed
     from headstock.heads.report.fit_command import fit_words
     from headstock.heads.report.tracking import log_evaluation
-    from headstock.heads.rows.adapted import KIND as ADAPTED
+    from headstock.heads.rows.adapted import ADAPTED
     from headstock.heads.rows.folds import USUAL_FOLDS
     from headstock.store import FeatureStore
 
@@ -285,9 +285,9 @@ def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Ans
     Example: headstock runs runs/a runs/first
     Example: headstock runs runs/a --format latex -o leaderboard.tex
     """
+    from headstock.heads.files import write_text
     from headstock.heads.report.formats import leaderboard_as
     from headstock.heads.report.runs import look, the_runs
-    from headstock.heads.report.tables import write_text
     from headstock.heads.report.text import saved_metrics
     from headstock.store.disk.outputs import refuse_other
 

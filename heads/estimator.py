@@ -15,8 +15,8 @@ from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from headstock.heads.engine.outoffold import full_proba
 from headstock.heads.head import head_options, make_head
+from headstock.heads.outoffold.answer import full_proba
 from headstock.heads.specs import HEAD_KINDS
 from headstock.store.errors import HeadstockError
 

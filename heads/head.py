@@ -11,20 +11,18 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from headstock.heads.evaluation.draws import DRAWS
-from headstock.heads.evaluation.tuning import Tuned, points_of
 from headstock.heads.ownfile import function_of, is_own
+from headstock.heads.search.draws import DRAWS
+from headstock.heads.search.tuning import Tuned, points_of
 from headstock.heads.specs import CLASSES, NUMBER, TARGETS
-from headstock.store.errors import HeadError, HeadstockError, OptionError, one_line
+from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.jsonfile import parse_json
 
 __all__ = [
     "Head",
-    "encode_labels",
     "head_options",
     "load_head",
     "make_head",
-    "seeded_codes",
     "value_of",
 ]
 
@@ -105,7 +103,7 @@ def make_head(
 ) -> Head:
     """A fresh, unfitted head for a target. Option values may be text, as a command line gives them;
     a list of values, or a range and ``draws``, means that the best is chosen inside the training
-    rows (see ``tuning``).
+    rows (see ``search.tuning``).
 
     Raises OptionError that names the options that exist.
     """
@@ -130,7 +128,7 @@ def make_head(
         told = ", ".join(f"{k}={v}" for k, v in odd.items())
         raise OptionError(f"head {name}", f"{told} is no finite number", "check its options")
     if len(points) > 1:
-        from headstock.heads.regressors.tuned import TunedRegressor
+        from headstock.heads.search.regression import TunedRegressor
 
         search = TunedRegressor if target == NUMBER else Tuned
         tuned = search(lambda point: make_head(name, seed, point, target), points)
@@ -163,26 +161,6 @@ def value_of(value: Any) -> Any:
         return parse_json(value)
     except ValueError:
         return value
-
-
-def encode_labels(y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The sorted classes (k,) and y as codes (n,) into them. Raises HeadError below two classes."""
-    classes, codes = np.unique(np.asarray(y), return_inverse=True)
-    if len(classes) < 2:
-        only = one_line(classes[0], 80) if len(classes) else "nothing"
-        raise HeadError("training rows", f"they hold only {only}", "a head needs two classes")
-    return classes, codes
-
-
-def seeded_codes(y: np.ndarray, folds: int, seed: int) -> np.ndarray:
-    """(n,) stratified fold codes: each class is shuffled and dealt out, going on where the class
-    before stopped, so that fold sizes differ by one at most. Works for any class size."""
-    _, y = np.unique(y, return_inverse=True)
-    order = np.random.default_rng(seed).permutation(len(y))
-    order = order[np.argsort(y[order], kind="stable")]
-    codes = np.empty(len(y), dtype=np.int64)
-    codes[order] = np.arange(len(y)) % folds
-    return codes
 
 
 def listing(match: str = "", target: str = CLASSES) -> list[str]:

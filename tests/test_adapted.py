@@ -99,8 +99,8 @@ def test_the_honest_estimate_of_noise_is_chance_and_the_dishonest_one_is_not(lea
 
 def test_each_fold_is_scored_on_the_network_that_did_not_see_it(leak):
     """The same numbers by hand, from the sets of the folds alone."""
-    from headstock.heads.engine.outoffold import fit_head, full_proba
     from headstock.heads.head import make_head
+    from headstock.heads.outoffold.answer import fit_head, full_proba
 
     with FeatureStore.open(leak) as store:
         result = evaluate(store, ["lda"], ["image+other"], ())

@@ -16,10 +16,10 @@ import numpy as np
 from headstock.heads.blockwise.blocks import Streamed
 from headstock.heads.engine.held import FURTHEST
 from headstock.heads.engine.parts import Part, parts_left_out
-from headstock.heads.engine.solvers import solve_positive
-from headstock.heads.kinds.calibration import softmax, temperature
 from headstock.heads.kinds.discriminant import discriminant, intensity, pairs_squared, sampled
-from headstock.heads.kinds.scaling import Standard, inverse, standardise
+from headstock.heads.solvers.calibration import softmax, temperature
+from headstock.heads.solvers.descent import solve_positive
+from headstock.heads.solvers.scaling import Standard, inverse, standardise
 from headstock.store.errors import HeadError
 
 __all__ = ["Moments", "Weights", "learn"]

@@ -14,19 +14,20 @@ import numpy as np
 
 from headstock.heads.blockwise.blocks import HELD, Streamed, read_streamed
 from headstock.heads.blockwise.passes import learn
-from headstock.heads.bundle.bundle import Bundle, Member
+from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.bundle.members import Member
 from headstock.heads.evaluation.checks import run_checks
 from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, saved_as, split_digest
 from headstock.heads.head import head_options
-from headstock.heads.kinds.calibration import UNCALIBRATED, none_left
 from headstock.heads.kinds.linear import Linear
-from headstock.heads.kinds.scaling import Standard
 from headstock.heads.metrics.probabilities import brier_rows, loss_rows
 from headstock.heads.numbers.metrics import accuracy_interval
 from headstock.heads.report.run_folder import write_run
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects_in
+from headstock.heads.solvers.calibration import UNCALIBRATED, none_left
+from headstock.heads.solvers.scaling import Standard
 from headstock.store.errors import OptionError
 
 if TYPE_CHECKING:

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstock.heads.bundle.members import Member, Pattern
+from headstock.heads.bundle.modelfile import read_model, write_model
 from headstock.heads.bundle.predictions import Predictions
-from headstock.heads.engine.outoffold import full_proba
-from headstock.heads.head import Head
+from headstock.heads.outoffold.answer import full_proba
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.errors import BundleError, IncompleteSet, RecipeMismatch
 from headstock.store.progress import Report, unheard
@@ -20,27 +21,10 @@ from headstock.store.recipe import Recipe
 if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
 
-__all__ = ["Bundle", "Member", "Pattern"]
+__all__ = ["Bundle"]
 
 BLOCK = 1 << 16
 """Rows predicted at a time: a store may hold more than memory does."""
-
-
-@dataclass
-class Member:
-    """One fitted head and the sets it reads."""
-
-    head: str
-    on: str
-    fitted: Head
-
-
-@dataclass
-class Pattern:
-    """How rows with certain sets are answered: which members, by number, and what joins them."""
-
-    members: list[int]
-    fusion: Any = None
 
 
 @dataclass
@@ -159,8 +143,6 @@ class Bundle:
     def save(self, path: str | Path) -> None:
         """Write the file whole. Raises BundleError for a head that cannot say its state,
         StorageError."""
-        from headstock.heads.bundle.modelfile import write_model
-
         write_model(self, path)
 
     @classmethod
@@ -172,9 +154,7 @@ class Bundle:
         VersionError for a newer one, UnsafeInput for a model text that would harm the library that
         parses it.
         """
-        from headstock.heads.bundle.modelfile import read_model
-
-        return read_model(path, head_files)
+        return read_model(cls, path, head_files)
 
 
 def _beside(X: Mapping[str, np.ndarray], parts: Sequence[str]) -> np.ndarray:

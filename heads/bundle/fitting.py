@@ -10,19 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.bundle.bundle import Bundle, Member, Pattern
-from headstock.heads.engine.outoffold import cross_fit, fit_head
+from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.evaluation.leaderboard import DEFAULT_HEADS
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.systems import restrict
-from headstock.heads.evaluation.tuning import Tuned, search_record, with_searches
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.numbers.importances import weigh
-from headstock.heads.rows.adapted import answer_views, own_sets
+from headstock.heads.outoffold.answer import fit_head
+from headstock.heads.outoffold.fold_by_fold import answer_views, cross_fit
+from headstock.heads.rows.adapted import own_sets
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows, parts_of
 from headstock.heads.rows.prepare import Prepared, Rules, prepare
+from headstock.heads.search.tuning import Tuned, search_record, with_searches
 from headstock.store.errors import HeadError, OptionError
 from headstock.store.manifest.splits import split_of
 from headstock.store.progress import Report, unheard

@@ -10,22 +10,25 @@ import json
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.bundle.bundle import Bundle, Member, Pattern
-from headstock.heads.evaluation.tuning import Tuned
+from headstock.heads.bundle.members import Member, Pattern
+from headstock.heads.files import write_bytes
 from headstock.heads.fusion.fusions import KINDS
 from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
-from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
+from headstock.heads.search.tuning import Tuned
 from headstock.heads.specs import HEAD_KINDS
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
 from headstock.store.jsonfile import parse_json
 from headstock.store.recipe import Recipe
 from headstock.store.textfile import refuse_odd
+
+if TYPE_CHECKING:
+    from headstock.heads.bundle.bundle import Bundle
 
 __all__ = ["read_model", "write_model"]
 
@@ -79,11 +82,13 @@ def write_model(bundle: Bundle, path: str | Path) -> None:
     write_bytes(path, save(whole, {"headstock": json.dumps(body)}))
 
 
-def read_model(path: str | Path, head_files: Sequence[str | Path] = ()) -> Bundle:
-    """See ``Bundle.load``."""
+def read_model(
+    make: type[Bundle], path: str | Path, head_files: Sequence[str | Path] = ()
+) -> Bundle:
+    """``Bundle.load``, which ``make`` is."""
     body, arrays = _read(path)
     try:
-        return _build(body, arrays, head_files)
+        return _build(make, body, arrays, head_files)
     except HeadstockError as error:
         raise type(error)(path, f"{error.where}: {error.what}", error.fix) from error
     except Exception as error:
@@ -93,8 +98,11 @@ def read_model(path: str | Path, head_files: Sequence[str | Path] = ()) -> Bundl
 
 
 def _build(
-    body: dict[str, Any], arrays: Mapping[str, np.ndarray], head_files: Sequence[str | Path]
-) -> Bundle:
+    make: type[Bundle],
+    body: dict[str, Any],
+    arrays: Mapping[str, np.ndarray],
+    head_files: Sequence[str | Path],
+) -> Bundle:  # fmt: skip
     classes = np.array([str(c) for c in body["classes"]], dtype=object)
     widths = {str(name): int(width) for name, width in body["widths"].items()}
     sizes = widths.values()
@@ -142,7 +150,7 @@ def _build(
         if patterns and not set(reads) <= set(parts_of(name)) <= set(widths):
             raise BundleError("model", f"pattern {name} reads other sets", "fit it again")
     recipes = {name: Recipe.from_json(text) for name, text in body["recipes"].items()}
-    bundle = Bundle(
+    bundle = make(
         members,
         fusion,
         classes,

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.report.tables import write_csv
+from headstock.heads.files import write_csv
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError
 from headstock.store.items import text_column

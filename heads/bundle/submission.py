@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstock.heads.report.tables import write_csv
+from headstock.heads.files import write_csv
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import ManifestError, OptionError
 from headstock.store.manifest.table import read_table

@@ -16,13 +16,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from headstock.heads.engine.loops import loops
 from headstock.heads.engine.parts import Part
 from headstock.heads.engine.products import TILE, Products, View
 from headstock.heads.engine.shared import Shared
-from headstock.heads.engine.smo import machine
-from headstock.heads.kinds.svm import Kernel, calibrated, class_pairs, coupled
+from headstock.heads.kinds.strategies import Kernel
+from headstock.heads.kinds.svm import calibrated, class_pairs, coupled
 from headstock.heads.rows.labelled import parts_of
+from headstock.heads.solvers.loops import loops
+from headstock.heads.solvers.smo import machine
 from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["kernel_bytes", "machine_answers", "product_bytes"]

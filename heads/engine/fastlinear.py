@@ -9,13 +9,13 @@ import numpy as np
 
 from headstock.heads.engine.parts import Part, parts_left_out
 from headstock.heads.engine.shared import Shared
-from headstock.heads.engine.solvers import Problems, solve, solve_positive
-from headstock.heads.kinds.calibration import softmax, temperature
 from headstock.heads.kinds.discriminant import intensity, pairs_squared, sampled
 from headstock.heads.kinds.linear import lengths
-from headstock.heads.kinds.scaling import inverse
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.solvers.calibration import softmax, temperature
+from headstock.heads.solvers.descent import Problems, solve, solve_positive
+from headstock.heads.solvers.scaling import inverse
 from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["best_strength", "descent", "from_gram", "linear_answer", "tuned_answer"]
@@ -111,7 +111,7 @@ def tuned_answer(
 
     All parts go through the values of C together, each from where it stood at the value before. C
     is the one whose held-out log-loss is smallest, a part's being that of the parts which leave out
-    one fold more: what ``tuning.Tuned`` does fold by fold.
+    one fold more: what ``search.tuning.Tuned`` does fold by fold.
     """
     held, fresh = shared.dense(on), shared.matrix(on)[1]
     asked = parts_left_out(shared.folds, False, shared.test is not None)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstock.heads.engine.parts import parts_left_out
-from headstock.heads.kinds.scaling import FAR, moments, standardise
+from headstock.heads.solvers.scaling import FAR, moments, standardise
 from headstock.heads.threads import by_rows
 
 __all__ = ["FURTHEST", "SCALES_APART", "Held", "hold"]

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstock.heads.engine.dense import dense
 from headstock.heads.engine.held import FURTHEST, SCALES_APART
-from headstock.heads.engine.loops import loops, runs_of
 from headstock.heads.engine.parts import parts_left_out
-from headstock.heads.kinds.scaling import FAR, WIDE, inverse, standardise
 from headstock.heads.rows.labelled import parts_of
+from headstock.heads.solvers.dense import dense
+from headstock.heads.solvers.loops import loops, runs_of
+from headstock.heads.solvers.scaling import FAR, WIDE, inverse, standardise
 from headstock.heads.threads import by_rows
 
 if TYPE_CHECKING:

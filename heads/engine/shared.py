@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.dense import Dense, check_device, dense
 from headstock.heads.engine.held import SCALES_APART, Held, hold
 from headstock.heads.engine.parts import Part, parts_left_out
-from headstock.heads.kinds.calibration import enough_folds
-from headstock.heads.kinds.scaling import FAR
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
+from headstock.heads.solvers.calibration import enough_folds
+from headstock.heads.solvers.dense import Dense, check_device, dense
+from headstock.heads.solvers.scaling import FAR
 from headstock.heads.threads import by_rows
 
 __all__ = ["MEMORY", "Shared"]

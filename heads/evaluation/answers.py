@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.outoffold import Answer, answer_all
 from headstock.heads.engine.shared import MEMORY, Shared
 from headstock.heads.evaluation.failures import attempt, reason
 from headstock.heads.evaluation.fusing import UNLEARNED, Nested, fused
@@ -28,7 +27,9 @@ from headstock.heads.evaluation.systems import (
     patterns_of,
     restrict,
 )
-from headstock.heads.rows.adapted import answer_views
+from headstock.heads.outoffold.answer import Answer
+from headstock.heads.outoffold.fold_by_fold import answer_views
+from headstock.heads.outoffold.together import answer_all
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadError

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from headstock.heads.engine.outoffold import Answer, head_error
 from headstock.heads.evaluation.systems import System
+from headstock.heads.outoffold.answer import Answer, head_error
 from headstock.store.errors import HeadError, HeadstockError, one_line
 
 __all__ = ["attempt", "failed_lines", "reason"]

@@ -8,10 +8,10 @@ from functools import partial
 
 import numpy as np
 
-from headstock.heads.engine.outoffold import Answer
 from headstock.heads.evaluation.systems import Base, Options, System, bases_of_system, restrict
 from headstock.heads.fusion.fusions import cross_fuse, make_fusion
 from headstock.heads.fusion.stacking import Stacked
+from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadError

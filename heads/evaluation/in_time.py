@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.outoffold import Answer
 from headstock.heads.evaluation.answers import Answers
 from headstock.heads.evaluation.systems import System
+from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.times import past_of

@@ -9,9 +9,9 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from headstock import __version__
-from headstock.heads.engine.outoffold import Answer
 from headstock.heads.engine.shared import MEMORY
 from headstock.heads.evaluation.answers import answer_systems, nested_fits
+from headstock.heads.evaluation.curve import learning_curve as curve
 from headstock.heads.evaluation.failures import failed_lines
 from headstock.heads.evaluation.in_time import (
     answer_in_time,
@@ -31,12 +31,11 @@ from headstock.heads.evaluation.scores import (
     score_lines,
 )
 from headstock.heads.evaluation.systems import System, bases_of, fused_systems, patterns_of
-from headstock.heads.evaluation.tuning import with_searches
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.numbers.compare import against_best
-from headstock.heads.numbers.curve import learning_curve as curve
 from headstock.heads.numbers.selection import selection
+from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.adapted import mark_seen, own_sets
 from headstock.heads.rows.folds import FoldPlan, unlearned_notes
 from headstock.heads.rows.hygiene import KINDS, group_report, hygiene_report, label_doubts
@@ -44,6 +43,7 @@ from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
 from headstock.heads.rows.times import date_columns, in_time
+from headstock.heads.search.tuning import with_searches
 from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.manifest.splits import HELD_OUT, split_of
 

@@ -14,9 +14,9 @@ import numpy as np
 
 from headstock.heads.evaluation.checks import run_checks
 from headstock.heads.evaluation.ledger import saved_as
+from headstock.heads.files import write_csv
 from headstock.heads.metrics.labels import confusion
 from headstock.heads.report.run_folder import write_run
-from headstock.heads.report.tables import write_csv
 from headstock.heads.rows.folds import FoldPlan
 
 __all__ = ["Evaluation", "HeldOut"]

@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.engine.outoffold import Answer, answer_all, goes_slow
 from headstock.heads.engine.shared import Shared
 from headstock.heads.evaluation.fingerprints import (
     arithmetic,
@@ -35,7 +34,9 @@ from headstock.heads.evaluation.fingerprints import (
     text_digest,
 )
 from headstock.heads.evaluation.systems import System
-from headstock.heads.report.tables import write_bytes
+from headstock.heads.files import write_bytes
+from headstock.heads.outoffold.answer import Answer
+from headstock.heads.outoffold.together import answer_all, goes_slow
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.store.errors import HeadstockError

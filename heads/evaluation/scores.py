@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.outoffold import Answer
 from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.gate import gate_report, gate_verdicts
@@ -17,6 +16,7 @@ from headstock.heads.numbers.compare import rights
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.numbers.intervals import share_interval
 from headstock.heads.numbers.metrics import score
+from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
 from headstock.store.manifest.splits import HELD_OUT

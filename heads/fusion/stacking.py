@@ -67,7 +67,7 @@ class Stacked:
     def fit(
         self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
     ) -> Stacked:
-        from headstock.heads.engine.outoffold import fit_head
+        from headstock.heads.outoffold.answer import fit_head
 
         self.k_ = P.shape[2]
         if self._many(self.k_):

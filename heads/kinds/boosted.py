@@ -7,8 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.strategies import OnceReduced
-from headstock.heads.head import encode_labels
 from headstock.heads.kinds.components import (
     Components,
     OnComponents,
@@ -19,7 +17,9 @@ from headstock.heads.kinds.components import (
     wanted,
 )
 from headstock.heads.kinds.modeltext import check_lightgbm, check_xgboost
-from headstock.heads.kinds.scaling import WIDE
+from headstock.heads.kinds.strategies import OnceReduced
+from headstock.heads.labels import encode_labels
+from headstock.heads.solvers.scaling import WIDE
 from headstock.store.errors import HeadError
 
 __all__ = ["LightGBM", "XGBoost", "lightgbm", "xgboost"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import WIDE, inverse, moments
+from headstock.heads.solvers.scaling import WIDE, inverse, moments
 from headstock.store.errors import BundleError
 
 __all__ = [

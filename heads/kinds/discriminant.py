@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from headstock.heads.engine.solvers import solve_positive
-from headstock.heads.engine.strategies import Gram
 from headstock.heads.kinds.linear import Linear, Weights
+from headstock.heads.kinds.strategies import Gram
+from headstock.heads.solvers.descent import solve_positive
 
 __all__ = ["discriminant", "intensity", "lda", "pairs_squared", "sampled", "shrinkage_of"]
 

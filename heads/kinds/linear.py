@@ -7,17 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.solvers import Problems, solve, solve_positive
-from headstock.heads.engine.strategies import Descent, Gram, Strategy
-from headstock.heads.head import encode_labels, seeded_codes
-from headstock.heads.kinds.calibration import (
+from headstock.heads.kinds.strategies import Descent, Gram, Strategy
+from headstock.heads.labels import encode_labels, seeded_codes
+from headstock.heads.solvers.calibration import (
     UNCALIBRATED,
     held_out_folds,
     held_out_scores,
     softmax,
     temperature,
 )
-from headstock.heads.kinds.scaling import Standard
+from headstock.heads.solvers.descent import Problems, solve, solve_positive
+from headstock.heads.solvers.scaling import Standard
 
 __all__ = ["Linear", "lengths", "linear_svm", "logistic", "ridge"]
 

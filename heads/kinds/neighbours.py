@@ -7,10 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.dense import STRIP, Dense, dense
-from headstock.heads.engine.loops import loops
-from headstock.heads.engine.strategies import OnceReduced
-from headstock.heads.head import encode_labels
 from headstock.heads.kinds.components import (
     Components,
     OnComponents,
@@ -20,7 +16,11 @@ from headstock.heads.kinds.components import (
     pieces,
     wanted,
 )
-from headstock.heads.kinds.scaling import Blocks
+from headstock.heads.kinds.strategies import OnceReduced
+from headstock.heads.labels import encode_labels
+from headstock.heads.solvers.dense import STRIP, Dense, dense
+from headstock.heads.solvers.loops import loops
+from headstock.heads.solvers.scaling import Blocks
 from headstock.store.errors import BundleError
 
 __all__ = ["Neighbours", "knn", "nearest", "votes"]

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from headstock.heads.head import encode_labels, seeded_codes
-from headstock.heads.kinds.scaling import Standard
+from headstock.heads.labels import encode_labels, seeded_codes
 from headstock.heads.metrics.probabilities import log_loss
+from headstock.heads.solvers.scaling import Standard
 from headstock.heads.threads import one_thread_each
 
 __all__ = ["Network", "learned", "mlp"]

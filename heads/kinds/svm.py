@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from scipy.special import expit
 
-from headstock.heads.engine.smo import one_against_one, rbf_from_products
-from headstock.heads.engine.strategies import Machines
-from headstock.heads.head import encode_labels, seeded_codes
-from headstock.heads.kinds.calibration import (
+from headstock.heads.kinds.landmarks import Landmarks, least_squares, linear_machines
+from headstock.heads.kinds.strategies import Kernel, Machines
+from headstock.heads.labels import encode_labels, seeded_codes
+from headstock.heads.solvers.calibration import (
     UNCALIBRATED,
     couple,
     held_out_folds,
@@ -20,10 +20,10 @@ from headstock.heads.kinds.calibration import (
     softmax,
     temperature,
 )
-from headstock.heads.kinds.landmarks import Landmarks, least_squares, linear_machines
-from headstock.heads.kinds.scaling import Blocks
+from headstock.heads.solvers.scaling import Blocks
+from headstock.heads.solvers.smo import one_against_one, rbf_from_products
 
-__all__ = ["PAIRED", "Kernel", "KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
+__all__ = ["PAIRED", "KernelSVM", "class_pairs", "pair_platt", "poly_svm", "rbf_svm"]
 
 PAIRED = 64
 """Classes up to which each pair has a machine of its own, 2,016 of them. Beyond, each class has one
@@ -35,14 +35,6 @@ COMPILED_UPTO = 25_000
 """Training rows up to which it may hold their kernel: 2.5 GB. Beyond, landmarks."""
 LANDMARKS = 2048
 """How many there are where nobody says; fewer lose accuracy, more take their square in time."""
-
-
-class Kernel(NamedTuple):
-    """exp(-gamma |x - z|^2), or with a degree (1 + gamma x.z)^degree; gamma is divided by the
-    number of sets."""
-
-    gamma: float
-    degree: int = 0
 
 
 def class_pairs(k: int) -> list[tuple[int, int]]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.head import encode_labels
+from headstock.heads.labels import encode_labels
 from headstock.store.errors import BundleError, HeadError
 
 __all__ = ["Trees", "bagging", "extra_trees", "forest", "tree"]

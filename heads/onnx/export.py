@@ -13,10 +13,10 @@ import numpy as np
 
 from headstock import __version__
 from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.files import write_bytes
 from headstock.heads.onnx.graph import Graph, require
 from headstock.heads.onnx.kinds import attribute, head_graph
 from headstock.heads.onnx.probe import on_edge, random_rows
-from headstock.heads.report.tables import write_bytes
 from headstock.heads.rows.labelled import parts_of
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, OptionError

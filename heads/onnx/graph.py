@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.kinds.components import OnComponents
-from headstock.heads.kinds.scaling import FAR, Blocks, Standard, inverse
+from headstock.heads.solvers.scaling import FAR, Blocks, Standard, inverse
 from headstock.store.errors import OptionError
 
 __all__ = ["OPSET", "Graph", "require"]

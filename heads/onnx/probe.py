@@ -8,14 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.bundle.bundle import Bundle, Member
-from headstock.heads.engine.outoffold import full_proba
+from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.bundle.members import Member
 from headstock.heads.fusion.gate import Gated
 from headstock.heads.fusion.stacking import Stacked
 from headstock.heads.kinds.components import OnComponents
 from headstock.heads.kinds.neighbours import Neighbours
 from headstock.heads.onnx.kinds import own_head
 from headstock.heads.onnx.trees import ensemble_of
+from headstock.heads.outoffold.answer import full_proba
 from headstock.heads.rows.labelled import parts_of
 
 __all__ = ["on_edge", "random_rows"]

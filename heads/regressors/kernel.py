@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headstock.heads.kinds.landmarks import Landmarks
-from headstock.heads.kinds.scaling import Blocks
 from headstock.heads.regressors.linear import Decomposed
+from headstock.heads.solvers.scaling import Blocks
 from headstock.store.errors import BundleError
 
 __all__ = ["KernelRegressor", "kernel_ridge", "rbf", "rbf_svr"]

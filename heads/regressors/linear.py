@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import FAR, inverse, moments
+from headstock.heads.solvers.scaling import FAR, inverse, moments
 from headstock.store.errors import BundleError
 
 __all__ = ["ALPHAS", "Decomposed", "LinearRegressor", "elastic_net", "ridge"]

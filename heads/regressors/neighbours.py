@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import Blocks
+from headstock.heads.solvers.scaling import Blocks
 from headstock.store.errors import BundleError
 
 __all__ = ["NeighboursRegressor", "knn"]

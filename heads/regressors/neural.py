@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import Standard
+from headstock.heads.solvers.scaling import Standard
 from headstock.store.errors import BundleError
 
 __all__ = ["NetworkRegressor", "mlp"]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headstock.heads.report.tables import write_csv
+from headstock.heads.files import write_csv
 from headstock.heads.report.text import held_out
 from headstock.store.errors import OptionError, one_line
 

@@ -11,18 +11,14 @@ Where there are no folds, the rows are refused, or on request marked.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.engine.outoffold import Answer, fit_head, full_proba
-from headstock.heads.evaluation.tuning import Tuned, search_record
-from headstock.heads.head import make_head
 from headstock.heads.rows.folds import FoldPlan
-from headstock.heads.rows.labelled import ALL, Rows, Views, parts_of
+from headstock.heads.rows.labelled import Rows, Views, parts_of
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.seen import Seen
 
@@ -30,8 +26,8 @@ if TYPE_CHECKING:
     from headstock.store.features import FeatureStore
 
 __all__ = [
+    "ADAPTED",
     "adapted_plan",
-    "answer_views",
     "mark_seen",
     "own_sets",
     "seen_by",
@@ -39,7 +35,7 @@ __all__ = [
 ]
 
 SEEN = ("refuse", "mark")
-KIND = "adapted"
+ADAPTED = "adapted"
 """Of a fold plan: the one that networks were adapted on."""
 
 
@@ -178,58 +174,7 @@ def adapted_plan(rows: Rows, folds: int | str | FoldPlan | None, repeats: int) -
         raise HeadError(f"set {first}", f"was adapted on {there} folds, not {folds}", fix)
     if len(np.unique(codes)) < there:
         raise HeadError(f"set {first}", "no row of one of its folds is left", "take more rows")
-    return FoldPlan(tuple(map(str, rows.ids)), codes[None], KIND, 0, None)
-
-
-def answer_views(
-    name: str,
-    on: str,
-    rows: Rows,
-    plan: FoldPlan,
-    *,
-    options: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    test: Rows | None = None,
-    step: Callable[[int], None] = lambda fits: None,
-) -> Answer:
-    """One head on sets of which one or more have views: fold k on the vectors of network k, the
-    refit for the test rows on those of the network of all rows."""
-    start = time.perf_counter()
-    codes, k = plan.codes[0], len(rows.classes)
-    if plan.kind != KIND:
-        what = "has one network a fold, and this fusion needs one for each pair of folds"
-        raise HeadError(f"on {on}", what, "leave --nested and stacks of features out")
-    proba = np.empty((1, len(rows), k))
-    chosen: list[dict[str, Any]] = []
-    losses: list[list[float]] = []
-    points: list[dict[str, Any]] = []
-
-    def search(head: Any) -> None:
-        if getattr(head, "chosen_", None):
-            chosen.append(head.chosen_)
-        if isinstance(head, Tuned):
-            points[:] = head.points
-            losses.append(head.losses_)
-
-    for fold in range(plan.folds):
-        X, spans = rows.matrix(on, fold)
-        train, held = np.flatnonzero(codes != fold), np.flatnonzero(codes == fold)
-        head = make_head(name, seed, options)
-        fit_head(head, name, X[train], rows.codes[train], codes[train], spans)
-        proba[0, held] = full_proba(head, name, X[held], k)
-        search(head)
-        step(1)
-    fresh = None
-    if test is not None:
-        X, spans = rows.matrix(on, ALL)
-        head = fit_head(make_head(name, seed, options), name, X, rows.codes, codes, spans)
-        fresh = full_proba(head, name, test.matrix(on)[0], k)
-        search(head)
-        step(1)
-    how = "fold by fold, on a network that did not see the fold"
-    tried = search_record(points, losses) if points else {}
-    seconds = time.perf_counter() - start
-    return Answer(proba, fresh, seconds, how, chosen=chosen, tried=tried)
+    return FoldPlan(tuple(map(str, rows.ids)), codes[None], ADAPTED, 0, None)
 
 
 def own_sets(store: FeatureStore) -> list[str]:

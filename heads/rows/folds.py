@@ -11,9 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.head import seeded_codes
+from headstock.heads.files import write_text
+from headstock.heads.labels import seeded_codes
 from headstock.heads.metrics.probabilities import FLOOR
-from headstock.heads.report.tables import write_text
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import HeadError, OptionError, StorageError, VersionError, one_line
 from headstock.store.jsonfile import read_json

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from headstock.heads.kinds.scaling import inverse, standardise
+from headstock.heads.solvers.scaling import inverse, standardise
 
 __all__ = ["clusters", "components", "graded", "near", "tight"]
 

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate, make_folds
+from headstock.heads.evaluation.curve import learning_curve, prefix_order
 from headstock.heads.evaluation.leaderboard import evaluate_rows
-from headstock.heads.numbers.curve import learning_curve, prefix_order
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.rows.labelled import Rows
 
@@ -73,7 +73,7 @@ def test_a_point_never_sees_the_rows_it_answers(rows: Rows) -> None:
 
 def _points(rows: Rows, result, plan, keep, told: list) -> list[np.ndarray]:
     with pytest.MonkeyPatch.context() as patch:
-        import headstock.heads.numbers.curve as module
+        import headstock.heads.evaluation.curve as module
 
         real = module._point
         patch.setattr(module, "_point", lambda s, n, proba, codes: real(s, n, keep(proba), codes))

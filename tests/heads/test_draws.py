@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_head
-from headstock.heads.evaluation.draws import Range, draw_points
-from headstock.heads.evaluation.tuning import points_of, with_searches
 from headstock.heads.head import head_options
 from headstock.heads.metrics.probabilities import log_loss
+from headstock.heads.search.draws import Range, draw_points
+from headstock.heads.search.tuning import points_of, with_searches
 from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 
@@ -166,8 +166,9 @@ def test_an_evaluation_records_what_was_tried_and_chosen_in_each_fold(
 
 def test_the_fast_search_of_logistic_regression_is_the_slow_one(two_sets) -> None:
     """All folds at once against each fold by itself, on points in no order."""
-    from headstock.heads.engine.outoffold import answer_all, cross_fit
     from headstock.heads.engine.shared import Shared
+    from headstock.heads.outoffold.fold_by_fold import cross_fit
+    from headstock.heads.outoffold.together import answer_all
     from headstock.heads.rows.folds import make_folds
 
     rows = two_sets(200)

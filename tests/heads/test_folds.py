@@ -189,7 +189,7 @@ def test_whatever_is_held_out_inside_is_held_out_by_the_same_groups(
 def inner_codes(monkeypatch) -> list[np.ndarray]:
     """The folds handed to each head that is fitted while a model is."""
     from headstock.heads.bundle import fitting
-    from headstock.heads.engine import outoffold as engine
+    from headstock.heads.outoffold import fold_by_fold as engine
 
     seen: list[np.ndarray] = []
 

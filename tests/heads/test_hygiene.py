@@ -11,7 +11,6 @@ import pytest
 from headstock.extract import audio_encoder, extract
 from headstock.heads import evaluate, make_folds
 from headstock.heads.blockwise.blocks import read_streamed
-from headstock.heads.kinds.scaling import moments
 from headstock.heads.rows.hygiene import (
     clean,
     find_duplicates,
@@ -20,6 +19,7 @@ from headstock.heads.rows.hygiene import (
 )
 from headstock.heads.rows.labelled import Rows, read_rows
 from headstock.heads.rows.near import moments as block_moments
+from headstock.heads.solvers.scaling import moments
 from headstock.store import OK, Batch, FeatureStore, Items, Manifest, Recipe
 from headstock.store.errors import HeadError, OptionError
 

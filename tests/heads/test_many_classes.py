@@ -38,7 +38,7 @@ def test_it_answers_as_pairs_do_where_both_can(two_sets, monkeypatch):
     plan = make_folds(rows.codes, 4)
     paired = evaluate_rows(rows, ["rbf-svm"], ["image"], [], plan)
     monkeypatch.setattr(svm, "PAIRED", 3)
-    monkeypatch.setattr("headstock.heads.engine.outoffold.PAIRED", 3)
+    monkeypatch.setattr("headstock.heads.outoffold.together.PAIRED", 3)
     rest = evaluate_rows(rows, ["rbf-svm"], ["image"], [], plan)
     a, b = (r.proba["rbf-svm@image"] for r in (paired, rest))
     assert (a.argmax(axis=1) == b.argmax(axis=1)).mean() > 0.95

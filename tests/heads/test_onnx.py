@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import FUSIONS, HEADS, Bundle, fit
-from headstock.heads.bundle.bundle import Member
+from headstock.heads.bundle.members import Member
 from headstock.heads.fusion.fusions import KINDS as FUSION_KINDS
 from headstock.heads.onnx import export as exporting
 from headstock.heads.onnx import export_model
@@ -122,7 +122,7 @@ def test_stacks_of_other_heads(meta: str, features: bool, small, tmp_path: Path)
 def test_a_model_of_rows_that_may_lack_a_set_is_exported_by_what_they_have(
     small, tmp_path: Path
 ) -> None:
-    from headstock.heads.bundle.bundle import Pattern
+    from headstock.heads.bundle.members import Pattern
 
     both = fit(small, "logistic", "image+audio", "mean")
     members = [*both.members, fitted(small, "lda", "audio").members[0]]

@@ -12,10 +12,10 @@ import pytest
 
 from headstock.cli import cli
 from headstock.heads import Bundle, evaluate, fit, make_folds
-from headstock.heads.engine.outoffold import cross_fit
 from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.fusion.complete import predict_complete
 from headstock.heads.fusion.fusions import cross_fuse
+from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import Rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe, RowError
 from headstock.store.errors import HeadError, IncompleteSet, OptionError

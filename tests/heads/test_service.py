@@ -24,7 +24,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, fit
-from headstock.heads.bundle.bundle import Pattern
+from headstock.heads.bundle.members import Pattern
 from headstock.heads.service import Limits, serve
 from headstock.store.errors import OptionError
 
@@ -209,7 +209,7 @@ def test_names_of_files_are_not_used(bundle, tmp_path, monkeypatch) -> None:
 def test_a_model_that_may_lack_a_set_answers_what_came(bundle, two_sets) -> None:
     rows = two_sets(80)
     head = bundle.members[0].fitted
-    from headstock.heads.bundle.bundle import Member
+    from headstock.heads.bundle.members import Member
     from headstock.heads.kinds.linear import logistic
 
     alone = Member("logistic", "audio", logistic(0).fit(rows.X["audio"], rows.codes))

@@ -12,15 +12,17 @@ import pytest
 
 from headstock.heads import make_folds, make_head
 from headstock.heads.engine import fastkernel
-from headstock.heads.engine import outoffold as engine
 from headstock.heads.engine.fastkernel import kernel_bytes, product_bytes
-from headstock.heads.engine.outoffold import Answer, answer_all, cross_fit
 from headstock.heads.engine.shared import Shared
 from headstock.heads.evaluation.leaderboard import evaluate_rows
-from headstock.heads.evaluation.tuning import Tuned
 from headstock.heads.kinds import svm
+from headstock.heads.outoffold import together as engine
+from headstock.heads.outoffold.answer import Answer
+from headstock.heads.outoffold.fold_by_fold import cross_fit
+from headstock.heads.outoffold.together import answer_all
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.search.tuning import Tuned
 from headstock.store.errors import HeadError, OptionError
 
 ON = ("image", "audio", "image+audio")
@@ -96,8 +98,8 @@ def test_the_same_numbers(name: str) -> None:
 def test_the_same_numbers_with_few_folds_held_out(
     name: str, folds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstock.heads.kinds.calibration.ENOUGH", 60)
-    monkeypatch.setattr("headstock.heads.kinds.calibration.LEAST", 5)
+    monkeypatch.setattr("headstock.heads.solvers.calibration.ENOUGH", 60)
+    monkeypatch.setattr("headstock.heads.solvers.calibration.LEAST", 5)
     solved: list[int] = []
     real = fastkernel._machines
 
@@ -120,8 +122,8 @@ def test_the_same_numbers_with_few_folds_held_out(
 def test_the_same_numbers_of_linear_heads_with_few_folds_held_out(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("headstock.heads.kinds.calibration.ENOUGH", 60)
-    monkeypatch.setattr("headstock.heads.kinds.calibration.LEAST", 5)
+    monkeypatch.setattr("headstock.heads.solvers.calibration.ENOUGH", 60)
+    monkeypatch.setattr("headstock.heads.solvers.calibration.LEAST", 5)
     rows, test = wide_rows(300), wide_rows(40, seed=4)
     plan = make_folds(rows.codes, 5)
     assert len(Shared(rows, plan, 0, test).calibrated_parts()) == 5 + 5 + 1
@@ -261,7 +263,7 @@ def test_the_same_numbers_from_a_device(monkeypatch: pytest.MonkeyPatch) -> None
         asked.append(name)
         return torch.device("cpu")
 
-    monkeypatch.setattr("headstock.heads.engine.dense._device", stand_in)
+    monkeypatch.setattr("headstock.heads.solvers.dense._device", stand_in)
     rows, test = wide_rows(200), wide_rows(40, seed=4)
     plan = make_folds(rows.codes, 3)
     for name in ("logistic", "lda", "rbf-svm"):

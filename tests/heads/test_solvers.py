@@ -14,16 +14,16 @@ from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.svm import SVC, LinearSVC
 
 from headstock.heads import make_folds, make_head
-from headstock.heads.engine.dense import dense
-from headstock.heads.engine.loops import loops, runs_of
 from headstock.heads.engine.products import View
 from headstock.heads.engine.shared import Shared
-from headstock.heads.engine.smo import one_against_one, rbf_from_products
-from headstock.heads.engine.solvers import Problems, solve, solve_positive
-from headstock.heads.kinds.calibration import couple, platt, temperature
 from headstock.heads.kinds.discriminant import shrinkage_of
-from headstock.heads.kinds.scaling import Blocks, Standard
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.solvers.calibration import couple, platt, temperature
+from headstock.heads.solvers.dense import dense
+from headstock.heads.solvers.descent import Problems, solve, solve_positive
+from headstock.heads.solvers.loops import loops, runs_of
+from headstock.heads.solvers.scaling import Blocks, Standard
+from headstock.heads.solvers.smo import one_against_one, rbf_from_products
 
 
 @pytest.fixture
@@ -165,7 +165,7 @@ def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
 
 
 def test_a_matrix_with_itself_is_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headstock.heads.engine.dense.STRIP", 32)
+    monkeypatch.setattr("headstock.heads.solvers.dense.STRIP", 32)
     Z = np.random.default_rng(0).normal(size=(101, 7)).astype(np.float32)
     own = dense(Z).own()
     np.testing.assert_allclose(own, Z @ Z.T, atol=1e-5)
@@ -337,13 +337,13 @@ def test_coupling_gives_back_consistent_probabilities() -> None:
 def test_another_process_compiles_nothing_again(tmp_path: Path) -> None:
     program = """
 import numpy as np
-from headstock.heads.engine.loops import loops
-from headstock.heads.engine.smo import machine
+from headstock.heads.solvers.loops import loops
+from headstock.heads.solvers.smo import machine
 x = np.ones((3, 70), np.float32)
 loops().exponential(x, 1.0, x)
 K = np.eye(4, dtype=np.float32)
 machine(K, 0 * K, K, np.empty_like(K), 1.0)
-from headstock.heads.engine.compiled_smo import smo
+from headstock.heads.solvers.compiled_smo import smo
 print(sum(f.stats.cache_hits[s] for f in (smo, loops().exponential) for s in f.stats.cache_hits))
 """
     said = []

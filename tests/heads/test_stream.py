@@ -11,8 +11,8 @@ from headstock.heads import Bundle, FoldPlan, fit
 from headstock.heads.blockwise import blocks, passes, stream
 from headstock.heads.blockwise.stream import STREAMED, evaluate_streamed, fit_streamed
 from headstock.heads.bundle import bundle
-from headstock.heads.engine.outoffold import cross_fit
 from headstock.heads.numbers.metrics import score
+from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import read_rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_head
-from headstock.heads.evaluation.tuning import points_of, with_searches
 from headstock.heads.head import head_options
+from headstock.heads.search.tuning import points_of, with_searches
 from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 

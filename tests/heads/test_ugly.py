@@ -12,14 +12,15 @@ import numpy as np
 import pytest
 
 from headstock.heads import HEADS, make_folds, make_head
-from headstock.heads.engine import outoffold as engine
 from headstock.heads.engine.held import hold
-from headstock.heads.engine.outoffold import answer_all, fit_head, full_proba
 from headstock.heads.engine.products import Products
 from headstock.heads.engine.shared import Shared
-from headstock.heads.kinds.scaling import Blocks, Standard
+from headstock.heads.outoffold import together as engine
+from headstock.heads.outoffold.answer import fit_head, full_proba
+from headstock.heads.outoffold.together import answer_all
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.solvers.scaling import Blocks, Standard
 
 Case = tuple[Rows, FoldPlan]
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FunctionType, ModuleType
 
-from headstock.heads.engine import outoffold
 from headstock.heads.evaluation import fusing
 from headstock.heads.fusion import gate
 from headstock.heads.numbers import familywise, intervals, measured, selection
+from headstock.heads.outoffold import fold_by_fold
 from headstock.heads.rows import times
 
 
@@ -80,7 +80,7 @@ MUTANTS = [
         "there = codes < fold", "there = codes <= fold", "chance-time", 8,
     ),
     Mutant(
-        "a fold sees the rows it holds out", outoffold,
+        "a fold sees the rows it holds out", fold_by_fold,
         "train = np.flatnonzero(codes_of != fold)", "train = np.arange(len(codes_of))",
         "chance-tree", 6,
     ),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 
+from headstock.heads.files import write_text
 from headstock.heads.report.page import board, chart, closer, gallery, scatter
 from headstock.heads.report.page.contest import Contest
 from headstock.heads.report.page.gallery import Cards
@@ -18,7 +19,6 @@ from headstock.heads.report.page.runs import Run, System, read_runs
 from headstock.heads.report.page.settings import provenance
 from headstock.heads.report.page.source import Source, sources_of
 from headstock.heads.report.page.weights import weights
-from headstock.heads.report.tables import write_text
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError, one_line
 from headstock.store.progress import Report, unheard

@@ -12,7 +12,7 @@ __all__ = ["loops", "runs_of"]
 def loops() -> Any:
     """``compiled_tiles``, which importing numba makes slow to load: compiled once a machine where
     numba can keep its cache."""
-    from headstock.heads.engine import compiled_tiles
+    from headstock.heads.solvers import compiled_tiles
 
     return compiled_tiles
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.evaluation.tuning import Tuned
+from headstock.heads.search.tuning import Tuned
 
 __all__ = ["TunedRegressor"]
 

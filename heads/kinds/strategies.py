@@ -1,15 +1,20 @@
-"""How all folds of a head are computed at once: what a head declares, and ``outoffold`` does."""
+"""What a head declares so that all its folds are computed at once (``outoffold.together``)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    from headstock.heads.kinds.svm import Kernel
+__all__ = ["Descent", "Gram", "Grid", "Kernel", "Machines", "OnceReduced", "Strategy"]
 
-__all__ = ["Descent", "Gram", "Grid", "Machines", "OnceReduced", "Strategy"]
+
+class Kernel(NamedTuple):
+    """exp(-gamma |x - z|^2), or with a degree (1 + gamma x.z)^degree; gamma is divided by the
+    number of sets."""
+
+    gamma: float
+    degree: int = 0
 
 
 @dataclass(frozen=True)

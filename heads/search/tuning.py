@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.strategies import Descent, Grid
-from headstock.heads.evaluation.draws import DRAWS, Range, draw_points
+from headstock.heads.kinds.strategies import Descent, Grid
 from headstock.heads.metrics.probabilities import log_loss
+from headstock.heads.search.draws import DRAWS, Range, draw_points
 from headstock.heads.specs import HEADS
 from headstock.store.errors import OptionError
 
@@ -103,7 +103,7 @@ class Tuned:
         inner: np.ndarray | None = None,
         spans: Mapping[str, slice] | None = None,
     ) -> Tuned:
-        from headstock.heads.head import encode_labels, seeded_codes
+        from headstock.heads.labels import encode_labels, seeded_codes
 
         self.classes_, codes = encode_labels(y)
         if inner is None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstock.heads.engine.dense import Dense
-from headstock.heads.kinds.scaling import inverse
+from headstock.heads.solvers.dense import Dense
+from headstock.heads.solvers.scaling import inverse
 from headstock.heads.threads import one_thread_each, threads
 
 __all__ = ["Problems", "solve", "solve_positive"]

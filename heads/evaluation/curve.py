@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.outoffold import fit_head, full_proba
 from headstock.heads.head import make_head
 from headstock.heads.numbers.metrics import score
+from headstock.heads.outoffold.answer import fit_head, full_proba
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 

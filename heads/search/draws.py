@@ -2,7 +2,7 @@
 
 Where few of the options matter, n random points try n values of each of those that do, a grid only
 its side's (Bergstra and Bengio 2012). Points are drawn by the seed alone, before any row is read;
-which of them is taken is found inside the training rows (see ``tuning``).
+which of them is taken is found inside the training rows (see ``search.tuning``).
 """
 
 from __future__ import annotations

@@ -7,10 +7,7 @@ where not. Both give the same numbers; each answer says which way it came.
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, cast
 
@@ -27,172 +24,22 @@ from headstock.heads.engine.fastlinear import (
 from headstock.heads.engine.fastreduced import reduced_answers
 from headstock.heads.engine.parts import Part
 from headstock.heads.engine.shared import Shared, widths
-from headstock.heads.engine.strategies import Descent, Gram, Grid, Machines, OnceReduced, Strategy
-from headstock.heads.evaluation.tuning import Tuned, search_record
 from headstock.heads.head import Head, make_head
-from headstock.heads.kinds.calibration import none_left
 from headstock.heads.kinds.components import OnComponents
+from headstock.heads.kinds.strategies import Descent, Gram, Grid, Machines, OnceReduced, Strategy
 from headstock.heads.kinds.svm import LANDMARKS, PAIRED
+from headstock.heads.outoffold.answer import Answer, full_proba, head_error
+from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
-from headstock.heads.threads import one_thread_each, threads
+from headstock.heads.search.tuning import search_record
+from headstock.heads.solvers.calibration import none_left
 from headstock.store.errors import HeadError, HeadstockError
 
-__all__ = ["Answer", "answer_all", "cross_fit", "fit_head", "full_proba", "goes_slow", "head_error"]
+__all__ = ["answer_all", "goes_slow"]
 
 SMALL = 1000
 """Rows below which kernels are not shared: the fold-by-fold way takes no time there."""
-
-
-@dataclass
-class Answer:
-    """What one system said.
-
-    proba: (r, n, k) out-of-fold probabilities; test: (m, k) of the refit on all training rows, or
-    None; seconds: wall time of all its fits and predictions; how: which way they were computed.
-    """
-
-    proba: np.ndarray
-    test: np.ndarray | None
-    seconds: float
-    how: str
-    notes: list[str] = field(default_factory=list)
-    chosen: list[dict[str, Any]] = field(default_factory=list)
-    """What a tuned head chose: in each fold, in order, then in the refit, if there is one."""
-    importances: list[np.ndarray] = field(default_factory=list)
-    """(d,) how much each column weighs in each fold's head, for heads that can say."""
-    reused: bool = False
-    """Whether it was taken from an earlier evaluation; ``seconds`` is what it cost then."""
-    tried: dict[str, Any] = field(default_factory=dict)
-    """Of a tuned head: ``points``, what it could choose, and ``log_loss``, for each entry of
-    ``chosen`` the log-loss of every point on the rows held out inside."""
-
-
-def head_error(name: str, error: Exception) -> HeadError:
-    """What a head raised, as one line with its name."""
-    if isinstance(error, MemoryError):
-        return HeadError(f"head {name}", "not enough memory", "give it fewer rows or columns")
-    return HeadError(f"head {name}", f"{type(error).__name__}: {error}", "see its options")
-
-
-def fit_head(
-    head: Head,
-    name: str,
-    X: np.ndarray,
-    codes: np.ndarray,
-    inner: np.ndarray,
-    spans: Mapping[str, slice],
-) -> Head:
-    """Fit, handing over what the head ``wants``. Raises HeadError for whatever it raises."""
-    wants = getattr(head, "wants", ())
-    given = {k: v for k, v in (("inner", inner), ("spans", spans)) if k in wants}
-    try:
-        head.fit(X, codes, **given)
-    except HeadstockError:
-        raise
-    except Exception as error:
-        raise head_error(name, error) from error
-    return head
-
-
-def full_proba(head: Head, name: str, X: np.ndarray, k: int) -> np.ndarray:
-    """(m, k) probabilities over all classes; one absent from the head's training rows has 0.
-
-    Raises HeadError when the head's answer is not probabilities.
-    """
-    try:
-        said = np.asarray(head.predict_proba(X), dtype=np.float64)
-    except HeadstockError:
-        raise
-    except Exception as error:
-        raise head_error(name, error) from error
-    columns = np.asarray(head.classes_)
-    if said.shape != (len(X), len(columns)):
-        raise HeadError(
-            f"head {name}",
-            f"predict_proba gave shape {said.shape}",
-            f"({len(X)}, {len(columns)}), a column for each of classes_",
-        )
-    out = np.zeros((len(X), k))
-    out[:, columns] = said
-    total = out.sum(axis=1, keepdims=True)
-    if not np.isfinite(out).all() or (out < 0).any() or (np.abs(total - 1) > 1e-3).any():
-        raise HeadError(
-            f"head {name}",
-            "predict_proba gave rows that are no probabilities",
-            "rows >= 0 summing to 1",
-        )
-    return out / total
-
-
-def cross_fit(
-    name: str,
-    X: np.ndarray,
-    spans: Mapping[str, slice],
-    codes: np.ndarray,
-    k: int,
-    plan: FoldPlan,
-    *,
-    options: Mapping[str, Any] | None = None,
-    seed: int = 0,
-    fresh: np.ndarray | None = None,
-    step: Callable[[], None] = lambda: None,
-) -> Answer:
-    """The slow honest way: a fresh head for each fold, fitted on its training rows alone.
-
-    X (n, d), codes (n,), fresh (m, d) the test rows for the refit. ``step`` is called after each
-    fit. Inside a fold the head holds out by the plan's other folds. A head that says ``parallel``
-    has its folds fitted beside each other, one thread each.
-    """
-    start = time.perf_counter()
-    proba = np.empty((plan.repeats, len(X), k))
-    test = None
-    # The refit first: it is the longest
-    jobs: list[tuple[int, int]] = [] if fresh is None else [(0, -1)]
-    jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
-
-    hows: list[str] = []
-
-    def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any, Any]:
-        repeat, fold = job
-        codes_of = plan.codes[repeat]
-        train = np.flatnonzero(codes_of != fold)
-        head = make_head(name, seed, options)
-        fit_head(head, name, X[train], codes[train], codes_of[train], spans)
-        hows.append(getattr(head, "how_", ""))
-        asked = X[codes_of == fold] if fold >= 0 else fresh
-        assert asked is not None
-        weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
-        if isinstance(head, Tuned):
-            searched[job] = head.losses_
-        return full_proba(head, name, asked, k), getattr(head, "chosen_", None), weight
-
-    picked: dict[tuple[int, int], Any] = {}
-    searched: dict[tuple[int, int], list[float]] = {}
-    model = make_head(name, seed, options)
-    weights: list[np.ndarray] = []
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        beside = bool(getattr(model, "parallel", False))
-        with one_thread_each(beside), ThreadPoolExecutor(threads() if beside else 1) as pool:
-            for (repeat, fold), (said, choice, weight) in zip(jobs, pool.map(fit, jobs)):
-                picked[repeat, fold] = choice
-                weights += [] if weight is None else [np.asarray(weight, dtype=np.float64)]
-                if fold < 0:
-                    test = said
-                else:
-                    proba[repeat, plan.codes[repeat] == fold] = said
-                step()
-    order = sorted(jobs, key=lambda j: (j[1] < 0, j))
-    chosen = [picked[job] for job in order if picked[job]]
-    tried = {}
-    if isinstance(model, Tuned):
-        tried = search_record(model.points, [searched[job] for job in order])
-    notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
-    seconds = time.perf_counter() - start
-    how = "; ".join(["fold by fold", *filter(None, hows[-1:])])
-    notes += hows[-1:] if hows[-1] else []
-    return Answer(proba, test, seconds, how, notes, chosen, weights, tried=tried)
 
 
 def answer_all(

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from headstock.heads.engine.loops import loops
+from headstock.heads.solvers.loops import loops
 from headstock.heads.threads import threads
 
 __all__ = ["machine", "one_against_one", "rbf_from_products"]
@@ -62,7 +62,7 @@ def machine(
             beta[:m] *= down / up
         elif down > up:
             beta[m:] *= up / down
-    from headstock.heads.engine.compiled_smo import smo
+    from headstock.heads.solvers.compiled_smo import smo
 
     bias = smo(first, cross, second, turned, np.float32(C), np.float32(TOLERANCE), beta)
     return beta, float(bias)

@@ -1,0 +1,143 @@
+"""The slow honest way: a fresh head for each fold, fitted on its training rows alone."""
+
+from __future__ import annotations
+
+import time
+import warnings
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from headstock.heads.head import make_head
+from headstock.heads.outoffold.answer import Answer, fit_head, full_proba
+from headstock.heads.rows.adapted import ADAPTED
+from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.labelled import ALL, Rows
+from headstock.heads.search.tuning import Tuned, search_record
+from headstock.heads.threads import one_thread_each, threads
+from headstock.store.errors import HeadError
+
+__all__ = ["answer_views", "cross_fit"]
+
+
+def cross_fit(
+    name: str,
+    X: np.ndarray,
+    spans: Mapping[str, slice],
+    codes: np.ndarray,
+    k: int,
+    plan: FoldPlan,
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    fresh: np.ndarray | None = None,
+    step: Callable[[], None] = lambda: None,
+) -> Answer:
+    """The slow honest way: a fresh head for each fold, fitted on its training rows alone.
+
+    X (n, d), codes (n,), fresh (m, d) the test rows for the refit. ``step`` is called after each
+    fit. Inside a fold the head holds out by the plan's other folds. A head that says ``parallel``
+    has its folds fitted beside each other, one thread each.
+    """
+    start = time.perf_counter()
+    proba = np.empty((plan.repeats, len(X), k))
+    test = None
+    # The refit first: it is the longest
+    jobs: list[tuple[int, int]] = [] if fresh is None else [(0, -1)]
+    jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
+
+    hows: list[str] = []
+
+    def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any, Any]:
+        repeat, fold = job
+        codes_of = plan.codes[repeat]
+        train = np.flatnonzero(codes_of != fold)
+        head = make_head(name, seed, options)
+        fit_head(head, name, X[train], codes[train], codes_of[train], spans)
+        hows.append(getattr(head, "how_", ""))
+        asked = X[codes_of == fold] if fold >= 0 else fresh
+        assert asked is not None
+        weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
+        if isinstance(head, Tuned):
+            searched[job] = head.losses_
+        return full_proba(head, name, asked, k), getattr(head, "chosen_", None), weight
+
+    picked: dict[tuple[int, int], Any] = {}
+    searched: dict[tuple[int, int], list[float]] = {}
+    model = make_head(name, seed, options)
+    weights: list[np.ndarray] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        beside = bool(getattr(model, "parallel", False))
+        with one_thread_each(beside), ThreadPoolExecutor(threads() if beside else 1) as pool:
+            for (repeat, fold), (said, choice, weight) in zip(jobs, pool.map(fit, jobs)):
+                picked[repeat, fold] = choice
+                weights += [] if weight is None else [np.asarray(weight, dtype=np.float64)]
+                if fold < 0:
+                    test = said
+                else:
+                    proba[repeat, plan.codes[repeat] == fold] = said
+                step()
+    order = sorted(jobs, key=lambda j: (j[1] < 0, j))
+    chosen = [picked[job] for job in order if picked[job]]
+    tried = {}
+    if isinstance(model, Tuned):
+        tried = search_record(model.points, [searched[job] for job in order])
+    notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
+    seconds = time.perf_counter() - start
+    how = "; ".join(["fold by fold", *filter(None, hows[-1:])])
+    notes += hows[-1:] if hows[-1] else []
+    return Answer(proba, test, seconds, how, notes, chosen, weights, tried=tried)
+
+
+def answer_views(
+    name: str,
+    on: str,
+    rows: Rows,
+    plan: FoldPlan,
+    *,
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    test: Rows | None = None,
+    step: Callable[[int], None] = lambda fits: None,
+) -> Answer:
+    """One head on sets of which one or more have views: fold k on the vectors of network k, the
+    refit for the test rows on those of the network of all rows."""
+    start = time.perf_counter()
+    codes, k = plan.codes[0], len(rows.classes)
+    if plan.kind != ADAPTED:
+        what = "has one network a fold, and this fusion needs one for each pair of folds"
+        raise HeadError(f"on {on}", what, "leave --nested and stacks of features out")
+    proba = np.empty((1, len(rows), k))
+    chosen: list[dict[str, Any]] = []
+    losses: list[list[float]] = []
+    points: list[dict[str, Any]] = []
+
+    def search(head: Any) -> None:
+        if getattr(head, "chosen_", None):
+            chosen.append(head.chosen_)
+        if isinstance(head, Tuned):
+            points[:] = head.points
+            losses.append(head.losses_)
+
+    for fold in range(plan.folds):
+        X, spans = rows.matrix(on, fold)
+        train, held = np.flatnonzero(codes != fold), np.flatnonzero(codes == fold)
+        head = make_head(name, seed, options)
+        fit_head(head, name, X[train], rows.codes[train], codes[train], spans)
+        proba[0, held] = full_proba(head, name, X[held], k)
+        search(head)
+        step(1)
+    fresh = None
+    if test is not None:
+        X, spans = rows.matrix(on, ALL)
+        head = fit_head(make_head(name, seed, options), name, X, rows.codes, codes, spans)
+        fresh = full_proba(head, name, test.matrix(on)[0], k)
+        search(head)
+        step(1)
+    how = "fold by fold, on a network that did not see the fold"
+    tried = search_record(points, losses) if points else {}
+    seconds = time.perf_counter() - start
+    return Answer(proba, fresh, seconds, how, chosen=chosen, tried=tried)

@@ -1,0 +1,1 @@
+"""Options of a head that are chosen inside the training rows."""
