@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from headstock.store import FeatureStore
+from headstock.store import StoreReader, open_store
 from headstock.store.errors import OptionError
 from headstock.store.manifest.splits import in_split
 
@@ -43,7 +43,7 @@ class FeatureDataset(Dataset[tuple[torch.Tensor, int]]):
         labelled: bool = False,
     ) -> None:
         self.path = os.fspath(path)
-        with FeatureStore.open(self.path) as store:
+        with open_store(self.path) as store:
             self.sets = list(sets or store.sets)
             if not self.sets:
                 raise OptionError(path, "has no feature set", "run `headstock extract` first")
@@ -66,7 +66,7 @@ class FeatureDataset(Dataset[tuple[torch.Tensor, int]]):
                 dim = store.declared(name).dim
                 self.spans[name] = slice(at, at := at + dim)
             self.dim = at
-        self._store: FeatureStore | None = None
+        self._store: StoreReader | None = None
         self._process = 0
 
     def __len__(self) -> int:
@@ -84,10 +84,10 @@ class FeatureDataset(Dataset[tuple[torch.Tensor, int]]):
         vectors = torch.from_numpy(np.array(X[back], dtype=np.float32))
         return [(vectors[k], int(self.targets[i])) for k, i in enumerate(wanted.tolist())]
 
-    def _open(self) -> FeatureStore:
+    def _open(self) -> StoreReader:
         """The store, opened by this very process: file positions are not shared over a fork."""
         if self._store is None or self._process != os.getpid():
-            self._store, self._process = FeatureStore.open(self.path), os.getpid()
+            self._store, self._process = open_store(self.path), os.getpid()
         return self._store
 
     def __getstate__(self) -> dict[str, Any]:

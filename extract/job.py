@@ -30,7 +30,7 @@ from headstock.extract.pipeline.holdings import Held
 from headstock.extract.pipeline.options import Options
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import extract_some
-from headstock.store import ABSENT, FeatureStore, Manifest, Recipe
+from headstock.store import ABSENT, FeatureStore, Manifest, Recipe, StoreReader, open_store
 from headstock.store.errors import BundleError, OptionError
 from headstock.store.fingerprints import fingerprint_set
 from headstock.store.jsonfile import parse_json
@@ -184,7 +184,7 @@ def extract_like(
     offline: bool = False,
     some: bool = False,
     **flags: Any,
-) -> Iterator[tuple[FeatureStore, Account]]:
+) -> Iterator[tuple[StoreReader, Account]]:
     """Extract ``manifest`` with the very recipes a model was fitted on; gives the open store.
 
     ``keep`` names the store to fill; without it a temporary one is used and removed. Weights are
@@ -219,7 +219,7 @@ def extract_like(
         output = Path(keep or Path(folder, "features.h5"))
         columns = {name: r for name, r in recipes.items() if r.modality == "columns"}
         account = _run(manifest, output, builders, columns, device, flags)
-        with FeatureStore.open(output) as store:
+        with open_store(output) as store:
             yield store, account
 
 

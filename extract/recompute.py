@@ -12,7 +12,7 @@ import numpy as np
 
 from headstock.extract.decode.reading import Reader
 from headstock.extract.encoders.backbones import encoder_from_recipe
-from headstock.store import OK, FeatureStore
+from headstock.store import OK, StoreReader
 from headstock.store.dataroot import DataRoot
 from headstock.store.errors import HeadstockError, ItemError
 from headstock.store.progress import Report, unheard
@@ -48,7 +48,7 @@ class Deviation:
 
 
 def recompute(
-    store: FeatureStore,
+    store: StoreReader,
     rows: int,
     *,
     seed: int = 0,
@@ -75,7 +75,7 @@ def recompute(
 
 
 def _one(
-    store: FeatureStore,
+    store: StoreReader,
     name: str,
     reader: Reader | None,
     asked: dict[str, Any],

@@ -23,8 +23,10 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
     from headstock.store.features import FeatureStore as FeatureStore
     from headstock.store.items import Items as Items
     from headstock.store.manifest.manifest import Manifest as Manifest
+    from headstock.store.opening import open_store as open_store
     from headstock.store.reader import Progress as Progress
     from headstock.store.reader import RowError as RowError
+    from headstock.store.reader import StoreReader as StoreReader
     from headstock.store.recipe import Recipe as Recipe
 
 _HOMES = {
@@ -40,11 +42,13 @@ _HOMES = {
     "Progress": "reader",
     "Recipe": "recipe",
     "RowError": "reader",
+    "StoreReader": "reader",
     "as_arrays": "exchange.views",
     "as_dataset": "exchange.views",
     "as_frame": "exchange.views",
     "errors": "errors",
     "is_store": "disk.depot",
+    "open_store": "opening",
 }
 __all__ = sorted(_HOMES)
 

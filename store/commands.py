@@ -130,9 +130,9 @@ def merge(target: str, sources: tuple, sets: tuple, link: bool, keep: str | None
 
     Example: headstock store merge all.h5 first.h5 second.h5
     """
+    from headstock.store.care.link import link as join
     from headstock.store.care.merge import merge as run
     from headstock.store.disk.outputs import refuse_other
-    from headstock.store.parts import link as join
 
     refuse_other(target, "parts" if link else "store")
     with progress("merge", "rows") as report:

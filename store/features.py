@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, Self, overload
 
 import numpy as np
 
@@ -19,18 +19,20 @@ from headstock.store.disk.depot import Depot, is_parts
 from headstock.store.disk.patch import Patch
 from headstock.store.disk.rows import UNSEEN, Change, difference, unseen_column
 from headstock.store.disk.state import State
-from headstock.store.errors import OptionError, RecipeMismatch, StorageError, StoreBusy
+from headstock.store.errors import OptionError, StorageError, StoreBusy
 from headstock.store.items import Items, text_column
+from headstock.store.opening import open_store
 from headstock.store.progress import Report, unheard
-from headstock.store.reader import LOOKS, StoreReader
+from headstock.store.reader import StoreReader
 from headstock.store.recipe import Recipe
+from headstock.store.single import LOOKS, SingleStore
 
 __all__ = ["ABSENT", "FAILED", "OK", "FeatureStore"]
 
 MANY_SHARDS = 512  # beyond this, and half of what is compacted, a commit compacts
 
 
-class FeatureStore(StoreReader):
+class FeatureStore(SingleStore):
     """A store at ``path``. Open it with ``FeatureStore.open`` and as a context manager.
 
     It shows the moment it was opened (``refresh`` looks again) and, in mode ``a``, its own commits.
@@ -41,19 +43,25 @@ class FeatureStore(StoreReader):
         super().__init__(depot)
         self._mode = mode
 
+    @overload
     @classmethod
-    def open(cls, path: str | os.PathLike[str], mode: str = "r") -> FeatureStore:
-        """``r`` reads; ``a`` reads and extends, and makes the store when there is none. A list of
-        parts (see ``parts``) is read as one store.
+    def open(cls, path: str | os.PathLike[str], mode: Literal["a"]) -> Self: ...
+
+    @overload
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], mode: Literal["r"] = "r") -> StoreReader: ...
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], mode: str = "r") -> StoreReader:
+        """``r`` reads, a list of parts as well (see ``open_store``); ``a`` reads and extends, and
+        makes the store when there is none.
 
         Raises OptionError (no store), StoreDamaged, StorageError, VersionError, UnsafeInput.
         """
         if mode not in ("r", "a"):
             raise OptionError(path, f"mode {mode!r} means nothing", "use 'r' or 'a'")
         if mode == "r" and is_parts(path):
-            from headstock.store.parts import PartedStore
-
-            return PartedStore(path)
+            return open_store(path)
         depot = Depot(path)
         if mode == "a":
             _not_lost(depot)
@@ -64,20 +72,7 @@ class FeatureStore(StoreReader):
             depot.roll_forward()
             commit.sweep(depot.directory)
             trace.sweep(depot.path)
-        elif depot.directory.is_dir():
-            with suppress(StorageError):  # a reader may have no right to finish what was left
-                depot.roll_forward()
         return cls(depot, mode)
-
-    def each(self) -> Iterator[tuple[slice, FeatureStore]]:
-        """Each part and its rows of the whole; a store in one file is its only part."""
-        yield slice(0, self.n), self
-
-    def __enter__(self) -> FeatureStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     def _writable(self) -> None:
         if self._mode != "a":
@@ -144,19 +139,6 @@ class FeatureStore(StoreReader):
         if unseen or self.unseen(name):
             self.change(patch)
 
-    def agrees(self, wanted: Declared) -> bool:
-        """Whether the set exists and was made this way; False when there is none.
-
-        Raises RecipeMismatch with the differing fields.
-        """
-        have = self._state.declared.get(wanted.name)
-        if have is not None and (lines := have.differences(wanted)):
-            raise RecipeMismatch(
-                f"{self.path}, set {wanted.name}", f"was made another way ({', '.join(lines)})",
-                "use the same settings, another set name, or --overwrite",
-            )  # fmt: skip
-        return have is not None
-
     def change(self, patch: Callable[[State], Patch | None]) -> None:
         """Commit the patch that ``patch`` makes of the present state, or of the newer one when
         somebody else was faster."""
@@ -208,7 +190,7 @@ class FeatureStore(StoreReader):
         """The ids of rows whose content is another than the store knows. A failed row that could
         not be read keeps the digest that its label was said of."""
         rows, own = self.rows(batch.ids), self.declared(name)
-        known = self._column(name).digest[rows]
+        known = self.column(name).digest[rows]
         unread = ~batch.digest.any(axis=1) & known.any(axis=1) & (batch.status == FAILED)
         if unread.any():
             batch.digest = np.where(unread[:, None], known, batch.digest)
@@ -218,7 +200,7 @@ class FeatureStore(StoreReader):
                 if (same | ~batch.digest.any(axis=1)).all():
                     break
                 if other != name and self.declared(other).recipe.modality == own.recipe.modality:
-                    known = self._column(other).digest[rows]
+                    known = self.column(other).digest[rows]
                     had |= known.any(axis=1)
                     same |= known.any(axis=1) & (known == batch.digest).all(axis=1)
         changed = np.flatnonzero(had & ~same & batch.digest.any(axis=1))
@@ -231,7 +213,7 @@ class FeatureStore(StoreReader):
         of what it was. Raises OptionError for a batch that no store takes, StorageError.
         """
         self._writable()
-        column = self._column(name)
+        column = self.column(name)
         batch = checked(batch, column.declared)
         state = self._state
         missing = [i for i in batch.ids if i not in state.known]
@@ -247,7 +229,7 @@ class FeatureStore(StoreReader):
             self.forget(changed)  # what was said in between was said of the content before
         pending = len(self._depot.listing().shards)
         if pending >= MANY_SHARDS:
-            column = self._column(name)
+            column = self.column(name)
             compacted = int(((column.source == 0) & (column.status == OK)).sum())
             if pending * len(batch.ids) >= compacted / 2:
                 self.compact()
@@ -264,7 +246,7 @@ class FeatureStore(StoreReader):
         """Make the shard of a checked batch, and show it."""
         again = 0
         for _ in range(LOOKS):
-            state, column = self._state, self._column(name)
+            state, column = self._state, self.column(name)
             state = self._state
             seq, declared = state.clock + 1, column.declared
             plan, arrays = shard_plan(batch, declared, self.uuid, seq)

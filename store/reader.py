@@ -1,28 +1,23 @@
-"""Reading a store: its rows, its sets, what is done and what failed, and the vectors."""
+"""StoreReader: what every store answers, whether its rows lie in one file or in several."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple, Self
 
 import numpy as np
 
+from headstock.store.disk.column import Column
 from headstock.store.disk.declared import ABSENT, OK, Declared
-from headstock.store.disk.depot import Depot
-from headstock.store.disk.rows import unseen_column
-from headstock.store.disk.state import Column, State
-from headstock.store.errors import IncompleteSet, MissingSet, StoreBusy, near
+from headstock.store.errors import MissingSet, RecipeMismatch, near
 from headstock.store.feature_set import FeatureSet
 from headstock.store.fingerprints import is_fingerprint
 from headstock.store.items import Items
 
-__all__ = ["LOOKS", "Progress", "RowError", "StoreReader"]
-
-T = TypeVar("T")
-LOOKS = 50  # how often a moving store is looked at again before it counts as busy
+__all__ = ["Progress", "RowError", "StoreReader"]
 
 
 class RowError(NamedTuple):
@@ -48,127 +43,140 @@ class Progress:
     stat: np.ndarray
 
 
-class StoreReader:
-    """The reading half of FeatureStore."""
+class StoreReader(ABC):
+    """A store open for reading, as a context manager. ``open_store`` makes one.
 
-    def __init__(self, depot: Depot) -> None:
-        self._depot = depot
-        self._state = self._take()
+    It shows the moment it was opened; ``refresh`` looks again. What is abstract here is all that a
+    store of another kind has to bring; ``tests/store/test_contract.py`` is what it must pass.
+    """
+
+    def __init__(self) -> None:
         self._by_digest: dict[str, dict[bytes, int]] = {}
 
-    def _take(self) -> State:
-        for _ in range(LOOKS):
-            with suppress(FileNotFoundError):  # a compaction passed between two looks
-                return State(self._depot)
-        raise StoreBusy(self._depot.path, "changes faster than it can be read", "try again")
+    def __enter__(self) -> Self:
+        return self
 
-    def _looking(self, read: Callable[[State], T]) -> T:
-        """``read(state)``, again on a fresh state when what it read from was absorbed meanwhile."""
-        for _ in range(LOOKS):
-            try:
-                return read(self._state)
-            except FileNotFoundError:
-                self.refresh()
-        raise StoreBusy(self._depot.path, "changes faster than it can be read", "try again")
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
+    @abstractmethod
+    def close(self) -> None:
+        """Let go of the files."""
+
+    @abstractmethod
     def refresh(self) -> None:
         """See what others have committed since. Rows keep their numbers: stores only grow, but for
         an explicit drop. Raises StoreBusy when somebody dropped rows meanwhile."""
-        fresh = self._take()
-        if fresh.drops != self._state.drops:
-            fresh.close()
-            raise StoreBusy(self.path, "rows were dropped from it meanwhile", "run this again")
-        self._show(fresh)
-
-    def _show(self, fresh: State) -> None:
-        self._state.close()
-        self._state = fresh
-        self._by_digest.clear()
-
-    def close(self) -> None:
-        self._state.close()
 
     # --- what is here
 
     @property
-    def path(self) -> Path:
-        return self._depot.path
+    @abstractmethod
+    def path(self) -> Path: ...
 
     @property
-    def uuid(self) -> str:
-        return self._state.file.uuid
+    @abstractmethod
+    def uuid(self) -> str: ...
 
     @property
+    @abstractmethod
     def generation(self) -> int:
-        return self._state.file.generation
+        """How often it was compacted; of parts, the highest of theirs."""
 
     @property
+    @abstractmethod
     def pending(self) -> int:
         """Files that wait for a compaction."""
-        listing = self._depot.listing()
-        return len(listing.shards) + len(listing.patches)
 
     @property
+    @abstractmethod
     def n(self) -> int:
-        return self._state.n
+        """Rows."""
 
     @property
+    @abstractmethod
     def items(self) -> Items:
-        """The rows, in the order of their first registration."""
-        return self._state.items
+        """The rows, in the order of their first registration; those of parts one after the other.
+        Paths keep their root where the parts have one root."""
+
+    @property
+    @abstractmethod
+    def declarations(self) -> Mapping[str, Declared]:
+        """All sets, by name."""
+
+    @property
+    def parts(self) -> Sequence[Path]:
+        """The stores that it is made of; none for a store in one file."""
+        return ()
+
+    @abstractmethod
+    def each(self) -> Iterator[tuple[slice, StoreReader]]:
+        """Each part and its rows of the whole; a store in one file is its only part."""
+
+    @abstractmethod
+    def column(self, name: str) -> Column:
+        """What is known of each row of the set. Raises MissingSet."""
+
+    @abstractmethod
+    def feature_set(self, name: str) -> FeatureSet:
+        """Raises MissingSet with the names that exist."""
+
+    @abstractmethod
+    def unseen(self, name: str) -> dict[str, str]:
+        """Rows that have a vector of the set although the last extraction that looked for their
+        file did not see it, by id: the code of the reason (``missing``, ``unreadable`` ...)."""
+
+    @property
+    @abstractmethod
+    def _index(self) -> Mapping[str, int]:
+        """The row of each id."""
+
+    # --- what follows from it
 
     @property
     def all_sets(self) -> list[str]:
         """All sets: ``sets`` and ``fingerprints``."""
-        return list(self._state.declared)
+        return list(self.declarations)
 
     @property
     def sets(self) -> list[str]:
         """The feature sets."""
-        return [n for n in self.all_sets if not is_fingerprint(self.declared(n).recipe)]
+        return [n for n, d in self.declarations.items() if not is_fingerprint(d.recipe)]
 
     @property
     def fingerprints(self) -> list[str]:
         """The sets that are kept to find copies by, and are no features."""
-        return [n for n in self.all_sets if is_fingerprint(self.declared(n).recipe)]
+        return [n for n, d in self.declarations.items() if is_fingerprint(d.recipe)]
 
     def declared(self, name: str) -> Declared:
         """Raises MissingSet with the names that exist."""
-        if name not in self._state.declared:
-            have = ", ".join(self.sets) or "none yet"
-            fix = f"{near(name, self.sets)}it has: {have}"
+        if (have := self.declarations.get(name)) is None:
+            have_names = ", ".join(self.sets) or "none yet"
+            fix = f"{near(name, self.sets)}it has: {have_names}"
             raise MissingSet(self.path, f"has no feature set {name!r}", fix)
-        return self._state.declared[name]
+        return have
 
-    def _column(self, name: str) -> Column:
-        self.declared(name)
-        return self._looking(lambda state: state.column(name))
+    def agrees(self, wanted: Declared) -> bool:
+        """Whether the set exists and was made this way; False when there is none.
+
+        Raises RecipeMismatch with the differing fields.
+        """
+        have = self.declarations.get(wanted.name)
+        if have is not None and (lines := have.differences(wanted)):
+            raise RecipeMismatch(
+                f"{self.path}, set {wanted.name}", f"was made another way ({', '.join(lines)})",
+                "use the same settings, another set name, or --overwrite",
+            )  # fmt: skip
+        return have is not None
 
     def rows(self, ids: Sequence[str] | np.ndarray) -> np.ndarray:
         """(m,) int64: the row of each id, -1 for an id that is not here."""
-        index = self._state.index
+        index = self._index
         return np.array([index.get(i, -1) for i in ids], dtype=np.int64)
-
-    def said(self, name: str, ids: Sequence[str]) -> np.ndarray:
-        """(m,) int64: a number for each row that grows whenever something is committed for it."""
-        return self._column(name).seq[self.rows(ids)]
-
-    def behind(self) -> bool:
-        """Whether others have committed something that is not seen here yet."""
-        state = self._state
-        known = set(state.listing.shards).union(*(c.sources for c in state.loaded.values()))
-        return self._overtaken() or not known.issuperset(self._depot.listing().shards)
-
-    def _overtaken(self) -> bool:
-        """Whether others have changed rows or declared sets, or compacted."""
-        seen = max((*self._state.listing.patches, self._state.watermark))
-        if max(self._depot.listing().patches, default=0) > seen:
-            return True
-        return max(self._depot.generations(), default=0) > self.generation
 
     def progress(self, name: str, ids: Sequence[str] | np.ndarray | None = None) -> Progress:
         """What is known of each row of the set; of ``ids`` (default: all rows) in that order."""
-        column = self._column(name)
+        column = self.column(name)
         if ids is None:
             return Progress(column.status.copy(), column.digest.copy(), column.stat.copy())
         rows = self.rows(ids)
@@ -180,7 +188,7 @@ class StoreReader:
     def by_digest(self, name: str, digests: np.ndarray) -> dict[bytes, np.ndarray]:
         """Vectors already here for these content digests (m, 32), under whatever id: digest
         bytes -> (d,) vector."""
-        column = self._column(name)
+        column = self.column(name)
         if name not in self._by_digest:
             # rows that were imported have no digest and cannot be found by one
             rows = np.flatnonzero((column.status == OK) & column.digest.any(axis=1))
@@ -195,29 +203,11 @@ class StoreReader:
 
     def errors(self, name: str | None = None) -> list[RowError]:
         """Rows that failed, of one set or of all."""
-        names = self.sets if name is None else [name]
         return [
-            RowError(each, self._state.ids[row], *said)
-            for each in names
-            for row, said in sorted(self._column(each).errors.items())
+            RowError(each, self.items.id[row], *reason)
+            for each in (self.sets if name is None else [name])
+            for row, reason in sorted(self.column(each).errors.items())
         ]
-
-    def unseen(self, name: str) -> dict[str, str]:
-        """Rows that have a vector of the set although the last extraction that looked for their
-        file did not see it, by id: the code of the reason (``missing``, ``unreadable`` ...)."""
-        status = self._column(name).status
-        cells = self._looking(lambda state: state.columns.get(unseen_column(name)))
-        if cells is None:
-            return {}
-        rows = np.flatnonzero((cells != "") & (status == OK)).tolist()
-        return {self._state.ids[row]: cells[row] for row in rows}
-
-    def feature_set(self, name: str) -> FeatureSet:
-        """Raises MissingSet with the names that exist."""
-        self._column(name)
-        return FeatureSet(self, name)
-
-    # --- reading
 
     def _on(self, on: str | Sequence[str]) -> list[str]:
         names = on.split("+") if isinstance(on, str) else list(on)
@@ -227,7 +217,7 @@ class StoreReader:
 
     def complete(self, on: str | Sequence[str]) -> np.ndarray:
         """(n,) bool: rows that have a vector in every one of the sets."""
-        columns = [self._column(name) for name in self._on(on)]
+        columns = [self.column(name) for name in self._on(on)]
         return np.logical_and.reduce([c.status == OK for c in columns])
 
     def matrix(
@@ -250,13 +240,3 @@ class StoreReader:
         for name, span in spans.items():
             self.feature_set(name).read_into(out[:, span], rows)
         return out, spans
-
-    def _incomplete(self, name: str, column: Column, rows: np.ndarray) -> IncompleteSet:
-        absent = int((column.status[rows] == ABSENT).sum())
-        failed = int((column.status[rows] != OK).sum()) - absent
-        return IncompleteSet(
-            f"{self.path}, set {name}",
-            f"{absent + failed} of {len(rows)} rows have no vector ({absent} not extracted, "
-            f"{failed} failed)",
-            "run `headstock extract` again, or use the complete rows only",
-        )

@@ -20,7 +20,7 @@ from headstock.store.errors import HeadError, IncompleteSet, OptionError
 from headstock.store.manifest.splits import splits_of
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["BLOCK", "Block", "Streamed", "read_streamed"]
 
@@ -47,7 +47,7 @@ class Streamed:
     """The wanted rows of a store. codes (n,) int32, fold (n,) int16 (UNUSED where not wanted),
     mark (n,) uint64, over all n rows of the store; classes (k,)."""
 
-    store: FeatureStore
+    store: StoreReader
     on: str
     classes: np.ndarray
     codes: np.ndarray
@@ -77,7 +77,7 @@ class Streamed:
 
 
 def read_streamed(
-    store: FeatureStore,
+    store: StoreReader,
     on: str,
     *,
     folds: int | None = None,

@@ -31,7 +31,7 @@ from headstock.heads.solvers.scaling import Standard
 from headstock.store.errors import OptionError
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["STREAMED", "Result", "evaluate_streamed", "fit_streamed"]
 
@@ -66,7 +66,7 @@ def _options(head: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
 
 
 def fit_streamed(
-    store: FeatureStore,
+    store: StoreReader,
     head: str = "lda",
     on: str | None = None,
     *,
@@ -160,7 +160,7 @@ class Result:
 
 
 def evaluate_streamed(
-    store: FeatureStore,
+    store: StoreReader,
     heads: Sequence[str] = STREAMED,
     on: Sequence[str] | None = None,
     *,
@@ -223,9 +223,7 @@ def _unlearned(rows: Streamed) -> list[str]:
     return unlearned_notes(rows.fold[None, there], rows.codes[there], rows.classes)
 
 
-def _look(
-    store: FeatureStore, rows: Streamed, lines: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _look(store: StoreReader, rows: Streamed, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Put down that the scores of ``lines`` on the test split are shown."""
     which = np.flatnonzero(rows.fold == HELD["test"])
     split = split_digest(store.items.id[which], rows.classes[rows.codes[which]])
@@ -236,7 +234,7 @@ def _look(
     return look(store.path, split, len(which), systems).to_json()
 
 
-def _leaks(store: FeatureStore, rows: Streamed) -> list[dict[str, Any]]:
+def _leaks(store: StoreReader, rows: Streamed) -> list[dict[str, Any]]:
     """Columns that tell the label alone, on the training rows whose marks come first."""
     asked = asked_sets(store, parts_of(rows.on))
     if not asked:

@@ -19,7 +19,7 @@ from headstock.store.progress import Report, unheard
 from headstock.store.recipe import Recipe
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["Bundle"]
 
@@ -74,7 +74,7 @@ class Bundle:
         return how.fusion.predict(np.stack(said, axis=1))
 
     def predict(
-        self, store: FeatureStore, rows: np.ndarray | None = None, progress: Report = unheard
+        self, store: StoreReader, rows: np.ndarray | None = None, progress: Report = unheard
     ) -> Predictions:
         """Predict a store's rows (row numbers or a mask; all by default).
 
@@ -105,11 +105,11 @@ class Bundle:
         answered_by = np.array(names, dtype=object)[by] if self.patterns else None
         return Predictions(store.items.id[chosen], self.classes, proba, answered_by)
 
-    def ready(self, store: FeatureStore) -> np.ndarray:
+    def ready(self, store: StoreReader) -> np.ndarray:
         """(n,) bool: the rows of a store that have what the model needs. Raises as ``predict``."""
         return self._answering(self._there(store), np.arange(len(store.items)))[1] >= 0
 
-    def _there(self, store: FeatureStore) -> dict[str, np.ndarray]:
+    def _there(self, store: StoreReader) -> dict[str, np.ndarray]:
         """{set: (n,) bool}: which rows have a vector that was made the model's way."""
         out = {}
         for name, recipe in self.recipes.items():

@@ -30,7 +30,7 @@ from headstock.store.manifest.splits import split_of
 from headstock.store.progress import Report, unheard
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["Fit", "fit", "fit_prepared", "fit_rows"]
 
@@ -53,7 +53,7 @@ class Fit:
 
 
 def fit(
-    store: FeatureStore,
+    store: StoreReader,
     head: str | None = None,
     on: str | None = None,
     fusion: str | None = None,
@@ -97,7 +97,7 @@ def fit(
 
 
 def fit_prepared(
-    store: FeatureStore, found: Prepared, plan: FoldPlan, system: Fit, progress: Report = unheard
+    store: StoreReader, found: Prepared, plan: FoldPlan, system: Fit, progress: Report = unheard
 ) -> Bundle:
     """``fit`` on rows and folds that are there; the bundle has the recipes of what it reads."""
     told = {name: count for name, count in found.saw.items() if name in parts_of(system.on)}

@@ -15,13 +15,13 @@ from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.progress import Report, unheard
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["fit_run"]
 
 
 def fit_run(
-    store: FeatureStore,
+    store: StoreReader,
     run: str | Path,
     system: str | None = None,
     progress: Report = unheard,

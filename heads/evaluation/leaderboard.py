@@ -48,7 +48,7 @@ from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.manifest.splits import HELD_OUT, split_of
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows"]
 
@@ -57,7 +57,7 @@ DEFAULT_FUSIONS = ("mean", "weighted", "stacked")
 
 
 def evaluate(
-    store: FeatureStore,
+    store: StoreReader,
     heads: Sequence[str] = DEFAULT_HEADS,
     on: Sequence[str] | None = None,
     fusions: Sequence[str] = DEFAULT_FUSIONS,
@@ -195,9 +195,7 @@ def evaluate(
     return result
 
 
-def _wanted_sets(
-    store: FeatureStore, on: Sequence[str] | None, fusions: Sequence[str]
-) -> list[str]:
+def _wanted_sets(store: StoreReader, on: Sequence[str] | None, fusions: Sequence[str]) -> list[str]:
     names = list(dict.fromkeys("+".join(parts_of(o)) for o in on)) if on else own_sets(store)
     singles = list(dict.fromkeys(part for name in names for part in parts_of(name)))
     if len(singles) > 1 and (not on or "early" in fusions) and "+".join(singles) not in names:

@@ -11,13 +11,13 @@ from headstock.heads.rows.times import time_plan
 from headstock.store.errors import HeadError, OptionError, near, one_line
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["plan_for"]
 
 
 def plan_for(
-    store: FeatureStore,
+    store: StoreReader,
     rows: Rows,
     folds: int | str | FoldPlan | None,
     *,
@@ -74,7 +74,7 @@ def plan_for(
     )
 
 
-def _column(store: FeatureStore, column: str) -> dict[str, str]:
+def _column(store: StoreReader, column: str) -> dict[str, str]:
     """{id: value} of a text column. Raises OptionError for one that is not there."""
     try:
         return dict(zip(store.items.id, store.items.column(column)))

@@ -44,7 +44,7 @@ from headstock.store.jsonfile import parse_json
 from headstock.store.textfile import plain_bytes
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["LIMIT", "Reuse", "Scope"]
 
@@ -67,7 +67,7 @@ class Reuse:
         self.counts = {"found": 0, "kept": 0}
 
     @classmethod
-    def beside(cls, store: FeatureStore) -> Reuse:
+    def beside(cls, store: StoreReader) -> Reuse:
         """For the sets of an open store."""
         names = {name: store.feature_set(name).recipe.fingerprint for name in store.sets}
         return cls(f"{store.path}.oof", names)

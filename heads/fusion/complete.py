@@ -14,7 +14,7 @@ from headstock.store.progress import Report, unheard
 if TYPE_CHECKING:
     from headstock.heads.bundle.bundle import Bundle
     from headstock.heads.bundle.predictions import Predictions
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["predict_complete"]
 
@@ -23,7 +23,7 @@ _SHOWN = 5
 
 def predict_complete(
     bundle: Bundle,
-    store: FeatureStore,
+    store: StoreReader,
     ids: Sequence[str] | None = None,
     split: str | None = None,
     fill: str | None = None,
@@ -69,13 +69,13 @@ def predict_complete(
     return predictions, left_out
 
 
-def _first(bundle: Bundle, store: FeatureStore, rows: np.ndarray) -> str:
+def _first(bundle: Bundle, store: StoreReader, rows: np.ndarray) -> str:
     """Why the first of the rows failed."""
     lines = _left_out(bundle, store, rows[:1])
     return lines[0].removeprefix("not predicted: ") if lines else "nothing is known of it"
 
 
-def _left_out(bundle: Bundle, store: FeatureStore, rows: np.ndarray) -> list[str]:
+def _left_out(bundle: Bundle, store: StoreReader, rows: np.ndarray) -> list[str]:
     lines: list[str] = []
     for name in bundle.recipes if len(rows) else ():
         if name not in store.sets:

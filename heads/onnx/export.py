@@ -22,7 +22,7 @@ from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, OptionError
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["FRONT_TOLERANCE", "TOLERANCE", "Exported", "Front", "export_model"]
 
@@ -96,7 +96,7 @@ def export_model(
     path: str | Path,
     *,
     on: str | None = None,
-    store: FeatureStore | None = None,
+    store: StoreReader | None = None,
     fronts: Mapping[str, Front] | None = None,
     rows: int = 256,
     seed: int = 0,
@@ -204,7 +204,7 @@ def _session(model: Any) -> Any:
         raise BundleError("ONNX", f"the runtime refuses the graph: {error}") from error
 
 
-def _real_rows(bundle: Bundle, store: FeatureStore) -> dict[str, np.ndarray]:
+def _real_rows(bundle: Bundle, store: StoreReader) -> dict[str, np.ndarray]:
     """Up to MOST_ROWS complete rows of ``store``, evenly taken, its recipes held to the model's."""
     complete = np.flatnonzero(np.asarray(store.complete(list(bundle.recipes)), dtype=bool))
     if not len(complete):

@@ -12,13 +12,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from headstock.store import FeatureStore
+from headstock.store import StoreReader, open_store
 from headstock.store.errors import OptionError
 
 __all__ = ["open_recorded"]
 
 
-def open_recorded(folder: Path, settings: Mapping[str, Any]) -> FeatureStore | None:
+def open_recorded(folder: Path, settings: Mapping[str, Any]) -> StoreReader | None:
     """The store of the run in ``folder``, open for reading; None where it is not there, or is not
     the run's. Raises what opening a store raises."""
     told, uuid = settings.get("store"), settings.get("store_uuid")
@@ -26,7 +26,7 @@ def open_recorded(folder: Path, settings: Mapping[str, Any]) -> FeatureStore | N
         return None
     for place in _places(folder, told):
         with suppress(OptionError, ValueError, OSError):  # no such file, or no name of one
-            store = FeatureStore.open(place)
+            store = open_store(place)
             if store.uuid == uuid or _beside(place, folder):
                 return store
             store.close()

@@ -23,7 +23,7 @@ from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.seen import Seen
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = [
     "ADAPTED",
@@ -58,7 +58,7 @@ def seen_by(column: Any) -> Seen | None:
 
 
 def with_views(
-    store: FeatureStore,
+    store: StoreReader,
     rows: Rows,
     test: Rows | None,
     how: str = "refuse",
@@ -104,7 +104,7 @@ def with_views(
     return (replace(rows, adapted=views) if views else rows), saw
 
 
-def _views(store: FeatureStore, name: str, seen: Seen, rows: Rows) -> Views:
+def _views(store: StoreReader, name: str, seen: Seen, rows: Rows) -> Views:
     fold = seen.fold_of(rows.digests[name])
     unknown = np.flatnonzero(fold < 0)
     if len(unknown):
@@ -177,7 +177,7 @@ def adapted_plan(rows: Rows, folds: int | str | FoldPlan | None, repeats: int) -
     return FoldPlan(tuple(map(str, rows.ids)), codes[None], ADAPTED, 0, None)
 
 
-def own_sets(store: FeatureStore) -> list[str]:
+def own_sets(store: StoreReader) -> list[str]:
     """The sets of a store, without those that are one fold's view of another."""
     return [
         name

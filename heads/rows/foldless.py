@@ -13,13 +13,13 @@ from headstock.heads.rows.rare import without_classes
 from headstock.store.errors import HeadError
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["foldless_line", "with_a_fold"]
 
 
 def with_a_fold(
-    store: FeatureStore, rows: Rows, test: Rows | None, folds: int | str | FoldPlan | None
+    store: StoreReader, rows: Rows, test: Rows | None, folds: int | str | FoldPlan | None
 ) -> tuple[Rows, Rows | None, dict[str, Any]]:
     """``rows`` without those whose cell in the column of ``given:COLUMN`` is empty, the held out
     rows of the classes that are left, and what was left out. Raises HeadError when all cells are

@@ -14,7 +14,7 @@ from headstock.store.manifest.classes import join_forms
 from headstock.store.manifest.splits import HELD_OUT, splits_of
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = [
     "ALL",
@@ -172,7 +172,7 @@ def columns_of(parts: Sequence[str], widths: Mapping[str, int]) -> dict[str, sli
 
 
 def read_rows(
-    store: FeatureStore,
+    store: StoreReader,
     on: Sequence[str],
     *,
     group: str | None = None,
@@ -297,13 +297,13 @@ def read_rows(
     return take(train), take(test) if len(test) else None, account
 
 
-def _unseen(store: FeatureStore, name: str, labelled: np.ndarray) -> int:
+def _unseen(store: StoreReader, name: str, labelled: np.ndarray) -> int:
     """How many labelled rows have a vector whose file the last extraction did not see."""
     marked = store.unseen(name)
     return sum(identity in marked for identity in store.items.id[labelled]) if marked else 0
 
 
-def _matrix(store: FeatureStore, name: str, which: np.ndarray, has: np.ndarray) -> np.ndarray:
+def _matrix(store: StoreReader, name: str, which: np.ndarray, has: np.ndarray) -> np.ndarray:
     X = np.ascontiguousarray(store.feature_set(name).x(which[has]), dtype=np.float32)
     if not np.isfinite(X).all():
         bad = np.flatnonzero(~np.isfinite(X).all(axis=1))

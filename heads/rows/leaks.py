@@ -18,7 +18,7 @@ from headstock.store.manifest.cells import CATEGORY, columns_in
 from headstock.store.recipe import Recipe
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = [
     "SAMPLE",
@@ -39,7 +39,7 @@ SAMPLE = 2048
 NAMED = 5
 
 
-def asked_sets(store: FeatureStore, names: Iterable[str]) -> dict[str, Recipe]:
+def asked_sets(store: StoreReader, names: Iterable[str]) -> dict[str, Recipe]:
     """The sets whose columns may be anything: of a table, or made elsewhere. What a network makes
     of a file has no label in it."""
     recipes = {name: store.feature_set(name).recipe for name in names}

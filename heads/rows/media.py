@@ -13,7 +13,7 @@ from headstock.heads.rows.near import tight
 from headstock.store.fingerprints import fingerprint_set
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["Media", "media_of"]
 
@@ -48,7 +48,7 @@ class Media:
         return int((~np.isin(there, rows)).sum())
 
 
-def media_of(store: FeatureStore, names: Sequence[str], ids: Sequence[str]) -> Media:
+def media_of(store: StoreReader, names: Sequence[str], ids: Sequence[str]) -> Media:
     """Of the rows ``ids``, for the sets ``names`` of an open store."""
     modality = {name: store.feature_set(name).recipe.modality for name in names}
     where = store.rows([str(i) for i in ids])

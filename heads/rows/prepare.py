@@ -16,7 +16,7 @@ from headstock.heads.rows.rare import too_rare, without_classes
 from headstock.store.manifest.splits import HELD_OUT
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["Prepared", "Rules", "prepare"]
 
@@ -48,7 +48,7 @@ class Prepared:
 
 
 def prepare(
-    store: FeatureStore,
+    store: StoreReader,
     on: Sequence[str],
     rules: Rules,
     folds: int | str | FoldPlan | None,

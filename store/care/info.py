@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
+from headstock.store.disk.declared import ABSENT, FAILED, OK
 from headstock.store.errors import one_line, visible
-from headstock.store.features import ABSENT, FAILED, OK, FeatureStore
+from headstock.store.reader import StoreReader
 
 __all__ = ["describe", "description"]
 
 _SHOWN = 10
 
 
-def describe(store: FeatureStore) -> dict[str, Any]:
+def describe(store: StoreReader) -> dict[str, Any]:
     """Rows, labels, splits, and of each set: size, rows by state, recipe, where it came from, and
     why rows failed (counts by code)."""
     items = store.items
@@ -41,7 +42,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
         "uuid": store.uuid,
         "generation": store.generation,
         "pending_files": int(store.pending),
-        "parts": [str(part) for part in getattr(store, "parts", ())],
+        "parts": [str(part) for part in store.parts],
         "rows": store.n,
         "labels": dict(Counter(v for v in items.label if v)),
         "splits": dict(Counter(v for v in items.split if v)),
@@ -51,7 +52,7 @@ def describe(store: FeatureStore) -> dict[str, Any]:
     }
 
 
-def description(store: FeatureStore) -> str:
+def description(store: StoreReader) -> str:
     """``describe`` as text."""
     told = describe(store)
     labelled = sum(told["labels"].values())

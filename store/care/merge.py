@@ -16,7 +16,9 @@ from headstock.store.disk.rows import anchored
 from headstock.store.errors import OptionError
 from headstock.store.features import FeatureStore
 from headstock.store.items import Items
+from headstock.store.opening import open_store
 from headstock.store.progress import Report, unheard
+from headstock.store.reader import StoreReader
 
 __all__ = ["Merged", "merge"]
 
@@ -83,7 +85,7 @@ def merge(
         if keep is None:
             _refuse_conflicts(store, sources, sets)
         for source in sources:
-            with FeatureStore.open(source) as other:
+            with open_store(source) as other:
                 names = list(sets or other.all_sets)
                 for name in names:  # refuse before anything is changed
                     store.agrees(other.declared(name))
@@ -108,7 +110,7 @@ def _refuse_conflicts(
 ) -> None:
     """Raises OptionError, before anything is changed, when two of all the stores disagree."""
 
-    def check(ours: FeatureStore, theirs: FeatureStore) -> None:
+    def check(ours: StoreReader, theirs: StoreReader) -> None:
         if lines := _conflicts(ours, theirs, list(sets or theirs.all_sets)).lines():
             raise OptionError(
                 theirs.path.name, f"ids that {ours.path.name} has too have {', '.join(lines)}",
@@ -117,14 +119,14 @@ def _refuse_conflicts(
             )  # fmt: skip
 
     for source in sources:
-        with FeatureStore.open(source) as theirs:
+        with open_store(source) as theirs:
             check(store, theirs)
     for first, second in combinations(sources, 2):
-        with FeatureStore.open(first) as ours, FeatureStore.open(second) as theirs:
+        with open_store(first) as ours, open_store(second) as theirs:
             check(ours, theirs)
 
 
-def _conflicts(ours: FeatureStore, theirs: FeatureStore, names: Sequence[str]) -> Conflicts:
+def _conflicts(ours: StoreReader, theirs: StoreReader, names: Sequence[str]) -> Conflicts:
     items = theirs.items
     rows = ours.rows(items.id.tolist())
     both = np.flatnonzero(rows >= 0)
@@ -144,8 +146,8 @@ def _conflicts(ours: FeatureStore, theirs: FeatureStore, names: Sequence[str]) -
 
 
 def _other_content(
-    ours: FeatureStore,
-    theirs: FeatureStore,
+    ours: StoreReader,
+    theirs: StoreReader,
     names: Sequence[str],
     modality: str,
     mine: np.ndarray,
@@ -171,7 +173,7 @@ def _other_content(
 
 
 def _other_vectors(
-    ours: FeatureStore, theirs: FeatureStore, name: str, mine: np.ndarray, yours: np.ndarray
+    ours: StoreReader, theirs: StoreReader, name: str, mine: np.ndarray, yours: np.ndarray
 ) -> np.ndarray:
     """(m,) bool: rows that were imported, so that their vector is all that is known, and differ."""
     differs = np.zeros(len(mine), dtype=bool)
@@ -218,7 +220,7 @@ def _joined(store: FeatureStore, items: Items, theirs: bool) -> Items:
 
 def _take(
     store: FeatureStore,
-    other: FeatureStore,
+    other: StoreReader,
     name: str,
     told: Merged,
     rows: np.ndarray,

@@ -12,11 +12,12 @@ import numpy as np
 from headstock.store.care.evidence import Evidence, Piece
 from headstock.store.care.remains import Remains
 from headstock.store.disk.checksum import row_crcs
+from headstock.store.disk.column import Column
 from headstock.store.disk.declared import ABSENT, OK, Declared
 from headstock.store.disk.hdf5 import CANNOT
 from headstock.store.disk.layout import text_bytes
 from headstock.store.disk.patch import Patch
-from headstock.store.disk.state import OPEN_SHARDS, Column
+from headstock.store.disk.state import OPEN_SHARDS
 from headstock.store.errors import StorageError
 from headstock.store.items import text_column
 from headstock.store.recipe import Recipe

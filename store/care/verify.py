@@ -136,10 +136,11 @@ def verify(
 def _verify_parts(
     path: Path, files: bool, progress: Report, data: str | os.PathLike[str] | None
 ) -> Verdict:
-    from headstock.store.parts import PartedStore, check_ids, parts_of_file
+    from headstock.store.disk.parts_file import read_parts
+    from headstock.store.parts import PartedStore
 
     verdict = Verdict(path)
-    for part in parts_of_file(path):
+    for part in read_parts(path):
         try:
             one = verify(part, files, progress, data)
         except HeadstockError as error:
@@ -160,7 +161,7 @@ def _verify_parts(
     if not verdict.findings and not verdict.unread:
         try:
             with PartedStore(path) as whole:
-                check_ids(whole)
+                whole.check_ids()
         except HeadstockError as error:
             verdict.found(error)
     return verdict

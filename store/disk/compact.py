@@ -16,13 +16,14 @@ import numpy as np
 
 from headstock.store.disk import commit
 from headstock.store.disk.checksum import agree, crc32, row_crcs
+from headstock.store.disk.column import Column
 from headstock.store.disk.declared import OK, Declared
 from headstock.store.disk.depot import Depot
 from headstock.store.disk.file import REPAIR, StoreFile
 from headstock.store.disk.forms import DROPPED, generation_form
 from headstock.store.disk.layout import LARGE_PAGE, SKELETON, Plan, text_bytes
 from headstock.store.disk.rows import dataset
-from headstock.store.disk.state import BLOCK, Column, State
+from headstock.store.disk.state import BLOCK, State
 from headstock.store.errors import StoreBusy, StoreDamaged
 from headstock.store.progress import Report, unheard
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 import sys
 from collections import OrderedDict
 from contextlib import suppress
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from headstock.store.disk import trace
-from headstock.store.disk.batch import Batch, read_batch
+from headstock.store.disk.batch import read_batch
 from headstock.store.disk.checksum import agree, block_crcs, crc32, row_crcs
-from headstock.store.disk.declared import ABSENT, OK, Declared
+from headstock.store.disk.column import Column
+from headstock.store.disk.declared import Declared
 from headstock.store.disk.depot import Depot
 from headstock.store.disk.file import REPAIR, StoreFile
 from headstock.store.disk.forms import DROPPED, generation_form, shard_form
@@ -29,70 +29,11 @@ from headstock.store.disk.rows import dataset, items_of
 from headstock.store.errors import StoreDamaged
 from headstock.store.items import Items, text_column
 
-__all__ = ["Column", "State"]
+__all__ = ["State"]
 
 OPEN_SHARDS = 32
 BLOCK = 1 << 20  # bytes of vectors read and checked in one go: they stay in the cache
-GENERATION = ""  # the source that is no shard
-
 STORED = {"digest": "content_sha256"}
-
-
-@dataclass
-class Column:
-    """A set's rows, aligned to the store's n rows.
-
-    ``source`` (n,) indexes ``sources`` (0: the generation, then shard names), ``position`` (n,) is
-    the row inside that file. ``seq`` orders what was committed for a row. ``errors`` maps the row
-    of a failed item to (code, line).
-    """
-
-    declared: Declared
-    status: np.ndarray
-    digest: np.ndarray
-    stat: np.ndarray
-    seq: np.ndarray
-    source: np.ndarray
-    position: np.ndarray
-    sources: list[str]
-    errors: dict[int, tuple[str, str]]
-
-    @classmethod
-    def empty(cls, declared: Declared, n: int) -> Column:
-        return cls(
-            declared=declared,
-            status=np.full(n, ABSENT, dtype=np.uint8),
-            digest=np.zeros((n, 32), dtype=np.uint8),
-            stat=np.full((n, 2), -1, dtype=np.int64),
-            seq=np.zeros(n, dtype=np.int64),
-            source=np.zeros(n, dtype=np.int32),
-            position=np.arange(n, dtype=np.int64),
-            sources=[GENERATION],
-            errors={},
-        )
-
-    def lay(self, name: str, seq: int, rows: np.ndarray, batch: Batch) -> None:
-        """Lay a shard over the column: its row wins where it is newer than what is there. ``rows``
-        (b,): -1 for one that was dropped."""
-        if not (rows >= 0).any():
-            return
-        ties = (self.seq[rows] == seq) & (self.status[rows] != OK) & (batch.status == OK)
-        newer = (self.seq[rows] < seq) | (self.status[rows] == ABSENT) | ties
-        wins = np.flatnonzero(newer & (rows >= 0))
-        if not wins.size:
-            return
-        won = rows[wins]
-        self.sources.append(name)
-        self.source[won] = len(self.sources) - 1
-        self.position[won] = wins
-        self.status[won], self.digest[won] = batch.status[wins], batch.digest[wins]
-        self.stat[won], self.seq[won] = batch.stat[wins], seq
-        for row in won.tolist():
-            self.errors.pop(row, None)
-        said = {identity: (code, line) for identity, code, line in batch.errors}
-        for at, row in zip(wins.tolist(), won.tolist(), strict=True):
-            if batch.ids[at] in said:
-                self.errors[row] = said[batch.ids[at]]
 
 
 class State:

@@ -32,9 +32,10 @@ from headstock.store.exchange.description import (
     seal,
 )
 from headstock.store.exchange.views import feature_columns
-from headstock.store.features import FeatureStore
 from headstock.store.manifest.table import CsvWriter
+from headstock.store.opening import open_store
 from headstock.store.progress import Report, unheard
+from headstock.store.reader import StoreReader
 
 __all__ = ["Exported", "export"]
 
@@ -83,7 +84,7 @@ def export(
     writers = {".npz": _npz, ".csv": _csv, ".parquet": _parquet, ".h5": _h5, ".hdf5": _h5}
     if target.suffix not in writers:
         raise OptionError(target, "is no format to export to", f"end it in {', '.join(writers)}")
-    with FeatureStore.open(path) as store:
+    with open_store(path) as store:
         names = tuple(sets or store.sets)
         if not names:
             raise OptionError(path, "has no feature set to export", "run `headstock extract` first")
@@ -118,7 +119,7 @@ class _Given:
 
     def __init__(
         self,
-        store: FeatureStore,
+        store: StoreReader,
         names: tuple[str, ...],
         rows: np.ndarray,
         report: Report,

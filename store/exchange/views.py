@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.store.errors import OptionError
-from headstock.store.features import FeatureStore
 from headstock.store.manifest.splits import in_split
+from headstock.store.reader import StoreReader
 
 if TYPE_CHECKING:
     import pandas
@@ -41,7 +41,7 @@ class Arrays:
 
 
 def _chosen(
-    store: FeatureStore, sets: Sequence[str] | None, split: str | None
+    store: StoreReader, sets: Sequence[str] | None, split: str | None
 ) -> tuple[list[str], np.ndarray, int]:
     """Names of the sets, the complete rows, and how many are not complete."""
     names = list(sets or store.sets)
@@ -58,7 +58,7 @@ def _chosen(
 
 
 def as_arrays(
-    store: FeatureStore, sets: Sequence[str] | None = None, split: str | None = None
+    store: StoreReader, sets: Sequence[str] | None = None, split: str | None = None
 ) -> Arrays:
     """The complete rows of ``sets`` (all by default), of one ``split`` or all of them.
 
@@ -71,7 +71,7 @@ def as_arrays(
 
 
 def feature_columns(
-    store: FeatureStore, sets: Sequence[str], taken: Collection[str] = TEXT
+    store: StoreReader, sets: Sequence[str], taken: Collection[str] = TEXT
 ) -> list[str]:
     """A name for each column of the sets side by side: the feature's own, or ``<set>_<k>``; a name
     that comes twice or is ``taken`` gets its position after it. They differ as a table's header
@@ -95,7 +95,7 @@ def feature_columns(
 
 
 def as_frame(
-    store: FeatureStore, sets: Sequence[str] | None = None, split: str | None = None
+    store: StoreReader, sets: Sequence[str] | None = None, split: str | None = None
 ) -> pandas.DataFrame:
     """A pandas table: the id is its index, then ``label``, ``split``, ``group``, the manifest's
     other text columns, and a float32 column for each feature. ``attrs["left_out"]`` counts rows
@@ -121,7 +121,7 @@ def as_frame(
 
 
 def as_dataset(
-    store: FeatureStore, sets: Sequence[str] | None = None, split: str | None = None
+    store: StoreReader, sets: Sequence[str] | None = None, split: str | None = None
 ) -> Any:
     """A Hugging Face ``datasets.Dataset``: ``id``, ``label`` (a ClassLabel where rows have labels),
     ``split``, ``group``, and a column of float32 vectors for each set.

@@ -113,7 +113,7 @@ def test_jobs_with_shares_fill_one_store_and_the_last_gathers_it(tmp_path, table
 
 
 def test_parts_of_a_manifest_are_stores_that_join(tmp_path, table, counting):
-    from headstock.store.parts import link
+    from headstock.store.care.link import link
 
     made = []
     for i in range(1, 4):

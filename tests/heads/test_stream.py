@@ -15,8 +15,8 @@ from headstock.heads.numbers.metrics import score
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import read_rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe
+from headstock.store.care.link import link
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError
-from headstock.store.parts import link
 
 N, D, K = 900, 24, 4
 

@@ -18,10 +18,10 @@ from headstock.heads.report.page.runs import read_runs
 from headstock.heads.report.text import saved_metrics
 from headstock.heads.rows.folds import FoldPlan
 from headstock.store import FeatureStore, Recipe
+from headstock.store.disk.parts_file import read_parts
 from headstock.store.errors import HeadstockError, UnsafeInput
 from headstock.store.exchange.imports import import_features
 from headstock.store.jsonfile import DEEPEST, parse_json
-from headstock.store.parts import parts_of_file
 
 LARGE = 90 << 20  # bytes that the bombs here unpack to, of files of some 100 kB
 HELD = 48 << 20  # bytes that refusing one may take
@@ -219,7 +219,7 @@ def test_values_nested_without_end_are_one_line_at_every_door(tmp_path, text):
         file.write_text(whole)
     doors: list[Callable[[], object]] = [
         lambda: FoldPlan.load(plan),
-        lambda: parts_of_file(parts),
+        lambda: read_parts(parts),
         lambda: saved_metrics(run),
         lambda: read_runs([run]),
     ]

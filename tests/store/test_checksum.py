@@ -66,8 +66,8 @@ def test_a_large_set_is_checked_by_threads_once_and_says_which_row_is_damaged(
 ):
     n, d = 5000, 256  # 5 blocks of 1 MB in float32
     path, ids = tmp_path / "f.h5", toy.ids(n)
-    monkeypatch.setattr("headstock.store.feature_set.MANY", 2)
-    monkeypatch.setattr("headstock.store.feature_set._threads", lambda: 3)
+    monkeypatch.setattr("headstock.store.disk.vectors.MANY", 2)
+    monkeypatch.setattr("headstock.store.disk.vectors._threads", lambda: 3)
     x = np.random.default_rng(0).normal(size=(n, d)).astype(dtype).astype(np.float32)
     x[::3] = 0
     with FeatureStore.open(path, "a") as store:

@@ -10,6 +10,7 @@ import pytest
 
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe, is_store
 from headstock.store.care.info import description
+from headstock.store.care.link import link
 from headstock.store.care.merge import merge
 from headstock.store.care.repair import repair
 from headstock.store.care.verify import verify
@@ -24,7 +25,7 @@ from headstock.store.errors import (
     VersionError,
 )
 from headstock.store.exchange.export import export
-from headstock.store.parts import OPEN, link
+from headstock.store.parts import OPEN
 
 ROWS = 40
 
@@ -186,14 +187,13 @@ def test_nothing_is_written_to_a_list(parts, toy):
     for act in (
         lambda: FeatureStore.open(path, "a"),
         lambda: repair(path),
-        lambda: FeatureStore.open(path).register(toy.items(1)),
-        lambda: FeatureStore.open(path).commit("image", toy.batch(["r1"])),
-        lambda: FeatureStore.open(path).compact(),
         lambda: merge(path, [path.with_name("p0.h5")]),
     ):
         with pytest.raises(OptionError, match="is a list of stores"):
             act()
     assert path.read_bytes() == before
+    with FeatureStore.open(path) as store:
+        assert not {"register", "declare", "commit", "compact", "drop"} & set(dir(store))
 
 
 @pytest.mark.parametrize(

@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 
 from headstock.cli import main
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe
+from headstock.store.care.link import link
 from headstock.store.care.verify import verify
 from headstock.store.errors import OptionError, StorageError, StoreDamaged
 from headstock.store.exchange.export import export
 from headstock.store.exchange.imports import import_features
 from headstock.store.manifest.table import CsvWriter, read_table
-from headstock.store.parts import link
 
 FORMATS = ["npz", "csv", "h5", "parquet"]
 

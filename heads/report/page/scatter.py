@@ -13,7 +13,7 @@ from headstock.heads.report.page.markup import Safe, h
 from headstock.store.errors import HeadstockError, OptionError
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["PROJECTIONS", "maps"]
 
@@ -40,7 +40,7 @@ def maps(cards: Cards, most: int, projection: str, name: str) -> Safe:
 
 
 def _map(
-    cards: Cards, store: FeatureStore, set_name: str, most: int, projection: str, name: str
+    cards: Cards, store: StoreReader, set_name: str, most: int, projection: str, name: str
 ) -> Safe:
     from headstock.store import OK
 

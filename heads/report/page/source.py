@@ -16,7 +16,7 @@ from headstock.store.dataroot import DataRoot
 from headstock.store.errors import HeadstockError, one_line
 
 if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
+    from headstock.store.reader import StoreReader
 
 __all__ = ["Source", "sources_of"]
 
@@ -27,7 +27,7 @@ class Source:
     """One open store. ``data``: the folder that its paths are relative to, as a user says; without
     it the store's own word counts inside the store's folder. Nothing outside is read."""
 
-    def __init__(self, store: FeatureStore, data: str | Path | None = None) -> None:
+    def __init__(self, store: StoreReader, data: str | Path | None = None) -> None:
         self.store = store
         self.items = store.items
         self.root = DataRoot.of(self.path, self.items.root, data)
@@ -76,7 +76,7 @@ def sources_of(
     ``store`` is for runs whose own record of it leads nowhere, and goes before that record.
     Raises what opening a store raises when ``store`` itself cannot be opened.
     """
-    from headstock.store import FeatureStore
+    from headstock.store import open_store
 
     out: dict[str, Source] = {}
     notes: list[str] = []
@@ -86,7 +86,7 @@ def sources_of(
         def source(path: str | Path) -> Source:
             key = os.path.realpath(path)
             if key not in opened:
-                opened[key] = Source(stack.enter_context(FeatureStore.open(path)), data)
+                opened[key] = Source(stack.enter_context(open_store(path)), data)
             return opened[key]
 
         def mine(run: Run) -> Source | None:
