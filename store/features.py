@@ -12,7 +12,6 @@ import numpy as np
 
 from headstock.store.disk import commit, trace
 from headstock.store.disk.batch import Batch, checked, shard_name, shard_plan
-from headstock.store.disk.claims import share
 from headstock.store.disk.compact import compact, empty_generation
 from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.disk.depot import Depot, is_parts
@@ -25,6 +24,7 @@ from headstock.store.opening import open_store
 from headstock.store.progress import Report, unheard
 from headstock.store.reader import StoreReader
 from headstock.store.recipe import Recipe
+from headstock.store.sharing import share
 from headstock.store.single import LOOKS, SingleStore
 
 __all__ = ["ABSENT", "FAILED", "OK", "FeatureStore"]

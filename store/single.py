@@ -123,7 +123,7 @@ class SingleStore(StoreReader):
         rows = np.flatnonzero((cells != "") & (status == OK)).tolist()
         return {self._state.ids[row]: cells[row] for row in rows}
 
-    def said(self, name: str, ids: Sequence[str]) -> np.ndarray:
+    def sequence(self, name: str, ids: Sequence[str]) -> np.ndarray:
         """(m,) int64: a number for each row that grows whenever something is committed for it."""
         return self.column(name).seq[self.rows(ids)]
 

@@ -86,7 +86,7 @@ def admit(
         waits |= changed
     for name in [s for m in seen for s in desk.sets(m)] + [v.name for v in values]:
         if name in store.sets and waits.any():
-            told = store.said(name, ids), store.progress(name, ids).digest
+            told = store.sequence(name, ids), store.progress(name, ids).digest
             before[name] = (*told, store.declared(name).epoch)
     if anew:
         store.forget(items.id[anew].tolist())
@@ -104,7 +104,7 @@ def settle(store: FeatureStore, admission: Admission) -> list[str]:
     ids = items.id.tolist()
     seen, other = np.zeros(len(ids), dtype=bool), np.zeros(len(ids), dtype=bool)
     for name, (said, digest, epoch) in admission.before.items():
-        fresh, known = store.said(name, ids) > said[waiting], digest[waiting].any(axis=1)
+        fresh, known = store.sequence(name, ids) > said[waiting], digest[waiting].any(axis=1)
         differs = (store.progress(name, ids).digest != digest[waiting]).any(axis=1)
         seen |= fresh
         other |= fresh & known & differs

@@ -84,7 +84,7 @@ class Pass:
             return set()
         if self._store.behind():
             self._store.refresh()
-        now = self._store.said(lane.name, self._items.id[rows].tolist())
+        now = self._store.sequence(lane.name, self._items.id[rows].tolist())
         return {row for row, seq in zip(rows, now.tolist()) if seq == lane.before[row]}
 
     def _fill(
@@ -102,7 +102,7 @@ class Pass:
         largest = max(lane.batch_size for lane in lanes)
         for lane, own in zip(lanes, wanted):
             listed = sorted(own)
-            said = self._store.said(lane.name, ids[listed].tolist())
+            said = self._store.sequence(lane.name, ids[listed].tolist())
             lane.before = dict(zip(listed, said.tolist()))
         blocks = self._store.share(lanes[0].name, list(row_of), max(BLOCK, 32 * largest))
         count, most = _count(workers, lanes, len(rows))

@@ -1,4 +1,4 @@
-"""Claims: several extractors, on one machine or many, share the rows of one set.
+"""Claims: who computes which block of rows of a set, on one machine or many.
 
 A claim is a small file named after a block of rows; whoever makes it computes the block. It saves
 work and nothing else: what is committed twice is committed once, whoever did it. A claim whose
@@ -8,30 +8,18 @@ owner's name in it or not at all; one without belongs to nobody.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
-from collections.abc import Generator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import numpy as np
 
 from headstock.store.disk import commit
 
-if TYPE_CHECKING:
-    from headstock.store.features import FeatureStore
-
-__all__ = ["Claims", "share"]
+__all__ = ["STALE", "Claims"]
 
 STALE = 60.0  # seconds without a sign of life
 BEAT = 15.0
-LOOK = 0.5  # how often blocks that others hold are looked at
-TOLD = 60.0  # seconds between two words to whoever waits
-
-log = logging.getLogger("headstock")
 
 
 class Claims:
@@ -134,66 +122,3 @@ class Claims:
             for block in list(self._held):
                 with suppress(OSError):  # taken over or let go meanwhile
                     os.utime(self.path(block))
-
-
-def share(
-    store: FeatureStore, name: str, ids: Sequence[str], size: int = 1024
-) -> Generator[list[str], None, None]:
-    """Lists of ``ids`` to compute and commit now, until all of them are done by somebody.
-
-    Rows that another process commits meanwhile are left out; blocks that it holds are waited for,
-    and taken over when it dies. Blocks are ``size`` rows in the store's order, so processes with
-    different plans still agree on them.
-    """
-    epoch = store.declared(name).epoch
-    before = {i: int(s) for i, s in zip(ids, store.said(name, ids).tolist(), strict=True)}
-    rows = store.rows(ids)
-    blocks: dict[int, list[str]] = {}
-    for identity, row in zip(ids, rows.tolist(), strict=True):
-        blocks.setdefault(row // size, []).append(identity)
-    with Claims(store.path.with_name(store.path.name + ".d"), f"{name}-{epoch}-{size}") as claims:
-        waiting = told = 0.0
-        while blocks:
-            took = False
-            for block in sorted(blocks):
-                if not claims.take(block):
-                    continue
-                took = True
-                todo = _unsaid(store, name, blocks.pop(block), before)
-                if todo:
-                    yield todo
-                claims.release(block)
-            for block in list(blocks):
-                blocks[block] = _unsaid(store, name, blocks[block], before)
-                if not blocks[block]:
-                    del blocks[block]
-            if took or not blocks:
-                waiting = 0.0
-                continue
-            now = time.monotonic()
-            waiting = waiting or now
-            if now - waiting >= LOOK and now - told >= TOLD:
-                told = now
-                log.warning(_waited_for(claims, name, blocks))
-            time.sleep(LOOK)
-
-
-def _waited_for(claims: Claims, name: str, blocks: Mapping[int, Sequence[str]]) -> str:
-    """A line for whoever waits: for what, for whom, and for how long at most."""
-    rows = sum(map(len, blocks.values()))
-    owners = sorted({claims.owner(block) for block in blocks} - {""})
-    return (
-        f"set {name}: waiting for {rows:,} rows that {', '.join(owners) or 'another process'} "
-        f"computes; they are taken over {STALE:.0f} s after its last sign of life"
-    )
-
-
-def _unsaid(
-    store: FeatureStore, name: str, ids: Sequence[str], before: dict[str, int]
-) -> list[str]:
-    """Those of ``ids`` about which nobody has committed anything since."""
-    if store.behind():
-        store.refresh()
-    now = store.said(name, ids)
-    same = now == np.array([before[i] for i in ids], dtype=np.int64)
-    return [identity for identity, still in zip(ids, same.tolist(), strict=True) if still]

@@ -35,7 +35,7 @@ def test_one_extractor_gets_everything_in_order(toy, path):
 
 
 def test_two_extractors_divide_the_rows(toy, path, monkeypatch):
-    monkeypatch.setattr("headstock.store.disk.claims.LOOK", 0.01)
+    monkeypatch.setattr("headstock.store.sharing.LOOK", 0.01)
     with FeatureStore.open(path, "a") as one, FeatureStore.open(path, "a") as two:
         shares = {name: store.share("image", toy.ids(10), size=4) for name, store in
                   (("one", one), ("two", two))}  # fmt: skip
@@ -116,7 +116,7 @@ def test_a_claim_from_a_clock_that_was_ahead_is_taken_over(path, monkeypatch):
 
 
 def test_nobody_waits_without_a_line(toy, path, monkeypatch, caplog):
-    monkeypatch.setattr("headstock.store.disk.claims.LOOK", 0.01)
+    monkeypatch.setattr("headstock.store.sharing.LOOK", 0.01)
     with FeatureStore.open(path, "a") as store:
         shares = store.share("image", toy.ids(10), size=4)
         next(shares)
