@@ -26,7 +26,7 @@ from headstock.store.answer import (
     wrapped,
 )
 from headstock.store.commands import store
-from headstock.store.errors import HeadstockError, explained
+from headstock.store.errors import HeadstockError, OptionError, explained
 from headstock.store.interrupts import interruptible, leave
 from headstock.store.progress import on_terminal
 from headstock.store.terminal import (
@@ -77,6 +77,7 @@ def cli(ctx: click.Context) -> None:
 @click.option("--model-arg", multiple=True, metavar="K=V", help="Argument of the architecture.")
 @click.option("--input-size", type=int, help="Side of the network's input, pixels.")
 @click.option("--precision", help="fp32, bf16 or fp16 (scaled).")
+@click.option("--target", type=click.Choice(["classes"]), help="Take each number for a class.")
 @click.option("--overwrite", is_flag=True, help="Replace what other settings made.")
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
@@ -94,6 +95,8 @@ def adapt(
     from headstock.extract.adapt import Settings
     from headstock.extract.adapt import adapt as run
     from headstock.heads import make_folds
+    from headstock.heads.rows.target import found_target
+    from headstock.heads.specs import NUMBER
 
     names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
     names |= {k: flags.pop(k) for k in ("class_names", "split")}
@@ -102,6 +105,10 @@ def adapt(
     stated |= {k: flags.pop(k) for k in list(flags) if k in Settings.__dataclass_fields__}
     table = read_manifest(manifest, **names)
     note(*table.account())
+    labels = [label for label in table.items.label if label]
+    if flags.pop("target") != "classes" and found_target(labels).target == NUMBER:
+        what = "these labels are numbers, and networks are adapted on classes"
+        raise OptionError("adapt", what, "--target classes takes each number for a class")
     with progress("adapt", "pictures") as report:
         adapted = run(
             table.items, output, backbone, divide=make_folds, folds=fold_plan(folds),
@@ -123,7 +130,7 @@ def adapt(
     "--submission", metavar="SAMPLE.csv|Id,CLASS",
     help="Write what a competition takes: ids, order and columns of its sample, or this header.",
 )  # fmt: skip
-@click.option("--fill", metavar="CLASS|mean", help="Answer rows that cannot be read by this.")
+@click.option("--fill", metavar="ANSWER|mean", help="Answer rows that cannot be read by this.")
 @click.option("--only", metavar="SPLIT", help="Predict the rows of this split only.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option(

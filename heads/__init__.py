@@ -1,4 +1,4 @@
-"""Heads: matrices of stored vectors in, class probabilities out.
+"""Heads: matrices of stored vectors in, class probabilities or numbers out.
 
 Importing this package is cheap: scikit-learn, LightGBM, torch and the rest are imported by the
 head that needs them, when it is fitted.
@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
     from headstock.heads.bundle.predictions import Predictions as Predictions
     from headstock.heads.contract import check_head as check_head
     from headstock.heads.estimator import HeadClassifier as HeadClassifier
+    from headstock.heads.estimator import HeadRegressor as HeadRegressor
     from headstock.heads.evaluation.leaderboard import evaluate as evaluate
     from headstock.heads.evaluation.result import Evaluation as Evaluation
     from headstock.heads.fusion.fusions import FUSIONS as FUSIONS
@@ -25,6 +26,7 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
     from headstock.heads.rows.folds import FoldPlan as FoldPlan
     from headstock.heads.rows.folds import make_folds as make_folds
     from headstock.heads.specs import HEADS as HEADS
+    from headstock.heads.specs import REGRESSORS as REGRESSORS
 
 _HOMES = {
     "Bundle": "bundle.bundle",
@@ -34,7 +36,9 @@ _HOMES = {
     "HEADS": "specs",
     "Head": "head",
     "HeadClassifier": "estimator",
+    "HeadRegressor": "estimator",
     "Predictions": "bundle.predictions",
+    "REGRESSORS": "specs",
     "check_head": "contract",
     "evaluate": "evaluation.leaderboard",
     "fit": "bundle.fitting",

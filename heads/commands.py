@@ -15,6 +15,8 @@ from headstock.heads.options import (
     RARE,
     SETS,
     STREAM,
+    TARGET,
+    TRANSFORM,
     TUNE,
     fold_plan,
     fusion_names,
@@ -166,6 +168,8 @@ def evaluate(
 @MISSING
 @DEDUPE
 @RARE
+@TARGET
+@TRANSFORM
 @STREAM
 @click.option("--run", "run", type=ANY, help="Fit what this run scored first, by its own plan.")
 @click.option("--system", metavar="NAME", help="Another line of that run, such as lda@image.")

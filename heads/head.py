@@ -61,6 +61,8 @@ class Head(Protocol):
 
 FUSED = {"learned": "headstock.heads.kinds.neural:learned"}
 """Heads that are a fusion: they read several sets and keep them apart inside."""
+TRANSFORM = "transform"
+"""The option of each head for numbers that says what of them it learns: ``log`` or ``rank``."""
 WORDS = {CLASSES: "classes", NUMBER: "numbers"}
 
 
@@ -111,6 +113,8 @@ def make_head(
     options = {k: value_of(v) for k, v in (options or {}).items()}
     parameters = inspect.signature(function).parameters.values()
     known = head_options(name, target)
+    if target == NUMBER:
+        known = {**known, TRANSFORM: None}
     unknown = [k for k in options if k not in known and k != DRAWS]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
         raise OptionError(
@@ -133,8 +137,15 @@ def make_head(
         search = TunedRegressor if target == NUMBER else Tuned
         tuned = search(lambda point: make_head(name, seed, point, target), points)
         return cast(Head, tuned)
+    point, transform = dict(points[0]), None
+    if target == NUMBER:
+        transform = point.pop(TRANSFORM, None)
     try:
-        head = function(seed, **points[0])
+        head = function(seed, **point)
+        if transform not in (None, "none"):
+            from headstock.heads.regressors.transformed import TransformedRegressor
+
+            head = cast(Head, TransformedRegressor(head, transform))
     except (TypeError, ValueError) as error:
         told = ", ".join(f"{k}={v!r}" for k, v in points[0].items())
         raise OptionError(f"head {name}", f"{told}: {error}", "check its options") from error

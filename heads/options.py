@@ -20,6 +20,8 @@ __all__ = [
     "RARE",
     "SETS",
     "STREAM",
+    "TARGET",
+    "TRANSFORM",
     "TUNE",
     "fold_plan",
     "fusion_names",
@@ -92,6 +94,14 @@ DEDUPE = click.option(
 RARE = click.option(
     "--rare", type=click.Choice(["drop", "keep", "refuse"]), default="drop", show_default=True,
     help="Classes with fewer rows than folds: left out and named, kept as far as they go, refused.",
+)  # fmt: skip
+TARGET = click.option(
+    "--target", type=click.Choice(["classes", "number"]),
+    help="What the labels are  [default: found from the labels]",
+)  # fmt: skip
+TRANSFORM = click.option(
+    "--transform", type=click.Choice(["log", "rank"]),
+    help="Learn numbers by log(1 + number), or by rank.",
 )  # fmt: skip
 STREAM = click.option(
     "--stream", is_flag=True, help="Read by blocks, never all rows at once: lda, ridge, logistic."

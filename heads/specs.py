@@ -210,6 +210,7 @@ KINDS: Mapping[str, Kind] = {
     "xgboost-number": Kind(f"{REGRESSION}boosted:XGBoostRegressor"),
     "trees-number": Kind(f"{REGRESSION}trees:TreesRegressor"),
     "network-number": Kind(f"{REGRESSION}neural:NetworkRegressor"),
+    "transformed-number": Kind(f"{REGRESSION}transformed:TransformedRegressor"),
 }
 HEAD_KINDS: Mapping[str, str] = {name: kind.made_by for name, kind in KINDS.items()}
 """What a model file may ask to be built: these classes and nothing else."""

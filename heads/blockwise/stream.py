@@ -26,8 +26,10 @@ from headstock.heads.report.run_folder import write_run
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects_in
+from headstock.heads.rows.target import found_target
 from headstock.heads.solvers.calibration import UNCALIBRATED, none_left
 from headstock.heads.solvers.scaling import Standard
+from headstock.heads.specs import NUMBER
 from headstock.store.errors import OptionError
 
 if TYPE_CHECKING:
@@ -49,6 +51,14 @@ def _refuse(others: Mapping[str, Any]) -> None:
         if value and value != USUAL.get(name):
             flag = "--" + name.rstrip("s").replace("_", "-")
             raise OptionError(flag, "has no meaning where rows are read by blocks", "leave it away")
+
+
+def _of_classes(store: StoreReader, target: str | None) -> None:
+    """Raises OptionError where the labels are numbers, or are to be."""
+    labels = [label for label in store.items.label if label]
+    if target == NUMBER or (target is None and found_target(labels).target == NUMBER):
+        what = "rows that are read by blocks are learned as classes, and these labels are numbers"
+        raise OptionError("--stream", what, "leave it away, or add --target classes")
 
 
 def _options(head: str, given: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -75,6 +85,7 @@ def fit_streamed(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
+    target: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     **others: Any,
 ) -> Bundle:
@@ -84,6 +95,7 @@ def fit_streamed(
     ``fit`` raises, OptionError for another head and for ``others``, settings of ``fit`` that have
     no meaning here.
     """
+    _of_classes(store, target)
     _refuse({**others, "heads": [h for h in others.get("heads") or () if h != head]})
     on = on or "+".join(store.sets)
     settings = _options(head, (options or {}).get(head))
@@ -170,6 +182,7 @@ def evaluate_streamed(
     options: Mapping[str, Mapping[str, Any]] | None = None,
     missing: str = "refuse",
     test_scores: str = "chosen",
+    target: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
     **others: Any,
 ) -> Result:
@@ -180,6 +193,7 @@ def evaluate_streamed(
     Raises what ``evaluate`` raises, OptionError for a head that cannot read by blocks and for
     ``others``, settings of ``evaluate`` that have no meaning here.
     """
+    _of_classes(store, target)
     _refuse(others)
     if test_scores not in SHOWN:
         raise OptionError("test_scores", f"{test_scores!r} is none", f"one of {', '.join(SHOWN)}")

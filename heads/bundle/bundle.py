@@ -11,9 +11,10 @@ import numpy as np
 
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.bundle.modelfile import read_model, write_model
-from headstock.heads.bundle.predictions import Predictions
-from headstock.heads.outoffold.answer import full_proba
+from headstock.heads.bundle.predictions import NumberPredictions, Predictions
+from headstock.heads.outoffold.answer import said_by
 from headstock.heads.rows.labelled import parts_of
+from headstock.heads.specs import CLASSES, NUMBER
 from headstock.store.errors import BundleError, IncompleteSet, RecipeMismatch
 from headstock.store.progress import Report, unheard
 from headstock.store.recipe import Recipe
@@ -29,8 +30,8 @@ BLOCK = 1 << 16
 
 @dataclass
 class Bundle:
-    """Fitted heads, the fusion that joins them (None for a single head), class names (k,), and what
-    the vectors they read must be: recipe and width of each set.
+    """Fitted heads, the fusion that joins them (None for a single head), class names (k,), none of
+    a model of numbers, and what the vectors they read must be: recipe and width of each set.
 
     patterns: for a model of rows that may lack a set, what answers rows that have these sets and no
     more: {"image+audio": ..., "image": ...}, most sets first; ``fusion`` is None then.
@@ -45,14 +46,19 @@ class Bundle:
     settings: dict[str, Any] = field(default_factory=dict)
     patterns: dict[str, Pattern] = field(default_factory=dict)
 
+    @property
+    def target(self) -> str:
+        """``classes`` or ``number``."""
+        return CLASSES if len(self.classes) else NUMBER
+
     def pattern(self, sets: Collection[str]) -> str | None:
         """What answers rows that have ``sets``: the pattern with most of them, or None."""
         whole = list(self.patterns) or ["+".join(self.widths)]
         return next((name for name in whole if set(parts_of(name)) <= set(sets)), None)
 
     def predict_arrays(self, X: Mapping[str, np.ndarray]) -> np.ndarray:
-        """(m, k) probabilities from {set: (m, d) float32}; a model for rows that may lack a set
-        takes those that are there. Raises BundleError for a wrong width."""
+        """(m, k) probabilities, or (m, 1) numbers, from {set: (m, d) float32}; a model for rows
+        that may lack a set takes those that are there. Raises BundleError for a wrong width."""
         name = self.pattern(X)
         for set_name in self.widths if name is None else parts_of(name):
             width = self.widths[set_name]
@@ -65,8 +71,8 @@ class Bundle:
         for member in (self.members[number] for number in how.members):
             matrix = _beside(X, parts_of(member.on))
             with np.errstate(all="ignore"):  # an answer that overflows is refused, in one line
-                proba = full_proba(member.fitted, member.head, matrix, len(self.classes))
-            said.append(proba)
+                given = member.fitted, member.head, matrix, len(self.classes), self.target
+                said.append(said_by(*given))
         if how.fusion is None:
             return said[0]
         if getattr(how.fusion, "wants_features", False):
@@ -93,7 +99,7 @@ class Bundle:
                 f"{' or '.join(self.recipes)} (first: {store.items.id[lacking[0]]})",
                 "extract them, or predict the complete rows only",
             )
-        proba, done = np.empty((len(chosen), len(self.classes))), 0
+        proba, done = np.empty((len(chosen), len(self.classes) or 1)), 0
         for number in np.unique(by):
             answered = np.flatnonzero(by == number)
             for start in range(0, len(answered), BLOCK):
@@ -103,7 +109,8 @@ class Bundle:
                 proba[mine] = self.predict_arrays(X)
                 done += len(mine)
         answered_by = np.array(names, dtype=object)[by] if self.patterns else None
-        return Predictions(store.items.id[chosen], self.classes, proba, answered_by)
+        of = Predictions if self.target == CLASSES else NumberPredictions
+        return of(store.items.id[chosen], self.classes, proba, answered_by)
 
     def ready(self, store: StoreReader) -> np.ndarray:
         """(n,) bool: the rows of a store that have what the model needs. Raises as ``predict``."""

@@ -12,10 +12,9 @@ import numpy as np
 
 from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.bundle.members import Member, Pattern
-from headstock.heads.evaluation.leaderboard import DEFAULT_HEADS
 from headstock.heads.evaluation.plans import plan_for
-from headstock.heads.evaluation.systems import restrict
-from headstock.heads.fusion.fusions import FUSIONS, make_fusion
+from headstock.heads.evaluation.systems import DEFAULTS, restrict
+from headstock.heads.fusion.fusions import FUSIONS, fusions_of, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.outoffold.answer import fit_head
@@ -24,7 +23,8 @@ from headstock.heads.rows.adapted import own_sets
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows, parts_of
 from headstock.heads.rows.prepare import Prepared, Rules, prepare
-from headstock.heads.search.tuning import Tuned, search_record, with_searches
+from headstock.heads.search.tuning import Tuned, search_record, transformed, with_searches
+from headstock.heads.specs import CLASSES, NUMBER
 from headstock.store.errors import HeadError, OptionError
 from headstock.store.manifest.splits import split_of
 from headstock.store.progress import Report, unheard
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fit", "fit", "fit_prepared", "fit_rows"]
 
-FIRST = "logistic"
+FIRST = {CLASSES: "logistic", NUMBER: "ridge"}
 """The head that is fitted where none is named."""
 LEARN = ("weighted", "stacked", "gated")
 """Fusions that learn from held-out probabilities."""
@@ -67,32 +67,38 @@ def fit(
     dedupe: str = "group",
     rare: str = "drop",
     tune: Sequence[str] = (),
+    target: str | None = None,
+    transform: str | None = None,
     save_plan: str | Path | None = None,
     progress: Report = unheard,
 ) -> Bundle:
     """Fit on a store's labelled rows outside the splits ``valid`` and ``test``.
 
-    One head on ``on`` (by default logistic on all sets side by side), or with a late ``fusion``
-    each of ``heads`` on each single set of ``on``, joined by a fusion learned from out-of-fold
-    probabilities. Where neither ``head`` nor ``heads`` is named, ``stacked`` joins the heads that
-    ``evaluate`` tries by default. The other settings are those of ``evaluate``. By the folds is
-    held out whatever must be: for calibration, early stopping and the choice of options, for the
-    answers that a fusion or a gate learns from. They are a new plan or a saved one of a single
-    repeat; which it was stands in the bundle's settings, and ``save_plan`` writes it to a file that
-    ``evaluate`` and ``fit`` take as ``folds``.
+    One head on ``on`` (by default logistic, or ridge of numbers, on all sets side by side), or with
+    a late ``fusion`` each of ``heads`` on each single set of ``on``, joined by a fusion learned
+    from out-of-fold answers. Where neither ``head`` nor ``heads`` is named, ``stacked`` joins the
+    heads that ``evaluate`` tries by default. The other settings are those of ``evaluate``. By the
+    folds is held out whatever must be: for calibration, early stopping and the choice of options,
+    for the answers that a fusion or a gate learns from. They are a new plan or a saved one of a
+    single repeat; which it was stands in the bundle's settings, and ``save_plan`` writes it to a
+    file that ``evaluate`` and ``fit`` take as ``folds``.
     """
     if isinstance(folds, str) and split_of(folds) == "valid":
         folds = None  # as evaluate: the valid rows score, folds are made inside the training rows
     on = on or "+".join(own_sets(store))
-    names = list(heads or (DEFAULT_HEADS if fusion == "stacked" and not head else [head or FIRST]))
-    found = prepare(store, [on], Rules(group, missing, dedupe, "mark", rare), folds)
+    rules = Rules(group, missing, dedupe, "mark", rare, target)
+    found = prepare(store, [on], rules, folds)
+    of = found.rows.target
+    every = fusion == "stacked" and not head
+    names = list(heads or (DEFAULTS[of].heads if every else [head or FIRST[of]]))
     plan = plan_for(
         store, found.rows, folds, group=group, repeats=1, seed=seed, spread=rare == "keep"
     )
     if save_plan is not None:
         _of_one_repeat(plan)
         plan.save(save_plan)
-    system = Fit(on, names, fusion, seed, with_searches(tune, options or {}))
+    given = transformed(options or {}, names, transform, of)
+    system = Fit(on, names, fusion, seed, with_searches(tune, given, of))
     return fit_prepared(store, found, plan, system, progress)
 
 
@@ -137,10 +143,11 @@ def fit_rows(
     """``fit`` on plain arrays; the bundle has no recipes yet. members: heads with their sets, where
     a late fusion does not join each of ``heads`` on each set of ``on``."""
     _of_one_repeat(plan)
-    options = dict(options or {})
-    if fusion is not None and fusion not in FUSIONS:
-        raise OptionError(f"fusion {fusion}", "is not in the table", f"one of {', '.join(FUSIONS)}")
-    late = fusion is not None and FUSIONS[fusion] is not None
+    options, known = dict(options or {}), fusions_of(rows.target)
+    if fusion is not None and fusion not in known:
+        what = "joins no numbers" if fusion in FUSIONS else "is not in the table"
+        raise OptionError(f"fusion {fusion}", what, f"one of {', '.join(known)}")
+    late = fusion is not None and known[fusion] is not None
     if fusion == "learned":
         head, heads = "learned", None
     names = list(heads or [head]) if late else [head]
@@ -176,15 +183,17 @@ def fit_rows(
             if mine.viewed(place):
                 answer = answer_views(name, place, mine, cut, **told)
             else:
-                answer = cross_fit(name, X, spans, mine.codes, len(rows.classes), cut, **told)
+                of = {"target": rows.target, **told}
+                answer = cross_fit(name, X, spans, mine.y, len(rows.classes), cut, **of)
             said = np.full((len(rows), len(rows.classes)), np.nan)
             said[which] = answer.proba[0]
             held_out[name, place] = said
-        fresh = make_head(name, seed, options.get(name))
-        head: Any = fit_head(fresh, name, X, mine.codes, cut.codes[0], spans)
+        fresh = make_head(name, seed, options.get(name), rows.target)
+        head: Any = fit_head(fresh, name, X, mine.y, cut.codes[0], spans)
         chosen.append(getattr(head, "chosen_", None))
         searched = isinstance(head, Tuned)
-        tried.append(search_record(head.points, [head.losses_]) if searched else None)
+        found = search_record(head.points, [head.losses_], head.loss) if searched else None
+        tried.append(found)
         weight = head.importances() if hasattr(head, "importances") else None
         weighed.append(None if weight is None else weigh([weight], spans, rows.names))
         fitted[name, place] = Member(name, place, head)
@@ -194,13 +203,13 @@ def fit_rows(
         assert fusion is not None
         sets = list(dict.fromkeys(p for _, place in some for p in parts_of(place)))
         which = np.flatnonzero(rows.having(sets))
-        made: Any = make_fusion(fusion, seed, options.get(fusion))
+        made: Any = make_fusion(fusion, seed, options.get(fusion), rows.target)
         P = np.stack([held_out[one][which] for one in some], axis=1)
-        codes, inner = rows.codes[which], plan.codes[0][which]
+        y, inner = rows.y[which], plan.codes[0][which]
         if not getattr(made, "wants_features", False):
-            return made.fit(P, codes, inner)
+            return made.fit(P, y, inner)
         made.reads = tuple(sets)
-        return made.fit(P, codes, inner, rows.take(which).matrix("+".join(sets))[0])
+        return made.fit(P, y, inner, rows.take(which).matrix("+".join(sets))[0])
 
     plans = {}
     for pattern in _patterns(rows, on):
@@ -229,7 +238,7 @@ def fit_rows(
     }
     widths = {name: rows.X[name].shape[1] for name in sets}
     fits = list(fitted.values())
-    classes = rows.classes.astype(object)
+    classes = rows.classes.astype(object) if rows.numbers is None else np.empty(0, dtype=object)
     if not more:
         return Bundle(fits, first[1], classes, {}, widths, {}, settings)
     return Bundle(fits, None, classes, {}, widths, {}, settings, by_pattern)

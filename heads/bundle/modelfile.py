@@ -16,11 +16,11 @@ import numpy as np
 
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.files import write_bytes
-from headstock.heads.fusion.fusions import KINDS
+from headstock.heads.fusion.fusions import KINDS, KINDS_OF_NUMBERS
 from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.search.tuning import Tuned
-from headstock.heads.specs import HEAD_KINDS
+from headstock.heads.specs import CLASSES, HEAD_KINDS
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
 from headstock.store.jsonfile import parse_json
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
 
 __all__ = ["read_model", "write_model"]
 
-FORMAT, VERSION = "headstock model", 2
+FORMAT, VERSION = "headstock model", 3
 """Version 1: members, all sets of a row there, fusions without features, stacks by the logistic
-head. Version 2 may have patterns, other stacks and heads from a file of the user's own. What
-version 1 can hold is written as version 1."""
+head. Version 2 may have patterns, other stacks and heads from a file of the user's own. Version 3
+may learn numbers, and has no classes then. What an older version can hold is written as it."""
 
 
 def write_model(bundle: Bundle, path: str | Path) -> None:
@@ -53,10 +53,10 @@ def write_model(bundle: Bundle, path: str | Path) -> None:
         if not type(fitted).__module__.startswith("headstock.heads."):
             entry |= {"kind": OWN, **told(fitted, member.head)}
         entry["meta"], own = fitted.state()
-        columns = np.asarray(member.fitted.classes_)
         members.append(entry)
         arrays.update({f"{number}/{name}": value for name, value in own.items()})
-        arrays[f"{number}/classes"] = columns
+        if bundle.target == CLASSES:
+            arrays[f"{number}/classes"] = np.asarray(member.fitted.classes_)
     fusion = _fusion_state(bundle.fusion, "fusion/", arrays)
     patterns = {
         name: {
@@ -106,7 +106,8 @@ def _build(
     classes = np.array([str(c) for c in body["classes"]], dtype=object)
     widths = {str(name): int(width) for name, width in body["widths"].items()}
     sizes = widths.values()
-    if not 2 <= len(classes) < 1_000_000 or min(sizes, default=0) < 1 or sum(sizes) > 10_000_000:
+    several = 2 <= len(classes) < 1_000_000 or (not len(classes) and body["version"] >= 3)
+    if not several or min(sizes, default=0) < 1 or sum(sizes) > 10_000_000:
         raise BundleError("model", "declares absurd sizes", "fit the model again")
     for name, array in arrays.items():
         if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -114,8 +115,9 @@ def _build(
     members = []
     for number, entry in enumerate(body["members"]):
         own = _under(arrays, f"{number}/")
-        columns = own.pop("classes").astype(np.int64)
-        if columns.min() < 0 or columns.max() >= len(classes) or len(set(columns)) < len(columns):
+        columns = own.pop("classes").astype(np.int64) if len(classes) else np.zeros(1, np.int64)
+        last = max(len(classes), 1)
+        if columns.min() < 0 or columns.max() >= last or len(set(columns)) < len(columns):
             raise BundleError(
                 "model", "a head answers with classes that do not exist", "fit it again"
             )
@@ -129,7 +131,8 @@ def _build(
             module, _, attribute = HEAD_KINDS[entry["kind"]].partition(":")
             kind = getattr(import_module(module), attribute)
             fitted = kind.from_state(entry["meta"], own, len(columns))
-        fitted.classes_ = columns
+        if len(classes):
+            fitted.classes_ = columns
         members.append(Member(name, str(entry["on"]), fitted))
     fusion = _fusion_from(body["fusion"], "fusion/", arrays, len(classes))
     patterns = {
@@ -166,17 +169,20 @@ def _build(
     for name in patterns or ["+".join(widths)]:
         probe = {p: np.zeros((2, widths[p]), dtype=np.float32) for p in parts_of(name)}
         said = bundle.predict_arrays(probe)
-        if said.shape != (2, len(classes)) or not np.isfinite(said).all():
-            raise BundleError("model", "its answer is no probabilities", "fit the model again")
+        if said.shape != (2, len(classes) or 1) or not np.isfinite(said).all():
+            what = "probabilities" if len(classes) else "numbers"
+            raise BundleError("model", f"its answer is no {what}", "fit the model again")
     return bundle
 
 
 def _version(bundle: Bundle) -> int:
     """The oldest version of the format that holds this model."""
+    if bundle.target != CLASSES:
+        return VERSION
     fusions = [bundle.fusion, *(how.fusion for how in bundle.patterns.values())]
     ours = all(hasattr(m.fitted, "kind") and not is_own(m.head) for m in bundle.members)
     plain = not bundle.patterns and all(getattr(f, "plain", True) for f in fusions)
-    return 1 if plain and ours else VERSION
+    return 1 if plain and ours else 2
 
 
 def _fusion_state(fusion: Any, prefix: str, arrays: dict[str, np.ndarray]) -> dict[str, Any] | None:
@@ -193,7 +199,8 @@ def _fusion_from(
 ) -> Any:
     if entry is None:
         return None
-    return KINDS[entry["kind"]].from_state(entry["kind"], entry["meta"], _under(arrays, prefix), k)
+    kinds = KINDS if k else KINDS_OF_NUMBERS
+    return kinds[entry["kind"]].from_state(entry["kind"], entry["meta"], _under(arrays, prefix), k)
 
 
 def _under(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

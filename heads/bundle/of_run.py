@@ -11,6 +11,7 @@ from headstock.heads.bundle.fitting import Fit, fit_prepared
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.prepare import Rules, prepare
+from headstock.heads.specs import CLASSES
 from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.progress import Report, unheard
 
@@ -44,7 +45,7 @@ def fit_run(
     group = plan.group if plan.group not in (None, "duplicates") and plan.kind != "given" else None
     rules = Rules(
         group, settings.get("missing", "refuse"), settings.get("dedupe", "group"), "mark",
-        settings.get("rare", "drop"),
+        settings.get("rare", "drop"), settings.get("target", CLASSES),
     )  # fmt: skip
     found = prepare(store, list(settings["on"]), rules, plan)
     members = [tuple(str(m).rpartition("@")[::2]) for m in line.get("members") or ()]

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.files import write_csv
+from headstock.heads.rows.target import number_of
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError
 from headstock.store.items import text_column
 
-__all__ = ["Predictions"]
+__all__ = ["NumberPredictions", "Predictions"]
 
 
 @dataclass(frozen=True)
@@ -83,21 +84,27 @@ class Predictions:
 
     def filled(self, ids: Sequence[str], fill: str) -> Predictions:
         """The rows of ``ids`` in that order; those that are not here are answered by ``fill``: a
-        class, or ``mean``, the mean probabilities of the rows that are. Raises OptionError."""
-        names = [str(c) for c in self.classes]
-        if fill in names:
-            proba = np.eye(len(names))[names.index(fill)]
-        elif fill == "mean":
-            proba = self.proba.mean(axis=0)
-        else:
-            raise OptionError("--fill", f"{fill!r} is no class", f"mean, {', '.join(names[:20])}")
+        class, or a number, or ``mean``, the mean answer of the rows that are. Raises
+        OptionError."""
+        proba = self._fill(fill)
         known = {str(i): row for row, i in enumerate(self.ids)}
         rows = np.array([known.get(i, -1) for i in ids])
         answered_by = None
         if self.answered_by is not None:
             answered_by = np.where(rows < 0, "fill", self.answered_by[rows]).astype(object)
         full = np.where(rows[:, None] < 0, proba, self.proba[rows])
-        return Predictions(np.array(list(ids), dtype=object), self.classes, full, answered_by)
+        return replace(
+            self, ids=np.array(list(ids), dtype=object), proba=full, answered_by=answered_by
+        )
+
+    def _fill(self, fill: str) -> np.ndarray:
+        """(k,) what rows that are not here are answered by."""
+        names = [str(c) for c in self.classes]
+        if fill in names:
+            return np.eye(len(names))[names.index(fill)]
+        if fill == "mean":
+            return self.proba.mean(axis=0)
+        raise OptionError("--fill", f"{fill!r} is no class", f"mean, {', '.join(names[:20])}")
 
     def submission(self, path: str | Path | None = None, header: str | Path = "Id,CLASS") -> str:
         """Write a competition's file by its header or its sample (see ``submission``); without a
@@ -105,3 +112,47 @@ class Predictions:
         from headstock.heads.bundle.submission import Submission
 
         return Submission.of(header, self.classes.tolist()).write(self, path)
+
+
+@dataclass(frozen=True)
+class NumberPredictions(Predictions):
+    """Of a model of numbers: ids (m,), no classes, and its answers as ``proba`` (m, 1)."""
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """(m,) float64."""
+        return self.proba[:, 0]
+
+    @property
+    def labels(self) -> np.ndarray:
+        """(m,) text, as files hold it."""
+        return np.array([f"{number:.9g}" for number in self.numbers], dtype=object)
+
+    @property
+    def confidence(self) -> np.ndarray:
+        raise AttributeError("a number has no confidence")
+
+    def to_csv(self, path: str | Path | None = None, spreadsheet: bool = False) -> str:
+        """Write ``id,prediction``, and last ``answered_by``; see ``Predictions.to_csv``."""
+        columns = {"id": self.ids, "prediction": self.labels}
+        if self.answered_by is not None:
+            columns["answered_by"] = self.answered_by
+        if path is not None:
+            refuse_other(path, "predictions")
+        rows = ([str(cell) for cell in row] for row in zip(*columns.values()))
+        return write_csv(path, list(columns), rows, spreadsheet)
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """A dict a row: id, prediction, and answered_by where there is one."""
+        pairs = zip(self.ids, self.numbers.tolist())
+        out: list[dict[str, Any]] = [{"id": str(i), "prediction": number} for i, number in pairs]
+        if self.answered_by is not None:
+            for line, sets in zip(out, self.answered_by):
+                line["answered_by"] = str(sets)
+        return out
+
+    def _fill(self, fill: str) -> np.ndarray:
+        value = self.numbers.mean() if fill == "mean" else number_of(fill)
+        if np.isnan(value):
+            raise OptionError("--fill", f"{fill!r} is no number", "a number, or mean")
+        return np.array([value])

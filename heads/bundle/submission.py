@@ -41,7 +41,8 @@ class Submission:
     @classmethod
     def of(cls, word: str | Path, classes: Sequence[str]) -> Submission:
         """From a header or the path of a sample. Raises OptionError for columns that are none of
-        the model's ``classes``, and what reading a table raises."""
+        the model's ``classes``, or more than one where it has none, since it answers with a number,
+        and what reading a table raises."""
         names = [str(c) for c in classes]
         text = os.fspath(word)
         if os.path.isfile(text):
@@ -120,7 +121,13 @@ class Submission:
 def _columns(
     where: str, header: Sequence[str], classes: list[str], cells: Sequence[str]
 ) -> list[int] | None:
-    """Which class each column holds the probability of; None for a column of class names."""
+    """Which class each column holds the probability of; None for a column of class names, or of
+    numbers."""
+    if not classes:
+        if len(header) > 1:
+            what = f"{len(header)} columns, and the model answers with one number"
+            raise OptionError(where, what, f"take one, as Id,{header[0]}")
+        return None
     if len(header) == 1:
         name, named = header[0], set(classes)
         if not any(cells) or all(cell in named for cell in cells):

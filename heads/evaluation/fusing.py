@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from headstock.heads.fusion.stacking import Stacked
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
+from headstock.heads.specs import NUMBER
 from headstock.store.errors import HeadError
 
 __all__ = ["UNLEARNED", "Nested", "fused"]
@@ -76,7 +78,7 @@ def fused(
     start = time.perf_counter()
     assert system.fusion is not None
     options, seed = again.options.get(system.fusion), again.seed
-    fusion = make_fusion(system.fusion, seed, options)
+    fusion = make_fusion(system.fusion, seed, options, rows.target)
     reads = bool(getattr(fusion, "wants_features", False))
     learns = system.fusion not in UNLEARNED
     must = learns and (reads or nested is True)
@@ -107,8 +109,9 @@ def fused(
         plan.take(which)  # refuses rows of one fold
         P = np.stack([answers[m].proba[:, which] for m in able], axis=2)
         X = rows.take(which).matrix("+".join(sets))[0] if reads else None
-        folds, codes = plan.codes[:, which], rows.codes[which]
-        fuse = partial(cross_fuse, system.fusion, P, codes, folds, seed=seed, options=options, X=X)
+        folds, y = plan.codes[:, which], rows.y[which]
+        made: dict[str, Any] = {"seed": seed, "options": options, "target": rows.target}
+        fuse = partial(cross_fuse, system.fusion, P, y, folds, X=X, **made)
         try:
             told = partial(step, system.name)
             found = fuse(nested=partial(again, able, which, told) if nested else None)
@@ -121,15 +124,15 @@ def fused(
         proba[:, which[here]] = found[:, here]
         if fresh is not None and test is not None and len(asked):
             tests = [t[asked] for m in able if (t := answers[m].test) is not None]
-            fusion = make_fusion(system.fusion, seed, options)
+            fusion = make_fusion(system.fusion, **made)
             if X is None:
-                fusion.fit(P[0], codes, folds[0])
+                fusion.fit(P[0], y, folds[0])
                 fresh[asked] = fusion.predict(np.stack(tests, axis=1))
             else:
-                fusion.fit(P[0], codes, folds[0], X)
+                fusion.fit(P[0], y, folds[0], X)
                 F = test.take(asked).matrix("+".join(sets))[0]
                 fresh[asked] = fusion.predict(np.stack(tests, axis=1), F)
-    how = "from held-out probabilities"
+    how = "from held-out answers" if rows.target == NUMBER else "from held-out probabilities"
     if nested and not any(note.startswith(APPROXIMATE) for note in notes):
         how += " of members that never saw the scored fold"
     notes = list(dict.fromkeys(notes))

@@ -30,7 +30,13 @@ from headstock.heads.evaluation.scores import (
     score_guess,
     score_lines,
 )
-from headstock.heads.evaluation.systems import System, bases_of, fused_systems, patterns_of
+from headstock.heads.evaluation.systems import (
+    DEFAULTS,
+    System,
+    bases_of,
+    fused_systems,
+    patterns_of,
+)
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.numbers.compare import against_best
@@ -44,6 +50,7 @@ from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
 from headstock.heads.rows.times import date_columns, in_time
 from headstock.heads.search.tuning import with_searches
+from headstock.heads.specs import CLASSES
 from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.manifest.splits import HELD_OUT, split_of
 
@@ -52,8 +59,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_FUSIONS", "DEFAULT_HEADS", "evaluate", "evaluate_rows"]
 
-DEFAULT_HEADS = ("logistic", "lda", "linear-svm", "rbf-svm", "knn", "lightgbm")
-DEFAULT_FUSIONS = ("mean", "weighted", "stacked")
+DEFAULT_HEADS, DEFAULT_FUSIONS = DEFAULTS[CLASSES]
 
 
 def evaluate(
@@ -127,7 +133,7 @@ def evaluate(
             )
     names = _wanted_sets(store, on, fusions)
     options = with_searches(tune, options or {})
-    rules = Rules(group, missing, dedupe, seen, rare)
+    rules = Rules(group, missing, dedupe, seen, rare, CLASSES)
     found = prepare(store, names, rules, folds, repeats)
     rows, test, account = found.rows, found.test, found.account
     plan = plan_for(

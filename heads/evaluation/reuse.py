@@ -254,7 +254,7 @@ class Scope:
             package_digest(),
             arithmetic(),
             text_digest(rows.ids),
-            array_digest(rows.codes),
+            array_digest(rows.y),
             text_digest(rows.classes),
             array_digest(self._plan.codes),
             None if test is None else text_digest(test.ids),

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from headstock.heads.fusion.fusions import FUSIONS
+from headstock.heads.fusion.fusions import fusions_of
 from headstock.heads.rows.labelled import Rows, parts_of
+from headstock.heads.specs import CLASSES, NUMBER
 
 __all__ = [
+    "DEFAULTS",
     "Base",
     "Options",
     "System",
@@ -25,6 +27,22 @@ __all__ = [
 Base = tuple[str, str]
 """A head and the sets it reads side by side: (``knn``, ``image+audio``)."""
 Options = Mapping[str, Mapping[str, Any]]
+
+
+class Defaults(NamedTuple):
+    """What is tried where nothing is named."""
+
+    heads: tuple[str, ...]
+    fusions: tuple[str, ...]
+
+
+DEFAULTS = {
+    CLASSES: Defaults(
+        ("logistic", "lda", "linear-svm", "rbf-svm", "knn", "lightgbm"),
+        ("mean", "weighted", "stacked"),
+    ),
+    NUMBER: Defaults(("ridge", "kernel-ridge", "knn", "lightgbm"), ("mean", "stacked")),
+}
 
 
 @dataclass(frozen=True)
@@ -48,7 +66,7 @@ class System:
 
 
 def fused_systems(
-    heads: Sequence[str], singles: Sequence[str], fusions: Sequence[str]
+    heads: Sequence[str], singles: Sequence[str], fusions: Sequence[str], target: str = CLASSES
 ) -> list[System]:
     """Which systems each late fusion joins, fixed before any score is known: mean, weighted and
     product join one head's answers across the single sets, stacked all heads' on all single sets
@@ -57,7 +75,7 @@ def fused_systems(
     out = []
     together = "+".join(singles)
     for fusion in fusions:
-        if FUSIONS[fusion] is None:
+        if fusions_of(target)[fusion] is None:
             continue
         if fusion == "gated" and len(heads) * len(singles) > 1 and len(heads) > 1:
             members = tuple(f"{h}@{s}" for h in heads for s in singles)

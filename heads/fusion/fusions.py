@@ -14,10 +14,15 @@ import numpy as np
 
 from headstock.heads.fusion.gate import Gated
 from headstock.heads.fusion.mean import Mean
+from headstock.heads.fusion.of_numbers import MeanOfNumbers, StackedNumbers
 from headstock.heads.fusion.stacking import Stacked
+from headstock.heads.specs import CLASSES
 from headstock.store.errors import OptionError
 
-__all__ = ["FUSIONS", "Fusion", "cross_fuse", "fusion_options", "make_fusion"]
+__all__ = [
+    "FUSIONS", "KINDS_OF_NUMBERS", "Fusion", "cross_fuse", "fusion_options", "fusions_of",
+    "make_fusion",
+]  # fmt: skip
 
 
 class Fusion(Protocol):
@@ -46,6 +51,12 @@ FUSIONS: Mapping[str, Callable[..., Fusion] | None] = {
     "gated": lambda seed: Gated(),
     "learned": None,
 }
+OF_NUMBERS: Mapping[str, Callable[..., Fusion] | None] = {
+    "early": None,
+    "mean": lambda seed: MeanOfNumbers(),
+    "stacked": StackedNumbers,
+}
+"""Those that join numbers."""
 KINDS: Mapping[str, Any] = {
     "mean": Mean,
     "weighted": Mean,
@@ -53,13 +64,28 @@ KINDS: Mapping[str, Any] = {
     "stacked": Stacked,
     "gated": Gated,
 }
+KINDS_OF_NUMBERS: Mapping[str, Any] = {
+    "mean-number": MeanOfNumbers,
+    "stacked-number": StackedNumbers,
+}
 
 
-def make_fusion(name: str, seed: int = 0, options: Mapping[str, Any] | None = None) -> Fusion:
+def fusions_of(target: str) -> Mapping[str, Callable[..., Fusion] | None]:
+    """The table of the fusions that join what a target is."""
+    return FUSIONS if target == CLASSES else OF_NUMBERS
+
+
+def make_fusion(
+    name: str, seed: int = 0, options: Mapping[str, Any] | None = None, target: str = CLASSES
+) -> Fusion:
     """A fresh late fusion. Raises OptionError that names the fusions or options that exist."""
-    make = FUSIONS.get(name)
+    make = fusions_of(target).get(name)
+    if make is None and target != CLASSES:
+        fix = f"one of {', '.join(OF_NUMBERS)}"
+        raise OptionError(f"fusion {name}", "joins no numbers", fix)
     if make is None:
-        raise OptionError(f"fusion {name}", "is no late fusion", f"one of {', '.join(KINDS)}")
+        late = [known for known, one in FUSIONS.items() if one is not None]
+        raise OptionError(f"fusion {name}", "is no late fusion", f"one of {', '.join(late)}")
     if options and name != "stacked":
         raise OptionError(f"fusion {name}", f"unknown option {', '.join(options)}", "it has none")
     return make(seed, **(options or {}))
@@ -73,13 +99,14 @@ def fusion_options(name: str) -> dict[str, Any]:
 def cross_fuse(
     name: str,
     P: np.ndarray,
-    codes: np.ndarray,
+    y: np.ndarray,
     folds: np.ndarray,
     *,
     seed: int = 0,
     options: Mapping[str, Any] | None = None,
     X: np.ndarray | None = None,
     nested: Callable[[int, int], np.ndarray] | None = None,
+    target: str = CLASSES,
 ) -> np.ndarray:
     """(r, n, k): each row fused by a fusion that was fitted on the rows of the other folds.
 
@@ -97,12 +124,12 @@ def cross_fuse(
             test = folds[r] == fold
             train = ~test
             learned = P[r, train] if nested is None else nested(r, int(fold))
-            fusion = make_fusion(name, seed, options)
+            fusion = make_fusion(name, seed, options, target)
             if X is None:
-                fusion.fit(learned, codes[train], folds[r, train])
+                fusion.fit(learned, y[train], folds[r, train])
                 out[r, test] = fusion.predict(P[r, test])
             else:
-                fusion.fit(learned, codes[train], folds[r, train], X[train])
+                fusion.fit(learned, y[train], folds[r, train], X[train])
                 out[r, test] = fusion.predict(P[r, test], X[test])
     return out
 

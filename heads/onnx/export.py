@@ -18,6 +18,7 @@ from headstock.heads.onnx.graph import Graph, require
 from headstock.heads.onnx.kinds import attribute, head_graph
 from headstock.heads.onnx.probe import on_edge, random_rows
 from headstock.heads.rows.labelled import parts_of
+from headstock.heads.specs import NUMBER
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, OptionError
 
@@ -113,6 +114,9 @@ def export_model(
     cannot express, and when any probability differs by more than TOLERANCE; OptionError when onnx
     or onnxruntime is missing; StorageError.
     """
+    if bundle.target == NUMBER:
+        what = "it learns numbers, and graphs are drawn of models for classes"
+        raise BundleError("model", what, "predict or serve it as it is")
     require()
     bundle = _answering(bundle, on)
     fronts = {name: front for name, front in (fronts or {}).items() if name in bundle.widths}

@@ -9,17 +9,19 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import Head
+from headstock.heads.specs import CLASSES
 from headstock.store.errors import HeadError, HeadstockError
 
-__all__ = ["Answer", "fit_head", "full_proba", "head_error"]
+__all__ = ["Answer", "fit_head", "full_proba", "head_error", "said_by"]
 
 
 @dataclass
 class Answer:
     """What one system said.
 
-    proba: (r, n, k) out-of-fold probabilities; test: (m, k) of the refit on all training rows, or
-    None; seconds: wall time of all its fits and predictions; how: which way they were computed.
+    proba: (r, n, k) out-of-fold probabilities, (r, n, 1) numbers where the target is one; test:
+    (m, k) of the refit on all training rows, or None; seconds: wall time of all its fits and
+    predictions; how: which way they were computed.
     """
 
     proba: np.ndarray
@@ -49,7 +51,7 @@ def fit_head(
     head: Head,
     name: str,
     X: np.ndarray,
-    codes: np.ndarray,
+    y: np.ndarray,
     inner: np.ndarray,
     spans: Mapping[str, slice],
 ) -> Head:
@@ -57,7 +59,7 @@ def fit_head(
     wants = getattr(head, "wants", ())
     given = {k: v for k, v in (("inner", inner), ("spans", spans)) if k in wants}
     try:
-        head.fit(X, codes, **given)
+        head.fit(X, y, **given)
     except HeadstockError:
         raise
     except Exception as error:
@@ -93,3 +95,22 @@ def full_proba(head: Head, name: str, X: np.ndarray, k: int) -> np.ndarray:
             "rows >= 0 summing to 1",
         )
     return out / total
+
+
+def said_by(head: Head, name: str, X: np.ndarray, k: int, target: str) -> np.ndarray:
+    """(m, k) probabilities of a head for classes, (m, 1) answers of one for numbers."""
+    return full_proba(head, name, X, k) if target == CLASSES else _numbers(head, name, X)
+
+
+def _numbers(head: Any, name: str, X: np.ndarray) -> np.ndarray:
+    """Raises HeadError when the head's answer is no numbers."""
+    try:
+        said = np.asarray(head.predict(X), dtype=np.float64)
+    except HeadstockError:
+        raise
+    except Exception as error:
+        raise head_error(name, error) from error
+    if said.shape not in ((len(X),), (len(X), 1)) or not np.isfinite(said).all():
+        what = f"predict gave shape {said.shape}, or what is not finite"
+        raise HeadError(f"head {name}", what, f"({len(X)},) finite numbers")
+    return said.reshape(len(X), 1)

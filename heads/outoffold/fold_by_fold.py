@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import make_head
-from headstock.heads.outoffold.answer import Answer, fit_head, full_proba
+from headstock.heads.outoffold.answer import Answer, fit_head, said_by
 from headstock.heads.rows.adapted import ADAPTED
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows
 from headstock.heads.search.tuning import Tuned, search_record
+from headstock.heads.specs import CLASSES
 from headstock.heads.threads import one_thread_each, threads
 from headstock.store.errors import HeadError
 
@@ -26,7 +27,7 @@ def cross_fit(
     name: str,
     X: np.ndarray,
     spans: Mapping[str, slice],
-    codes: np.ndarray,
+    y: np.ndarray,
     k: int,
     plan: FoldPlan,
     *,
@@ -34,12 +35,13 @@ def cross_fit(
     seed: int = 0,
     fresh: np.ndarray | None = None,
     step: Callable[[], None] = lambda: None,
+    target: str = CLASSES,
 ) -> Answer:
     """The slow honest way: a fresh head for each fold, fitted on its training rows alone.
 
-    X (n, d), codes (n,), fresh (m, d) the test rows for the refit. ``step`` is called after each
-    fit. Inside a fold the head holds out by the plan's other folds. A head that says ``parallel``
-    has its folds fitted beside each other, one thread each.
+    X (n, d), y (n,) codes or numbers, fresh (m, d) the test rows for the refit. ``step`` is called
+    after each fit. Inside a fold the head holds out by the plan's other folds. A head that says
+    ``parallel`` has its folds fitted beside each other, one thread each.
     """
     start = time.perf_counter()
     proba = np.empty((plan.repeats, len(X), k))
@@ -54,19 +56,19 @@ def cross_fit(
         repeat, fold = job
         codes_of = plan.codes[repeat]
         train = np.flatnonzero(codes_of != fold)
-        head = make_head(name, seed, options)
-        fit_head(head, name, X[train], codes[train], codes_of[train], spans)
+        head = make_head(name, seed, options, target)
+        fit_head(head, name, X[train], y[train], codes_of[train], spans)
         hows.append(getattr(head, "how_", ""))
         asked = X[codes_of == fold] if fold >= 0 else fresh
         assert asked is not None
         weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
         if isinstance(head, Tuned):
             searched[job] = head.losses_
-        return full_proba(head, name, asked, k), getattr(head, "chosen_", None), weight
+        return said_by(head, name, asked, k, target), getattr(head, "chosen_", None), weight
 
     picked: dict[tuple[int, int], Any] = {}
     searched: dict[tuple[int, int], list[float]] = {}
-    model = make_head(name, seed, options)
+    model = make_head(name, seed, options, target)
     weights: list[np.ndarray] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -84,7 +86,7 @@ def cross_fit(
     chosen = [picked[job] for job in order if picked[job]]
     tried = {}
     if isinstance(model, Tuned):
-        tried = search_record(model.points, [searched[job] for job in order])
+        tried = search_record(model.points, [searched[job] for job in order], model.loss)
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
     seconds = time.perf_counter() - start
     how = "; ".join(["fold by fold", *filter(None, hows[-1:])])
@@ -114,30 +116,32 @@ def answer_views(
     chosen: list[dict[str, Any]] = []
     losses: list[list[float]] = []
     points: list[dict[str, Any]] = []
+    loss: list[str] = []
 
     def search(head: Any) -> None:
         if getattr(head, "chosen_", None):
             chosen.append(head.chosen_)
         if isinstance(head, Tuned):
-            points[:] = head.points
+            points[:], loss[:] = head.points, [head.loss]
             losses.append(head.losses_)
 
     for fold in range(plan.folds):
         X, spans = rows.matrix(on, fold)
         train, held = np.flatnonzero(codes != fold), np.flatnonzero(codes == fold)
-        head = make_head(name, seed, options)
-        fit_head(head, name, X[train], rows.codes[train], codes[train], spans)
-        proba[0, held] = full_proba(head, name, X[held], k)
+        head = make_head(name, seed, options, rows.target)
+        fit_head(head, name, X[train], rows.y[train], codes[train], spans)
+        proba[0, held] = said_by(head, name, X[held], k, rows.target)
         search(head)
         step(1)
     fresh = None
     if test is not None:
         X, spans = rows.matrix(on, ALL)
-        head = fit_head(make_head(name, seed, options), name, X, rows.codes, codes, spans)
-        fresh = full_proba(head, name, test.matrix(on)[0], k)
+        head = make_head(name, seed, options, rows.target)
+        fit_head(head, name, X, rows.y, codes, spans)
+        fresh = said_by(head, name, test.matrix(on)[0], k, rows.target)
         search(head)
         step(1)
     how = "fold by fold, on a network that did not see the fold"
-    tried = search_record(points, losses) if points else {}
+    tried = search_record(points, losses, *loss) if points else {}
     seconds = time.perf_counter() - start
     return Answer(proba, fresh, seconds, how, chosen=chosen, tried=tried)

@@ -60,7 +60,7 @@ def answer_all(
     already: by them it is decided whether work is shared, so that no number depends on what is
     known."""
     found = _answers(name, on, rows, plan, shared, options, seed, test, step, among or on)
-    unheld = getattr(make_head(name, seed, options), "unheld", "")
+    unheld = getattr(make_head(name, seed, options, rows.target), "unheld", "")
     if unheld and plan.folds == 2:
         for answer in found.values():
             answer.notes.append(none_left(unheld))
@@ -79,7 +79,7 @@ def _answers(
     step: Callable[[str, int], None],
     among: Sequence[str],
 ) -> dict[str, Answer]:
-    fresh_head = make_head(name, seed, options)
+    fresh_head = make_head(name, seed, options, rows.target)
     strategy: Strategy | None = getattr(fresh_head, "strategy", None)
     why = "" if strategy is None else _why_not(strategy, shared[0], among)
     if strategy is None or why:
@@ -93,8 +93,9 @@ def _answers(
             X, spans = rows.matrix(o)
             fresh = None if test is None else test.matrix(o)[0]
             out[o] = cross_fit(
-                name, X, spans, rows.codes, len(rows.classes), plan,
+                name, X, spans, rows.y, len(rows.classes), plan,
                 options=options, seed=seed, fresh=fresh, step=partial(step, o, 1),
+                target=rows.target,
             )  # fmt: skip
             out[o].how += why
         together = [o for o in on if o not in alone]
@@ -199,7 +200,7 @@ def goes_slow(
     name: str, options: Mapping[str, Any] | None, seed: int, shared: Shared, on: Sequence[str]
 ) -> bool:
     """Whether ``answer_all`` fits this head fold by fold."""
-    strategy = getattr(make_head(name, seed, options), "strategy", None)
+    strategy = getattr(make_head(name, seed, options, shared.rows.target), "strategy", None)
     return strategy is None or bool(_why_not(strategy, shared, on))
 
 

@@ -14,7 +14,8 @@ __all__ = ["account_lines"]
 def account_lines(account: Mapping[str, Any], use: str) -> list[str]:
     """A line for each reason why rows are not all that a store holds. ``use``: what becomes of the
     others, such as ``scored``."""
-    lines = list(account.get("joined_labels") or [])
+    lines = [f"target: {account['target']}"] if account.get("target") else []
+    lines += account.get("joined_labels") or []
     if account.get("unlabelled"):
         lines.append(f"{account['unlabelled']} rows without a label are not {use}")
     for name, count in (account.get("unseen") or {}).items():

@@ -163,7 +163,7 @@ def hygiene_report(
     """
     n = len(rows)
     ids = rows.ids if test is None else np.concatenate([rows.ids, test.ids])
-    codes = rows.codes if test is None else np.concatenate([rows.codes, test.codes])
+    labels = rows.y if test is None else np.concatenate([rows.y, test.y])
     fold_of = dict(zip(plan.ids, plan.codes[0]))
     out: dict[str, Any] = {"dedupe": how, "dropped": dropped, "near_cosine": NEAR}
     kinds = [("exact", found.exact), ("near", found.near)]
@@ -172,7 +172,7 @@ def hygiene_report(
         out[kind] = {}
         for name, alike in by.items():
             folds = [{fold_of[str(ids[r])] for r in c if str(ids[r]) in fold_of} for c in alike]
-            conflict = [c for c in alike if len(np.unique(codes[c])) > 1]
+            conflict = [c for c in alike if len(np.unique(labels[c])) > 1]
             out[kind][name] = {
                 "clusters": len(alike),
                 "rows": sum(map(len, alike)),

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstock.heads.rows.target import found_target
+from headstock.heads.specs import CLASSES, NUMBER
 from headstock.store.errors import HeadError, IncompleteSet, OptionError, near
 from headstock.store.manifest.classes import join_forms
 from headstock.store.manifest.splits import HELD_OUT, splits_of
@@ -58,7 +60,8 @@ class Views:
 class Rows:
     """n rows with their matrices.
 
-    X: {set: (n, d) float32}; codes: (n,) into ``classes`` (k,); groups: (n,) text or None; digests:
+    X: {set: (n, d) float32}; codes: (n,) into ``classes`` (k,); numbers: (n,) float64 where that is
+    the target (``codes`` are then 0, of one class), else None; groups: (n,) text or None; digests:
     {set: (n, 32) uint8} of the bytes a vector came from. present: {set: (n,) bool} where rows may
     lack a vector, None where none does; an absent vector is NaN, so that whoever reads it by
     mistake shows. names: {set: what its d columns are called, or None}. adapted: the sets whose
@@ -76,9 +79,20 @@ class Rows:
     names: Mapping[str, Sequence[str] | None] = field(default_factory=dict)
     adapted: Mapping[str, Views] = field(default_factory=dict)
     split: np.ndarray | None = None
+    numbers: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def target(self) -> str:
+        """``classes`` or ``number``."""
+        return CLASSES if self.numbers is None else NUMBER
+
+    @property
+    def y(self) -> np.ndarray:
+        """(n,) what heads learn: codes, or numbers."""
+        return self.codes if self.numbers is None else self.numbers
 
     def take(self, which: np.ndarray) -> Rows:
         """The rows at ``which``, by number."""
@@ -94,6 +108,7 @@ class Rows:
             else {name: there[which] for name, there in self.present.items()},
             adapted={name: views.take(which) for name, views in self.adapted.items()},
             split=None if self.split is None else self.split[which],
+            numbers=None if self.numbers is None else self.numbers[which],
         )
 
     def held_in(self, split: str) -> np.ndarray:
@@ -178,6 +193,7 @@ def read_rows(
     group: str | None = None,
     missing: str = "refuse",
     rare: str = "refuse",
+    target: str | None = None,
 ) -> tuple[Rows, Rows | None, dict[str, Any]]:
     """The labelled training rows, the labelled rows that are held out (of the splits ``valid`` and
     ``test``, see ``Rows.held_in``) or None, and an account.
@@ -188,7 +204,8 @@ def read_rows(
     IncompleteSet), ``exclude`` (they are left out and counted in the account) or ``patterns`` (they
     stay, with NaN for what is absent, if they have a vector in any set; the others are left out).
     rare: with ``refuse`` a test row of a class that no training row has is a HeadError, else it is
-    left out, and counted as ``unknown`` in the account.
+    left out, and counted as ``unknown`` in the account. target: ``classes`` or ``number``; None:
+    found from the labels (``found_target``), and what was found is said in the account.
     Raises HeadError when no row has a label, OptionError for a column or setting that is not there.
     """
     if missing not in MISSING:
@@ -223,6 +240,11 @@ def read_rows(
     test = np.flatnonzero(labelled & complete & held)
     joined, notes = join_forms(items.label.tolist())
     labels = np.array(joined, dtype=str)
+    found = found_target(labels[labelled], target)
+    numbers = None
+    if found.numbers is not None:
+        numbers = np.full(len(labels), np.nan)
+        numbers[labelled], labels, notes = found.numbers, np.full(len(labels), NUMBER), []
     classes = np.unique(labels[train])
     alien = sorted(set(labels[test]) - set(classes))
     unknown: dict[str, int] = {}
@@ -256,6 +278,8 @@ def read_rows(
     }
     if notes:
         account["joined_labels"] = notes
+    if found.line:
+        account["target"] = found.line
     unseen = {name: _unseen(store, name, labelled) for name in sets}
     account["unseen"] = {name: count for name, count in unseen.items() if count}
     if unknown:
@@ -279,6 +303,7 @@ def read_rows(
             present=None if all(own.all() for own in has.values()) else has,
             names={name: store.feature_set(name).feature_names for name in sets},
             split=splits[which],
+            numbers=None if numbers is None else numbers[which],
         )
 
     if not len(train):

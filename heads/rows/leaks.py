@@ -47,8 +47,10 @@ def asked_sets(store: StoreReader, names: Iterable[str]) -> dict[str, Recipe]:
 
 
 def suspects_of(rows: Rows, asked: Mapping[str, Recipe], seed: int = 0) -> list[dict[str, Any]]:
-    """``suspects`` among the columns of these sets, on the rows that have a vector."""
-    out = []
+    """``suspects`` among the columns of these sets, on the rows that have a vector; of classes."""
+    out: list[dict[str, Any]] = []
+    if rows.numbers is not None:
+        return out
     for name, recipe in asked.items():
         have = np.flatnonzero(rows.having([name]))
         if len(have) > SAMPLE:

@@ -23,13 +23,15 @@ __all__ = ["Prepared", "Rules", "prepare"]
 
 @dataclass(frozen=True)
 class Rules:
-    """What becomes of rows. group: a column; missing, dedupe, seen and rare: as ``evaluate``."""
+    """What becomes of rows. group: a column; missing, dedupe, seen, rare and target: as
+    ``evaluate``."""
 
     group: str | None = None
     missing: str = "refuse"
     dedupe: str = "group"
     seen: str = "refuse"
     rare: str = "drop"
+    target: str | None = None
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,12 @@ def prepare(
 ) -> Prepared:
     """Raises what ``read_rows`` and ``with_views`` do, OptionError for a rule without meaning."""
     read, test, account = read_rows(
-        store, on, group=rules.group, missing=rules.missing, rare=rules.rare
+        store,
+        on,
+        group=rules.group,
+        missing=rules.missing,
+        rare=rules.rare,
+        target=rules.target,
     )
     read, test, foldless = with_a_fold(store, read, test, folds)
     unknown = account.pop("unknown", {})

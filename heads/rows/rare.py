@@ -29,7 +29,7 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[i
     if how not in RARE:
         raise OptionError("rare", f"{how!r} is no setting", f"one of {', '.join(RARE)}")
     k, folds = len(rows.classes), USUAL_FOLDS if folds is None else folds
-    if how == "refuse":
+    if how == "refuse" or rows.numbers is not None:
         return {}
     if isinstance(folds, FoldPlan):
         held = np.isin(rows.ids.astype(str), np.array(folds.ids, dtype=str))

@@ -16,6 +16,8 @@ class TunedRegressor(Tuned):
     """A head whose options are those with the smallest mean squared error on rows held out by
     ``inner``; as ``Tuned``, the choice is made anew inside each fold."""
 
+    loss = "squared_error"
+
     def fit(
         self,
         X: np.ndarray,

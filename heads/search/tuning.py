@@ -11,10 +11,10 @@ import numpy as np
 from headstock.heads.kinds.strategies import Descent, Grid
 from headstock.heads.metrics.probabilities import log_loss
 from headstock.heads.search.draws import DRAWS, Range, draw_points
-from headstock.heads.specs import HEADS
+from headstock.heads.specs import CLASSES, TARGETS
 from headstock.store.errors import OptionError
 
-__all__ = ["Tuned", "points_of", "search_record", "with_searches"]
+__all__ = ["Tuned", "points_of", "search_record", "transformed", "with_searches"]
 
 
 def points_of(
@@ -37,7 +37,7 @@ def points_of(
 
 
 def with_searches(
-    tune: Sequence[str], options: Mapping[str, Mapping[str, Any]]
+    tune: Sequence[str], options: Mapping[str, Mapping[str, Any]], target: str = CLASSES
 ) -> dict[str, dict[str, Any]]:
     """``options`` with what each head in ``tune`` is to be chosen from, where it is not stated:
     ``HEAD`` its default grid, ``HEAD:30`` its default ranges and 30 draws.
@@ -49,7 +49,7 @@ def with_searches(
         name, _, count = word.rpartition(":")
         drawn = bool(name) and count.isdigit()
         name = name if drawn else word
-        spec = HEADS.get(name)
+        spec = TARGETS[target].get(name)
         usual = {} if spec is None else dict(spec.ranges if drawn else spec.grid)
         own = out[name] = {**usual, **out.get(name, {})}
         if drawn:
@@ -61,12 +61,25 @@ def with_searches(
     return out
 
 
+def transformed(
+    options: Mapping[str, Mapping[str, Any]], heads: Sequence[str], how: str | None, target: str
+) -> dict[str, dict[str, Any]]:
+    """``options`` with ``transform=how`` for each of ``heads`` that states none. Raises OptionError
+    for classes."""
+    out = {name: dict(own) for name, own in options.items()}
+    if how is None:
+        return out
+    if target == CLASSES:
+        raise OptionError("transform", f"{how} is of numbers, and these are classes", "leave it")
+    return out | {name: {"transform": how, **out.get(name, {})} for name in heads}
+
+
 def search_record(
-    points: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]]
+    points: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]], loss: str = "log_loss"
 ) -> dict[str, Any]:
-    """What a search tried, for a report: ``points``, and by fit the held-out log-loss of each."""
-    rounded = [[round(float(loss), 6) for loss in own] for own in losses]
-    return {"points": [dict(point) for point in points], "log_loss": rounded}
+    """What a search tried, for a report: ``points``, and by fit the held-out ``loss`` of each."""
+    rounded = [[round(float(one), 6) for one in own] for own in losses]
+    return {"points": [dict(point) for point in points], loss: rounded}
 
 
 class Tuned:
@@ -79,6 +92,7 @@ class Tuned:
 
     wants = frozenset({"inner", "spans"})
     unheld = "the first of its options is taken, without a choice"
+    loss = "log_loss"
 
     def __init__(self, make: Callable[[Mapping[str, Any]], Any], points: list[dict[str, Any]]):
         self._make, self.points = make, points

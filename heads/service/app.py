@@ -25,6 +25,7 @@ from headstock.heads.service.arrivals import Arrivals
 from headstock.heads.service.limits import Limits
 from headstock.heads.service.page import page_of
 from headstock.heads.service.upload import Refused, arrived, read_files
+from headstock.heads.specs import NUMBER
 from headstock.store.errors import HeadstockError, ItemError
 
 __all__ = ["Encode", "make_app"]
@@ -94,6 +95,7 @@ class _Service:
         self._arrivals = Arrivals(4 * self._places, self._places * limits.bytes)
         self._about: dict[str, Any] = {
             "title": title,
+            "target": bundle.target,
             "classes": [str(c) for c in bundle.classes],
             "inputs": list(self.fields),
             "enough": self._enough(),
@@ -170,11 +172,13 @@ class _Service:
             task.exception()  # looked at, so that a late failure is not reported as forgotten
 
     def _answer(self, files: Mapping[str, bytes]) -> np.ndarray:
-        """(k,) probabilities."""
+        """(k,) probabilities, or (1,) a number."""
         return self._bundle.predict_arrays(dict(self._encode(files)))[0]
 
     def _said(self, proba: np.ndarray, seconds: float) -> dict[str, Any]:
         classes = self._about["classes"]
+        if self._bundle.target == NUMBER:
+            return {"prediction": float(proba[0]), "seconds": round(seconds, 4)}
         best = int(proba.argmax())
         return {
             "prediction": classes[best],

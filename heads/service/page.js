@@ -92,14 +92,16 @@
     return row;
   };
   const show = (said) => {
-    const ranked = Object.entries(said.probabilities).sort((a, b) => b[1] - a[1]);
+    const number = about.target === "number";
+    const ranked = Object.entries(said.probabilities ?? {}).sort((a, b) => b[1] - a[1]);
     $("bars").replaceChildren(...ranked.map(line));
-    $("bars").parentNode.hidden = false;
+    $("bars").parentNode.hidden = number;
     $("said").className = "found";
     $("said").textContent = "";
     const name = document.createElement("strong");
-    name.textContent = said.prediction;
-    $("said").append(name, `, ${percent(said.confidence)} sure, in ${said.seconds.toFixed(2)} s`);
+    name.textContent = number ? Number(said.prediction.toPrecision(6)).toLocaleString("en", { maximumSignificantDigits: 6 }) : said.prediction;
+    const sure = number ? "" : `, ${percent(said.confidence)} sure`;
+    $("said").append(name, `${sure}, in ${said.seconds.toFixed(2)} s`);
     $("more").hidden = ranked.length <= FIRST;
     $("more").textContent = `Show all ${ranked.length.toLocaleString("en")} classes`;
   };

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from headstock.heads.report.page.markup import Safe, h, json_block
+from headstock.heads.specs import NUMBER
 
 __all__ = ["page_of"]
 
@@ -29,9 +30,10 @@ def page_of(about: Mapping[str, Any]) -> tuple[str, str]:
         "form-action 'none'; frame-ancestors 'none'"
     )
     words = [" and ".join(WORDS[name][2] for name in one) for one in about["enough"]]
+    which = f"which of its {len(about['classes']):,} classes it is"
     lead = (
-        f"Choose {', or '.join(words)}, and the model says which of its "
-        f"{len(about['classes']):,} classes it is."
+        f"Choose {', or '.join(words)}, and the model says "
+        f"{'its number' if about['target'] == NUMBER else which}."
     )
     head = h(
         "head",

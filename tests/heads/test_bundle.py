@@ -12,6 +12,7 @@ from safetensors.numpy import load_file, save_file
 
 from headstock.heads import HEADS, Bundle, Predictions, fit
 from headstock.heads.bundle.fitting import fit_rows
+from headstock.heads.bundle.modelfile import VERSION
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.labelled import Rows
 from headstock.store import FeatureStore, Items, Recipe
@@ -182,7 +183,7 @@ def test_an_answer_that_overflows_is_refused_without_a_word_more(store) -> None:
 
 def test_a_newer_model_is_refused(store, tmp_path: Path) -> None:
     body, arrays = saved(store, tmp_path / "m", "knn")
-    rewrite(tmp_path / "m", {**body, "version": 3}, arrays)
+    rewrite(tmp_path / "m", {**body, "version": VERSION + 1}, arrays)
     with pytest.raises(VersionError, match="newer headstock"):
         Bundle.load(tmp_path / "m")
 

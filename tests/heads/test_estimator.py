@@ -7,14 +7,14 @@ import pickle
 import numpy as np
 import pytest
 from sklearn.base import clone
-from sklearn.datasets import load_iris
+from sklearn.datasets import load_diabetes, load_iris
 from sklearn.decomposition import PCA
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_val_score, cross_validate
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import check_estimator
 
-from headstock.heads import HEADS, HeadClassifier, make_head
+from headstock.heads import HEADS, REGRESSORS, HeadClassifier, HeadRegressor, make_head
 from headstock.store.errors import OptionError
 
 QUICK = ("logistic", "lda", "knn")
@@ -107,3 +107,38 @@ def test_fitted_heads_travel_between_processes(iris) -> None:
     X, y = iris
     kept = cross_validate(HeadClassifier("lda"), X, y, cv=2, n_jobs=2, return_estimator=True)
     assert all(one.predict(X).shape == (150,) for one in kept["estimator"])
+
+
+FEW = {
+    "lightgbm": {"n_estimators": 30}, "xgboost": {"n_estimators": 30},
+    "forest": {"n_estimators": 20}, "extra-trees": {"n_estimators": 20},
+    "mlp": {"max_iter": 60, "hidden_layer_sizes": 16, "learning_rate_init": 0.01},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "head",
+    [h if h in ("ridge", "knn") else pytest.param(h, marks=pytest.mark.slow) for h in REGRESSORS],
+)
+@pytest.mark.filterwarnings("ignore")
+def test_scikit_learns_checks_of_regressors(head: str) -> None:
+    if head == "xgboost":
+        pytest.importorskip("xgboost")
+    results = check_estimator(HeadRegressor(head, FEW.get(head)), on_fail=None)
+    assert len(results) > 40
+    wrong = [(r["check_name"], r["exception"]) for r in results if r["status"] == "failed"]
+    assert not wrong
+
+
+def test_numbers_are_searched_cross_validated_and_pickled() -> None:
+    X, y = load_diabetes(return_X_y=True)
+    assert cross_val_score(HeadRegressor(), X, y, cv=4).mean() > 0.4
+    pipe = make_pipeline(PCA(8, random_state=0), HeadRegressor("knn"))
+    search = GridSearchCV(pipe, {"headregressor__options__n_neighbors": [1, 25]}, cv=3).fit(X, y)
+    assert search.best_params_ == {"headregressor__options__n_neighbors": 25}
+    for options in ({}, {"transform": "rank"}):
+        model = clone(HeadRegressor("lightgbm", {"n_estimators": 20, **options})).fit(X, y)
+        again = pickle.loads(pickle.dumps(model))  # noqa: S301  made here
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+    with pytest.raises(OptionError, match="learns classes and no numbers"):
+        HeadRegressor("lda").fit(X, y)

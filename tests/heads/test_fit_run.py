@@ -7,6 +7,7 @@ import pytest
 
 from headstock.heads import Bundle, evaluate, fit, fit_run
 from headstock.heads.evaluation.leaderboard import DEFAULT_HEADS
+from headstock.heads.evaluation.systems import DEFAULTS, Defaults
 from headstock.store import FeatureStore
 from headstock.store.errors import OptionError
 
@@ -71,7 +72,7 @@ def test_a_stack_is_of_the_heads_that_are_named_and_of_the_default_ones_where_no
 ):
     folder, _ = made
     few = ("lda", "knn")
-    monkeypatch.setattr("headstock.heads.bundle.fitting.DEFAULT_HEADS", few)
+    monkeypatch.setitem(DEFAULTS, "classes", Defaults(few, ()))
     assert {"logistic", *few} <= set(DEFAULT_HEADS)
     with FeatureStore.open(folder / "f.h5") as store:
         by_default = fit(store, fusion="stacked")
