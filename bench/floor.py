@@ -64,7 +64,9 @@ def main() -> None:
         for i, path in enumerate(paths):
             Path(path).write_bytes(sample_jpeg(width, height, seed=i))
         files(paths[:8])  # proves the runtime, once
-        print(f"{asked.backbone}, {asked.precision}, {encoder.runtime}, {n} of {asked.size}")
+        print(
+            f"{asked.backbone}, {asked.precision}, {encoder.status().runtime}, {n} of {asked.size}"
+        )
         print("floor, images/s  files, images/s  share by the clock  by processor time")
         for _ in range(asked.rounds):
             floor, floor_cpu = spent(encoder.encode, [picture] * n)

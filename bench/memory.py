@@ -24,6 +24,8 @@ from typing import Any
 
 import numpy as np
 
+from headstock.extract.encoder import Encoder, Loader
+
 FILES = 500
 
 
@@ -57,10 +59,26 @@ class Peak:
         return self.most - self.before
 
 
-class Small:
+class Floats(Loader):
+    """The file's bytes as numbers."""
+
+    def decode(self, data: bytes) -> np.ndarray:
+        return np.frombuffer(data, dtype="<f4")
+
+
+class Damaged(Loader):
+    """Finds every file bad."""
+
+    def decode(self, data: bytes) -> np.ndarray:
+        from headstock.store.errors import ItemError
+
+        raise ItemError("item", "ends in the middle of its data", "replace it", code="truncated")
+
+
+class Small(Encoder):
     """An encoder that costs nothing: the file's bytes are its vector."""
 
-    name, modality, batch_size = "small", "image", 4096
+    name, modality, batch_size, loader = "small", "image", 4096, Floats()
 
     def __init__(self, dim: int) -> None:
         self.dim = dim
@@ -69,10 +87,6 @@ class Small:
         from headstock.store import Recipe
 
         return Recipe("image", {"bench": "memory", "dim": self.dim})
-
-    @staticmethod
-    def loader(data: bytes) -> np.ndarray:
-        return np.frombuffer(data, dtype="<f4")
 
     def encode(self, items: list[np.ndarray]) -> np.ndarray:
         return np.stack(items)
@@ -90,11 +104,7 @@ def extract(folder: Path, rows: int, dim: int) -> None:
 class Bad(Small):
     """An encoder whose files are all bad."""
 
-    @staticmethod
-    def loader(data: bytes) -> np.ndarray:
-        from headstock.store.errors import ItemError
-
-        raise ItemError("item", "ends in the middle of its data", "replace it", code="truncated")
+    loader = Damaged()
 
 
 def failing(folder: Path, rows: int, dim: int) -> None:

@@ -9,9 +9,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the table below
+    from headstock.extract.contract import check_encoder as check_encoder
     from headstock.extract.dataset import FeatureDataset as FeatureDataset
     from headstock.extract.encoder import Encoder as Encoder
     from headstock.extract.encoder import Loader as Loader
+    from headstock.extract.encoder import Status as Status
     from headstock.extract.encoders.backbones import audio_encoder as audio_encoder
     from headstock.extract.encoders.backbones import encoder_from_recipe as encoder_from_recipe
     from headstock.extract.encoders.backbones import image_encoder as image_encoder
@@ -23,7 +25,9 @@ _HOMES = {
     "Encoder": "encoder",
     "FeatureDataset": "dataset",
     "Loader": "encoder",
+    "Status": "encoder",
     "audio_encoder": "encoders.backbones",
+    "check_encoder": "contract",
     "encoder_from_recipe": "encoders.backbones",
     "extract": "pipeline.run",
     "image_encoder": "encoders.backbones",

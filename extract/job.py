@@ -286,8 +286,8 @@ def _plainly(build: Callable[[], Encoder]) -> Encoder:
 
 
 def _without_device(build: Callable[..., Encoder]) -> Encoder:
-    told = getattr(build, "keywords", {})
-    return build(device="elsewhere") if "device" in told else build()
+    asked = isinstance(build, partial) and "device" in build.keywords
+    return build(device="elsewhere") if asked else build()
 
 
 def _settled(store: FeatureStore, encoders: Mapping[str, Encoder]) -> bool:

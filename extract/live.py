@@ -20,6 +20,7 @@ import numpy as np
 
 from headstock.extract.decode.reading import Reader, Task
 from headstock.extract.decode.workers import Workers
+from headstock.extract.encoder import Encoder
 from headstock.extract.encoders.backbones import encoder_from_recipe
 from headstock.store.errors import BundleError, ItemError
 from headstock.store.recipe import Recipe
@@ -52,21 +53,18 @@ class Live:
         memory: int = 1 << 30,
         max_bytes: int = 64 << 20,
     ) -> None:
-        self._encoders: dict[str, Any] = {}
+        self._encoders: dict[str, Encoder] = {}
         for name, recipe in recipes.items():
             if recipe.modality not in ("image", "audio"):
                 what = f"is made of {recipe.modality}, and single files hold none"
                 raise BundleError(f"set {name}", what, "predict a manifest instead")
-            encoder: Any = encoder_from_recipe(
+            self._encoders[name] = encoder_from_recipe(
                 recipe,
                 weights_hint=weights if recipe.modality == "image" else None,
                 provenance=(provenance or {}).get(name),
                 device=device,
                 offline=offline,
             )
-            if hasattr(encoder, "forward"):
-                encoder.forward.tile = 1  # extraction fills tiles with rows; here comes one picture
-            self._encoders[name] = encoder
         self.modalities = tuple(dict.fromkeys(r.modality for r in recipes.values()))
         self._made = ExitStack()
         self._folder = Path(self._made.enter_context(_private_folder()))
@@ -75,13 +73,13 @@ class Live:
         self._number = itertools.count()
         self._lanes = {name: self._idle(encoder, lanes) for name, encoder in self._encoders.items()}
 
-    def _idle(self, encoder: Any, lanes: int) -> queue.SimpleQueue[Workers]:
+    def _idle(self, encoder: Encoder, lanes: int) -> queue.SimpleQueue[Workers]:
         out: queue.SimpleQueue[Workers] = queue.SimpleQueue()
         for _ in range(lanes):
             out.put(self._workers(encoder))
         return out
 
-    def _workers(self, encoder: Any) -> Workers:
+    def _workers(self, encoder: Encoder) -> Workers:
         return Workers(self._reader, encoder.loader, 1, window=1, **self._bounds)
 
     def start(self) -> None:
@@ -92,8 +90,7 @@ class Live:
                 list(workers.run([Task(next(self._number), "nothing-here")]))
                 self._lanes[name].put(workers)
         for encoder in self._encoders.values():
-            if hasattr(encoder, "forward"):
-                encoder.encode([np.zeros((*encoder.network.preprocess.crop, 3), dtype=np.uint8)])
+            encoder.prepare(1)
 
     def __call__(self, files: Mapping[str, bytes]) -> dict[str, np.ndarray]:
         """{set: (1, d) float32} of the sets whose modality is among ``files``.
@@ -107,7 +104,7 @@ class Live:
                 out[name] = encoder.encode([item])
         return out
 
-    def _decoded(self, name: str, encoder: Any, data: bytes) -> Any:
+    def _decoded(self, name: str, encoder: Encoder, data: bytes) -> Any:
         with self._file(data) as path, self._lane(name, encoder) as workers:
             (done,) = workers.run([Task(next(self._number), path)])
         if done.error is not None:
@@ -128,7 +125,7 @@ class Live:
             place.unlink(missing_ok=True)
 
     @contextlib.contextmanager
-    def _lane(self, name: str, encoder: Any) -> Iterator[Workers]:
+    def _lane(self, name: str, encoder: Encoder) -> Iterator[Workers]:
         workers = self._lanes[name].get()
         try:
             yield workers

@@ -17,6 +17,7 @@ from PIL import Image
 
 from headstock.extract.decode.images import RULES, plain_jpeg
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
+from headstock.extract.encoder import Loader
 from headstock.store.errors import ItemError, OptionError, one_line
 
 __all__ = ["DEVICES", "DeviceLoader", "judge_device", "pixels_on"]
@@ -26,7 +27,7 @@ METHODS = ("bicubic", "bilinear")  # that torch has with antialiasing, as Pillow
 
 
 @dataclass(frozen=True)
-class DeviceLoader:
+class DeviceLoader(Loader):
     """bytes -> the bytes of a plain JPEG, (t,) uint8, for the device to decode; of any other
     picture (h, w, 3) uint8 as ``ImageLoader`` makes it. Raises OptionError for a transform that
     the device does not do."""
@@ -40,7 +41,7 @@ class DeviceLoader:
             what = f"does not do {p.interpolation} in mode {p.mode}"
             raise OptionError("--decode device", what, "--decode full")
 
-    def __call__(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes) -> np.ndarray:
         """Raises ItemError when ``data`` is not a picture that can be trusted."""
         if plain_jpeg(data):
             return np.frombuffer(data, dtype=np.uint8)

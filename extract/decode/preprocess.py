@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from headstock.extract.decode.images import FAST, RULES, decode_image
+from headstock.extract.encoder import Loader
 from headstock.store.errors import OptionError
 
 __all__ = ["INTERPOLATIONS", "ImageLoader", "Preprocess"]
@@ -186,7 +187,7 @@ def _center_crop(image: Image.Image, crop: tuple[int, int], fill: tuple[int, ...
 
 
 @dataclass(frozen=True)
-class ImageLoader:
+class ImageLoader(Loader):
     """bytes -> (h, w, 3) uint8, decoded by ``images.RULES`` and brought to the model's size.
 
     ``fast``: JPEGs are decoded at a reduced scale, at least twice the size before the crop, which
@@ -196,12 +197,8 @@ class ImageLoader:
     preprocess: Preprocess
     fast: bool = False
 
-    def __call__(self, data: bytes) -> np.ndarray:
-        """Raises ItemError when ``data`` is not a picture that can be trusted."""
-        return self.transform(self.decode(data))
-
     @property
-    def way(self) -> str:
+    def way(self) -> str:  # type: ignore[override]
         """``full`` or ``fast``, for an account."""
         return "fast" if self.fast else "full"
 
@@ -211,7 +208,7 @@ class ImageLoader:
         return "image", FAST * max(self.preprocess.resize) if self.fast else None
 
     def decode(self, data: bytes) -> Image.Image:
-        """The picture in ``data``. Raises ItemError."""
+        """The picture in ``data``. Raises ItemError when it cannot be trusted."""
         return decode_image(data, self.decoding[1])
 
     def transform(self, image: Image.Image) -> np.ndarray:

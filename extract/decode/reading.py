@@ -20,6 +20,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from headstock.extract.encoder import Loader
 from headstock.store.errors import ItemError
 from headstock.store.manifest.paths import several_files
 
@@ -197,10 +198,10 @@ class Several:
     """Loaders that each make an item of one file. Those that are equal load it once, and those that
     decode alike (see ``Loader``) decode it once."""
 
-    loaders: tuple[Any, ...]
+    loaders: tuple[Loader, ...]
 
 
-def perform(task: Task, reader: Reader, loader: Any) -> Done:
+def perform(task: Task, reader: Reader, loader: Loader | Several) -> Done:
     """Do one task. No failure of the file, or of the loader on it, leaves as an exception."""
     done = Done(task.number)
     begin = time.perf_counter()
@@ -209,8 +210,9 @@ def perform(task: Task, reader: Reader, loader: Any) -> Done:
         done.digest = hashlib.sha256(data).digest()
     done.read = time.perf_counter() - begin
     wanted = done.error is None and not task.hash_only
-    if wanted and isinstance(loader, Several):
-        _load_several(task, data, loader.loaders, done)
+    if isinstance(loader, Several):
+        if wanted:
+            _load_several(task, data, loader.loaders, done)
     elif wanted and done.digest != task.known:
         _load(task.path, data, loader, done, {}, alone=True)
     if done.digest == NOTHING:  # never read: what lies there now is what will be compared
@@ -218,15 +220,15 @@ def perform(task: Task, reader: Reader, loader: Any) -> Done:
     return done
 
 
-def _load_several(task: Task, data: bytes, loaders: tuple[Any, ...], done: Done) -> None:
+def _load_several(task: Task, data: bytes, loaders: tuple[Loader, ...], done: Done) -> None:
     known = task.known if isinstance(task.known, tuple) else (task.known,) * len(loaders)
     wanted = [k not in (SKIP, done.digest) for k in known]
-    ways = Counter(getattr(loader, "decoding", None) for loader in _unlike(loaders, wanted))
+    ways = Counter(loader.decoding for loader in _unlike(loaders, wanted))
     decoded: dict[Any, Any] = {}
     made: dict[Any, tuple[Any, tuple[str, str] | None]] = {}
     for loader, want in zip(loaders, wanted):
         if want and loader not in made:
-            alone = ways[getattr(loader, "decoding", None)] == 1
+            alone = ways[loader.decoding] == 1
             done.item, done.error = None, None
             _load(task.path, data, loader, done, decoded, alone)
             made[loader] = done.item, done.error
@@ -236,31 +238,28 @@ def _load_several(task: Task, data: bytes, loaders: tuple[Any, ...], done: Done)
     done.items, done.errors = tuple(t[0] for t in told), tuple(t[1] for t in told)
 
 
-def _unlike(loaders: tuple[Any, ...], wanted: list[bool]) -> list[Any]:
+def _unlike(loaders: tuple[Loader, ...], wanted: list[bool]) -> list[Loader]:
     return list(dict.fromkeys(loader for loader, want in zip(loaders, wanted) if want))
 
 
 def _load(
-    path: str, data: bytes, loader: Any, done: Done, decoded: dict[Any, Any], alone: bool
+    path: str, data: bytes, loader: Loader, done: Done, decoded: dict[Any, Any], alone: bool
 ) -> None:
     """``done.item`` or ``done.error``, and the clocks. ``decoded``: pictures and sounds so far, by
     the way they were decoded; what ``alone`` needs is not kept."""
     begin = time.perf_counter()
-    way = getattr(loader, "decoding", None)
     clock = _Clock()
     with _blamed(path, done):
-        if way is None:
-            done.item = loader(data)
-        else:
-            if way not in decoded:
-                found = loader.decode(data)
-                if isinstance(found, Iterator):  # a sound: block by block if nobody else wants it
-                    found = clock.around(found) if alone else list(found)
-                decoded[way] = found
-            middle = time.perf_counter()
-            done.item = loader.transform(decoded[way])
-            done.transform += time.perf_counter() - middle - clock.seconds
-            begin += time.perf_counter() - middle - clock.seconds
+        way = loader.decoding
+        if way not in decoded:
+            found = loader.decode(data)
+            if isinstance(found, Iterator):  # a sound: block by block if nobody else wants it
+                found = clock.around(found) if alone else list(found)
+            decoded[way] = found
+        middle = time.perf_counter()
+        done.item = loader.transform(decoded[way])
+        done.transform += time.perf_counter() - middle - clock.seconds
+        begin += time.perf_counter() - middle - clock.seconds
     done.decode += time.perf_counter() - begin
 
 

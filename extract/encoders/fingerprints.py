@@ -21,7 +21,7 @@ from PIL import Image
 from headstock.extract.decode.audio import mono_blocks
 from headstock.extract.decode.images import RULES as PICTURE_RULES
 from headstock.extract.decode.images import decode_image
-from headstock.extract.encoder import Encoder
+from headstock.extract.encoder import Encoder, Loader
 from headstock.extract.encoders.mfcc import mel_filters
 from headstock.store.fingerprints import BANDS, FRAMES, SIDE, fingerprint_recipe
 from headstock.store.recipe import Recipe
@@ -34,14 +34,10 @@ RANGE = 40.0
 
 
 @dataclass(frozen=True)
-class ThumbnailLoader:
+class ThumbnailLoader(Loader):
     """bytes -> (SIDE * SIDE,) float32 grey values, 0 to 255. ``enough``: as ``decode_image``."""
 
     enough: int | None = None
-
-    def __call__(self, data: bytes) -> np.ndarray:
-        """Raises ItemError when ``data`` is not a picture that can be trusted."""
-        return self.transform(self.decode(data))
 
     @property
     def decoding(self) -> tuple[str, int | None]:
@@ -58,10 +54,10 @@ class ThumbnailLoader:
 
 
 @dataclass(frozen=True)
-class SpectrumLoader:
+class SpectrumLoader(Loader):
     """bytes -> (FRAMES * BANDS,) float32 decibels above silence, frame after frame."""
 
-    def __call__(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes) -> np.ndarray:
         """Raises ItemError when ``data`` is not a sound that can be trusted."""
         return spectrum(np.concatenate([*_first(mono_blocks(data, RATE)), np.zeros(0, np.float32)]))
 
@@ -110,11 +106,7 @@ class PictureFingerprint(Encoder):
     dim = SIDE * SIDE
 
     def __init__(self, enough: int | None = None) -> None:
-        self._loader = ThumbnailLoader(enough)
-
-    @property
-    def loader(self) -> ThumbnailLoader:
-        return self._loader
+        self.loader = ThumbnailLoader(enough)
 
     def recipe(self) -> Recipe:
         return fingerprint_recipe("image", PICTURE_RULES)
@@ -130,10 +122,7 @@ class SoundFingerprint(Encoder):
     name = "fingerprint"
     dtype = "float16"
     dim = FRAMES * BANDS
-
-    @property
-    def loader(self) -> SpectrumLoader:
-        return SpectrumLoader()
+    loader = SpectrumLoader()
 
     def recipe(self) -> Recipe:
         return fingerprint_recipe("audio", {})
@@ -148,6 +137,6 @@ def fingerprint_of(encoder: Encoder) -> Callable[[], Encoder] | None:
         return SoundFingerprint
     if encoder.modality != "image":
         return None
-    decoding = getattr(encoder.loader, "decoding", None)
+    decoding = encoder.loader.decoding
     # where a device decodes, the host's share stays small
     return partial(PictureFingerprint, decoding[1] if isinstance(decoding, tuple) else 4 * SIDE)

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.fft
 
 from headstock.extract.decode.audio import MAX_SECONDS, RULES, mono_blocks
-from headstock.extract.encoder import Encoder
+from headstock.extract.encoder import Encoder, Loader
 from headstock.extract.encoders.options import number, switch, text, whole
 from headstock.store.errors import ItemError, OptionError
 from headstock.store.recipe import Recipe
@@ -41,7 +41,7 @@ OPTIONAL = {"win_length", "fmax", "top_db", "duration", "norm", "mel_norm"}
 
 
 @dataclass(frozen=True)
-class MfccLoader:
+class MfccLoader(Loader):
     """bytes -> (d,) float32: the whole way from file to vector, in the worker.
 
     The classic parameters carry librosa's names and defaults. ``windows``: the frames are cut into
@@ -122,10 +122,6 @@ class MfccLoader:
             for stat in self.stats
             for c in range(self.n_mfcc)
         ]
-
-    def __call__(self, data: bytes) -> np.ndarray:
-        """Raises ItemError when ``data`` is not a sound that can be read."""
-        return self.transform(self.decode(data))
 
     @property
     def decoding(self) -> tuple[str, int, float | None]:
@@ -324,20 +320,17 @@ class MfccEncoder(Encoder):
     """The Encoder of sounds: the loader does all the work, in workers; ``encode`` stacks rows."""
 
     modality = "audio"
+    loader: MfccLoader
 
     def __init__(self, **parameters: Any) -> None:
         known = MfccLoader.__dataclass_fields__
         unknown = sorted(parameters.keys() - known.keys())
         if unknown:
             raise OptionError("mfcc", f"no option {', '.join(unknown)}", f"one of {list(known)}")
-        self._loader = MfccLoader(**parameters)
+        self.loader = MfccLoader(**parameters)
         self.name = "mfcc"
         self.feature_names = self.loader.names
         self.dim = len(self.feature_names)
-
-    @property
-    def loader(self) -> MfccLoader:
-        return self._loader
 
     def recipe(self) -> Recipe:
         """Every parameter, and the decoder's rules."""

@@ -14,8 +14,9 @@ from torch import nn
 import headstock
 from headstock.extract.decode.device_jpeg import DEVICES, DeviceLoader, judge_device, pixels_on
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
-from headstock.extract.encoder import Encoder
+from headstock.extract.encoder import Encoder, Status
 from headstock.extract.encoders.checkpoint import digest
+from headstock.extract.encoders.shared import Passes, SharedView
 from headstock.extract.runtimes.eager import PRECISIONS
 from headstock.extract.runtimes.forward import Forward
 from headstock.extract.runtimes.views import View, Whole
@@ -88,7 +89,7 @@ class NetworkEncoder(Encoder):
     """
 
     modality = "image"
-    feature_names = None
+    loader: ImageLoader | DeviceLoader
 
     def __init__(
         self,
@@ -112,11 +113,11 @@ class NetworkEncoder(Encoder):
         elsewhere = device == "elsewhere"
         self.device = pick_device("cpu" if elsewhere else device)
         self.view = view or View()
-        self._loader: ImageLoader | DeviceLoader = ImageLoader(network.preprocess, decode == "fast")
+        self.loader = ImageLoader(network.preprocess, decode == "fast")
         if decode == "device":
             if self.device.type not in DEVICES and not elsewhere:
                 raise OptionError("--decode device", "needs a CUDA device", "--decode full or fast")
-            self._loader = DeviceLoader(network.preprocess)
+            self.loader = DeviceLoader(network.preprocess)
             if not elsewhere:
                 judge_device(self.device)
         self._digest = digest(network.module)
@@ -127,11 +128,9 @@ class NetworkEncoder(Encoder):
         self._options = runtime, compile, tile, threads
         self._forwards: dict[tuple[View, ...], Forward] = {}
         self.forward = self.forward_of([self.view])
+        self.batch_size, self.in_flight = self.forward.batch_size, self.forward.in_flight
+        self.on_cpu, self.devices = self.device.type == "cpu", _devices(self.device.type)
         self.dim = self._probe()
-
-    @property
-    def loader(self) -> ImageLoader | DeviceLoader:
-        return self._loader
 
     def forward_of(self, views: Sequence[View]) -> Forward:
         """The passes that give ``views`` of this network; made once, for starting them costs."""
@@ -157,58 +156,25 @@ class NetworkEncoder(Encoder):
             raise OptionError(self.name, what, "state --input-size or --model-arg") from error
         return int(self.forward.take(raw, self.view).shape[1])
 
-    @property
-    def tile(self) -> int | None:
-        """Pictures a pass where that is fixed; it may be set before the first of them."""
-        return self.forward.tile
+    def prepare(self, batch: int) -> None:
+        """Compile for tiles of ``batch`` pictures: a tile that one picture has to fill is waste."""
+        if self.forward.tile is not None:
+            self.forward.tile = min(batch, self.forward.tile)
+        self.encode([np.zeros((*self.network.preprocess.crop, 3), dtype=np.uint8)] * batch)
 
-    @tile.setter
-    def tile(self, value: int) -> None:
-        self.forward.tile = value
-
-    @property
-    def batch_size(self) -> int:
-        return self.forward.batch_size
-
-    @property
-    def devices(self) -> int:
-        """How many of its kind this machine has: each has a process, and they share the cores."""
-        return _devices(self.device.type)
-
-    @property
-    def in_flight(self) -> int:
-        """Batches under way at a time."""
-        return self.forward.in_flight
-
-    @property
-    def model_seconds(self) -> float:
-        return self.forward.model_seconds
-
-    @property
-    def transfer_seconds(self) -> float:
-        return self.forward.transfer_seconds
-
-    @property
-    def start_seconds(self) -> float:
-        """What preparing and proving the runtime took."""
-        return self.forward.start_seconds
-
-    @property
-    def runtime(self) -> str:
-        """What computes: ``torch`` or ``openvino``."""
-        return self.forward.runtime
-
-    @property
-    def note(self) -> str:
-        """Why it is not the runtime that one might expect; empty if it is."""
-        return self.forward.note
+    def status(self) -> Status:
+        return self.forward.status()
 
     @property
     def trunk(self) -> tuple[Any, ...]:
-        """Encoders that agree in this run the same network on the same pixels in the same way, and
-        can share its passes."""
+        """Encoders that agree in this run the same network on the same pixels in the same way."""
         fields = {k: v for k, v in self.recipe().fields.items() if k not in OF_A_VIEW}
         return Recipe("image", fields).fingerprint, str(self.device), self._options, self._layout
+
+    def shared(self, encoders: Sequence[NetworkEncoder]) -> list[Encoder]:
+        """``encoders`` as views of passes that each picture goes through once."""
+        passes = Passes(self, [encoder.view for encoder in encoders])
+        return [SharedView(encoder, passes) for encoder in encoders]
 
     def recipe(self) -> Recipe:
         """Library, architecture, weights by digest, preprocessing, decoder rules and precision."""
@@ -238,50 +204,47 @@ class NetworkEncoder(Encoder):
             "weights": self.network.file,
             "source": self.network.source,
             "device": str(self.device),
-            "runtime": self.runtime,
+            "runtime": self.forward.runtime,
             "versions": {
                 "headstock": headstock.__version__,
                 "python": platform.python_version(),
-                **_versions(self.runtime),
+                **_versions(self.forward.runtime),
                 **self.network.versions,
             },
             **({} if self.network.seen is None else {"adapted": self.network.seen.to_json()}),
         }
 
-    def device_memory(self) -> int:
-        """Peak bytes on the accelerator so far; 0 on the CPU."""
-        return self.forward.device_memory()
-
     def encode(self, items: Sequence[np.ndarray]) -> np.ndarray:
         """(b, d) float32 from b pictures (h, w, 3) uint8."""
         return self.finish(self.start(items))
 
-    def start(self, items: Sequence[np.ndarray]) -> list[Any]:
-        """Begin a batch and return; ``finish`` takes what it gives."""
+    def start(self, items: Sequence[np.ndarray]) -> Flight:
         return self.start_on(self.forward, items)
 
-    def start_on(self, forward: Forward, items: Sequence[np.ndarray]) -> list[Any]:
+    def start_on(self, forward: Forward, items: Sequence[np.ndarray]) -> Flight:
         """``start`` on passes that several sets share."""
         if isinstance(self.loader, DeviceLoader):
-            pixels, errors = pixels_on(self.device, items, self.network.preprocess)
-            return Flights(forward.start_pixels(pixels), errors)
-        return forward.start(items)
+            pixels, refused = pixels_on(self.device, items, self.network.preprocess)
+            return Flight(forward.start_pixels(pixels), refused)
+        return Flight(forward.start(items))
 
-    def finish(self, flights: list[Any]) -> np.ndarray:
-        """(b, d) float32 of a batch that ``start`` began."""
-        return self.forward.take(self.forward.finish(flights), self.view)
+    def finish(self, flight: Flight) -> np.ndarray:
+        return self.forward.take(self.forward.finish(flight.tiles), self.view)
 
-    def abandon(self, flights: list[Any]) -> None:
-        """Drop a batch that ``start`` began: what has not begun will not."""
-        self.forward.abandon(flights)
+    def refused(self, flight: Flight) -> dict[int, ItemError]:
+        """What the device could not decode, and the host neither."""
+        return flight.refused
+
+    def abandon(self, flight: Flight) -> None:
+        self.forward.abandon(flight.tiles)
 
 
-class Flights(list[Any]):
-    """A batch under way of which some items could not be decoded: ``errors`` by position."""
+@dataclass
+class Flight:
+    """A batch under way: what ``Forward.start`` gave, and the items that nobody could decode."""
 
-    def __init__(self, flights: list[Any], errors: dict[int, ItemError]) -> None:
-        super().__init__(flights)
-        self.errors = errors
+    tiles: list[Any]
+    refused: dict[int, ItemError] = field(default_factory=dict)
 
 
 def _versions(runtime: str) -> dict[str, str]:

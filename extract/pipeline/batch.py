@@ -27,9 +27,7 @@ class Rows:
     rows: list[tuple[str, bytes, tuple[int, int], Any]] = field(default_factory=list)
     fresh: set[str] = field(default_factory=set)
 
-    def batch(
-        self, vectors: np.ndarray, dim: int, refused: Mapping[int, ItemError] | None = None
-    ) -> Batch:
+    def batch(self, vectors: np.ndarray, dim: int, refused: Mapping[int, ItemError]) -> Batch:
         """The store's Batch, given the (b, d) vectors of ``pixels``; ``refused``: what the encoder
         could not decode, by position. A vector that is not finite is a failure of its row, with
         code ``not-finite``.
@@ -46,7 +44,7 @@ class Rows:
             if isinstance(source, tuple):
                 errors.append((identity, *source))
                 continue
-            if isinstance(source, int) and refused and source in refused:
+            if isinstance(source, int) and source in refused:
                 odd = refused[source]
                 said = ItemError(identity, odd.what, odd.fix, odd.code)
                 errors.append((identity, odd.code, str(said)))

@@ -189,7 +189,7 @@ def _send(
     account: Account,
 ) -> None:
     """Have ``rows`` done by the cluster, and add what it says to ``account``."""
-    largest = max(options.batch_size or getattr(e, "batch_size", 32) for e in encoders.values())
+    largest = max(options.batch_size or e.batch_size for e in encoders.values())
     tables = list(_tables(items, rows, store.rows(items.id[rows].tolist()), 32 * largest))
     begin = time.perf_counter()
     with _ray() as ray, terminable():

@@ -66,16 +66,13 @@ class Pass:
             refuse_failures(lane.name, tally.failed, tally.tried, lane.fail_threshold)
 
     def _close(self, lane: Lane, seconds: float) -> None:
-        tally, encoder = lane.tally, lane.encoder
-        tally.seconds["total"] = seconds
-        tally.seconds["start"] = float(getattr(encoder, "start_seconds", 0.0))
-        of_device = getattr(encoder, "device_memory", int)
-        tally.memory |= {"host": peak_memory(), "device": of_device()}
-        tally.runtime = str(getattr(encoder, "runtime", ""))
-        tally.precision = str(getattr(encoder, "precision", ""))
-        tally.decode = str(getattr(encoder.loader, "way", ""))
-        if (note := getattr(encoder, "note", "")) and note not in tally.notes:
-            tally.notes.append(note)
+        tally, status = lane.tally, lane.encoder.status()
+        tally.seconds["total"], tally.seconds["start"] = seconds, status.start_seconds
+        tally.memory |= {"host": peak_memory(), "device": status.device_bytes}
+        tally.runtime, tally.precision = status.runtime, status.precision
+        tally.decode = lane.encoder.loader.way
+        if status.note and status.note not in tally.notes:
+            tally.notes.append(status.note)
 
     def _unsaid(self, lane: Lane) -> set[int]:
         """Rows of ``lane`` that another extractor took, and then did not do for this set."""
@@ -204,7 +201,6 @@ def _count(workers: int | None, lanes: Sequence[Lane], tasks: int) -> tuple[int,
     if workers is not None:
         return min(workers, tasks), 0
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    devices = [getattr(getattr(lane.encoder, "device", None), "type", "") for lane in lanes]
-    own = max(1, (cores or 1) // max(getattr(lane.encoder, "devices", 1) for lane in lanes))
-    first = own // (2 if "cpu" in devices else 1)
+    own = max(1, (cores or 1) // max(lane.encoder.devices for lane in lanes))
+    first = own // (2 if any(lane.encoder.on_cpu for lane in lanes) else 1)
     return max(1, min(first, tasks)), min(own, tasks)

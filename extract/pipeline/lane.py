@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -23,7 +23,7 @@ from headstock.extract.pipeline.batch import Assembly, Rows
 from headstock.extract.pipeline.pending import Pending
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import OK, FeatureStore, Items
-from headstock.store.errors import EncoderError, one_line
+from headstock.store.errors import EncoderError, ItemError, one_line
 
 __all__ = ["Lane"]
 
@@ -152,10 +152,9 @@ class Lane:
 
     def abandon(self) -> None:
         """After an exception: do not let the encoder work on what nobody will take."""
-        if abandon := getattr(self.encoder, "abandon", None):
-            for _, flight in self._flights:
-                if flight is not None:
-                    abandon(flight)
+        for _, flight in self._flights:
+            if flight is not None:
+                self.encoder.abandon(flight)
         self._flights.clear()
 
     def _vector(self, digest: bytes) -> np.ndarray | None:
@@ -171,27 +170,27 @@ class Lane:
         rows = self._assembly.take()
         flight = None
         if rows.pixels:
-            flight = self._model(getattr(self.encoder, "start", self.encoder.encode), rows.pixels)
+            flight = self._model(self.encoder.start, rows.pixels)
             self.tally.calls += 1
             self.tally.encoded += len(rows.pixels)
         self._flights.append((rows, flight))
-        self._land(getattr(self.encoder, "in_flight", 1) - 1)
+        self._land(self.encoder.in_flight - 1)
 
     def _land(self, leave: int) -> None:
         """Finish batches under way, oldest first, until ``leave`` are left, and commit them."""
         while len(self._flights) > leave:
             rows, flight = self._flights.popleft()
             vectors = np.empty((0, self.encoder.dim), dtype=np.float32)
+            refused: Mapping[int, ItemError] = {}
             if flight is not None:
-                finish = getattr(self.encoder, "finish", np.asarray)
-                vectors = np.asarray(self._model(finish, flight), dtype=np.float32)
-            refused = getattr(flight, "errors", None)
+                vectors = np.asarray(self._model(self.encoder.finish, flight), dtype=np.float32)
+                refused = self.encoder.refused(flight)
             self._out.put(rows.batch(vectors, self.encoder.dim, refused), rows.fresh)
 
     def _model(self, step: Callable[[Any], Any], given: Any) -> Any:
         """``step(given)`` with its time, by the encoder's clocks if it has them: an encoder that
         works while we wait for files knows better. Raises EncoderError."""
-        begin, clocks = time.perf_counter(), self._clocks()
+        begin, before = time.perf_counter(), self.encoder.status()
         try:
             result = step(given)
         except (RuntimeError, MemoryError) as error:  # torch's, of a device among them
@@ -200,14 +199,10 @@ class Lane:
                 "what was committed stays: run it again, with a smaller --batch-size or another "
                 "--device",
             ) from error  # fmt: skip
-        after = self._clocks()
-        if clocks is None or after is None:
-            self.tally.seconds["model"] += time.perf_counter() - begin
+        after, seconds = self.encoder.status(), self.tally.seconds
+        if before.model_seconds is None or after.model_seconds is None:
+            seconds["model"] += time.perf_counter() - begin
         else:
-            self.tally.seconds["model"] += after[0] - clocks[0]
-            self.tally.seconds["transfer"] += after[1] - clocks[1]
+            seconds["model"] += after.model_seconds - before.model_seconds
+        seconds["transfer"] += after.transfer_seconds - before.transfer_seconds
         return result
-
-    def _clocks(self) -> tuple[float, float] | None:
-        model = getattr(self.encoder, "model_seconds", None)
-        return None if model is None else (model, getattr(self.encoder, "transfer_seconds", 0.0))

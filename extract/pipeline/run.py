@@ -9,14 +9,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from headstock.extract.encoder import Encoder
-from headstock.extract.encoders.joint import joined
+from headstock.extract.encoder import Encoder, refuse_unlike
 from headstock.extract.pipeline.account import Account, SetAccount
 from headstock.extract.pipeline.admit import Admission, admit, settle
 from headstock.extract.pipeline.fill import Pass
@@ -33,6 +31,7 @@ __all__ = [
     "extract",
     "extract_some",
     "plan_set",
+    "sharing",
     "terminable",
 ]
 
@@ -114,11 +113,11 @@ def extract_some(
                 name: plan_set(store, admitted, name, encoder, options)
                 for name, encoder in mine.items()
             }
-            shared = joined(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
+            shared = sharing(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
             lanes = [
                 Lane(
                     store, items, name, encoder, todo[name], account.sets[name],
-                    options.batch_size or int(getattr(encoder, "batch_size", 32)),
+                    options.batch_size or encoder.batch_size,
                     options.fail_threshold,
                 )
                 for name, encoder in shared.items()
@@ -138,6 +137,7 @@ def admit_for(
     reads what the rows do not have, StorageError when not one of the files is there."""
     reader = options.reader(items.root)
     for name, encoder in encoders.items():
+        refuse_unlike(f"set {name}", encoder)
         if encoder.modality not in items.paths:
             here = ", ".join(items.paths) or "none"
             raise OptionError(f"set {name}", f"rows have no {encoder.modality} column", here)
@@ -161,12 +161,10 @@ def plan_set(
 
 def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -> None:
     """Make the set that ``encoder`` fills, or check that it is. Raises RecipeMismatch."""
-    about: Any = getattr(encoder, "provenance", dict)
-    names = getattr(encoder, "feature_names", None)
-    provenance = {"name": encoder.name, **about()}
     made = partial(
-        store.declare, name, encoder.recipe(), encoder.dim, getattr(encoder, "dtype", "float32"),
-        feature_names=names, provenance=provenance,
+        store.declare, name, encoder.recipe(), encoder.dim, encoder.dtype,
+        feature_names=encoder.feature_names,
+        provenance={"name": encoder.name, **encoder.provenance()},
     )  # fmt: skip
     try:
         made()
@@ -174,6 +172,21 @@ def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -
         if not overwrite:
             raise
         made(overwrite=True)
+
+
+def sharing(encoders: Mapping[str, Encoder], todo: Mapping[str, bytes]) -> dict[str, Encoder]:
+    """``encoders`` by set name; those of one trunk that have the same in ``todo`` to do are made to
+    share its passes."""
+    alike: dict[Hashable, list[str]] = {}
+    for name, encoder in encoders.items():
+        if todo[name] and encoder.trunk is not None:
+            alike.setdefault((encoder.trunk, todo[name]), []).append(name)
+    out = dict(encoders)
+    for names in alike.values():
+        if len(names) > 1:
+            some = [encoders[name] for name in names]
+            out.update(zip(names, some[0].shared(some), strict=True))
+    return out
 
 
 @contextmanager

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headstock.extract.encoder import Status
 from headstock.extract.runtimes.compiled import OpenVinoRuntime, present
 from headstock.extract.runtimes.eager import TOLERANCE, CudaRuntime, Runtime, TorchRuntime, threads
 from headstock.extract.runtimes.views import View, Whole
@@ -157,10 +158,14 @@ class Forward:
         for tile in flights[1:]:
             tile.cancel()
 
-    def device_memory(self) -> int:
-        """Peak bytes on the accelerator so far; 0 on the CPU."""
+    def status(self) -> Status:
+        """What computes, and what it took so far."""
         cuda = self.device.type == "cuda"
-        return torch.cuda.max_memory_allocated(self.device) if cuda else 0
+        return Status(
+            self.runtime, self.precision, self.note,
+            self.start_seconds, self.model_seconds, self.transfer_seconds,
+            torch.cuda.max_memory_allocated(self.device) if cuda else 0,
+        )  # fmt: skip
 
 
 def _distance(vectors: np.ndarray, right: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from headstock.extract import Encoder, Loader
 from headstock.store import Recipe
 from headstock.store.errors import ItemError
 
@@ -22,13 +23,13 @@ def vector_of(data: bytes, dim: int = 8) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class CountingLoader:
+class CountingLoader(Loader):
     """Does to the worker what the file says: the words are commands."""
 
     dim: int = 8
     marks: str = ""  # a folder: one file a load, so that loads in other processes are counted
 
-    def __call__(self, data: bytes) -> np.ndarray:
+    def decode(self, data: bytes) -> np.ndarray:
         if self.marks:
             name = f"{hashlib.sha256(data).hexdigest()}-{os.getpid()}-{time.monotonic_ns()}"
             open(os.path.join(self.marks, name), "w").close()
@@ -59,7 +60,7 @@ class CountingLoader:
         return sum(name.startswith(digest) for name in os.listdir(self.marks)) > 1
 
 
-class CountingEncoder:
+class CountingEncoder(Encoder):
     """Gives back what the loader made; ``calls`` holds the size of each batch."""
 
     modality = "image"

@@ -1,49 +1,37 @@
 """The contract of Encoder, for each kind in the table. A new kind is one more line in ENCODERS."""
 
-import io
 import pickle
+import sys
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
-import soundfile
-from PIL import Image
 
-from headstock.extract import Encoder, Loader, audio_encoder, encoder_from_recipe, image_encoder
+from headstock.extract import (
+    Encoder,
+    Loader,
+    audio_encoder,
+    check_encoder,
+    encoder_from_recipe,
+    extract,
+    image_encoder,
+)
+from headstock.extract.contract import sample_files
 from headstock.extract.encoders.backbones import AUDIO, LIBRARIES
-from headstock.store import Recipe
-from headstock.store.errors import ItemError
-
-
-def picture(number: int) -> bytes:
-    rng = np.random.default_rng(number)
-    out = io.BytesIO()
-    Image.fromarray(rng.integers(0, 255, (40 + number, 60, 3), dtype=np.uint8)).save(out, "PNG")
-    return out.getvalue()
-
-
-def sound(number: int) -> bytes:
-    rng = np.random.default_rng(number)
-    out = io.BytesIO()
-    values = rng.uniform(-0.5, 0.5, 4000 + 500 * number).astype(np.float32)
-    soundfile.write(out, values, 8000, format="WAV")
-    return out.getvalue()
-
+from headstock.extract.encoders.fingerprints import PictureFingerprint, SoundFingerprint
+from headstock.store import FeatureStore, Items, Recipe
+from headstock.store.errors import EncoderError, ItemError, OptionError
 
 ENCODERS = {
     "timm": lambda: image_encoder("timm:test_resnet", untrained_seed=0, input_size=64),
     "timm transformer": lambda: image_encoder("timm:test_vit", untrained_seed=0),
     "torchvision": lambda: image_encoder("torchvision:mnasnet0_5", untrained_seed=0),
     "headstock": lambda: image_encoder("headstock:cnn4", untrained_seed=0),
+    "headstock layer": lambda: image_encoder("headstock:resnext_nano", layer="layer3", flip="mean"),
     "mfcc": lambda: audio_encoder("mfcc"),
     "mfcc with more": lambda: audio_encoder("mfcc", stats=("mean", "std"), windows=3, rate=8000),
 }
-
-
-@pytest.fixture(params=ENCODERS, scope="module")
-def made(request):
-    encoder = ENCODERS[request.param]()
-    files = [(picture if encoder.modality == "image" else sound)(i) for i in range(5)]
-    return request.param, encoder, files, [encoder.loader(data) for data in files]
+PRINTS = {"picture fingerprint": PictureFingerprint, "sound fingerprint": SoundFingerprint}
 
 
 def test_the_table_is_covered():
@@ -51,67 +39,188 @@ def test_the_table_is_covered():
     assert kinds >= {*LIBRARIES, *AUDIO}
 
 
-def test_it_is_an_encoder(made):
-    _, encoder, _, _ = made
-    assert isinstance(encoder, Encoder)
-    assert isinstance(encoder.loader, Loader)
-    assert encoder.modality in ("image", "audio")
-    assert encoder.name
+@pytest.mark.parametrize("kind", [*ENCODERS, *PRINTS])
+def test_it_keeps_the_contract(kind):
+    kept = check_encoder((ENCODERS | PRINTS)[kind])
+    assert len(kept) == 13  # no word of workers that cannot have its loader
 
 
-def test_vectors_have_the_promised_shape(made):
-    _, encoder, _, items = made
-    for b in (1, 5):
-        vectors = encoder.encode(items[:b])
-        assert vectors.shape == (b, encoder.dim)
-        assert vectors.dtype == np.float32
-        assert np.isfinite(vectors).all()
-    names = getattr(encoder, "feature_names", None)
-    assert names is None or len(names) == encoder.dim
-
-
-def test_a_vector_depends_on_its_own_item_alone_and_leaves_no_state(made):
-    _, encoder, _, items = made
-    together = encoder.encode(items)
-    assert np.array_equal(together, encoder.encode(items))
-    alone = np.concatenate([encoder.encode([item]) for item in reversed(items)])[::-1]
-    assert np.allclose(together, alone, rtol=1e-5, atol=1e-6)
-    assert not np.array_equal(together[0], together[1])
-
-
-def test_encoding_does_not_change_its_items(made):
-    _, encoder, _, items = made
-    before = [item.copy() for item in items]
-    encoder.encode(items)
-    assert all(np.array_equal(a, b) for a, b in zip(items, before))
-
-
-def test_the_recipe_is_plain_stable_and_complete_before_the_first_item(made):
-    kind, _, _, _ = made
+@pytest.mark.parametrize("kind", ENCODERS)
+def test_an_encoder_rebuilt_from_its_recipe_gives_the_same_vectors(kind):
     encoder = ENCODERS[kind]()
-    before = encoder.recipe()
-    assert before.modality == encoder.modality
-    assert Recipe.from_json(before.to_json()) == before
-    data = (picture if encoder.modality == "image" else sound)(0)
-    encoder.encode([encoder.loader(data)])
-    assert encoder.recipe() == before == ENCODERS[kind]().recipe()
-
-
-def test_an_encoder_rebuilt_from_its_recipe_gives_the_same_vectors(made):
-    _, encoder, _, items = made
+    items = [encoder.loader(data) for data in sample_files(encoder.modality)]
     again = encoder_from_recipe(encoder.recipe())
     assert np.array_equal(again.encode(items), encoder.encode(items))
 
 
-def test_the_loader_travels_and_is_the_same_function_there(made):
-    _, encoder, files, items = made
-    loader = pickle.loads(pickle.dumps(encoder.loader))  # noqa: S301
-    assert np.array_equal(loader(files[1]), items[1])
+@dataclass(frozen=True)
+class Bytes(Loader):
+    """The first bytes of a file."""
+
+    count: int = 4
+
+    def decode(self, data):
+        if len(data) < 20:
+            raise ItemError("item", "is too short", code="short")
+        if data.startswith(b"nonsense"):
+            raise ItemError("item", "is nonsense", code="nonsense")
+        return np.frombuffer(data[16:20], np.uint8).copy()
 
 
-@pytest.mark.parametrize("data", [b"", b"nonsense" * 50])
-def test_the_loader_refuses_with_a_code(made, data):
-    _, encoder, _, _ = made
-    with pytest.raises(ItemError) as caught:
-        encoder.loader(data)
-    assert caught.value.code
+class Plain(Encoder):
+    """Keeps the contract; each mutant below breaks one clause of it."""
+
+    name, modality, dim, loader = "plain", "bytes", 4, Bytes()
+
+    def recipe(self):
+        return Recipe("bytes", {"encoder": "plain"})
+
+    def encode(self, items):
+        return np.stack(items).astype(np.float32)
+
+
+class Nameless(Plain):
+    name = ""
+
+
+class Drifting(Plain):
+    def encode(self, items):
+        self.recipe = lambda: Recipe("bytes", {"encoder": "plain", "calls": 1})
+        return super().encode(items)
+
+
+class Double(Plain):
+    def encode(self, items):
+        return super().encode(items).astype(np.float64)
+
+
+class Crowd(Plain):
+    def encode(self, items):
+        return super().encode(items) + np.float32(len(items))
+
+
+class Vandal(Plain):
+    def encode(self, items):
+        out = super().encode(items)
+        for item in items:
+            item += 1
+        return out
+
+
+class Confused(Plain):
+    def finish(self, flight):
+        return super().finish(flight) + 1
+
+
+class Backwards(Plain):
+    calls = 0
+
+    def status(self):
+        from headstock.extract.encoder import Status
+
+        self.calls += 1
+        return Status(model_seconds=float(-self.calls))
+
+
+class Secret(Plain):
+    def provenance(self):
+        return {"array": np.zeros(2)}
+
+
+class Sharing(Plain):
+    trunk = "one"
+
+    def shared(self, encoders):
+        return [Confused() for _ in encoders]
+
+
+class Taking(Plain):
+    @dataclass(frozen=True)
+    class Any(Bytes):
+        def decode(self, data):
+            return np.frombuffer(data[16:20] or b"none", np.uint8)
+
+    loader = Any()
+
+
+class Spoilt(Plain):
+    def prepare(self, batch):
+        self.encode = lambda items: Plain.encode(self, items) * 2
+
+
+class Once(Plain):
+    class Spent(Bytes):
+        def transform(self, decoded):
+            out = decoded.copy()
+            decoded += 1
+            return out
+
+    loader = Spent()
+
+
+class Stranger(Plain):
+    class Alone(Bytes):
+        __hash__ = object.__hash__
+
+        def __eq__(self, other):
+            return self is other
+
+    loader = Alone()
+
+
+FILES = [bytes([n]) * 40 for n in (3, 5, 250)]
+
+
+def test_an_encoder_of_ones_own_is_checked():
+    assert len(check_encoder(Plain, FILES)) == 13
+
+
+def test_a_loader_of_a_script_is_said_to_be_one(monkeypatch):
+    module = type(sys)("nowhere_to_be_found")
+    module.Bytes = Bytes
+    monkeypatch.setitem(sys.modules, "nowhere_to_be_found", module)
+    monkeypatch.setattr(Bytes, "__module__", "nowhere_to_be_found")
+    kept = check_encoder(Plain, FILES)
+    assert len(kept) == 14
+    assert kept[-1].endswith("it works with -j 0 alone")
+
+
+@pytest.mark.parametrize(
+    ("mutant", "clause"),
+    [
+        (Nameless, "name and modality"),
+        (Drifting, "changes with the first items"),
+        (Secret, "provenance is plain data: it raised TypeError"),
+        (Double, "float64"),
+        (Crowd, "neighbours change a vector"),
+        (Vandal, "encode changes its items"),
+        (Confused, "is not encode"),
+        (Sharing, "share passes give other vectors"),
+        (Backwards, "clocks run backwards"),
+        (Stranger, "is another one"),
+        (Once, "second transform"),
+        (Taking, "is taken for a file"),
+        (Spoilt, "another vector after prepare"),
+        (lambda: object(), "object is no Encoder"),
+    ],
+)
+def test_each_broken_clause_is_named(mutant, clause):
+    with pytest.raises(EncoderError, match=clause):
+        check_encoder(mutant, FILES)
+
+
+def test_what_is_no_encoder_is_refused_before_anything_is_made(tmp_path):
+    class Alike:
+        name, modality, dim, loader = "alike", "image", 4, bytes
+
+    (tmp_path / "a").write_bytes(b"a")
+    items = Items.of(["a"], paths={"image": ["a"]}, root=str(tmp_path))
+    with FeatureStore.open(tmp_path / "f.h5", "a") as store:
+        with pytest.raises(OptionError, match=r"set image: Alike is no Encoder; inherit"):
+            extract(store, items, {"image": Alike()}, workers=0)
+        assert not store.n
+
+
+def test_a_loader_is_its_equals():
+    a, b = Bytes(), pickle.loads(pickle.dumps(Bytes()))  # noqa: S301
+    assert a.decoding == b.decoding != Bytes(3).decoding

@@ -97,7 +97,7 @@ def test_calls_beside_each_other_do_not_mix(live) -> None:
 def test_a_decoder_that_hangs_dies_or_eats_costs_its_call(data, code) -> None:
     live = Live({"audio": audio_encoder("mfcc").recipe()}, lanes=1, seconds=0.5)
     (encoder,) = live._encoders.values()
-    encoder._loader = CountingLoader(dim=104)
+    encoder.loader = CountingLoader(dim=104)
     live._lanes = {"audio": live._idle(encoder, 1)}
     with live:
         begin = time.monotonic()

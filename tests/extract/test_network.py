@@ -13,7 +13,7 @@ from torch import nn
 
 from headstock.extract import extract, image_encoder
 from headstock.extract.decode.preprocess import Preprocess
-from headstock.extract.encoders.network import Network, NetworkEncoder, pick_device
+from headstock.extract.encoders.network import Network, NetworkEncoder, _devices, pick_device
 from headstock.extract.pipeline.fill import _count
 from headstock.extract.runtimes.compiled import present
 from headstock.extract.runtimes.eager import PRECISIONS, CudaRuntime
@@ -202,7 +202,7 @@ def test_the_path_of_cuda_pins_flies_and_lands(stood_in):
     assert np.allclose(encoder.finish(flights[0]), expected.encode(images), atol=1e-6)
     assert np.allclose(encoder.finish(flights[1]), expected.encode(images[:3]), atol=1e-6)
     assert Event.order.count("synchronize") == 2
-    assert (encoder.model_seconds, encoder.transfer_seconds) == (0.5, 1.0)
+    assert (forward.model_seconds, forward.transfer_seconds) == (0.5, 1.0)
     runtime.device = torch.device("cpu")
     assert module.sizes[:3] == [10, 5, 5]
     assert runtime.most == 5
@@ -249,7 +249,7 @@ def test_cuda_counts_its_memory_and_gives_it_back(stood_in):
     _, _, emptied = stood_in
     encoder, _ = small(most=3)
     encoder.forward.torch.device = encoder.forward.device = torch.device("cuda")
-    assert encoder.device_memory() == 7
+    assert encoder.status().device_bytes == 7
     runtime = encoder.forward.torch
     runtime._pass = lambda pixels, forward: forward(pixels)
     with torch.inference_mode():
@@ -324,14 +324,14 @@ def test_batches_fly_and_abandoned_ones_are_not_begun():
     flights = encoder.start(pictures(64))
     encoder.abandon(flights)
     gate.set()
-    concurrent.futures.wait(flights[1:])
+    concurrent.futures.wait(flights.tiles[1:])
     assert len(module.sizes) <= 4
 
 
 def test_the_model_clock_counts_threads_once():
     encoder, _ = small()
     encoder.encode(pictures(32))
-    assert 0 < encoder.model_seconds < 5
+    assert 0 < encoder.status().model_seconds < 5
 
 
 @pytest.mark.parametrize(("precision", "close"), [("bf16", 0.05), ("fp16", 0.01)])
@@ -373,7 +373,7 @@ def test_a_compiled_network_is_one_graph_of_one_batch_shape(monkeypatch, precisi
     images = pictures(12, 32)
     vectors = encoder.encode(images)
     encoder.encode(images[:3])
-    assert graphs == [[(encoder.tile, 32, 32, 3)]]
+    assert graphs == [[(encoder.forward.tile, 32, 32, 3)]]
     plain = image_encoder("timm:test_resnet", runtime="torch", **told)
     assert np.allclose(vectors, plain.encode(images), rtol=1e-3, atol=1e-3)
 
@@ -409,9 +409,9 @@ def test_devices_are_counted_and_share_the_cores(monkeypatch):
     with pytest.raises(OptionError, match="one of: cuda:0, cuda:1, cuda:2, cuda:3"):
         pick_device("cuda:4")
     encoder, _ = small()
-    assert encoder.devices == 1
-    encoder.device = torch.device("cuda:1")
-    assert encoder.devices == 4
+    assert (encoder.devices, encoder.on_cpu) == (1, True)
+    assert _devices("cuda") == 4
+    encoder.devices, encoder.on_cpu = 4, False
     monkeypatch.setattr("os.sched_getaffinity", lambda _: range(64), raising=False)
     assert _count(None, [SimpleNamespace(encoder=encoder)], 1000) == (16, 16)
     assert _count(5, [SimpleNamespace(encoder=encoder)], 1000) == (5, 0)
@@ -478,4 +478,4 @@ def test_every_way_on_cuda_is_near(told):
     images = pictures(300, 160)
     a, b = (e.encode(images).astype(np.float64) for e in (on_cpu, on_gpu))
     assert (np.linalg.norm(a - b, axis=1) / np.linalg.norm(a, axis=1)).max() < 3e-2
-    assert on_gpu.tile == 300
+    assert on_gpu.forward.tile == 300

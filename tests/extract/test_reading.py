@@ -6,6 +6,7 @@ import os
 import pytest
 
 from headstock.extract.decode.reading import Reader, Task, perform
+from headstock.extract.encoder import Loader
 from headstock.store.errors import ItemError
 
 
@@ -52,16 +53,18 @@ def test_a_file_that_changes_while_it_is_read_is_looked_at_again(folder, monkeyp
 
 
 def test_a_loader_without_memory_is_an_item_failure(folder):
-    def greedy(data):
-        raise MemoryError
+    class Greedy(Loader):
+        def decode(self, data):
+            raise MemoryError
 
-    done = perform(Task(0, "00"), Reader(str(folder)), greedy)
+    done = perform(Task(0, "00"), Reader(str(folder)), Greedy())
     assert done.error[0] == "out-of-memory"
 
 
 def test_an_item_error_names_the_path_once(folder):
-    def refusing(data):
-        raise ItemError("image", "is odd", "draw it anew", code="odd")
+    class Refusing(Loader):
+        def decode(self, data):
+            raise ItemError("image", "is odd", "draw it anew", code="odd")
 
-    done = perform(Task(0, "00"), Reader(str(folder)), refusing)
+    done = perform(Task(0, "00"), Reader(str(folder)), Refusing())
     assert done.error == ("odd", "00: is odd; draw it anew")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from counting import CountingEncoder, vector_of
 
-from headstock.extract import extract
+from headstock.extract import Status, extract
 from headstock.extract.pipeline.account import SetAccount
 from headstock.extract.pipeline.run import Terminated
 from headstock.store import FAILED, OK, FeatureStore, Items
@@ -409,11 +409,10 @@ def test_a_vector_that_the_store_lost_is_computed_again(store, folder, monkeypat
 
 class Flying(CountingEncoder):
     in_flight = 3
-    model_seconds = 0.0
 
     def __init__(self, **options):
         super().__init__(**options)
-        self.up, self.most, self.dropped = 0, 0, 0
+        self.up, self.most, self.dropped, self.seconds = 0, 0, 0, 0.0
 
     def start(self, items):
         if self.stop_at is not None and len(self.calls) >= self.stop_at:
@@ -424,8 +423,11 @@ class Flying(CountingEncoder):
 
     def finish(self, flight):
         self.up -= 1
-        self.model_seconds += 0.5
+        self.seconds += 0.5
         return flight
+
+    def status(self):
+        return Status(model_seconds=self.seconds)
 
     def abandon(self, flight):
         self.dropped += 1

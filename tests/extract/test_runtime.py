@@ -46,7 +46,11 @@ def apart(a: np.ndarray, b: np.ndarray) -> float:
 def test_auto_takes_openvino_and_it_agrees_with_torch():
     auto, torch_, images = encoder(), encoder(runtime="torch"), pictures(21)
     assert apart(auto.encode(images), torch_.encode(images)) <= TOLERANCE["fp32"]
-    assert (auto.runtime, torch_.runtime, auto.note) == ("openvino", "torch", "")
+    assert (auto.status().runtime, torch_.status().runtime, auto.status().note) == (
+        "openvino",
+        "torch",
+        "",
+    )
     assert auto.provenance()["runtime"] == "openvino"
     assert "openvino" in auto.provenance()["versions"]
     assert auto.recipe() == torch_.recipe()
@@ -87,8 +91,8 @@ def test_a_runtime_made_wrong_on_purpose_is_found_on_the_first_batch(monkeypatch
     images = pictures(5)
     auto = encoder()
     assert np.array_equal(auto.encode(images), encoder(runtime="torch").encode(images))
-    assert auto.runtime == "torch"
-    assert "from torch on the first pictures" in auto.note
+    assert auto.status().runtime == "torch"
+    assert "from torch on the first pictures" in auto.status().note
     with pytest.raises(OptionError, match=r"more than 1\.0e-04"):
         encoder(runtime="openvino").encode(images)
 
@@ -101,15 +105,15 @@ def test_a_network_that_openvino_cannot_take_is_computed_by_torch():
 
     auto = NetworkEncoder("odd", Network(Odd(), "test", "odd", PLAIN), "cpu")
     assert auto.encode(pictures(3)).shape == (3, 3)
-    assert auto.runtime == "torch"
-    assert "cannot take the network" in auto.note
+    assert auto.status().runtime == "torch"
+    assert "cannot take the network" in auto.status().note
 
 
 def test_without_openvino_auto_is_torch_and_asking_for_it_is_refused(monkeypatch):
     monkeypatch.setattr(forward, "present", lambda: False)
     auto = encoder()
     auto.encode(pictures(2))
-    assert (auto.runtime, auto.note) == ("torch", "")
+    assert (auto.status().runtime, auto.status().note) == ("torch", "")
     with pytest.raises(OptionError, match="is not installed"):
         encoder(runtime="openvino")
 
@@ -136,7 +140,7 @@ def test_real_networks_agree(shared_data):
     a, b = (m.encode(items).astype(np.float64) for m in made)
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     assert cosine.min() > 0.99999
-    assert made[1].runtime == "openvino"
+    assert made[1].status().runtime == "openvino"
 
 
 @needs_openvino

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from counting import CountingEncoder, vector_of
 
-from headstock.extract import audio_encoder, extract, image_encoder
+from headstock.extract import Loader, audio_encoder, extract, image_encoder
 from headstock.extract.decode.reading import Reader, Several, Task, perform
 from headstock.extract.doctor import sample_wav
 from headstock.extract.encoders.network import NetworkEncoder
@@ -18,16 +18,13 @@ from headstock.store.errors import ItemError, OptionError, TooManyFailures
 
 
 @dataclass(frozen=True)
-class Halves:
+class Halves(Loader):
     """Decodes by counting in a folder, transforms to a vector of its own width."""
 
     dim: int
     marks: str
     refuses: bytes = b"-"
     decoding = "halves"
-
-    def __call__(self, data):
-        return self.transform(self.decode(data))
 
     def decode(self, data):
         name = f"{len(os.listdir(self.marks))}-{os.getpid()}-{data!r}"
@@ -229,11 +226,12 @@ def test_two_backbones_on_the_command_line(shared_data, tmp_path, monkeypatch):
 
 def test_a_shared_pass_lands_for_each_set_once():
     """Batches that the sets do not ask for alike are computed for each, and nothing is kept."""
-    from headstock.extract.encoders.joint import HELD, joined
+    from headstock.extract.encoders.shared import HELD
+    from headstock.extract.pipeline.run import sharing
 
     told = {"untrained_seed": 0, "device": "cpu", "input_size": 64, "runtime": "torch"}
     made = {n: image_encoder("timm:test_resnet", **VIEWS[n], **told) for n in ("whole", "third")}
-    shares = joined(made, dict.fromkeys(made, b"same"))
+    shares = sharing(made, dict.fromkeys(made, b"same"))
     rng = np.random.default_rng(0)
     images = list(rng.integers(0, 256, (40, 64, 64, 3), dtype=np.uint8))
     for i in range(0, 40, 2):
@@ -241,8 +239,8 @@ def test_a_shared_pass_lands_for_each_set_once():
     passes = shares["whole"]._passes
     assert len(passes._batches) == HELD
     assert shares["third"].encode(images[:2]).shape == (2, made["third"].dim)
-    again = joined(made, dict.fromkeys(made, b"same"))
+    again = sharing(made, dict.fromkeys(made, b"same"))
     assert again["whole"]._passes.forward is passes.forward  # a runtime is started once
-    alone = joined(made, {"whole": b"some", "third": b"others"})
+    alone = sharing(made, {"whole": b"some", "third": b"others"})
     assert all(isinstance(encoder, NetworkEncoder) for encoder in alone.values())
     assert isinstance(shares["third"].recipe(), Recipe)

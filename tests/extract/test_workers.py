@@ -12,6 +12,7 @@ from counting import CountingLoader, vector_of
 
 from headstock.extract.decode.reading import Reader, Task
 from headstock.extract.decode.workers import Workers
+from headstock.extract.encoder import Loader
 from headstock.store.errors import OptionError
 
 
@@ -95,10 +96,10 @@ def test_a_loader_that_cannot_travel_is_an_option_error():
         Workers(Reader(), lambda data: data, 1)
 
 
-class Lost:
+class Lost(Loader):
     """Pickles by a name that no other process can import."""
 
-    def __call__(self, data):
+    def decode(self, data):
         return data
 
 

@@ -11,6 +11,7 @@ from world import DIM, RECIPE, SIZE, Story, Tell, Wanted, extract, vector, wante
 from world import finish as finish_store
 from world import judge as judge_store
 
+from headstock.extract.encoder import Encoder, Loader
 from headstock.store import Batch, Change, FeatureStore, Items, Recipe
 from headstock.store.care.label import relabel
 from headstock.store.care.repair import repair
@@ -52,18 +53,21 @@ class Telling(FeatureStore):
             self.told("ack", "row", identity, "0")
 
 
-class KnownEncoder:
+class Whole(Loader):
+    """The bytes as they are."""
+
+    def decode(self, data: bytes) -> bytes:
+        return data
+
+
+class KnownEncoder(Encoder):
     """For the real ``extract``: a file holds ``id/version``, whose sha256 is the row's digest and
     gives its vector, as in world.py."""
 
-    name, modality, dim = "known", "image", DIM
+    name, modality, dim, loader = "known", "image", DIM, Whole()
 
     def recipe(self) -> Recipe:
         return RECIPE
-
-    @staticmethod
-    def loader(data: bytes) -> bytes:
-        return data
 
     def encode(self, items: Sequence[bytes]) -> np.ndarray:
         return np.stack([vector(*data.decode().split("/")) for data in items])  # type: ignore[arg-type]
