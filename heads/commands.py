@@ -11,6 +11,7 @@ from headstock.heads.options import (
     DEDUPE,
     FOLDS,
     HEADS,
+    METRIC,
     MISSING,
     RARE,
     SETS,
@@ -52,6 +53,7 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @HEAD_FILE
 @SETS
 @TUNE
+@METRIC
 @click.option(
     "--on", multiple=True, metavar="SETS", shell_complete=complete(stored_sets),
     help="Feature sets: image, image+audio.",

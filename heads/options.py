@@ -16,6 +16,7 @@ __all__ = [
     "DEDUPE",
     "FOLDS",
     "HEADS",
+    "METRIC",
     "MISSING",
     "RARE",
     "SETS",
@@ -63,6 +64,12 @@ def stored_sets(ctx: click.Context) -> Sequence[str]:
     return []
 
 
+def metric_completions(ctx: click.Context) -> Sequence[str]:
+    from headstock.heads.metrics.table import metric_names
+
+    return metric_names()
+
+
 HEADS = click.option(
     "--head", "heads", multiple=True, metavar="NAME", shell_complete=complete(head_names),
     help="A head of the table, or ./file.py:name.",
@@ -78,6 +85,10 @@ SETS = click.option(
 TUNE = click.option(
     "--tune", multiple=True, metavar="HEAD[:N]",
     help="Choose this head's options inside the folds: its grid, or N random points of its ranges.",
+)  # fmt: skip
+METRIC = click.option(
+    "--metric", multiple=True, metavar="NAME", shell_complete=complete(metric_completions),
+    help="What decides, such as macro_f1 or auroc; further ones are shown  [default: accuracy]",
 )  # fmt: skip
 FOLDS = click.option(
     "--folds",

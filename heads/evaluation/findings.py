@@ -94,9 +94,11 @@ def _beside(row: Metrics, metrics: Metrics) -> list[str]:
         lines.append(f"its calibration: {', '.join(told)}; 1 and 0 would be perfect")
     guess = metrics.get("baseline")
     if guess and "chance_p" in row:
+        name = next(iter((metrics.get("settings") or {}).get("metric") or ()), "accuracy")
+        how = "labels permuted" if name == "accuracy" else f"by {name}"
         lines.append(
             f"guessing by how frequent the classes are: {guess['accuracy']['value']:.4f}; that it "
-            f"guesses: p {row['chance_p']:.2g} (labels permuted)"
+            f"guesses: p {row['chance_p']:.2g} ({how})"
         )
     return lines
 
@@ -112,14 +114,16 @@ def _shared(metrics: Metrics) -> list[str]:
     if not comparisons:
         return []
     c = comparisons[0]
-    p, gap = c["mcnemar_p"], c["accuracy_difference"]
+    p, gap = c["mcnemar_p"], c.get("difference") or c["accuracy_difference"]
+    name = f" in {gap['metric']}" if "metric" in gap else ""
+    ends = "" if gap["low"] is None else f"{gap['low']:+.4f} to {gap['high']:+.4f} "
     of = " of the first repeat" if c.get("repeats", 1) > 1 else ""
     return [
         f"{one_line(c['a'], 80)} against {one_line(c['b'], 80)}: {c['shared_errors']} errors of "
         f"both ({c['same_answer']} with the same wrong answer), right alone on "
         f"{c['only_a_right']} and {c['only_b_right']} rows{of}; McNemar p {p:.3g}, adjusted for "
-        f"all pairs {c['adjusted_p']:.3g}, difference {gap['value']:+.4f} ({gap['low']:+.4f} to "
-        f"{gap['high']:+.4f} by {c.get('by', 'rows')}, as of two named beforehand)"
+        f"all pairs {c['adjusted_p']:.3g}, difference{name} {gap['value'] or 0:+.4f} ({ends}"
+        f"by {c.get('by', 'rows')}, as of two named beforehand)"
     ]
 
 
@@ -128,11 +132,13 @@ def _selection(metrics: Metrics) -> list[str]:
     if not told:
         return []
     nested, wins = told["nested"], told["wins"]
+    name = next(iter((metrics.get("settings") or {}).get("metric") or ()), "accuracy")
+    by = "" if name == "accuracy" else f"{name} "
     often = ", ".join(f"{one_line(name, 80)} {100 * share:.0f} %" for name, share in wins[:3])
     return [
         f"the best of {told['systems']} systems, chosen on other rows than those that score it: "
-        f"{nested['value']:.4f} ({nested['low']:.4f}-{nested['high']:.4f}); being chosen flatters "
-        f"the first line by {told['optimism']:+.4f}",
+        f"{by}{nested['value']:.4f} ({nested['low']:.4f}-{nested['high']:.4f}); being chosen "
+        f"flatters the first line by {told['optimism']:+.4f}",
         f"chosen in resamples: {often}",
     ]
 

@@ -39,6 +39,7 @@ from headstock.heads.evaluation.systems import (
 )
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
 from headstock.heads.head import make_head
+from headstock.heads.metrics.table import metrics_named
 from headstock.heads.numbers.compare import against_best
 from headstock.heads.numbers.selection import selection
 from headstock.heads.outoffold.answer import Answer
@@ -85,6 +86,7 @@ def evaluate(
     rare: str = "drop",
     reuse: bool = False,
     test_scores: str = "chosen",
+    metric: Sequence[str] = (),
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Score heads on a store's labelled rows.
@@ -117,7 +119,10 @@ def evaluate(
     are scored apart, each split by itself, by the refit on all training rows. test_scores: which
     systems' scores on the test split are shown, the ``chosen`` one's (the first of the
     leaderboard), ``all`` or ``none``; each look is put down beside the store (``ledger``), and the
-    result says how many there have been. With ``folds`` ``valid`` the
+    result says how many there have been. metric: names of the table of metrics (docs/metrics.md),
+    of which the first orders the leaderboard, is what comparisons, the estimate of the choice,
+    searches, the weights of a fusion and gates are about; the others are shown; by default the
+    accuracy. With ``folds`` ``valid`` the
     valid split is the one fold: the leaderboard is scored on it and ordered by it, and folds are
     made inside the training rows alone, for whatever must be held out there.
     """
@@ -132,6 +137,7 @@ def evaluate(
                 asked, "has no meaning with the valid split as the one fold", "leave it"
             )
     names = _wanted_sets(store, on, fusions)
+    names_of_metrics = [metric] if isinstance(metric, str) else list(metric)
     options = with_searches(tune, options or {})
     rules = Rules(group, missing, dedupe, seen, rare, CLASSES)
     found = prepare(store, names, rules, folds, repeats)
@@ -149,7 +155,7 @@ def evaluate(
     result = evaluate_rows(
         rows, heads, names, fusions, plan,
         test=scored, seed=seed, options=options, nested=nested, memory=memory, device=device,
-        progress=progress, reuse=kept, one_fold=one_fold,
+        progress=progress, reuse=kept, one_fold=one_fold, metric=names_of_metrics,
     )  # fmt: skip
     if kept is not None:
         result.settings["reuse"] = {"folder": str(kept.folder), **kept.counts}
@@ -227,12 +233,14 @@ def evaluate_rows(
     progress: Callable[[int, int, str], None] | None = None,
     reuse: Reuse | None = None,
     one_fold: bool = False,
+    metric: Sequence[str] = (),
 ) -> Evaluation:
     """``evaluate`` on plain arrays; see there. ``test``: all rows that are held out. one_fold: the
     valid ones among them are what the leaderboard is about."""
     if one_fold and (test is None or not len(test.held_in("valid"))):
         fix = "name one in the table's split column, or take a number of folds"
         raise HeadError("folds", "there is no labelled row in split valid", fix)
+    metrics = metrics_named(metric, rows.classes.tolist())
     options = dict(options or {})
     heads, on = list(dict.fromkeys(heads)), list(dict.fromkeys(on))
     for name in heads:
@@ -278,13 +286,13 @@ def evaluate_rows(
         said = ask(systems, rows, plan, test=test)
     answers, scored = said.by_name, said.systems
     step(systems[-1].name, total)  # what was known took no fits
-    guess, table = baseline(rows, plan, test), fold_table(rows, plan)
+    guess, table = baseline(rows, plan, test, metrics), fold_table(rows, plan)
     plan_of_rows, notes = plan, []
     if timed:
         which = scored_in_time(rows, plan)
         prior, rows = prior_answers(rows, plan), rows.take(which)
         plan_of_rows = plan.take(which)
-        guess |= score_guess(prior, rows)
+        guess |= score_guess(prior, rows, metrics)
         notes = unseen_notes(prior, rows)
     elif not one_fold:
         notes = unlearned_notes(plan.codes, rows.codes, rows.classes)
@@ -292,7 +300,7 @@ def evaluate_rows(
         guess |= guess.pop("valid", {})
         rows, test, answers = _on_valid(test, answers)
         scored = [s for s in scored if answered(answers[s.name].proba[0]).any()]
-    board = score_lines(scored, answers, rows, plan_of_rows, test, seed)
+    board = score_lines(scored, answers, rows, plan_of_rows, test, seed, metrics)
     proba = {name: a.proba for name, a in answers.items()}
     return Evaluation(
         ids=rows.ids,
@@ -304,8 +312,8 @@ def evaluate_rows(
         baseline=guess,
         fold_table=table,
         proba={name: p[0] for name, p in proba.items()},
-        comparisons=against_best(board, proba, rows.codes, rows.groups, seed),
-        selection=selection(board, proba, rows.codes, rows.groups, seed),
+        comparisons=against_best(board, proba, rows.codes, rows.groups, seed, metrics[0]),
+        selection=selection(board, proba, rows.codes, rows.groups, seed, metrics[0]),
         settings={
             "heads": heads,
             "on": on,
@@ -314,6 +322,7 @@ def evaluate_rows(
             "seed": seed,
             "options": {h: dict(o) for h, o in options.items()},
             "classes": [str(c) for c in rows.classes],
+            "metric": [one.name for one in metrics],
             "scored": "valid" if one_fold else "folds",
             "notes": notes,
         },

@@ -10,11 +10,13 @@ import numpy as np
 from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.gate import gate_report, gate_verdicts
+from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.beside import beside
 from headstock.heads.numbers.chance import chance_p, priors
 from headstock.heads.numbers.compare import rights
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.numbers.intervals import share_interval
+from headstock.heads.numbers.measured import guess_p, metric_record
 from headstock.heads.numbers.metrics import score
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
@@ -36,8 +38,10 @@ def score_lines(
     plan: FoldPlan,
     test: Rows | None = None,
     seed: int = 0,
+    metrics: Sequence[Metric] = (),
 ) -> list[dict[str, Any]]:
-    """One line a system: those that answer most rows first, of equals the most accurate.
+    """One line a system: those that answer most rows first, of equals the best by the first of
+    ``metrics``, by default the most accurate.
 
     Where rows lack vectors a line has ``patterns``: the figures on the rows of each. ``test``: all
     rows that are held out; a line has the figures of each split of them, ``valid`` and ``test``.
@@ -52,7 +56,7 @@ def score_lines(
             "fusion": system.fusion,
             "name": system.name,
         }
-        line.update(_scored(answer.proba, rows))
+        line.update(_scored(answer.proba, rows, metrics))
         line.update(seconds=round(answer.seconds, 4), how=answer.how)
         if answer.reused:
             line["reused"] = True
@@ -71,30 +75,40 @@ def score_lines(
             for split in HELD_OUT:
                 which = test.held_in(split)
                 if answered(answer.test[which]).any():
-                    line[split] = _scored(answer.test[None, which], test.take(which))
+                    line[split] = _scored(answer.test[None, which], test.take(which), metrics)
         board.append(line)
-    _beyond_chance(board, answers, rows, folds, seed)
+    _beyond_chance(board, answers, rows, folds, seed, metrics)
     _gates([s for s in systems if s.fusion == "gated"], board, answers, rows, seed)
-    board.sort(key=lambda r: (-r["n"], -r["accuracy"]["value"], r["log_loss"]))
+    board.sort(key=lambda r: (-r["n"], *_rank(r, metrics), -r["accuracy"]["value"], r["log_loss"]))
     return board
 
 
-def _scored(proba: np.ndarray, rows: Rows) -> dict[str, Any]:
+def _rank(line: Mapping[str, Any], metrics: Sequence[Metric]) -> tuple[float, ...]:
+    """By the metric that decides: less is better, what is not defined last."""
+    record = (line.get("metrics") or {}).get(metrics[0].name) if metrics else None
+    if record is None:
+        return ()
+    return (np.inf,) if record["value"] is None else (-metrics[0].sign * record["value"],)
+
+
+def _scored(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric]) -> dict[str, Any]:
     """The figures of (r, n, k) on the rows it answers, and on those of each pattern."""
     there = answered(proba[0])
-    out = _figures(proba, rows, there)
+    out = _figures(proba, rows, there, metrics)
     if rows.present is not None:
         own = rows.patterns()
         out["patterns"] = {}
         for pattern in sorted(set(own), key=lambda p: (-p.count("+"), p)):
             which = there & (own == pattern)
             if which.any():
-                part = _figures(proba, rows, which)
+                part = _figures(proba, rows, which, metrics)
                 out["patterns"][pattern] = {k: v for k, v in part.items() if k != "per_class"}
     return out
 
 
-def _figures(proba: np.ndarray, rows: Rows, which: np.ndarray) -> dict[str, Any]:
+def _figures(
+    proba: np.ndarray, rows: Rows, which: np.ndarray, metrics: Sequence[Metric]
+) -> dict[str, Any]:
     out = score(proba[:, which], rows.codes[which])
     groups = None if rows.groups is None else rows.groups[which]
     more = beside(proba[:, which], rows.codes[which], groups)
@@ -106,6 +120,9 @@ def _figures(proba: np.ndarray, rows: Rows, which: np.ndarray) -> dict[str, Any]
         low, high = (float(end[0]) for end in share_interval(right, groups))
         units = len(np.unique(groups.astype(str)))
         out["accuracy"]["by_group"] = {"low": low, "high": high, "groups": units}
+    if others := [one for one in metrics if one.name != "accuracy"]:
+        some, codes = proba[:, which], rows.codes[which]
+        out["metrics"] = {one.name: metric_record(one, some, codes, groups) for one in others}
     return out
 
 
@@ -115,8 +132,17 @@ def _beyond_chance(
     rows: Rows,
     folds: np.ndarray | None,
     seed: int,
+    metrics: Sequence[Metric],
 ) -> None:
-    """p-values against guessing, at once for all lines that answer the same rows."""
+    """p-values against guessing, at once for all lines that answer the same rows; by the metric
+    that decides, where it has pseudo-values."""
+    if metrics and metrics[0].name != "accuracy" and metrics[0].interval != "resamples":
+        for line in board:
+            proba = answers[line["name"]].proba
+            there = answered(proba[0])
+            some = None if rows.groups is None else rows.groups[there]
+            line["chance_p"] = guess_p(metrics[0], proba[:, there], rows.codes[there], some)
+        return
     alike: dict[bytes, list[dict[str, Any]]] = {}
     for line in board:
         alike.setdefault(answered(answers[line["name"]].proba[0]).tobytes(), []).append(line)
@@ -130,25 +156,35 @@ def _beyond_chance(
             line["chance_p"] = p
 
 
-def baseline(rows: Rows, plan: FoldPlan, test: Rows | None = None) -> dict[str, Any]:
+def baseline(
+    rows: Rows, plan: FoldPlan, test: Rows | None = None, metrics: Sequence[Metric] = ()
+) -> dict[str, Any]:
     """A line as of a leaderboard for one who knows how frequent the classes are and looks at
     nothing: the shares of the training rows, and so always the most frequent class."""
     k = len(rows.classes)
     line: dict[str, Any] = {"head": "guessing", "on": "-", "fusion": None, "name": "guessing"}
-    line |= score_guess(priors(rows.codes, plan.codes, k), rows)
+    line |= score_guess(priors(rows.codes, plan.codes, k), rows, metrics)
     share = np.bincount(rows.codes, minlength=k) / len(rows)
     for split in HELD_OUT if test is not None else ():
         which = test.held_in(split)  # type: ignore[union-attr]
         if len(which):
             held = test.take(which)  # type: ignore[union-attr]
             said = np.tile(share, (1, len(held), 1))
-            line[split] = _figures(said, held, np.ones(len(held), dtype=bool))
+            line[split] = _figures(said, held, np.ones(len(held), dtype=bool), metrics)
     return line
 
 
-def score_guess(proba: np.ndarray, rows: Rows) -> dict[str, Any]:
-    """The figures of guesses (r, n, k) that answer every row."""
-    return _figures(proba, rows, np.ones(len(rows), dtype=bool))
+def score_guess(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric] = ()) -> dict[str, Any]:
+    """The figures of guesses (r, n, k) that answer every row. Of metrics that rank, what guesses
+    differ in from fold to fold is left out: it only says which fold a row is in."""
+    every = np.ones(len(rows), dtype=bool)
+    ranked = [one for one in metrics if one.needs == "ranks"]
+    out = _figures(proba, rows, every, [one for one in metrics if one not in ranked])
+    if ranked:
+        alike = np.broadcast_to(proba.mean(axis=(0, 1)), proba.shape)
+        own = _figures(alike, rows, every, ranked)["metrics"]
+        out["metrics"] = {**out.get("metrics", {}), **own}
+    return out
 
 
 def fold_table(rows: Rows, plan: FoldPlan) -> list[list[dict[str, Any]]]:

@@ -25,7 +25,7 @@ from headstock.heads.metrics.probabilities import (
 from headstock.heads.ownfile import is_own
 from headstock.store.errors import OptionError, near
 
-__all__ = ["ALIASES", "GRAMMAR", "Metric", "metric_named", "metric_names"]
+__all__ = ["ALIASES", "GRAMMAR", "Metric", "metric_named", "metric_names", "metrics_named"]
 
 Proba: TypeAlias = np.ndarray
 Codes: TypeAlias = np.ndarray
@@ -145,6 +145,12 @@ def metric_named(name: str, classes: Sequence[Any]) -> Metric:
     if parameter is not None:
         return _with_parameter(name, word, of, known, parameter, text)
     return _plain(name, word, of, known)
+
+
+def metrics_named(names: Sequence[str], classes: Sequence[Any]) -> list[Metric]:
+    """Each once, in their order; of none the accuracy alone."""
+    found = [metric_named(name, classes) for name in names or ("accuracy",)]
+    return list({metric.name: metric for metric in found}.values())
 
 
 def _unknown(name: str) -> OptionError:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, stdtrit
+from scipy.special import expit, logit, stdtr, stdtrit
 
 from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.intervals import (
@@ -26,6 +26,8 @@ __all__ = [
     "Measured", "drawn", "ends_of", "measured", "metric_difference", "metric_record",
 ]  # fmt: skip
 
+LEAST = 5.0
+"""Degrees of freedom that tails leave at least: fewer only make the ends of an interval jump."""
 DRAWS = 400
 """Resamples behind an interval of a metric that has no pseudo-values."""
 
@@ -33,14 +35,16 @@ DRAWS = 400
 class Measured(NamedTuple):
     """A metric on n rows, the mean over repeats: its value; pseudo-values (n,) whose mean it is to
     first order, or None; what varies independently (n,), or None of rows; ``doubt``, the variance
-    that rows of each class bring that may not have been seen, and ``flips``, that of a difference.
-    fewest: rows, or groups, of the rarest class."""
+    that rows of each class bring that may not have been seen, ``shift``, how far they move it, and
+    ``flips``, the variance that they bring to a difference. fewest: rows, or groups, of the rarest
+    class."""
 
     metric: Metric
     value: float
     pseudo: np.ndarray | None
     units: np.ndarray | None
     doubt: float = 0.0
+    shift: float = 0.0
     flips: float = 0.0
     fewest: int = 1
 
@@ -61,7 +65,7 @@ def concentrated(values: np.ndarray, units: np.ndarray | None) -> Spread:
     kurtosis = len(moved) * (moved**4).sum(axis=0) / np.maximum(squares**2, 1e-300)
     tails = 2 * len(moved) / np.maximum(kurtosis.max() - 1, 1e-9)
     wide = 1.0 if units is None else np.sqrt(spread.units / (spread.units - 1))
-    freedom = float(max(min(spread.freedom, tails), 1.0))
+    freedom = float(min(spread.freedom, max(tails, LEAST)))
     return spread._replace(error=spread.error * wide, freedom=freedom)
 
 
@@ -77,8 +81,8 @@ def measured(
     value = float(np.mean([v for v, _ in found]))
     pseudo = np.mean([p for _, p in found], axis=0)
     counts = _units_of(codes, groups, proba.shape[2])
-    doubt, flips = _unseen(metric, proba[0], codes, counts)
-    return Measured(metric, value, pseudo, groups, doubt, flips, int(counts[counts > 0].min()))
+    unseen = _unseen(metric, proba[0], codes, counts)
+    return Measured(metric, value, pseudo, groups, *unseen, int(counts[counts > 0].min()))
 
 
 def _units_of(codes: np.ndarray, groups: np.ndarray | None, k: int) -> np.ndarray:
@@ -92,20 +96,21 @@ def _units_of(codes: np.ndarray, groups: np.ndarray | None, k: int) -> np.ndarra
 
 def _unseen(
     metric: Metric, proba: np.ndarray, codes: np.ndarray, counts: np.ndarray
-) -> tuple[float, float]:
-    """As if half a row more (half a group's) of each class were answered well and half of one
-    badly, for the variance alone: what Agresti and Coull (1998) do for a share, and Agresti and Min
-    (2005) for a difference. Of many classes less of each, so that together they are two."""
+) -> tuple[float, float, float]:
+    """As if half a row more of each class (of groups, something between a row and a group) were
+    answered well and half of one badly: what Agresti and Coull (1998) do for a share, and Agresti
+    and Min (2005) for a difference. Of many classes less of each, so that together they are two."""
     if metric.moves is None:
-        return 0.0, 0.0
+        return 0.0, 0.0, 0.0
     there = counts > 0
     moves = metric.moves(proba, codes)[there]
     size = np.sqrt(np.bincount(codes, minlength=len(counts))[there] / counts[there]) / len(codes)
     share = min(1.0, 2 / there.sum())
     doubt = share * float((moves**2 * size[:, None] ** 2).sum()) / 2
+    shift = share * float((moves.sum(axis=1) * size).sum()) / 2
     if metric.needs != "labels":
-        return doubt, 0.0
-    return doubt, share * float(((moves[:, 0] - moves[:, 1]) ** 2 * size**2).sum())
+        return doubt, shift, 0.0
+    return doubt, shift, share * float(((moves[:, 0] - moves[:, 1]) ** 2 * size**2).sum())
 
 
 def pseudo_of(metric: Metric, proba: np.ndarray, codes: np.ndarray) -> tuple[float, np.ndarray]:
@@ -129,9 +134,12 @@ def with_doubt(spread: Spread, doubt: float) -> Spread:
     return spread._replace(error=np.sqrt(spread.error**2 + doubt))
 
 
-def ends_of(metric: Metric, spread: Spread, rows: int, fewest: int) -> tuple[float, float]:
+def ends_of(
+    metric: Metric, spread: Spread, rows: int, fewest: int, shift: float = 0.0
+) -> tuple[float, float]:
     """The 95 % interval of a value that is a mean of pseudo-values with this spread: Student's t,
-    on the log-odds of where it lies between the least and the most that it can be. Where all but
+    on the log-odds of where it, moved by ``shift``, lies between the least and the most that it can
+    be. Where all but
     less than one row of the rarest class (``fewest``) are right, it is no narrower than the exact
     one of a share of so many rows."""
     value, half = float(spread.mean[0]), float(spread.half[0])
@@ -143,7 +151,8 @@ def ends_of(metric: Metric, spread: Spread, rows: int, fewest: int) -> tuple[flo
     width = high - low
     if not np.isfinite(width):
         return max(value - half, low), min(value + half, high)
-    share = ((value - low) / width * rows + 0.5) / (rows + 1)  # its log-odds are finite
+    least = 0.5 / (rows + 1)  # so that its log-odds are finite
+    share = min(max((value + shift - low) / width, least), 1 - least)
     reach = half / width / (share * (1 - share))
     ends = [float(expit(logit(share) + side * reach)) for side in (-1, 1)]
     wrong = (1 - (value - low) / width) * fewest
@@ -178,7 +187,7 @@ def interval(found: Measured, proba: np.ndarray, codes: np.ndarray) -> tuple[flo
         low, high = (float(end[0]) for end in mean_interval(found.pseudo[:, None], units))
         return max(low, metric.low), min(high, metric.high)
     spread = with_doubt(concentrated(found.pseudo[:, None], units), found.doubt)
-    return ends_of(metric, spread, len(codes), found.fewest)
+    return ends_of(metric, spread, len(codes), found.fewest, found.shift)
 
 
 def pseudo_values(metric: Metric, proba: Sequence[np.ndarray], codes: np.ndarray) -> np.ndarray:
@@ -272,3 +281,24 @@ def _gain(
         spread = with_doubt(concentrated(gain, groups), doubt)
         ends = spread.mean - spread.half, spread.mean + spread.half
     return float(ends[0][0]), float(ends[1][0])
+
+
+def guess_p(
+    metric: Metric, proba: np.ndarray, codes: np.ndarray, groups: np.ndarray | None
+) -> float:
+    """One-sided p-value that (r, n, k) is as good by ``metric`` as answering every row with how
+    frequent the classes are: Student's t of the paired difference."""
+    k = proba.shape[2]
+    share = np.bincount(codes, minlength=k) / len(codes)
+    guess = np.broadcast_to(share, (1, len(codes), k))
+    mine, theirs = (measured(metric, one, codes, groups) for one in (proba, guess))
+    assert mine.pseudo is not None
+    assert theirs.pseudo is not None
+    gain = metric.sign * (mine.pseudo - theirs.pseudo)[:, None]
+    if not np.isfinite(gain).all():
+        return 1.0
+    spread = with_doubt(concentrated(gain, groups), mine.doubt)
+    if spread.units < 2:
+        return 1.0
+    score = float(spread.mean[0] / max(spread.error[0], 1e-12))
+    return float(1 - stdtr(spread.freedom, score))

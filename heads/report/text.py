@@ -21,7 +21,9 @@ __all__ = [
     "filled",
     "held_out",
     "leaderboard_text",
+    "metric_of",
     "saved_metrics",
+    "shown_metrics",
     "text_table",
     "undecided",
 ]
@@ -40,7 +42,7 @@ Line = Callable[[str], str]
 def leaderboard_text(
     metrics: Mapping[str, Any], width: int | None = None, strong: Line = str
 ) -> str:
-    """What was evaluated, then one table, best accuracy first, the held-out splits beside it.
+    """What was evaluated, then one table, the best first, held-out splits beside it.
 
     metrics: the content of metrics.json. Lines are at most ``width`` columns (not below 40): the
     table loses columns in the order of ``DROPPED``, other lines are wrapped. ``strong`` marks the
@@ -61,7 +63,7 @@ def leaderboard_text(
     some = len(same) < len(board)  # where all are alike none stands out
     marked = [strong if some and r["name"] in same else str for r in board]
     marked += [str] * (len(rows) - len(board))
-    table = text_table(header, rows, width, DROPPED, marked)
+    table = text_table(header, rows, width, (*shown_metrics(metrics)[1:], *DROPPED), marked)
     below = [*_verdicts(metrics), *findings(metrics)]
     below += [f"check {line}" for line in check_lines(metrics)]
     for row in board:
@@ -138,15 +140,26 @@ def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     column together."""
     board, grouped = metrics["leaderboard"], _grouped(metrics)
     held = held_out(board)
-    header = ["head", "on", "fusion", "accuracy", "95 %", "errors"]
+    names = shown_metrics(metrics)
+    first = names[0] if names and names[0] != "accuracy" else None
+    more = [name for name in names[1:] if name != "accuracy"]
+    header = ["head", "on", "fusion"]
+    header += [] if first is None else [first, f"{first} 95 %"]
+    header += [*more, "accuracy", "95 %", "errors"]
     header += [f"{split}{column}" for split in held for column in ("", " 95 %", " errors")]
     header += ["balanced", "log-loss", "seconds"]
     rows = []
     guess = metrics.get("baseline")
     for row in [*board, *([guess] if guess else [])]:
         cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
+        if first is not None:
+            cells += _by_metric(row, first)
+        cells += [_number(metric_of(row, name).get("value")) for name in more]
         cells += _scored(row, grouped)
-        cells += [cell for split in held for cell in _scored(row.get(split) or {}, grouped)]
+        for split in held:
+            apart = row.get(split) or {}
+            errors = _scored(apart, grouped)
+            cells += errors if first is None else [*_by_metric(apart, first), errors[-1]]
         cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
         cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
         rows.append(cells)
@@ -154,6 +167,25 @@ def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
         cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
         rows.append([*cells, "failed", *["-"] * (len(header) - len(cells) - 1)])
     return header, rows
+
+
+def shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
+    """The metric that decides and those that are shown beside it; none where the accuracy decides
+    alone, which has a place of its own."""
+    names = [str(name) for name in (metrics.get("settings") or {}).get("metric") or ()]
+    return [] if names == ["accuracy"] else names
+
+
+def metric_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """``value``, ``low`` and ``high`` of a metric in a line of a leaderboard."""
+    return (row if name == "accuracy" else row.get("metrics") or {}).get(name) or {}
+
+
+def _by_metric(row: Mapping[str, Any], name: str) -> list[str]:
+    found = metric_of(row, name)
+    if found.get("low") is None:
+        return [_number(found.get("value")), "-"]
+    return [_number(found["value"]), f"{found['low']:.4f}-{found['high']:.4f}"]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -198,7 +230,9 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[str]:
         by.setdefault(line["verdict"], []).append(str(line["b"]))
     better = len(by.get("better", ()))
     repeats = comparisons[0].get("repeats", 1)
-    of = f" (over {repeats} repeats)" if repeats > 1 else ""
+    name = comparisons[0].get("difference", {}).get("metric")
+    of = f" by {name}" if name else ""
+    of += f" (over {repeats} repeats)" if repeats > 1 else ""
     lines = [f"{leader} is first; it is better than {better} of the other {len(comparisons)}{of}"]
     for verdict, words in (
         ("worse", "worse than these on the rows that both answer"),
