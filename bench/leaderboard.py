@@ -23,9 +23,9 @@ from heads_workload import TEST, TRAIN, workload
 
 from headstock.heads import HEADS, make_folds
 from headstock.heads.evaluation.findings import findings
-from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.fusion.fusions import FUSIONS
+from headstock.heads.leaderboard import evaluate_rows
 
 ON = ("image", "audio")
 
@@ -58,7 +58,7 @@ def main() -> None:
         f"{time.process_time() - cpu:.0f} s of CPU, {len(os.sched_getaffinity(0))} cores, "
         f"load {os.getloadavg()[0]:.1f}, peak {peak():.1f} GB{taken}\n"
     )
-    print(table(told["leaderboard"]), "\n", *(f"- {line}" for line in others(told)), sep="\n")
+    print(table(told.leaderboard), "\n", *(f"- {line}" for line in others(told)), sep="\n")
 
 
 def peak() -> float:
@@ -68,9 +68,9 @@ def peak() -> float:
 
 def table(board: Sequence[Mapping[str, Any]]) -> str:
     """Accuracy out of fold, and that of the test rows, of each head on each set and fusion."""
-    places = {(r["head"], r["fusion"] or r["on"]): r for r in board}
+    places = {(r.head, r.fusion or r.on): r for r in board}
     names = [*ON, *(f for f in FUSIONS if f != "stacked" and f != "learned")]
-    heads = [r["head"] for r in board if r["head"] != "all" and r["fusion"] != "learned"]
+    heads = [r.head for r in board if r.head != "all" and r.fusion != "learned"]
     heads = list(dict.fromkeys(heads))
     lines = [f"| head | {' | '.join(names)} | seconds |", "|---" * (len(names) + 2) + "|"]
     for head in [h for h in HEADS if h in heads] + [h for h in heads if h not in HEADS]:
@@ -91,14 +91,14 @@ def others(metrics: Mapping[str, Any]) -> list[str]:
     """The systems that are of no one head, then the words."""
     lines = []
     for row in metrics["leaderboard"]:
-        if row["fusion"] in ("stacked", "learned") or row["head"] == "all":
-            low, high = row["accuracy"]["low"], row["accuracy"]["high"]
+        if row.fusion in ("stacked", "learned") or row.head == "all":
+            low, high = row.accuracy.low, row.accuracy.high
             lines.append(
                 f"{row['name']}: {_two(row)} (95 % {low:.4f} to {high:.4f}, "
                 f"{row['errors']:g} errors, log-loss {row['log_loss']:.4f}, {row['seconds']:.1f} s)"
             )
-        if row.get("gate"):
-            gate = row["gate"]
+        if row.gate:
+            gate = row.gate
             lines.append(
                 f"{row['name']}: {gate['first']} hands {gate['k']} rows to {gate['second']}, "
                 f"{gate['apparent_accuracy']:.4f} apparent, {gate['nested_accuracy']:.4f} nested, "

@@ -17,12 +17,12 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
     from headstock.heads.contract import check_head as check_head
     from headstock.heads.estimator import HeadClassifier as HeadClassifier
     from headstock.heads.estimator import HeadRegressor as HeadRegressor
-    from headstock.heads.evaluation.leaderboard import evaluate as evaluate
-    from headstock.heads.evaluation.result import Evaluation as Evaluation
+    from headstock.heads.evaluating import evaluate as evaluate
     from headstock.heads.fusion.fusions import FUSIONS as FUSIONS
     from headstock.heads.head import Head as Head
     from headstock.heads.head import load_head as load_head
     from headstock.heads.head import make_head as make_head
+    from headstock.heads.result import Evaluation as Evaluation
     from headstock.heads.rows.folds import FoldPlan as FoldPlan
     from headstock.heads.rows.folds import make_folds as make_folds
     from headstock.heads.specs import HEADS as HEADS
@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
 
 _HOMES = {
     "Bundle": "bundle.bundle",
-    "Evaluation": "evaluation.result",
+    "Evaluation": "result",
     "FUSIONS": "fusion.fusions",
     "FoldPlan": "rows.folds",
     "HEADS": "specs",
@@ -40,7 +40,7 @@ _HOMES = {
     "Predictions": "bundle.predictions",
     "REGRESSORS": "specs",
     "check_head": "contract",
-    "evaluate": "evaluation.leaderboard",
+    "evaluate": "evaluating",
     "fit": "bundle.fitting",
     "fit_run": "bundle.of_run",
     "load_head": "head",

@@ -129,23 +129,23 @@ def evaluate(
         run = evaluate_streamed if stream else at_once
         result = run(features, folds=plan, progress=report, **flags)
     if output:
-        told = result.settings
-        used = {"head": told["heads"], "on": told["on"], "fusion": told["fusions"]}
-        if folds is None and result.to_json()["folds"]["kind"] != ADAPTED:
+        made = result.run.settings
+        used: dict[str, Any] = {"head": made.heads, "on": made.on, "fusion": made.fusions}
+        if folds is None and result.run.folds.kind != ADAPTED:
             used["folds"] = str(USUAL_FOLDS)
         text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
         result.save(output, {"run.toml": text})
-    data, notes, hints = result.to_json(), [], []
+    notes, hints = [], []
     if mlflow:
-        notes.append(f"logged: {mlflow}, run {log_evaluation(data, mlflow, folder=output)}")
+        notes.append(f"logged: {mlflow}, run {log_evaluation(result.run, mlflow, folder=output)}")
     if output:
         notes.append(f"written: {output}")
         hints.append(["report", output, "-o", "report.html"])
-    if output and not result.settings.get("by_blocks"):
+    if output and not result.run.settings.by_blocks:
         hints.append(["fit", store, "--run", output, "-o", "model.headstock"])
     else:
-        hints.append(fit_words(store, result.leaderboard[0], data, output))
-    return Answer(data, lambda: result.text(width(), strong), hints, notes)
+        hints.append(fit_words(store, result.leaderboard[0], result.run, output))
+    return Answer(result.to_json(), lambda: result.text(width(), strong), hints, notes)
 
 
 @click.command(cls=Command)
@@ -231,11 +231,13 @@ def _fit_run(store: str, run: str, system: str | None) -> Bundle:
 
 
 def _fitted(bundle: Bundle, output: str) -> Answer:
-    from headstock.heads.rows.account import account_lines
+    from headstock.heads.report.rows import account_lines
+    from headstock.heads.run.plain import parse
+    from headstock.heads.run.rows import Account
 
     bundle.save(output)
     classes = [str(c) for c in bundle.classes]
-    account = bundle.settings.get("rows") or {}
+    account = parse(Account, bundle.settings["rows"])
     return Answer(
         {"path": output, "classes": classes, "settings": bundle.settings},
         next=[["predict", output, "MANIFEST", "-o", "predictions.csv"]],
@@ -253,15 +255,20 @@ def report(runs: tuple, output: str | None, store: str | None, data: str | None)
 
     Example: headstock report runs/a -o report.html
     """
-    from headstock.heads.report.text import leaderboard_text, saved_metrics
+    from headstock.heads.report.text import leaderboard_text
+    from headstock.heads.run.folder import body_of, read_run
 
-    saved = {run: saved_metrics(run) for run in runs}
+    saved = {run: read_run(run) for run in runs}
 
     def boards() -> str:
         return "\n".join(leaderboard_text(one, width(), strong) for one in saved.values())
 
     if not output:
-        return Answer(saved, boards, [["report", *runs, "-o", "report.html"]])
+        return Answer(
+            {n: body_of(run) for n, run in saved.items()},
+            boards,
+            [["report", *runs, "-o", "report.html"]],
+        )
     from headstock.heads.report.page import write_report
 
     with progress("report", "parts") as step:
@@ -294,12 +301,12 @@ def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Ans
     from headstock.heads.files import write_text
     from headstock.heads.report.formats import leaderboard_as
     from headstock.heads.report.runs import look, the_runs
-    from headstock.heads.report.text import saved_metrics
+    from headstock.heads.run.folder import read_run
     from headstock.store.disk.outputs import refuse_other
 
     places = places or ("runs",)
     if form != "text":
-        boards = {run.name: saved_metrics(run) for run in the_runs(places)}
+        boards = {run.name: read_run(run) for run in the_runs(places)}
         text = leaderboard_as(form, boards, spreadsheet)
         answer = Answer({"format": form, "text": text}, text)
     else:

@@ -2,7 +2,10 @@
 
 import os
 import signal
+import sys
 from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # what tests share
 
 # Tests run beside each other, a process a core: a thread pool in each of them makes all of them
 # wait. Measured on two cores: 12.5 minutes with threads, 9.2 without. Whoever sets it, decides.

@@ -69,7 +69,7 @@ def by_heart(make, folder, items, settings, **more) -> Path:
 
 def is_chance(line: dict) -> bool:
     """Within four standard deviations of a coin's: a seed's luck is no failure."""
-    return abs(line["accuracy"]["value"] - 0.5) < 4 * np.sqrt(0.25 / line["n"])
+    return abs(line.accuracy.value - 0.5) < 4 * np.sqrt(0.25 / line.n)
 
 
 def test_the_honest_estimate_of_noise_is_chance_and_the_dishonest_one_is_not(leak):
@@ -91,10 +91,10 @@ def test_the_honest_estimate_of_noise_is_chance_and_the_dishonest_one_is_not(lea
         with FeatureStore.open(copied) as careless:
             dishonest = evaluate(careless, ["logistic"], ["image"], (), dedupe="keep")
     for line in honest.leaderboard:
-        assert is_chance(line), line["name"]
-        assert is_chance(line["test"])
-        assert line["how"] == "fold by fold, on a network that did not see the fold"
-    assert dishonest.leaderboard[0]["accuracy"]["low"] > 0.7  # many deviations above
+        assert is_chance(line), line.name
+        assert is_chance(line.test)
+        assert line.how == "fold by fold, on a network that did not see the fold"
+    assert dishonest.leaderboard[0].accuracy.low > 0.7  # many deviations above
 
 
 def test_each_fold_is_scored_on_the_network_that_did_not_see_it(leak):
@@ -133,7 +133,7 @@ def test_the_plan_is_that_of_the_networks_and_no_other(leak):
 def test_the_sets_of_the_folds_are_not_evaluated_by_themselves(leak):
     with FeatureStore.open(leak) as store:
         result = evaluate(store, ["knn"], fusions=["mean"])
-        assert {line["on"] for line in result.leaderboard} == {"image", "other", "image+other"}
+        assert {line.on for line in result.leaderboard} == {"image", "other", "image+other"}
         with pytest.raises(HeadError, match="saw the labels of 80 of these 120 rows"):
             evaluate(store, ["knn"], ["image.fold0"], ())
 
@@ -142,24 +142,24 @@ def test_fusions_learn_from_what_networks_say_of_rows_they_did_not_see(leak):
     with FeatureStore.open(leak) as store:
         late = ["mean", "weighted", "stacked", "gated"]
         result = evaluate(store, ["logistic"], ["image", "other"], ["early", *late])
-        lines = [line for line in result.leaderboard if line["fusion"]]
+        lines = [line for line in result.leaderboard if line.fusion]
         assert len(lines) == 5
         for line in lines:
-            assert is_chance(line), line["name"]
+            assert is_chance(line), line.name
         bundle = fit(store, "logistic", "image+other", "weighted", heads=["logistic"])
         # a network that remembers would be all that counts
         assert bundle.fusion.weights_[0] < 1.0
         for more in ({"nested": True}, {"options": {"stacked": {"features": True}}}):
             asked = evaluate(store, ["logistic"], ["image", "other"], ["stacked"], **more)
-            (line,) = asked.failed
-            assert line["fusion"] == "stacked"
-            assert "network" in line["reason"]
+            (line,) = asked.run.failed
+            assert line.fusion == "stacked"
+            assert "network" in line.reason
 
 
 def test_a_learning_curve_asks_each_fold_for_its_own_network(leak):
     with FeatureStore.open(leak) as store:
         result = evaluate(store, ["logistic"], ["image"], (), learning_curve=True)
-    assert all(is_chance({**point, "n": 120}) for point in result.learning_curve)
+    assert all(is_chance(replace(point, n=120)) for point in result.run.learning_curve)
 
 
 @pytest.fixture(scope="module")
@@ -178,16 +178,16 @@ def test_rows_that_the_network_saw_are_refused_or_marked(whole):
         assert "--folds" in str(caught.value)
         evaluate(store, ["knn"], ["other"], ())
         marked = evaluate(store, ["knn"], ["image", "other"], ["early", "mean"], seen="mark")
-    saw = {line["name"]: line.get("saw", 0) for line in marked.leaderboard}
+    saw = {line.name: line.saw for line in marked.leaderboard}
     assert saw == {
         "knn@image": 48,
         "knn@other": 0,
         "knn@image+other": 48,
         "knn@image+other:mean": 48,
     }
-    assert marked.to_json()["hygiene"]["seen"] == {"image": 48}
+    assert marked.run.hygiene.seen == {"image": 48}
     assert "saw the labels of 48 rows" in marked.text()
-    assert all("not honest" in " ".join(x["notes"]) for x in marked.leaderboard if x.get("saw"))
+    assert all("not honest" in " ".join(x.notes) for x in marked.leaderboard if x.saw)
 
 
 def test_rows_that_came_later_are_not_taken_for_seen(whole, tmp_path):
@@ -200,8 +200,8 @@ def test_rows_that_came_later_are_not_taken_for_seen(whole, tmp_path):
     extract_manifest(Manifest("rows", items), store, weights=weights, workers=0, runtime="torch")
     with FeatureStore.open(store) as features:
         result = evaluate(features, ["logistic"], ["image"], ())
-    assert result.leaderboard[0]["accuracy"]["value"] > 0.9
-    assert "saw" not in result.leaderboard[0]
+    assert result.leaderboard[0].accuracy.value > 0.9
+    assert not result.leaderboard[0].saw
 
 
 def test_a_test_row_that_the_network_saw_is_refused(whole, tmp_path):

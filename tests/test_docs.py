@@ -9,11 +9,8 @@ import sys
 from html.parser import HTMLParser
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # as tests/extract: a module that is also a program
-
 import documents
+import pytest
 
 ROOT = Path(__file__).parents[1]
 PAGES = documents.pages()

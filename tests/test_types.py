@@ -6,11 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
-sys.path.insert(0, str(Path(__file__).parent))  # as tests/test_docs.py
-
 import documents
+import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("headstock.store", "headstock.extract", "headstock.heads")

@@ -6,27 +6,32 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from headstock import __version__
 from headstock.heads.blockwise.blocks import HELD, Streamed, read_streamed
 from headstock.heads.blockwise.passes import learn
 from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.bundle.members import Member
-from headstock.heads.evaluation.checks import run_checks
-from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, saved_as, split_digest
+from headstock.heads.evaluating import recipe_of
+from headstock.heads.evaluation.checks import checked
+from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, split_digest
 from headstock.heads.head import head_options
 from headstock.heads.kinds.linear import Linear
 from headstock.heads.metrics.probabilities import brier_rows, loss_rows
 from headstock.heads.numbers.metrics import accuracy_interval
-from headstock.heads.report.run_folder import write_run
+from headstock.heads.result import Result
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects_in
 from headstock.heads.rows.target import found_target
+from headstock.heads.run.plain import parse, plain
+from headstock.heads.run.rows import Account, Hygiene, Leak, Looks, Plan
+from headstock.heads.run.run import Run, Settings
+from headstock.heads.run.scores import Line
 from headstock.heads.solvers.calibration import UNCALIBRATED, none_left
 from headstock.heads.solvers.scaling import Standard
 from headstock.heads.specs import NUMBER
@@ -35,7 +40,7 @@ from headstock.store.errors import OptionError
 if TYPE_CHECKING:
     from headstock.store.reader import StoreReader
 
-__all__ = ["STREAMED", "Result", "evaluate_streamed", "fit_streamed"]
+__all__ = ["STREAMED", "evaluate_streamed", "fit_streamed"]
 
 FINE = 4096
 """Steps of confidence by which rows are counted."""
@@ -132,45 +137,6 @@ def _folds(rows: Streamed, group: str | None, seed: int) -> dict[str, Any]:
     return {**out, "repeats": 1, "seed": seed}
 
 
-@dataclass
-class Result:
-    """What ``evaluate_streamed`` found out: lines as in metrics.json, best accuracy first. Single
-    probabilities are not kept, hence no paired comparisons."""
-
-    leaderboard: list[dict[str, Any]]
-    settings: dict[str, Any]
-    folds: dict[str, Any]
-    recipes: dict[str, Any] = field(default_factory=dict)
-    hygiene: dict[str, Any] = field(default_factory=dict)
-
-    def to_json(self) -> dict[str, Any]:
-        """The content of metrics.json."""
-        metrics = {
-            "leaderboard": self.leaderboard, "folds": self.folds, "settings": self.settings,
-            "recipes": self.recipes, "hygiene": self.hygiene, "comparisons": [],
-        }  # fmt: skip
-        checks = run_checks(metrics)
-        return {**metrics, "checks": checks} if checks else metrics
-
-    def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
-        """The leaderboard, as ``Evaluation.text``."""
-        from headstock.heads.report.text import leaderboard_text
-
-        return leaderboard_text(self.to_json(), width, strong)
-
-    def save(self, run_dir: str | Path, more: Mapping[str, str] | None = None) -> None:
-        """Write metrics.json, settings.json, leaderboard.txt and the files of ``more``.
-        Raises StorageError."""
-        files = {
-            "settings.json": json.dumps(self.settings, indent=1, allow_nan=False),
-            "leaderboard.txt": self.text() + "\n",
-            **(more or {}),
-        }
-        write_run(run_dir, self.to_json(), files)
-        if looks := self.hygiene.get("looks"):
-            saved_as(looks, Path(run_dir))
-
-
 def evaluate_streamed(
     store: StoreReader,
     heads: Sequence[str] = STREAMED,
@@ -188,10 +154,11 @@ def evaluate_streamed(
 ) -> Result:
     """Score linear heads out of fold on a store that need not fit in memory.
 
-    Rows of the splits ``valid`` and ``test`` are scored apart, by the refit on all others. Near
-    duplicates are not searched; rows with the same bytes share a fold (see ``read_streamed``).
-    Raises what ``evaluate`` raises, OptionError for a head that cannot read by blocks and for
-    ``others``, settings of ``evaluate`` that have no meaning here.
+    Single probabilities are not kept, hence no paired comparisons. Rows of the splits ``valid`` and
+    ``test`` are scored apart, by the refit on all others. Near duplicates are not searched; rows
+    with the same bytes share a fold (see ``read_streamed``). Raises what ``evaluate`` raises,
+    OptionError for a head that cannot read by blocks and for ``others``, settings of ``evaluate``
+    that have no meaning here.
     """
     _of_classes(store, target)
     _refuse(others)
@@ -208,28 +175,23 @@ def evaluate_streamed(
             board.append(_line(rows, head, name, settings[head]))
         leaks += [one for one in _leaks(store, rows) if one not in leaks]
     assert rows is not None
-    board.sort(key=lambda r: (-r["accuracy"]["value"], r["log_loss"]))
-    hygiene: dict[str, Any] = {"leaks": leaks} if leaks else {}
-    if shown := keep_chosen(board, test_scores):
-        hygiene["looks"] = _look(store, rows, [line for line in board if line["name"] in shown])
-    sets = {part for name in names for part in parts_of(name)}
-    recipes = {name: store.feature_set(name).recipe for name in sorted(sets)}
-    return Result(
-        leaderboard=board,
-        settings={
-            "heads": list(heads), "on": names, "fusions": [], "seed": seed, "options": settings,
-            "classes": [str(c) for c in rows.classes], "store": str(store.path),
-            "store_uuid": store.uuid,
-            "missing": missing, "rows": rows.account, "by_blocks": True,
-            "notes": _unlearned(rows),
-        },
-        folds=_folds(rows, group, seed),
-        hygiene=hygiene,
-        recipes={
-            name: {"modality": r.modality, "fingerprint": r.fingerprint, "fields": dict(r.fields)}
-            for name, r in recipes.items()
-        },
+    board.sort(key=lambda line: (-line.accuracy.value, line.log_loss))
+    board = keep_chosen(board, test_scores)
+    sets = sorted({part for name in names for part in parts_of(name)})
+    run = Run(
+        leaderboard=tuple(board),
+        folds=parse(Plan, _folds(rows, group, seed)),
+        hygiene=Hygiene(leaks=parse(tuple[Leak, ...], leaks), looks=_look(store, rows, board)),
+        recipes={name: recipe_of(store, name) for name in sets},
+        settings=Settings(
+            heads=tuple(heads), on=tuple(names), fusions=(), seed=seed, options=settings,
+            classes=tuple(map(str, rows.classes)), store=str(store.path), store_uuid=store.uuid,
+            missing=missing, rows=parse(Account, rows.account), by_blocks=True,
+            notes=tuple(_unlearned(rows)), when=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=__version__,
+        ),
     )  # fmt: skip
+    return Result(checked(run))
 
 
 def _unlearned(rows: Streamed) -> list[str]:
@@ -237,15 +199,15 @@ def _unlearned(rows: Streamed) -> list[str]:
     return unlearned_notes(rows.fold[None, there], rows.codes[there], rows.classes)
 
 
-def _look(store: StoreReader, rows: Streamed, lines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Put down that the scores of ``lines`` on the test split are shown."""
+def _look(store: StoreReader, rows: Streamed, board: Sequence[Line]) -> Looks | None:
+    """Put down that the scores of lines on the test split are shown, where there are any."""
+    scored = {line.name: json.dumps(plain(line.test)) for line in board if line.test}
+    if not scored:
+        return None
     which = np.flatnonzero(rows.fold == HELD["test"])
     split = split_digest(store.items.id[which], rows.classes[rows.codes[which]])
-    systems = {
-        line["name"]: hashlib.sha256(json.dumps(line["test"]).encode()).hexdigest()
-        for line in lines
-    }
-    return look(store.path, split, len(which), systems).to_json()
+    systems = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in scored.items()}
+    return look(store.path, split, len(which), systems)
 
 
 def _leaks(store: StoreReader, rows: Streamed) -> list[dict[str, Any]]:
@@ -267,7 +229,7 @@ def _leaks(store: StoreReader, rows: Streamed) -> list[dict[str, Any]]:
     return out
 
 
-def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> dict[str, Any]:
+def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> Line:
     begin = time.perf_counter()
     held = [split for split in HELD if rows.account[split]]
     moments, weights = learn(rows, head, options, full=bool(held), folds=True)
@@ -289,7 +251,7 @@ def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> dic
     if rows.folds == 2 and head != "logistic":
         line["notes"] = [none_left(UNCALIBRATED)]
     line["seconds"] = round(time.perf_counter() - begin, 4)
-    return line
+    return parse(Line, line, line["name"])
 
 
 class _Tally:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.bundle.fitting import Fit, fit_prepared
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.prepare import Rules, prepare
-from headstock.heads.specs import CLASSES
+from headstock.heads.run.folder import read_run
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.progress import Report, unheard
 
@@ -33,42 +34,35 @@ def fit_run(
     Raises OptionError for a system that the run does not have, HeadError for a run that cannot be
     fitted again: one by blocks, or of several repeats, or of rows that the store no longer has.
     """
-    from headstock.heads.report.text import saved_metrics
-
-    metrics = saved_metrics(run)
-    plan = FoldPlan.load(Path(run, "folds.json"))
-    line, settings = _line(metrics, system), metrics.get("settings") or {}
-    if settings.get("by_blocks"):
+    saved = read_run(run)
+    line, settings = _line(saved, system), saved.settings
+    if settings.by_blocks:
         raise HeadError("run", "it read by blocks", "fit with --stream and the head's name")
+    plan = FoldPlan.load(Path(run, "folds.json"))
     if plan.repeats > 1:  # the run's own refit fused by the first
         plan = FoldPlan(plan.ids, plan.codes[:1], plan.kind, plan.seed, plan.group)
-    group = plan.group if plan.group not in (None, "duplicates") and plan.kind != "given" else None
-    rules = Rules(
-        group, settings.get("missing", "refuse"), settings.get("dedupe", "group"), "mark",
-        settings.get("rare", "drop"), settings.get("target", CLASSES),
-    )  # fmt: skip
-    found = prepare(store, list(settings["on"]), rules, plan)
-    members = [tuple(str(m).rpartition("@")[::2]) for m in line.get("members") or ()]
-    heads = list(dict.fromkeys(head for head, _ in members)) or [str(line["head"])]
-    fusion = line.get("fusion")
-    needed = {*heads, *([fusion] if fusion else [])}
-    options = {h: o for h, o in (settings.get("options") or {}).items() if h in needed}
+    group = plan.group if saved.folds.grouped and plan.kind != "given" else None
+    rules = Rules(group, settings.missing, settings.dedupe, "mark", settings.rare, settings.target)
+    found = prepare(store, list(settings.on), rules, plan)
+    members = [tuple(member.rpartition("@")[::2]) for member in line.members]
+    heads = list(dict.fromkeys(head for head, _ in members)) or [line.head]
+    needed = {*heads, line.fusion}
+    options = {h: o for h, o in settings.options.items() if h in needed}
     made = Fit(
-        str(line["on"]), heads, fusion, int(settings.get("seed", 0)), options,
-        [(head, on) for head, on in members],
-    )  # fmt: skip
+        line.on, heads, line.fusion, settings.seed, options, [(head, on) for head, on in members]
+    )
     folds = plan_for(store, found.rows, plan, group=group, repeats=1, seed=made.seed)
     bundle = fit_prepared(store, found, folds, made, progress)
-    bundle.settings["system"] = line["name"]
+    bundle.settings["system"] = line.name
     return bundle
 
 
-def _line(metrics: Mapping[str, Any], system: str | None) -> Mapping[str, Any]:
-    board = {str(line["name"]): line for line in metrics["leaderboard"]}
+def _line(run: Run, system: str | None) -> Line:
+    board = {line.name: line for line in run.leaderboard}
     if system is None:
-        return next(iter(board.values()))
+        return run.leaderboard[0]
     if system not in board:
-        failed = [f["reason"] for f in metrics.get("failed") or () if f["name"] == system]
+        failed = [one.reason for one in run.failed if one.name == system]
         what = f"has no score: {failed[0]}" if failed else "is not in the run"
         fix = f"{near(system, board)}one of {', '.join([*board][:8])}"
         raise OptionError(f"system {system}", what, fix)

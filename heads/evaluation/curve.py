@@ -12,6 +12,8 @@ from headstock.heads.numbers.metrics import score
 from headstock.heads.outoffold.answer import fit_head, full_proba
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
+from headstock.heads.run.plain import parse
+from headstock.heads.run.scores import Accuracy, Line, Point
 
 __all__ = ["SHARES", "learning_curve", "prefix_order"]
 
@@ -36,7 +38,7 @@ def prefix_order(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.
 
 
 def learning_curve(
-    board: Sequence[Mapping[str, Any]],
+    board: Sequence[Line],
     proba: Mapping[str, np.ndarray],
     rows: Rows,
     plan: FoldPlan,
@@ -44,21 +46,21 @@ def learning_curve(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     progress: Callable[[int, int, str], None] | None = None,
-) -> list[dict[str, Any]]:
-    """Points {"system", "n", "accuracy", "log_loss"} of the best single head on each feature set.
+) -> tuple[Point, ...]:
+    """Points of the best single head on each feature set.
 
     In each fold of the plan's first repeat the head learns from the first sixteenth, eighth,
     quarter and half of the fold's training rows (smaller sets inside larger ones; whole groups
     where there are groups) and answers all the rows the fold holds out; ``n`` is the mean number
     of rows it learned from. The last point is the leaderboard's own.
     """
-    best: dict[str, Mapping[str, Any]] = {}
+    best: dict[str, Line] = {}
     for line in board:
-        if line["fusion"] in (None, "early"):
-            best.setdefault(line["on"], line)
+        if not line.late:
+            best.setdefault(line.on, line)
     total, done, out = len(best) * len(SHARES) * plan.folds, 0, []
     for line in best.values():
-        name, on = str(line["head"]), str(line["on"])
+        name, on = line.head, line.on
         sets = parts_of(on)
         which = np.flatnonzero(rows.having(sets))
         mine, cut = rows.only(sets), plan if len(which) == len(rows) else plan.take(which)
@@ -68,7 +70,7 @@ def learning_curve(
             for f in range(cut.folds):
                 done += 1
                 if progress is not None:
-                    progress(done, total, f"learning curve, {line['name']}")
+                    progress(done, total, f"learning curve, {line.name}")
                 X, spans = mine.matrix(on, f)
                 train = np.flatnonzero(fold != f)
                 groups = None if mine.groups is None else mine.groups[train]
@@ -81,19 +83,14 @@ def learning_curve(
                 said[fold == f] = full_proba(head, name, X[fold == f], k)
                 sizes.append(len(some))
             if len(sizes) == cut.folds:
-                out.append(_point(line["name"], sizes, said, mine.codes))
+                out.append(_point(line.name, sizes, said, mine.codes))
         whole = [int((fold != f).sum()) for f in range(cut.folds)]
-        out.append(_point(line["name"], whole, proba[line["name"]][which], mine.codes))
-    return out
+        out.append(_point(line.name, whole, proba[line.name][which], mine.codes))
+    return tuple(out)
 
 
-def _point(
-    system: str, sizes: Sequence[int], proba: np.ndarray, codes: np.ndarray
-) -> dict[str, Any]:
-    told = score(proba[None], codes)
-    return {
-        "system": system,
-        "n": round(float(np.mean(sizes))),
-        "accuracy": told["accuracy"],
-        "log_loss": told["log_loss"],
-    }
+def _point(system: str, sizes: Sequence[int], proba: np.ndarray, codes: np.ndarray) -> Point:
+    scores = score(proba[None], codes)
+    accuracy = parse(Accuracy, scores["accuracy"])
+    n = round(float(np.mean(sizes)))
+    return Point(system=system, n=n, accuracy=accuracy, log_loss=scores["log_loss"])

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from headstock.heads.evaluation.systems import System
 from headstock.heads.outoffold.answer import Answer, head_error
+from headstock.heads.run.scores import Failed
 from headstock.store.errors import HeadError, HeadstockError, one_line
 
 __all__ = ["attempt", "failed_lines", "reason"]
@@ -41,15 +42,12 @@ def attempt(
     return found, failed
 
 
-def failed_lines(failed: Sequence[tuple[System, HeadError]]) -> list[dict[str, str | None]]:
-    """The lines of systems without an answer, as metrics.json has them."""
-    return [
-        {
-            "head": system.head,
-            "on": system.on,
-            "fusion": system.fusion,
-            "name": system.name,
-            "reason": one_line(error, 200),
-        }
+def failed_lines(failed: Sequence[tuple[System, HeadError]]) -> tuple[Failed, ...]:
+    """The lines of systems without an answer."""
+    return tuple(
+        Failed(
+            head=system.head, on=system.on, fusion=system.fusion, name=system.name,
+            reason=one_line(error, 200),
+        )
         for system, error in failed
-    ]
+    )  # fmt: skip

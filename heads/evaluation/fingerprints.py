@@ -21,7 +21,7 @@ READS = frozenset(
     "fromfile memmap read_csv read_text read_bytes environ getenv argv".split()
 )
 """Names by which a head's file may take in what its own digest does not cover."""
-SHOWING = frozenset({"onnx", "report", "service"})
+SHOWING = frozenset({"onnx", "report", "run", "service"})
 """Rooms of this package that show or carry answers and make none."""
 LIBRARIES = ("numpy", "scipy", "scikit-learn", "lightgbm", "xgboost", "torch", "numba")
 

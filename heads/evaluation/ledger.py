@@ -12,49 +12,25 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
 
+from headstock.heads.run.rows import Looks
+from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadstockError
 from headstock.store.jsonfile import parse_json
 
-if TYPE_CHECKING:
-    from headstock.heads.evaluation.result import Evaluation
-
-__all__ = ["SHOWN", "Look", "keep_chosen", "look", "looked_at", "saved_as", "split_digest"]
+__all__ = ["SHOWN", "answers_digest", "keep_chosen", "look", "saved_as", "split_digest"]
 
 SHOWN = ("chosen", "all", "none")
 """Whose score on the test split is shown: the leaderboard's first system's, all systems', none."""
 LARGEST = 64 << 20
 """Bytes of a ledger that are read."""
-
-
-@dataclass(frozen=True)
-class Look:
-    """One look at a split of ``rows`` rows: its name ``id``, how many ``looks`` and different
-    ``systems`` there have been, this among them, and the folders of the ``runs`` that were saved
-    before. ``unwritten``: why it could not be put down, or empty."""
-
-    file: Path
-    id: str
-    rows: int
-    shown: int
-    looks: int
-    systems: int
-    runs: tuple[str, ...]
-    unwritten: str = ""
-
-    def to_json(self) -> dict[str, Any]:
-        out = {
-            "file": str(self.file), "id": self.id, "rows": self.rows, "shown": self.shown,
-            "looks": self.looks, "systems": self.systems, "runs": list(self.runs),
-        }  # fmt: skip
-        return {**out, "unwritten": self.unwritten} if self.unwritten else out
 
 
 def split_digest(ids: Sequence[str] | np.ndarray, labels: Sequence[str] | np.ndarray) -> str:
@@ -68,30 +44,14 @@ def answers_digest(proba: np.ndarray) -> str:
     return hashlib.sha256(np.round(np.nan_to_num(proba, nan=-1.0), 6).tobytes()).hexdigest()
 
 
-def keep_chosen(board: Sequence[dict[str, Any]], shown: str) -> list[str]:
-    """The systems whose score on the test split is shown; the others lose it."""
-    scored = [line for line in board if "test" in line]
-    left = scored if shown == "all" else scored[:1] if shown == "chosen" else []
-    for line in scored:
-        if line not in left:
-            del line["test"]
-    return [str(line["name"]) for line in left]
+def keep_chosen(board: Sequence[Line], shown: str) -> list[Line]:
+    """The lines; those whose score on the test split is not shown lose it."""
+    scored = [line.name for line in board if line.test]
+    kept = scored if shown == "all" else scored[:1] if shown == "chosen" else []
+    return [line if line.name in kept else replace(line, test=None) for line in board]
 
 
-def looked_at(result: Evaluation, store: str | Path, shown: str) -> dict[str, Any]:
-    """Leave the score on the test split to those systems of ``result`` that it is ``shown`` of, and
-    put the look down; empty where there is none."""
-    names = keep_chosen(result.leaderboard, shown)
-    held = result.held.get("test")
-    if held is None or not names:
-        return {}
-    held = result.held["test"] = replace(held, proba={name: held.proba[name] for name in names})
-    split = split_digest(held.ids, result.classes[held.codes])
-    systems = {name: answers_digest(proba) for name, proba in held.proba.items()}
-    return look(store, split, len(held.ids), systems).to_json()
-
-
-def look(store: str | Path, split: str, rows: int, systems: Mapping[str, str]) -> Look:
+def look(store: str | Path, split: str, rows: int, systems: Mapping[str, str]) -> Looks:
     """Put down that the scores of ``systems`` {name: digest} on ``split`` were shown, and say how
     often that has happened. A ledger that cannot be written fails nothing; the look says so."""
     file = Path(f"{store}.ledger")
@@ -99,23 +59,22 @@ def look(store: str | Path, split: str, rows: int, systems: Mapping[str, str]) -
         "id": uuid4().hex, "when": datetime.now(UTC).isoformat(timespec="seconds"),
         "split": split, "rows": rows, "systems": dict(systems),
     }  # fmt: skip
-    told = _lines(file)
+    lines = _lines(file)
     before = [
-        one for one in told if one.get("split") == split and isinstance(one.get("systems"), dict)
+        one for one in lines if one.get("split") == split and isinstance(one.get("systems"), dict)
     ]
-    folders = {one["id"]: str(one["run"]) for one in told if "run" in one}
+    folders = {one["id"]: str(one["run"]) for one in lines if "run" in one}
     known = {digest for one in [*before, entry] for digest in map(str, one["systems"].values())}
-    runs = [folders[one["id"]] for one in before if one["id"] in folders]
-    why = _append(file, entry)
-    return Look(
-        file, entry["id"], rows, len(systems), len(before) + 1, len(known),
-        tuple(dict.fromkeys(runs)), why,
+    runs = dict.fromkeys(folders[one["id"]] for one in before if one["id"] in folders)
+    return Looks(
+        unwritten=_append(file, entry), file=str(file), id=entry["id"], rows=rows,
+        shown=len(systems), looks=len(before) + 1, systems=len(known), runs=tuple(runs),
     )  # fmt: skip
 
 
-def saved_as(told: Mapping[str, Any], run: str | Path) -> None:
-    """Put down the folder that a look (its ``to_json``) was saved in."""
-    _append(Path(told["file"]), {"id": told["id"], "run": str(Path(run).resolve())})
+def saved_as(looks: Looks, run: str | Path) -> None:
+    """Put down the folder that a look was saved in."""
+    _append(Path(looks.file), {"id": looks.id, "run": str(Path(run).resolve())})
 
 
 def _append(file: Path, entry: Mapping[str, Any]) -> str:
@@ -141,7 +100,7 @@ def _lines(file: Path) -> list[dict[str, Any]]:
     out = []
     for line in raw.split(b"\n"):
         with suppress(ValueError, HeadstockError):
-            told = parse_json(line)
-            if isinstance(told, dict) and isinstance(told.get("id"), str):
-                out.append(told)
+            entry = parse_json(line)
+            if isinstance(entry, dict) and isinstance(entry.get("id"), str):
+                out.append(entry)
     return out

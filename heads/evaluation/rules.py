@@ -1,16 +1,16 @@
-"""The rules of the checks: code, title, what it means, what to do, and the look at metrics.json."""
+"""The rules of the checks: code, title, what it means, what to do, and the look at a run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Sequence
 
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import OfClass
 from headstock.store.errors import one_line
 
-__all__ = ["RULES"]
+__some_ = ["RULES"]
 
-Metrics = Mapping[str, Any]
-Look = Callable[[Metrics], str | None]
+Look = Callable[[Run], str | None]
 HIDDEN = 0.1
 """Accuracy less balanced accuracy from which the rare classes are worse than it seems."""
 FEW_GROUPS = 10
@@ -22,205 +22,178 @@ TRIED = 10
 UNEVEN = 2.0
 
 
-def _first(metrics: Metrics) -> Metrics:
-    board = metrics.get("leaderboard") or [{}]
-    return dict(board[0])
-
-
-def _hygiene(metrics: Metrics) -> Metrics:
-    return metrics.get("hygiene") or {}
-
-
-def _names(names: list[str], most: int = 5) -> str:
+def _names(names: Sequence[str], most: int = 5) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(one_line(name, 40) for name in names[:most]) + more
 
 
-def _classes(metrics: Metrics, keep: Callable[[Metrics], bool]) -> list[str]:
+def _classes(run: Run, keep: Callable[[OfClass], bool]) -> list[str]:
     """The classes whose figures of the first system are to ``keep``."""
-    names = (metrics.get("settings") or {}).get("classes") or []
-    own = _first(metrics).get("per_class") or []
-    if len(names) != len(own):
-        return []
-    return [str(name) for name, one in zip(names, own) if one["n"] and keep(one)]
+    pairs = zip(run.settings.classes, run.leaderboard[0].per_class)
+    return [name for name, one in pairs if one.n and keep(one)]
 
 
-def _imbalance(metrics: Metrics) -> str | None:
-    row = _first(metrics)
-    if "balanced_accuracy" not in row:
-        return None
-    accuracy, balanced = row["accuracy"]["value"], row["balanced_accuracy"]
+def _imbalance(run: Run) -> str | None:
+    accuracy, balanced = run.leaderboard[0].accuracy.value, run.leaderboard[0].balanced_accuracy
     if accuracy - balanced < HIDDEN:
         return None
     return f"accuracy {accuracy:.4f}, and {balanced:.4f} when each class counts alike"
 
 
-def _guessing(metrics: Metrics) -> str | None:
-    row, count = _first(metrics), len(metrics.get("leaderboard") or [])
-    p = min(1.0, row.get("chance_p", 0.0) * max(count, 1))
+def _guessing(run: Run) -> str | None:
+    count = len(run.leaderboard)
+    p = min(1.0, (run.leaderboard[0].chance_p or 0.0) * count)
     return f"p {p:.2g} that the first of {count} systems only guesses" if p > 0.05 else None
 
 
-def _unanswered(metrics: Metrics) -> str | None:
-    never = _classes(metrics, lambda one: one["recall"] == 0 and one["n"] >= 5)
+def _unanswered(run: Run) -> str | None:
+    never = _classes(run, lambda one: one.recall == 0 and one.n >= 5)
     return f"the first system has no row right of {_names(never)}" if never else None
 
 
-def _rare(metrics: Metrics) -> str | None:
-    few = _classes(metrics, lambda one: one["n"] < FEW_ROWS)
+def _rare(run: Run) -> str | None:
+    few = _classes(run, lambda one: one.n < FEW_ROWS)
     return f"fewer than {FEW_ROWS} rows of {_names(few)}" if few else None
 
 
-def _leak(metrics: Metrics) -> str | None:
-    found = _hygiene(metrics).get("leaks") or []
-    return f"told by {_names([str(one['feature']) for one in found])} alone" if found else None
+def _leak(run: Run) -> str | None:
+    leaks = run.hygiene.leaks
+    return f"told by {_names([one.feature for one in leaks])} alone" if leaks else None
 
 
-def _copies(key: str, words: str) -> Look:
-    def look(metrics: Metrics) -> str | None:
-        counts = {
-            f"{name} ({kind})": one[key]
-            for kind in ("exact", "copies", "near")
-            for name, one in (_hygiene(metrics).get(kind) or {}).items()
-            if one.get(key)
-        }
-        told = ", ".join(f"{count} clusters in {name}" for name, count in counts.items())
-        return f"{told} {words}" if counts else None
+def _copies(count: str, words: str) -> Look:
+    def look(run: Run) -> str | None:
+        kinds = {"exact": run.hygiene.exact, "copies": run.hygiene.copies, "near": run.hygiene.near}
+        counts = [
+            f"{number} clusters in {name} ({kind})"
+            for kind, by in kinds.items()
+            for name, one in (by or {}).items()
+            if (number := getattr(one, count))
+        ]
+        return f"{', '.join(counts)} {words}" if counts else None
 
     return look
 
 
-def _too_many(metrics: Metrics) -> str | None:
-    large = _hygiene(metrics).get("large") or {}
-    told = [f"{sizes[0]} rows in {name}" for name, sizes in large.items()]
-    return _names(told) if told else None
+def _too_many(run: Run) -> str | None:
+    large = [f"{max(sizes)} rows in {name}" for name, sizes in run.hygiene.large.items() if sizes]
+    return _names(large) if large else None
 
 
-def _groups(key: str, words: str) -> Look:
-    def look(metrics: Metrics) -> str | None:
-        told = _hygiene(metrics).get("groups") or {}
-        if not told.get(key):
+def _groups(count: str, words: str) -> Look:
+    def look(run: Run) -> str | None:
+        groups = run.hygiene.groups
+        number = getattr(groups, count) if groups else 0
+        if groups is None or not number:
             return None
-        return f"{told[key]} of {told['groups']} groups in column {told['column']} {words}"
+        return f"{number} of {groups.groups} groups in column {groups.column} {words}"
 
     return look
 
 
-def _few_groups(metrics: Metrics) -> str | None:
-    column = (metrics.get("folds") or {}).get("group")
-    units = _first(metrics).get("accuracy", {}).get("by_group", {}).get("groups", FEW_GROUPS)
-    if column in (None, "duplicates") or units >= FEW_GROUPS:
+def _few_groups(run: Run) -> str | None:
+    by_group = run.leaderboard[0].accuracy.by_group
+    if not run.folds.grouped or by_group is None or by_group.groups >= FEW_GROUPS:
         return None
-    none = "; no difference between systems can be shown" if units < 6 else ""
-    return f"{units} groups in column {column}{none}"
+    none = "; no difference between systems can be shown" if by_group.groups < 6 else ""
+    return f"{by_group.groups} groups in column {run.folds.group}{none}"
 
 
-def _tie(metrics: Metrics) -> str | None:
-    others = metrics.get("comparisons") or []
-    same = [str(one["b"]) for one in others if one["verdict"] == "not distinguishable"]
+def _tie(run: Run) -> str | None:
+    same, others = [one for one in run.comparisons if not one.differs], run.comparisons
     return f"{len(same)} of {len(others)} others are not distinguishable" if same else None
 
 
 def _slope(over: bool) -> Look:
-    def look(metrics: Metrics) -> str | None:
-        slope = (_first(metrics).get("calibration") or {}).get("slope")
-        if not slope:
+    def look(run: Run) -> str | None:
+        line = run.leaderboard[0].calibration
+        slope = line and line.slope
+        if not slope or not (slope.high < 1 if over else slope.low > 1):
             return None
-        off = slope["high"] < 1 if over else slope["low"] > 1
-        if not off or abs(slope["value"] - 1) < TOO_STEEP:
+        if abs(slope.value - 1) < TOO_STEEP:
             return None
-        return f"calibration slope {slope['value']:.2f} ({slope['low']:.2f} to {slope['high']:.2f})"
+        return f"calibration slope {slope.value:.2f} ({slope.low:.2f} to {slope.high:.2f})"
 
     return look
 
 
-def _looks(metrics: Metrics) -> str | None:
-    told = _hygiene(metrics).get("looks") or {}
-    if told.get("looks", 0) < LOOKS and told.get("systems", 0) <= TRIED:
+def _looks(run: Run) -> str | None:
+    looks = run.hygiene.looks
+    if looks is None or (looks.looks < LOOKS and looks.systems <= TRIED):
         return None
-    return f"{told['looks']} looks, {told['systems']} systems"
+    return f"{looks.looks} looks, {looks.systems} systems"
 
 
-def _below(metrics: Metrics) -> str | None:
-    row = _first(metrics)
-    test = row.get("test")
-    if not test:
+def _below(run: Run) -> str | None:
+    line = run.leaderboard[0]
+    if line.test is None or line.test.accuracy.ends(True).high >= line.accuracy.ends(True).low:
         return None
-    low, high = (
-        (one["accuracy"].get("by_group") or one["accuracy"])[end]
-        for one, end in ((row, "low"), (test, "high"))
-    )
-    if high >= low:
+    by_folds, on_split = line.accuracy.value, line.test.accuracy.value
+    return f"{by_folds:.4f} by folds, {on_split:.4f} on the test split"
+
+
+def _saw(run: Run) -> str | None:
+    saw = [f"{name} ({count} rows)" for name, count in run.hygiene.seen.items() if count]
+    return _names(saw) if saw else None
+
+
+def _left_out(run: Run) -> str | None:
+    account = run.settings.rows
+    if account is None or account.missing or not account.excluded_incomplete:
         return None
-    folds, split = (one["accuracy"]["value"] for one in (row, test))
-    return f"{folds:.4f} by folds, {split:.4f} on the test split"
+    return f"{account.excluded_incomplete} labelled rows lack a vector"
 
 
-def _saw(metrics: Metrics) -> str | None:
-    saw = _hygiene(metrics).get("seen") or {}
-    told = [f"{name} ({count} rows)" for name, count in saw.items() if count]
-    return _names(told) if told else None
+def _no_class(run: Run) -> str | None:
+    folds = [fold for repeat in run.fold_table for fold in repeat]
+    bare = [fold for fold in folds if 0 in fold.classes]
+    return f"{len(bare)} of {len(folds)} folds hold out no row of some class" if bare else None
 
 
-def _left_out(metrics: Metrics) -> str | None:
-    account = (metrics.get("settings") or {}).get("rows") or {}
-    count = account.get("excluded_incomplete", 0) if not account.get("missing") else 0
-    return f"{count} labelled rows lack a vector" if count else None
-
-
-def _no_class(metrics: Metrics) -> str | None:
-    parts = [part for repeat in metrics.get("fold_table") or [] for part in repeat]
-    bare = [part for part in parts if 0 in part["classes"]]
-    return f"{len(bare)} of {len(parts)} folds hold out no row of some class" if bare else None
-
-
-def _uneven(metrics: Metrics) -> str | None:
-    sizes = [part["n"] for repeat in metrics.get("fold_table") or [] for part in repeat]
+def _uneven(run: Run) -> str | None:
+    sizes = [fold.n for repeat in run.fold_table for fold in repeat]
     if not sizes or max(sizes) <= UNEVEN * min(sizes):
         return None
     return f"folds hold out {min(sizes)} to {max(sizes)} rows"
 
 
-def _dates(metrics: Metrics) -> str | None:
-    names = (metrics.get("settings") or {}).get("dates") or []
-    kind = str((metrics.get("folds") or {}).get("kind", ""))
-    return f"column {_names(names)}" if names and not kind.startswith("time") else None
+def _dates(run: Run) -> str | None:
+    names = run.settings.dates
+    return f"column {_names(names)}" if names and not run.folds.kind.startswith("time") else None
 
 
-def _flatters(metrics: Metrics) -> str | None:
-    told = metrics.get("selection")
-    row = _first(metrics)
-    if not told or told["optimism"] < (row["accuracy"]["value"] - row["accuracy"]["low"]) / 2:
+def _flatters(run: Run) -> str | None:
+    chosen, accuracy = run.selection, run.leaderboard[0].accuracy
+    if chosen is None or chosen.optimism < (accuracy.value - accuracy.low) / 2:
         return None
-    other = told["nested"]["value"]
-    return f"{told['apparent']:.4f} as the best of {told['systems']}, {other:.4f} by other rows"
+    other = chosen.nested.value
+    return f"{chosen.apparent:.4f} as the best of {chosen.systems}, {other:.4f} by other rows"
 
 
-def _failed(metrics: Metrics) -> str | None:
-    failed = metrics.get("failed") or []
-    return _names([str(one["name"]) for one in failed]) if failed else None
+def _failed(run: Run) -> str | None:
+    return _names([one.name for one in run.failed]) if run.failed else None
 
 
-def _approximate(metrics: Metrics) -> str | None:
+def _approximate(run: Run) -> str | None:
     names = [
-        str(row["name"])
-        for row in metrics.get("leaderboard") or []
-        if any(str(note).startswith("approximate") for note in row.get("notes") or [])
+        line.name
+        for line in run.leaderboard
+        if any(note.startswith("approximate") for note in line.notes)
     ]
     return _names(names) if names else None
 
 
-def _edge(metrics: Metrics) -> str | None:
+def _edge(run: Run) -> str | None:
     """Options that in every fold were chosen at an end of what was tried."""
     out = []
-    for row in metrics.get("leaderboard") or []:
-        chosen, points = row.get("chosen") or [], (row.get("tried") or {}).get("points") or []
-        for name in chosen[0] if chosen and points else ():
-            tried = {p.get(name) for p in points if isinstance(p.get(name), int | float)}
-            ends = {min(tried), max(tried)} if len(tried) > 2 else set()
-            taken = {one.get(name) for one in chosen}
-            if len(taken) == 1 and taken <= ends:
-                out.append(f"{row['name']} {name}={taken.pop():g}")
+    for line in run.leaderboard:
+        points = line.tried.points if line.tried else ()
+        for name in line.chosen[0] if line.chosen and points else ():
+            tried = {p[name] for p in points if isinstance(p.get(name), int | float)}
+            ends = (min(tried), max(tried)) if len(tried) > 2 else ()
+            values = [one.get(name) for one in line.chosen]
+            if values[0] in ends and all(value == values[0] for value in values):
+                out.append(f"{line.name} {name}={values[0]:g}")
     return _names(out) if out else None
 
 

@@ -12,7 +12,7 @@ from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.gate import gate_report, gate_verdicts
 from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.beside import beside
-from headstock.heads.numbers.chance import chance_p, priors
+from headstock.heads.numbers.chance import chance_p
 from headstock.heads.numbers.compare import rights
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.numbers.intervals import share_interval
@@ -21,9 +21,12 @@ from headstock.heads.numbers.metrics import score
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
+from headstock.heads.run.plain import parse
+from headstock.heads.run.rows import Fold
+from headstock.heads.run.scores import Line
 from headstock.store.manifest.splits import HELD_OUT
 
-__all__ = ["answered", "baseline", "fold_table", "score_guess", "score_lines"]
+__all__ = ["answered", "baseline", "fold_table", "score_lines", "shares"]
 
 
 def answered(proba: np.ndarray) -> np.ndarray:
@@ -39,56 +42,46 @@ def score_lines(
     test: Rows | None = None,
     seed: int = 0,
     metrics: Sequence[Metric] = (),
-) -> list[dict[str, Any]]:
+) -> list[Line]:
     """One line a system: those that answer most rows first, of equals the best by the first of
     ``metrics``, by default the most accurate.
 
     Where rows lack vectors a line has ``patterns``: the figures on the rows of each. ``test``: all
     rows that are held out; a line has the figures of each split of them, ``valid`` and ``test``.
     """
-    board = []
     folds = plan.codes[0] if plan.n == len(rows) and tuple(rows.ids) == plan.ids else None
+    beyond = _beyond_chance([s.name for s in systems], answers, rows, folds, seed, metrics)
+    gates = _gates([s for s in systems if s.fusion == "gated"], answers, rows, seed)
+    board = []
     for system in systems:
-        answer = answers[system.name]
+        answer, name = answers[system.name], system.name
         line: dict[str, Any] = {
-            "head": system.head,
-            "on": system.on,
-            "fusion": system.fusion,
-            "name": system.name,
-        }
-        line.update(_scored(answer.proba, rows, metrics))
-        line.update(seconds=round(answer.seconds, 4), how=answer.how)
-        if answer.reused:
-            line["reused"] = True
-        if answer.chosen:
-            line["chosen"] = answer.chosen
-        if answer.tried:
-            line["tried"] = answer.tried
+            "head": system.head, "on": system.on, "fusion": system.fusion, "name": name,
+            **_scored(answer.proba, rows, metrics), "chance_p": beyond[name],
+            "gate": gates.get(name), "seconds": round(answer.seconds, 4), "how": answer.how,
+            "reused": answer.reused,
+            "chosen": answer.chosen, "tried": answer.tried or None, "notes": answer.notes,
+            "members": system.members,
+        }  # fmt: skip
         if answer.importances:
             spans = columns_of(parts_of(system.on), widths(rows, system.on))
             line["importances"] = weigh(answer.importances, spans, rows.names)
-        if answer.notes:
-            line["notes"] = answer.notes
-        if system.members:
-            line["members"] = list(system.members)
         if answer.test is not None and test is not None:
             for split in HELD_OUT:
                 which = test.held_in(split)
                 if answered(answer.test[which]).any():
                     line[split] = _scored(answer.test[None, which], test.take(which), metrics)
-        board.append(line)
-    _beyond_chance(board, answers, rows, folds, seed, metrics)
-    _gates([s for s in systems if s.fusion == "gated"], board, answers, rows, seed)
-    board.sort(key=lambda r: (-r["n"], *_rank(r, metrics), -r["accuracy"]["value"], r["log_loss"]))
-    return board
+        board.append(parse(Line, line, name))
+    best = lambda line: (*_rank(line, metrics), -line.accuracy.value, line.log_loss)  # noqa: E731
+    return sorted(board, key=lambda line: (-line.n, *best(line)))
 
 
-def _rank(line: Mapping[str, Any], metrics: Sequence[Metric]) -> tuple[float, ...]:
+def _rank(line: Line, metrics: Sequence[Metric]) -> tuple[float, ...]:
     """By the metric that decides: less is better, what is not defined last."""
-    record = (line.get("metrics") or {}).get(metrics[0].name) if metrics else None
-    if record is None:
+    measure = line.metrics.get(metrics[0].name) if metrics else None
+    if measure is None:
         return ()
-    return (np.inf,) if record["value"] is None else (-metrics[0].sign * record["value"],)
+    return (np.inf,) if measure.value is None else (-metrics[0].sign * measure.value,)
 
 
 def _scored(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric]) -> dict[str, Any]:
@@ -96,10 +89,10 @@ def _scored(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric]) -> dict[st
     there = answered(proba[0])
     out = _figures(proba, rows, there, metrics)
     if rows.present is not None:
-        own = rows.patterns()
+        patterns = rows.patterns()
         out["patterns"] = {}
-        for pattern in sorted(set(own), key=lambda p: (-p.count("+"), p)):
-            which = there & (own == pattern)
+        for pattern in sorted(set(patterns), key=lambda p: (-p.count("+"), p)):
+            which = there & (patterns == pattern)
             if which.any():
                 part = _figures(proba, rows, which, metrics)
                 out["patterns"][pattern] = {k: v for k, v in part.items() if k != "per_class"}
@@ -127,54 +120,59 @@ def _figures(
 
 
 def _beyond_chance(
-    board: Sequence[dict[str, Any]],
+    names: Sequence[str],
     answers: Mapping[str, Answer],
     rows: Rows,
     folds: np.ndarray | None,
     seed: int,
     metrics: Sequence[Metric],
-) -> None:
-    """p-values against guessing, at once for all lines that answer the same rows; by the metric
+) -> dict[str, float]:
+    """p-values against guessing by system, at once for all that answer the same rows; by the metric
     that decides, where it has pseudo-values."""
+    out: dict[str, float] = {}
     if metrics and metrics[0].name != "accuracy" and metrics[0].interval != "resamples":
-        for line in board:
-            proba = answers[line["name"]].proba
-            there = answered(proba[0])
+        for name in names:
+            there = answered(answers[name].proba[0])
             some = None if rows.groups is None else rows.groups[there]
-            line["chance_p"] = guess_p(metrics[0], proba[:, there], rows.codes[there], some)
-        return
-    alike: dict[bytes, list[dict[str, Any]]] = {}
-    for line in board:
-        alike.setdefault(answered(answers[line["name"]].proba[0]).tobytes(), []).append(line)
-    for mask, lines in alike.items():
+            proba = answers[name].proba[:, there]
+            out[name] = guess_p(metrics[0], proba, rows.codes[there], some)
+        return out
+    alike: dict[bytes, list[str]] = {}
+    for name in names:
+        alike.setdefault(answered(answers[name].proba[0]).tobytes(), []).append(name)
+    for mask, same in alike.items():
         there = np.frombuffer(mask, dtype=bool)
-        said = [answers[line["name"]].proba[0, there].argmax(axis=1) for line in lines]
+        predicted = [answers[name].proba[0, there].argmax(axis=1) for name in same]
         groups = None if rows.groups is None else rows.groups[there]
         strata = None if folds is None else folds[there]
-        found = chance_p(np.stack(said, axis=1), rows.codes[there], strata, groups, seed)
-        for line, p in zip(lines, found.tolist()):
-            line["chance_p"] = p
+        p = chance_p(np.stack(predicted, axis=1), rows.codes[there], strata, groups, seed)
+        out |= dict(zip(same, p.tolist(), strict=True))
+    return out
 
 
 def baseline(
-    rows: Rows, plan: FoldPlan, test: Rows | None = None, metrics: Sequence[Metric] = ()
-) -> dict[str, Any]:
+    prior: np.ndarray,
+    rows: Rows,
+    share: np.ndarray,
+    held: Rows | None = None,
+    metrics: Sequence[Metric] = (),
+) -> Line:
     """A line as of a leaderboard for one who knows how frequent the classes are and looks at
-    nothing: the shares of the training rows, and so always the most frequent class."""
-    k = len(rows.classes)
+    nothing, and so always answers the most frequent one.
+
+    prior (r, n, k): the shares among what each of ``rows`` is answered from; share (k,): among all
+    training rows, for the splits of ``held``.
+    """
     line: dict[str, Any] = {"head": "guessing", "on": "-", "fusion": None, "name": "guessing"}
-    line |= score_guess(priors(rows.codes, plan.codes, k), rows, metrics)
-    share = np.bincount(rows.codes, minlength=k) / len(rows)
-    for split in HELD_OUT if test is not None else ():
-        which = test.held_in(split)  # type: ignore[union-attr]
-        if len(which):
-            held = test.take(which)  # type: ignore[union-attr]
-            said = np.tile(share, (1, len(held), 1))
-            line[split] = _figures(said, held, np.ones(len(held), dtype=bool), metrics)
-    return line
+    line |= _guessed(prior, rows, metrics)
+    for split in HELD_OUT if held is not None else ():
+        some = held.take(held.held_in(split))  # type: ignore[union-attr]
+        if len(some):
+            line[split] = _guessed(shares(share, len(some)), some, metrics)
+    return parse(Line, line, "guessing")
 
 
-def score_guess(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric] = ()) -> dict[str, Any]:
+def _guessed(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric]) -> dict[str, Any]:
     """The figures of guesses (r, n, k) that answer every row. Of metrics that rank, what guesses
     differ in from fold to fold is left out: it only says which fold a row is in."""
     every = np.ones(len(rows), dtype=bool)
@@ -182,38 +180,37 @@ def score_guess(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric] = ()) -
     out = _figures(proba, rows, every, [one for one in metrics if one not in ranked])
     if ranked:
         alike = np.broadcast_to(proba.mean(axis=(0, 1)), proba.shape)
-        own = _figures(alike, rows, every, ranked)["metrics"]
-        out["metrics"] = {**out.get("metrics", {}), **own}
+        by_rank = _figures(alike, rows, every, ranked)["metrics"]
+        out["metrics"] = {**out.get("metrics", {}), **by_rank}
     return out
 
 
-def fold_table(rows: Rows, plan: FoldPlan) -> list[list[dict[str, Any]]]:
-    """Of each repeat and fold: how many rows it holds out, ``classes`` (k,) of each class, and of
-    how many groups, where there are any."""
-    k, out = len(rows.classes), []
+def shares(share: np.ndarray, n: int) -> np.ndarray:
+    """(1, n, k) the same answer, share (k,), to n rows."""
+    return np.tile(share, (1, n, 1))
+
+
+def fold_table(rows: Rows, plan: FoldPlan) -> tuple[tuple[Fold, ...], ...]:
+    """What each fold of each repeat holds out."""
+    k = len(rows.classes)
     keys = None
     if rows.groups is not None:
         keys = np.unique(rows.groups.astype(str), return_inverse=True)[1]
-    for codes in plan.codes:
-        parts = []
-        for fold in range(plan.folds):
-            mine = codes == fold
-            counts = np.bincount(rows.codes[mine], minlength=k).tolist()
-            part: dict[str, Any] = {"n": int(mine.sum()), "classes": counts}
-            if keys is not None:
-                part["groups"] = len(np.unique(keys[mine]))
-            parts.append(part)
-        out.append(parts)
-    return out
+
+    def fold(mine: np.ndarray) -> Fold:
+        counts = np.bincount(rows.codes[mine], minlength=k).tolist()
+        groups = None if keys is None else len(np.unique(keys[mine]))
+        return Fold(n=int(mine.sum()), classes=tuple(counts), groups=groups)
+
+    return tuple(tuple(fold(codes == f) for f in range(plan.folds)) for codes in plan.codes)
 
 
 def _gates(
     systems: Sequence[System],
-    board: Sequence[dict[str, Any]],
     answers: Mapping[str, Answer],
     rows: Rows,
     seed: int,
-) -> None:
+) -> dict[str, dict[str, Any]]:
     """Each gate on the rows that all its members answer (the others have no choice), and the
     verdicts on all of them together."""
     reports, right = [], []
@@ -230,7 +227,4 @@ def _gates(
         reports.append(report)
     if reports:
         gate_verdicts(reports, np.stack(right, axis=1), rows.groups, seed)
-    told = {system.name: report for system, report in zip(systems, reports)}
-    for line in board:
-        if line["name"] in told:
-            line["gate"] = told[line["name"]]
+    return {system.name: report for system, report in zip(systems, reports)}

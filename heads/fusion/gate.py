@@ -130,9 +130,9 @@ def gate_verdicts(
     pairs = np.arange(2 * len(reports)).reshape(-1, 2)
     for report, p in zip(reports, adjusted(right, pairs, groups, seed).tolist(), strict=True):
         against = report["against_best"]
-        gained = against["accuracy_difference"]["value"]
-        if against["repeats"] == 1:
-            p = max(p, against["mcnemar_p"])
+        gained = against.accuracy_difference.value
+        if against.repeats == 1:
+            p = max(p, against.mcnemar_p)
         if gained > 0 and p < LEVEL:
             verdict = "the gate helps"
         elif gained > 0:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import fields
 
 import numpy as np
 from scipy.special import bdtr
@@ -13,6 +13,7 @@ from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.familywise import between_all, between_drawn
 from headstock.heads.numbers.intervals import LEVEL, difference_interval, mean_interval
 from headstock.heads.numbers.measured import drawn, metric_difference, pseudo_values
+from headstock.heads.run.scores import Compared, Comparison, Difference, MetricDifference
 
 __all__ = ["against_best", "between_systems", "compare", "mcnemar", "rights"]
 
@@ -33,7 +34,7 @@ def rights(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def compare(
     a: np.ndarray, b: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None,
     metric: Metric | None = None,
-) -> dict[str, Any]:  # fmt: skip
+) -> Compared:  # fmt: skip
     """Systems a and b, (n, k) or (r, n, k) probabilities of the same held-out rows in each of r
     repeats, against codes (n,).
 
@@ -51,23 +52,23 @@ def compare(
     gain = ((rights(a, codes) - rights(b, codes)) / len(a))[:, None]
     loss = (_losses(a, codes) - _losses(b, codes))[:, None]
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    more = {}
+    difference = None
     if metric is not None and metric.name != "accuracy":
         gap = metric_difference(metric, a, b, codes, groups)
-        more["difference"] = {"metric": metric.name, **gap}
-    return {
-        "n": len(codes),
-        "repeats": len(a),
-        "only_a_right": only_a,
-        "only_b_right": only_b,
-        "shared_errors": int(both_wrong.sum()),
-        "same_answer": int((both_wrong & (said_a == said_b)).sum()),
-        "mcnemar_p": mcnemar(only_a, only_b),
-        "accuracy_difference": _interval(gain, difference_interval(gain, groups)),
-        "log_loss_difference": _interval(loss, mean_interval(loss, groups)),
-        "by": "rows" if groups is None else "groups",
-        **more,
-    }
+        difference = MetricDifference(metric=metric.name, **gap)
+    return Compared(
+        n=len(codes),
+        repeats=len(a),
+        only_a_right=only_a,
+        only_b_right=only_b,
+        shared_errors=int(both_wrong.sum()),
+        same_answer=int((both_wrong & (said_a == said_b)).sum()),
+        mcnemar_p=mcnemar(only_a, only_b),
+        accuracy_difference=_interval(gain, difference_interval(gain, groups)),
+        log_loss_difference=_interval(loss, mean_interval(loss, groups)),
+        by="rows" if groups is None else "groups",
+        difference=difference,
+    )
 
 
 def _losses(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
@@ -75,9 +76,9 @@ def _losses(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
     return np.mean([loss_rows(one, codes) for one in proba], axis=0)
 
 
-def _interval(values: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> dict[str, Any]:
+def _interval(values: np.ndarray, ends: tuple[np.ndarray, np.ndarray]) -> Difference:
     low, high = (float(end[0]) if np.isfinite(end[0]) else None for end in ends)
-    return {"value": float(values.mean()), "low": low, "high": high}
+    return Difference(value=float(values.mean()), low=low, high=high)
 
 
 def between_systems(
@@ -108,14 +109,15 @@ def between_systems(
 
 
 def against_best(
-    board: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
     proba: Mapping[str, np.ndarray],
     codes: np.ndarray,
     groups: np.ndarray | None = None,
     seed: int = 0,
     metric: Metric | None = None,
-) -> list[dict[str, Any]]:
-    """The leading system against every other one, in the board's order, on the rows both answer.
+) -> tuple[Comparison, ...]:
+    """The first of the systems ``names``, which lead by these rows, against every other one, on the
+    rows both answer.
 
     proba: (n, k) or (r, n, k). ``adjusted_p`` is adjusted for all pairs of systems, not only for
     those with the leader, since it leads by these very rows (``familywise``), and is no smaller
@@ -124,9 +126,8 @@ def against_best(
     That any ``better`` or ``worse`` of a run is wrong happens in 5 % of runs. With a ``metric``
     other than the accuracy all of this is about its differences.
     """
-    if len(board) < 2:
-        return []
-    names = [str(row["name"]) for row in board]
+    if len(names) < 2:
+        return ()
     whole = {name: p[None] if p.ndim == 2 else p for name, p in proba.items()}
     right = np.stack([rights(whole[name], codes) for name in names], axis=1)
     by_accuracy = metric is None or metric.name == "accuracy"
@@ -143,10 +144,11 @@ def against_best(
         a, b = (whole[which][:, there] for which in (names[0], name))
         result = compare(a, b, codes[there], some, metric)
         p = float(p_values[number])
-        if result["repeats"] == 1 and by_accuracy:
-            p = max(p, result["mcnemar_p"])
-        gain = (result.get("difference") or result["accuracy_difference"])["value"] or 0.0
+        if result.repeats == 1 and by_accuracy:
+            p = max(p, result.mcnemar_p)
+        gain = (result.difference or result.accuracy_difference).value or 0.0
         verdict = "better" if (1 if metric is None else metric.sign) * gain > 0 else "worse"
-        result |= {"adjusted_p": p, "verdict": verdict if p < LEVEL else "not distinguishable"}
-        out.append({"a": names[0], "b": name, **result})
-    return out
+        verdict = verdict if p < LEVEL else "not distinguishable"
+        known = {one.name: getattr(result, one.name) for one in fields(result)}
+        out.append(Comparison(a=names[0], b=name, adjusted_p=p, verdict=verdict, **known))
+    return tuple(out)

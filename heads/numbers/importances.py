@@ -34,8 +34,9 @@ def weigh(
         called = (names or {}).get(name)
         columns = []
         for c in np.argsort(-mean, kind="stable")[:top]:
-            column = [str(called[c]) if called is not None else int(c), float(mean[c])]
-            columns.append(column + ([float(own[:, c].std(ddof=1))] if len(own) > 1 else []))
+            column: dict[str, Any] = {"name": str(called[c]) if called is not None else int(c)}
+            column["share"] = float(mean[c])
+            columns.append(column | ({"sd": float(own[:, c].std(ddof=1))} if len(own) > 1 else {}))
         out[name] = {"share": float(share.mean()), "width": own.shape[1], "columns": columns}
         if len(own) > 1:
             out[name]["sd"] = float(share.std(ddof=1))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
@@ -11,6 +10,7 @@ from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.compare import rights
 from headstock.heads.numbers.intervals import Spread, group_sums, resamples, share_ends, spread_of
 from headstock.heads.numbers.measured import drawn, ends_of, pseudo_values
+from headstock.heads.run.scores import Interval, Selection
 
 __all__ = ["selection"]
 
@@ -18,15 +18,15 @@ SHOWN = 5
 
 
 def selection(
-    board: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
     proba: Mapping[str, np.ndarray],
     codes: np.ndarray,
     groups: np.ndarray | None = None,
     seed: int = 0,
     metric: Metric | None = None,
-) -> dict[str, Any] | None:
+) -> Selection | None:
     """How accurate "the best of these systems" is when other rows choose it, or how good by another
-    ``metric``; None of one system.
+    ``metric``; None of one system. names: of the systems, best first.
 
     Bootstrap bias-corrected cross-validation (Tsamardinos, Greasidou and Borboudakis 2018): the
     held-out rows (whole ``groups``, where given) are resampled, each resample chooses the systems
@@ -39,7 +39,7 @@ def selection(
     pseudo-values, and where it has none, in fewer resamples, by itself.
     """
     whole = {name: p[None] if p.ndim == 2 else p for name, p in proba.items()}
-    names = [str(r["name"]) for r in board if np.isfinite(whole[str(r["name"])]).all()]
+    names = [name for name in names if np.isfinite(whole[name]).all()]
     if len(names) < 2:
         return None
     if metric is not None and metric.interval == "resamples":
@@ -88,24 +88,23 @@ def _shares(score: np.ndarray) -> np.ndarray:
 def _record(
     metric: Metric | None, names: Sequence[str], apparent: float, nested: tuple[float, ...],
     wins: np.ndarray, groups: np.ndarray | None,
-) -> dict[str, Any]:  # fmt: skip
+) -> Selection:  # fmt: skip
     order = np.argsort(-wins, kind="stable")[:SHOWN]
-    sign = 1 if metric is None else metric.sign
-    return {
-        "leader": names[0],
-        "systems": len(names),
-        "apparent": apparent,
-        "nested": dict(zip(("value", "low", "high"), nested)),
-        "optimism": sign * (apparent - nested[0]),
-        "wins": [[names[i], float(wins[i])] for i in order if wins[i]],
-        "by": "rows" if groups is None else "groups",
-    }
+    return Selection(
+        leader=names[0],
+        systems=len(names),
+        apparent=apparent,
+        nested=Interval(value=nested[0], low=nested[1], high=nested[2]),
+        optimism=(1 if metric is None else metric.sign) * (apparent - nested[0]),
+        wins=tuple((names[i], float(wins[i])) for i in order if wins[i]),
+        by="rows" if groups is None else "groups",
+    )
 
 
 def _drawn_selection(
     metric: Metric, names: Sequence[str], proba: Sequence[np.ndarray], codes: np.ndarray,
     groups: np.ndarray | None,
-) -> dict[str, Any] | None:  # fmt: skip
+) -> Selection | None:  # fmt: skip
     """By the metric itself in each resample and on the rows it left out."""
     inside, outside = (drawn(metric, proba, codes, groups, left_out) for left_out in (False, True))
     there = np.isfinite(inside).all(axis=1) & np.isfinite(outside).all(axis=1)

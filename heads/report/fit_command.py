@@ -3,56 +3,55 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
+
+from headstock.heads.run.run import Run, Settings
+from headstock.heads.run.scores import Line
 
 __all__ = ["fit_words"]
 
 
-def fit_words(
-    store: str,
-    row: Mapping[str, Any],
-    metrics: Mapping[str, Any] | None = None,
-    folder: str | None = None,
-) -> list[str]:
-    """The words after ``headstock`` that fit what a line of the leaderboard scored, with the
-    settings of the run's ``metrics`` (metrics.json) and by the plan in its ``folder``."""
-    heads = dict.fromkeys(str(m).partition("@")[0] for m in row.get("members") or [row["head"]])
-    words = ["fit", store, *(w for head in heads for w in ("--head", head)), "--on", row["on"]]
-    late = row.get("fusion") not in (None, "early")
-    if late:
-        words += ["--fusion", str(row["fusion"])]
-    settings = (metrics or {}).get("settings") or {}
-    for name in [*heads, *([row["fusion"]] if late else [])]:
-        for key, value in (settings.get("options") or {}).get(name, {}).items():
-            told = value if isinstance(value, str) else json.dumps(value)
-            words += ["--set", f"{name}.{key}={told}"]
-    if settings.get("by_blocks"):
+def fit_words(store: str, line: Line, run: Run, folder: str | None = None) -> list[str]:
+    """The words after ``headstock`` that fit what a line of ``run`` scored, with its settings and
+    by the plan in its ``folder``."""
+    settings = run.settings
+    heads = dict.fromkeys(m.partition("@")[0] for m in line.members or (line.head,))
+    words = ["fit", store, *(w for head in heads for w in ("--head", head)), "--on", line.on]
+    late = [str(line.fusion)] if line.late else []
+    words += [w for fusion in late for w in ("--fusion", fusion)]
+    for name in [*heads, *late]:
+        for key, value in settings.options.get(name, {}).items():
+            text = value if isinstance(value, str) else json.dumps(value)
+            words += ["--set", f"{name}.{key}={text}"]
+    if settings.by_blocks:
         words.append("--stream")
-    usual = {"seed": 0, "missing": "refuse", "dedupe": "group", "rare": "drop"}
-    own = {key: settings[key] for key in usual if settings.get(key, usual[key]) != usual[key]}
-    words += [w for key, value in own.items() for w in (f"--{key}", str(value))]
-    return [*words, *_fold_words(row, metrics or {}, folder), "-o", "model.headstock"]
+    for key in ("seed", "missing", "dedupe", "rare"):
+        if (value := getattr(settings, key)) != USUAL[key]:
+            words += [f"--{key}", str(value)]
+    return [*words, *_fold_words(line, run, folder), "-o", "model.headstock"]
 
 
-def _fold_words(
-    row: Mapping[str, Any], metrics: Mapping[str, Any], folder: str | None
-) -> list[str]:
+USUAL = {"seed": 0, "missing": "refuse", "dedupe": "group", "rare": "drop"}
+
+
+def _fold_words(line: Line, run: Run, folder: str | None) -> list[str]:
     """What makes ``fit`` hold out as the run did: its saved plan, where it is of the same rows and
     of one repeat, else how it was made."""
-    plan, settings = metrics.get("folds") or {}, metrics.get("settings") or {}
-    sets = {part for on in settings.get("on") or () for part in on.split("+")}
-    same = sets <= set(row["on"].split("+")) or (
-        settings.get("missing", "refuse") == "refuse" and settings.get("dedupe") != "drop"
-    )
-    if folder and same and plan.get("repeats") == 1 and not settings.get("by_blocks"):
+    plan = run.folds
+    if folder and _same_rows(line, run.settings) and plan.repeats == 1:
         return ["--folds", f"{folder}/folds.json"]
-    kind, group = plan.get("kind", ""), plan.get("group")
-    if kind == "given":
-        return ["--folds", f"given:{group}"]
-    if kind.startswith("time, "):
-        return ["--folds", f"time:{group}:{kind.removeprefix('time, ').replace(' ', '=')}"]
-    words = ["--folds", kind] if kind == "group-out" else []
-    if not words and plan.get("folds", 5) != 5:
-        words = ["--folds", str(plan["folds"])]
-    return [*words, "--group", group] if group and group != "duplicates" else words
+    if plan.kind == "given":
+        return ["--folds", f"given:{plan.group}"]
+    if plan.kind.startswith("time, "):
+        how = plan.kind.removeprefix("time, ").replace(" ", "=")
+        return ["--folds", f"time:{plan.group}:{how}"]
+    words = ["--folds", plan.kind] if plan.kind == "group-out" else []
+    if not words and plan.folds != 5:
+        words = ["--folds", str(plan.folds)]
+    return [*words, "--group", plan.group] if plan.grouped and plan.group else words
+
+
+def _same_rows(line: Line, settings: Settings) -> bool:
+    """Whether a fit of ``line`` alone reads the rows of the run's plan."""
+    sets = {part for on in settings.on for part in on.split("+")}
+    whole = settings.missing == "refuse" and settings.dedupe != "drop"
+    return not settings.by_blocks and (whole or sets <= set(line.on.split("+")))

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from headstock.heads.files import write_csv
 from headstock.heads.report.text import held_out
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Failed, Line, Scores
 from headstock.store.errors import OptionError, one_line
 
 __all__ = ["FORMATS", "as_csv", "as_latex", "as_markdown", "leaderboard_as"]
 
-Boards = Mapping[str, Mapping[str, Any]]
-"""The content of metrics.json of each run, by the run's name."""
+Boards = Mapping[str, Run]
+"""Runs by their names."""
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "log_loss", "brier", "calibration_error")
+ENDS = ("value", "low", "high")
 
 
 def leaderboard_as(form: str, boards: Boards, spreadsheet: bool = False) -> str:
@@ -30,28 +32,25 @@ def as_csv(boards: Boards, spreadsheet: bool = False) -> str:
     split, seconds, and how they came."""
     header = ["run", "system", "head", "on", "fusion", "n", "errors", *_names("")]
     # a column that is always there, and one of the valid split where a run has it
-    held = sorted({"test"}.union(*(held_out(m["leaderboard"]) for m in boards.values())))
+    held = sorted({"test"}.union(*(held_out(run.leaderboard) for run in boards.values())))
     for split in held:
         header += [f"{split}_n", f"{split}_errors", *_names(f"{split}_")]
     header += ["seconds", "reused", "how", "members"]
     rows = []
-    for run, metrics in boards.items():
-        for row in _lines(metrics):
-            cells = [run, row["name"], row["head"], row["on"], row.get("fusion") or ""]
-            cells += [row.get("n", ""), row.get("errors", ""), *_scores(row)]
-            for split in held:
-                apart = row.get(split) or {}
-                cells += [apart.get("n", ""), apart.get("errors", ""), *_scores(apart)]
-            reused = "yes" if row.get("reused") else "no"
-            how = row.get("how", "") or f"no score: {row['reason']}"
-            cells += [_exact(row.get("seconds")), reused, how]
-            rows.append([*cells, " ".join(row.get("members", []))])
+    for name, run in boards.items():
+        for line in run.leaderboard:
+            cells = [name, *_system(line), *_scores(line)]
+            cells += [cell for split in held for cell in _scores(line.held(split))]
+            cells += [_exact(line.seconds), "yes" if line.reused else "no", line.how]
+            rows.append([*cells, " ".join(line.members)])
+        for one in run.failed:
+            empty = [""] * (len(_scores(None)) * (1 + len(held)) + 1)
+            rows.append([name, *_system(one), *empty, "no", f"no score: {one.reason}", ""])
     return write_csv(None, header, rows, spreadsheet)
 
 
-def _lines(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The systems with a score, then those without."""
-    return [*metrics["leaderboard"], *(metrics.get("failed") or [])]
+def _system(line: Line | Failed) -> list[str]:
+    return [line.name, line.head, line.on, line.fusion or ""]
 
 
 def _names(lead: str) -> list[str]:
@@ -59,15 +58,17 @@ def _names(lead: str) -> list[str]:
     return [f"{lead}{n}" for n in (first, f"{first}_low", f"{first}_high", *others)]
 
 
-def _scores(scores: Mapping[str, Any]) -> list[str]:
-    accuracy = scores.get("accuracy") or {}
-    own = [_exact(accuracy.get(k)) for k in ("value", "low", "high")]
-    return [*own, *(_exact(scores.get(name)) for name in SCORES[1:])]
+def _scores(scores: Scores | None) -> list[str]:
+    """Rows, errors and the figures of ``_names``; empty where there are none."""
+    if scores is None:
+        return [""] * (2 + len(_names("")))
+    figures = [scores.n, scores.errors, *(getattr(scores.accuracy, e) for e in ENDS)]
+    return [_exact(v) for v in [*figures, *(getattr(scores, name) for name in SCORES[1:])]]
 
 
-def _exact(value: Any) -> str:
+def _exact(value: float | None) -> str:
     """The shortest text that reads back as the same number."""
-    return repr(value) if isinstance(value, int | float) else ""
+    return "" if value is None else repr(value)
 
 
 def as_markdown(boards: Boards) -> str:
@@ -121,34 +122,29 @@ def _latex(text: str) -> str:
 def _printed(boards: Boards) -> tuple[list[str], list[bool], list[list[str]]]:
     """Header, which columns are text, and cells as a reader wants them: four digits."""
     several = len(boards) > 1
-    held = held_out([row for metrics in boards.values() for row in metrics["leaderboard"]])
+    held = held_out(line for run in boards.values() for line in run.leaderboard)
     header = [*(["run"] if several else []), "head", "on", "fusion", "accuracy", "95 %", "errors"]
     header += ["balanced", "log-loss", *(f"{s}{c}" for s in held for c in ("", " 95 %"))]
     rows = []
-    for run, metrics in boards.items():
-        for row in _lines(metrics):
-            cells = [run] if several else []
-            cells += [row["head"], row["on"], row.get("fusion") or "–"]
-            errors = (
-                "failed" if row.get("reason") else f"{row.get('errors', 0):g}/{row.get('n', '?')}"
-            )
-            cells += [*_interval(row), errors]
-            cells += [_short(row.get("balanced_accuracy")), _short(row.get("log_loss"))]
-            apart = [cell for split in held for cell in _interval(row.get(split) or {})]
-            rows.append([*cells, *apart])
+    for name, run in boards.items():
+        lead = [name] if several else []
+        for line in run.leaderboard:
+            cells = [*lead, line.head, line.on, line.fusion or "–", *_interval(line)]
+            cells += [f"{line.errors:g}/{line.n}"]
+            cells += [f"{line.balanced_accuracy:.4f}", f"{line.log_loss:.4f}"]
+            rows.append([*cells, *(cell for s in held for cell in _interval(line.held(s)))])
+        for one in run.failed:
+            cells = [*lead, one.head, one.on, one.fusion or "–", "–", "–", "failed"]
+            rows.append([*cells, *["–"] * (len(header) - len(cells))])
     text = {"run", "head", "on", "fusion"}
     return header, [name in text for name in header], rows
 
 
-def _interval(scores: Mapping[str, Any]) -> list[str]:
-    accuracy = scores.get("accuracy")
-    if not accuracy:
+def _interval(scores: Scores | None) -> list[str]:
+    if scores is None:
         return ["–", "–"]
-    return [_short(accuracy["value"]), f"{accuracy['low']:.4f}–{accuracy['high']:.4f}"]
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4f}" if isinstance(value, int | float) else "–"
+    accuracy = scores.accuracy
+    return [f"{accuracy.value:.4f}", f"{accuracy.low:.4f}–{accuracy.high:.4f}"]
 
 
 FORMATS: Mapping[str, Callable[[Boards], str]] = {

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from html import escape
 from pathlib import Path
-from typing import Any
 
 from headstock.heads.report.text import cells_of, undecided
+from headstock.heads.run.run import Run
 from headstock.store.errors import one_line
 
 __all__ = ["leaderboard_html", "page_html"]
@@ -17,33 +16,33 @@ LARGEST = 32 << 20
 linked."""
 
 
-def leaderboard_html(metrics: Mapping[str, Any]) -> str:
-    """A table of the content of metrics.json; the systems that are not distinguishable from the
-    first are in bold."""
-    board = metrics["leaderboard"]
-    header, rows = cells_of(metrics)
-    same = {*undecided(metrics), *(str(r["name"]) for r in board[:1])}
-    guess = [metrics["baseline"]] if metrics.get("baseline") else []
+def leaderboard_html(run: Run) -> str:
+    """A table of the leaderboard; the systems that are not distinguishable from the first are in
+    bold."""
+    header, rows = cells_of(run)
+    same = undecided(run)
+    guess = [run.baseline] if run.baseline else []
     lines = ["<table>", "<caption>Leaderboard, out of fold</caption>", "<thead><tr>"]
     lines += [f'<th scope="col">{escape(name)}</th>' for name in header]
     lines += ["</tr></thead>", "<tbody>"]
-    for row, cells in zip([*board, *guess, *(metrics.get("failed") or [])], rows, strict=True):
-        tag = "b" if row["name"] in same else "span"
+    names = [line.name for line in (*run.leaderboard, *guess)] + [one.name for one in run.failed]
+    for name, cells in zip(names, rows, strict=True):
+        tag = "b" if name in same else "span"
         inner = "".join(f"<td><{tag}>{escape(cell)}</{tag}></td>" for cell in cells)
         lines.append(f"<tr>{inner}</tr>")
     return "\n".join([*lines, "</tbody>", "</table>"])
 
 
-def page_html(path: str | Path, told: str) -> str:
+def page_html(path: str | Path, words: str) -> str:
     """The page at ``path`` in a frame of its own, which can reach nothing of the notebook; where it
-    is large or gone, ``told`` and a link."""
+    is large or gone, ``words`` and a link."""
     file = Path(path)
     try:
         small = file.stat().st_size <= LARGEST
         page = file.read_text("utf-8") if small else ""
     except OSError:
         page = ""
-    note = f"<p>{escape(one_line(told))}</p>"
+    note = f"<p>{escape(one_line(words))}</p>"
     if not page:
         return f'{note}<p><a href="{escape(str(file), quote=True)}">{escape(str(file))}</a></p>'
     frame = (

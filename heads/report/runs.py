@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from headstock.heads.report.page.runs import Run, read_runs
+from headstock.heads.report.saved import Saved, read_saved
 from headstock.heads.report.standing import Standing, standing
-from headstock.heads.report.text import leaderboard_text, saved_metrics, text_table
+from headstock.heads.report.text import Mark, leaderboard_text, text_table
+from headstock.heads.run.folder import METRICS, body_of, read_run
+from headstock.heads.run.plain import plain
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadstockError, OptionError, one_line
 from headstock.store.progress import Report, unheard
 
@@ -20,7 +24,6 @@ __all__ = ["Entry", "Listing", "Single", "list_runs", "look", "the_runs"]
 
 DROPPED = ("store", "seconds", "test", "95 %", "systems", "errors", "made")
 """The order in which a table that is too wide loses columns."""
-Line = Callable[[str], str]
 
 
 def the_runs(places: Sequence[str | Path]) -> list[Path]:
@@ -30,9 +33,9 @@ def the_runs(places: Sequence[str | Path]) -> list[Path]:
     """
     found: list[Path] = []
     for place in map(Path, places):
-        inside = [place] if (place / "metrics.json").is_file() else []
+        inside = [place] if (place / METRICS).is_file() else []
         if not inside and place.is_dir():
-            inside = sorted(path.parent for path in place.glob("*/metrics.json"))
+            inside = sorted(path.parent for path in place.glob(f"*/{METRICS}"))
         if not inside:
             fix = "make one: headstock evaluate STORE -o runs/first"
             raise OptionError(place, "is no run folder and holds none", fix)
@@ -45,20 +48,19 @@ class Entry:
     """One run in a listing. ``rows``: a digest of its ids and labels, whatever their order."""
 
     folder: Path
-    metrics: dict[str, Any]
+    run: Run
     rows: str
 
     @property
-    def best(self) -> dict[str, Any]:
-        return dict(self.metrics["leaderboard"][0])
+    def best(self) -> Line:
+        return self.run.leaderboard[0]
 
     @property
     def made(self) -> str:
         """When: as the run says, else the file's time."""
-        told = (self.metrics.get("settings") or {}).get("when")
-        if isinstance(told, str):
-            return one_line(told, 19).replace("T", " ")[:16]
-        time = (self.folder / "metrics.json").stat().st_mtime
+        if self.run.settings.when:
+            return one_line(self.run.settings.when, 19).replace("T", " ")[:16]
+        time = (self.folder / METRICS).stat().st_mtime
         return f"{datetime.fromtimestamp(time, UTC):%Y-%m-%d %H:%M}"
 
 
@@ -72,29 +74,27 @@ class Listing:
     alike: list[Standing] = field(default_factory=list)
     unread: list[str] = field(default_factory=list)
 
-    def text(self, width: int | None = None, strong: Line = str) -> str:
+    def text(self, width: int | None = None, strong: Mark = str) -> str:
         """A table, then what the tests say of runs on the same rows."""
         letters = _letters([line.rows for line in self.lines])
         header = ["run", "made", "store", "rows", "systems", "best", "accuracy", "95 %", "errors"]
         header += ["test", "seconds"]
         rows = []
         for line in self.lines:
-            best, settings = line.best, line.metrics.get("settings") or {}
-            accuracy, test = best["accuracy"], (best.get("test") or {}).get("accuracy") or {}
-            board = line.metrics["leaderboard"]
-            spent = sum(r.get("seconds") or 0 for r in board if not r.get("reused"))
+            best, board = line.best, line.run.leaderboard
+            spent = sum(one.seconds or 0 for one in board if not one.reused)
             rows.append(
                 [
                     one_line(line.folder.name, 40),
                     line.made,
-                    one_line(Path(str(settings.get("store", "-"))).name, 40),
-                    f"{best.get('n', '?')} {letters[line.rows]}",
+                    one_line(Path(line.run.settings.store or "-").name, 40),
+                    f"{best.n} {letters[line.rows]}",
                     str(len(board)),
-                    one_line(best["name"], 60),
-                    f"{accuracy['value']:.4f}",
-                    f"{accuracy['low']:.4f}-{accuracy['high']:.4f}",
-                    f"{best.get('errors', 0):g}",
-                    f"{test['value']:.4f}" if test else "-",
+                    one_line(best.name, 60),
+                    f"{best.accuracy.value:.4f}",
+                    f"{best.accuracy.low:.4f}-{best.accuracy.high:.4f}",
+                    f"{best.errors:g}",
+                    f"{best.test.accuracy.value:.4f}" if best.test else "-",
                     f"{spent:.1f}",
                 ]
             )
@@ -107,21 +107,19 @@ class Listing:
 
     def to_json(self) -> dict[str, Any]:
         """``runs`` (folder, made, rows, best ...), ``comparisons`` and ``unread``."""
-        runs = []
-        for line in self.lines:
-            settings = line.metrics.get("settings") or {}
-            runs.append(
-                {
-                    "folder": str(line.folder),
-                    "made": line.made,
-                    "store": settings.get("store"),
-                    "rows": line.rows,
-                    "systems": len(line.metrics["leaderboard"]),
-                    "best": line.best,
-                }
-            )
-        told = [c for group in self.alike for c in group.to_json()["comparisons"]]
-        return {"runs": runs, "comparisons": told, "unread": self.unread}
+        runs = [
+            {
+                "folder": str(line.folder),
+                "made": line.made,
+                "store": line.run.settings.store,
+                "rows": line.rows,
+                "systems": len(line.run.leaderboard),
+                "best": plain(line.best),
+            }
+            for line in self.lines
+        ]
+        compared = [c for group in self.alike for c in group.to_json()["comparisons"]]
+        return {"runs": runs, "comparisons": compared, "unread": self.unread}
 
 
 def _letters(values: Sequence[str]) -> dict[str, str]:
@@ -142,7 +140,7 @@ def list_runs(places: Sequence[str | Path], progress: Report = unheard) -> Listi
     for done, folder in enumerate(folders):
         progress(done, len(folders), folder.name)
         try:
-            lines.append(Entry(folder, saved_metrics(folder), _digest(folder)))
+            lines.append(Entry(folder, read_run(folder), _digest(folder)))
         except HeadstockError as error:
             unread.append(str(error))
     lines.sort(key=lambda line: (line.made, line.folder.name))
@@ -161,10 +159,10 @@ def list_runs(places: Sequence[str | Path], progress: Report = unheard) -> Listi
 def _digest(folder: Path) -> str:
     """sha256 of a run's ids and labels, in the order of the ids; "" where the run kept none, as one
     that was read by blocks."""
-    return _rows_of(read_runs([folder])[0]) if (folder / "oof.npz").is_file() else ""
+    return _rows_of(read_saved([folder])[0]) if (folder / "oof.npz").is_file() else ""
 
 
-def _rows_of(run: Run) -> str:
+def _rows_of(run: Saved) -> str:
     pairs = sorted(zip(run.ids.tolist(), run.labels.tolist(), strict=True))
     return hashlib.sha256(json.dumps(pairs).encode()).hexdigest()
 
@@ -173,13 +171,13 @@ def _rows_of(run: Run) -> str:
 class Single:
     """One run's own leaderboard."""
 
-    metrics: dict[str, Any]
+    run: Run
 
-    def text(self, width: int | None = None, strong: Line = str) -> str:
-        return leaderboard_text(self.metrics, width, strong)
+    def text(self, width: int | None = None, strong: Mark = str) -> str:
+        return leaderboard_text(self.run, width, strong)
 
     def to_json(self) -> dict[str, Any]:
-        return self.metrics
+        return body_of(self.run)
 
 
 def look(places: Sequence[str | Path], progress: Report = unheard) -> Listing | Standing | Single:
@@ -188,4 +186,4 @@ def look(places: Sequence[str | Path], progress: Report = unheard) -> Listing | 
     folders = the_runs(places)
     if len(places) == 1 and folders != [Path(places[0])]:
         return list_runs(places, progress)
-    return Single(saved_metrics(folders[0])) if len(folders) == 1 else standing(folders)
+    return Single(read_run(folders[0])) if len(folders) == 1 else standing(folders)

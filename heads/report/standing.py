@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from headstock.heads.report.page.contest import Against, Contest
-from headstock.heads.report.page.runs import Run, System, read_runs
-from headstock.heads.report.text import filled, text_table
+from headstock.heads.report.contest import Against, Contest
+from headstock.heads.report.saved import Saved, System, read_saved
+from headstock.heads.report.text import Mark, filled, text_table
+from headstock.heads.run.plain import plain
 from headstock.store.errors import HeadstockError, OptionError, one_line
 
 __all__ = ["Standing", "standing"]
@@ -17,14 +18,13 @@ __all__ = ["Standing", "standing"]
 SHOWN = 20
 LEFT_OUT = ("when", "rows", "reuse", "classes", "store_uuid")
 """Settings that nobody chose."""
-Line = Callable[[str], str]
 
 
 @dataclass(frozen=True)
 class Standing:
     """Runs held against each other on the rows that all of them share."""
 
-    runs: list[Run]
+    runs: list[Saved]
     contest: Contest
     against: dict[str, tuple[System, Against]]
     """By run: its best system, and its test against the best of all (of the first run: itself)."""
@@ -44,31 +44,30 @@ class Standing:
         """A line for each other run: can its best system be told from the best of all?"""
         n = len(self.contest.ids)
         first, top = self.first, self.accuracy(self.first)
-        lines = [f"{first.run.name}, {first.name} is first: {top:.4f} of {n} rows right"]
+        lines = [f"{first.saved.name}, {first.name} is first: {top:.4f} of {n} rows right"]
         for name, (system, test) in self.against.items():
-            said = "worse than it" if test.differs else "not distinguishable from it"
+            words = "worse than it" if test.differs else "not distinguishable from it"
             gap = "" if test.gap is None else f", {test.gap[1]:+.4f} to {test.gap[2]:+.4f} by group"
             lines.append(
-                f"{name}, {system.name}: {self.accuracy(system):.4f}, {said} (right alone on "
+                f"{name}, {system.name}: {self.accuracy(system):.4f}, {words} (right alone on "
                 f"{test.test.only_b} rows against {test.test.only_a}, p {test.p:.2g}{gap})"
             )
         return filled(lines, width)
 
-    def text(self, width: int | None = None, strong: Line = str) -> str:
+    def text(self, width: int | None = None, strong: Mark = str) -> str:
         """Which rows are shared, all systems on them, the verdicts, and what was set otherwise."""
         sizes = {run.name: len(run.ids) for run in self.runs}
         n = len(self.contest.ids)
         lines = [f"{n} rows with the same labels are in each of {len(self.runs)} runs"]
         if not self.whole:
-            told = ", ".join(f"{name} {size}" for name, size in sizes.items())
-            lines.append(f"these are not all rows ({told}): the scores here are of the shared ones")
+            each = ", ".join(f"{name} {size}" for name, size in sizes.items())
+            lines.append(f"these are not all rows ({each}): the scores here are of the shared ones")
         rows = []
         for number, system in enumerate(self.contest.systems):
             right = self.contest.right[number]
             wrong = int((~right).sum())
-            seconds = system.row.get("seconds")
-            spent = "reused" if system.row.get("reused") else f"{seconds or 0:.2f}"
-            cells = [system.run.name, system.name, f"{right.mean():.4f}", f"{wrong}/{n}", spent]
+            spent = "reused" if system.line.reused else f"{system.line.seconds or 0:.2f}"
+            cells = [system.saved.name, system.name, f"{right.mean():.4f}", f"{wrong}/{n}", spent]
             rows.append([one_line(cell, 60) for cell in cells])
         order = sorted(range(len(rows)), key=lambda r: -self.contest.right[r].mean())
         header = ["run", "system", "accuracy", "errors", "seconds"]
@@ -83,8 +82,8 @@ class Standing:
             mine = dict(_flat(_settings(run)))
             keys = [k for k in {**base, **mine} if base.get(k) != mine.get(k)]
             for key in keys[:SHOWN]:
-                told = f"{base.get(key, 'unset')} -> {mine.get(key, 'unset')}"
-                lines.append(one_line(f"{run.name} differs: {key}: {told}", 160))
+                change = f"{base.get(key, 'unset')} -> {mine.get(key, 'unset')}"
+                lines.append(one_line(f"{run.name} differs: {key}: {change}", 160))
             if len(keys) > SHOWN:
                 lines.append(f"{run.name} differs in {len(keys) - SHOWN} more settings")
         return lines
@@ -92,12 +91,17 @@ class Standing:
     def to_json(self) -> dict[str, Any]:
         """``rows`` shared, ``whole``, ``systems``, ``comparisons`` and ``differences``."""
         systems = [
-            {"run": s.run.name, "name": s.name, "accuracy": self.accuracy(s), "row": s.row}
+            {
+                "run": s.saved.name,
+                "name": s.name,
+                "accuracy": self.accuracy(s),
+                "row": plain(s.line),
+            }
             for s in self.contest.systems
         ]
         comparisons = [
             {
-                "a": {"run": self.first.run.name, "name": self.first.name},
+                "a": {"run": self.first.saved.name, "name": self.first.name},
                 "b": {"run": name, "name": system.name},
                 "n": len(self.contest.ids),
                 "only_a_right": test.test.only_a,
@@ -124,7 +128,7 @@ def standing(folders: Sequence[str | Path]) -> Standing:
 
     Raises HeadError for a run that cannot be read, OptionError when no row is shared.
     """
-    runs = read_runs(folders)
+    runs = read_saved(folders)
     contest = Contest.of(runs, _groups(runs))
     if not len(contest.ids) or not contest.systems:
         names = ", ".join(run.name for run in runs)
@@ -132,28 +136,28 @@ def standing(folders: Sequence[str | Path]) -> Standing:
     best: dict[str, int] = {}
     for number, system in enumerate(contest.systems):
         score = contest.right[number].mean()
-        held = best.get(system.run.name)
+        held = best.get(system.saved.name)
         if held is None or score > contest.right[held].mean():
-            best[system.run.name] = number
+            best[system.saved.name] = number
     top, *others = sorted(best.values(), key=lambda s: -contest.right[s].mean())
     tests = contest.tests([(top, other) for other in others])
     against = {
-        contest.systems[other].run.name: (contest.systems[other], test)
+        contest.systems[other].saved.name: (contest.systems[other], test)
         for other, test in zip(others, tests, strict=True)
     }
     return Standing(runs, contest, against, contest.systems[top])
 
 
-def _groups(runs: Sequence[Run]) -> dict[str, str]:
+def _groups(runs: Sequence[Saved]) -> dict[str, str]:
     """Each id's group, where the folds kept those of a column together and the store is there."""
     from headstock.heads.report.stores import open_recorded
 
     for run in runs:
-        column = (run.metrics.get("folds") or {}).get("group")
-        if not column or column == "duplicates":
+        column = run.run.folds.group
+        if column is None or not run.run.folds.grouped:
             continue
         try:
-            store = open_recorded(run.folder, run.settings)
+            store = open_recorded(run.folder, run.run.settings)
             if store is None:
                 continue
             with store as opened:
@@ -164,12 +168,11 @@ def _groups(runs: Sequence[Run]) -> dict[str, str]:
     return {}
 
 
-def _settings(run: Run) -> dict[str, Any]:
+def _settings(run: Saved) -> dict[str, Any]:
     """What a reader chose: settings, folds and recipes, without what follows from the rows."""
-    told = {k: v for k, v in run.settings.items() if k not in LEFT_OUT}
-    recipes = run.metrics.get("recipes") or {}
-    prints = {name: (r or {}).get("fingerprint", "?")[:12] for name, r in recipes.items()}
-    return {**told, "folds": run.metrics.get("folds") or {}, "recipe": prints}
+    settings = {k: v for k, v in plain(run.run.settings).items() if k not in LEFT_OUT}
+    prints = {name: recipe.fingerprint[:12] for name, recipe in run.run.recipes.items()}
+    return {**settings, "folds": plain(run.run.folds), "recipe": prints}
 
 
 def _flat(value: Mapping[str, Any], path: str = "") -> Iterator[tuple[str, Any]]:

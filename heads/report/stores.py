@@ -7,36 +7,35 @@ the folder that the run lies in.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
+from headstock.heads.run.run import Settings
 from headstock.store import StoreReader, open_store
 from headstock.store.errors import OptionError
 
 __all__ = ["open_recorded"]
 
 
-def open_recorded(folder: Path, settings: Mapping[str, Any]) -> StoreReader | None:
+def open_recorded(folder: Path, settings: Settings) -> StoreReader | None:
     """The store of the run in ``folder``, open for reading; None where it is not there, or is not
     the run's. Raises what opening a store raises."""
-    told, uuid = settings.get("store"), settings.get("store_uuid")
-    if not isinstance(told, str):
+    if settings.store is None:
         return None
-    for place in _places(folder, told):
+    for place in _places(folder, settings.store):
         with suppress(OptionError, ValueError, OSError):  # no such file, or no name of one
             store = open_store(place)
-            if store.uuid == uuid or _beside(place, folder):
+            if store.uuid == settings.store_uuid or _beside(place, folder):
                 return store
             store.close()
     return None
 
 
-def _places(folder: Path, told: str) -> Iterator[Path]:
-    yield Path(told)
-    yield folder / told
-    yield folder / Path(told).name
+def _places(folder: Path, recorded: str) -> Iterator[Path]:
+    yield Path(recorded)
+    yield folder / recorded
+    yield folder / Path(recorded).name
 
 
 def _beside(place: Path, folder: Path) -> bool:

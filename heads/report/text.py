@@ -1,18 +1,15 @@
-"""Results as text, from what ``metrics.json`` holds."""
+"""A run as text."""
 
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 
-from headstock.heads.evaluation.checks import check_lines
-from headstock.heads.evaluation.findings import findings
-from headstock.heads.rows.account import account_lines
-from headstock.heads.rows.hygiene import hygiene_lines
-from headstock.store.errors import HeadError, OptionError, StorageError, one_line, visible
-from headstock.store.jsonfile import read_json
+from headstock.heads.report.findings import check_lines, findings, fold_lines
+from headstock.heads.report.rows import account_lines, hygiene_lines
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Failed, Gate, Line, Scores
+from headstock.store.errors import one_line, visible
 from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = [
@@ -21,9 +18,6 @@ __all__ = [
     "filled",
     "held_out",
     "leaderboard_text",
-    "metric_of",
-    "saved_metrics",
-    "shown_metrics",
     "text_table",
     "undecided",
 ]
@@ -36,156 +30,107 @@ DROPPED = (
 NARROWEST = 40
 NAMED = 2
 """Systems that are named before the others are counted."""
-Line = Callable[[str], str]
+Mark = Callable[[str], str]
 
 
-def leaderboard_text(
-    metrics: Mapping[str, Any], width: int | None = None, strong: Line = str
-) -> str:
+def leaderboard_text(run: Run, width: int | None = None, strong: Mark = str) -> str:
     """What was evaluated, then one table, the best first, held-out splits beside it.
 
-    metrics: the content of metrics.json. Lines are at most ``width`` columns (not below 40): the
-    table loses columns in the order of ``DROPPED``, other lines are wrapped. ``strong`` marks the
-    lines of the systems that are not distinguishable from the first.
+    Lines are at most ``width`` columns (not below 40): the table loses columns in the order of
+    ``DROPPED``, other lines are wrapped. ``strong`` marks the lines of the systems that are not
+    distinguishable from the first.
     """
-    board, settings = metrics["leaderboard"], metrics.get("settings") or {}
-    lines = _account(metrics)
+    board = run.leaderboard
+    lines = _account(run)
     for split in held_out(board):
-        count = max(r[split]["n"] for r in board if r.get(split))
+        count = max(scores.n for line in board if (scores := line.held(split)))
         lines.append(f"{split} split, {count} rows: scored by the refit on all others")
-    lines += hygiene_lines(metrics.get("hygiene") or {})
-    same = {str(c["b"]) for c in _undecided(metrics)} | {str(r["name"]) for r in board[:1]}
-    grouped = _grouped(metrics)
-    header, rows = cells_of(metrics)
-    units = [r["accuracy"]["by_group"]["groups"] for r in board if r["accuracy"].get("by_group")]
-    if grouped and units:
+    lines += hygiene_lines(run.hygiene)
+    units = [line.accuracy.by_group.groups for line in board if line.accuracy.by_group]
+    if run.folds.grouped and units:
         lines.append(f"95 %: intervals with the spread of whole groups, {max(units)} groups")
+    header, rows = cells_of(run)
+    same = undecided(run)
     some = len(same) < len(board)  # where all are alike none stands out
-    marked = [strong if some and r["name"] in same else str for r in board]
+    marked: list[Mark] = [strong if some and line.name in same else str for line in board]
     marked += [str] * (len(rows) - len(board))
-    table = text_table(header, rows, width, (*shown_metrics(metrics)[1:], *DROPPED), marked)
-    below = [*_verdicts(metrics), *findings(metrics)]
-    below += [f"check {line}" for line in check_lines(metrics)]
-    for row in board:
-        if row.get("gate"):
-            below.append(_gate_line(row))
-    for doubt in (metrics.get("hygiene") or {}).get("label_doubts", []):
-        name, label, likely = (one_line(doubt[key], 60) for key in ("id", "label", "likely"))
+    table = text_table(header, rows, width, (*run.settings.beside, *DROPPED), marked)
+    below = [*_verdicts(run), *findings(run), *(f"check {line}" for line in check_lines(run))]
+    below += [_gate_line(line.name, line.gate) for line in board if line.gate]
+    for doubt in run.hygiene.label_doubts:
+        name, label, likely = (one_line(t, 60) for t in (doubt.id, doubt.label, doubt.likely))
         below.append(f"label in doubt: {name} is {label}, looks like {likely}")
     noted: dict[str, list[str]] = {}
-    for row in board:
-        for note in row.get("notes", []):
-            noted.setdefault(one_line(note, 160), []).append(str(row["name"]))
-    for note, names in noted.items():
-        below.append(f"note: {_some(names)}: {note}")
-    for note in settings.get("notes", []):
-        below.append(f"note: {one_line(note, 160)}")
+    for line in board:
+        for note in line.notes:
+            noted.setdefault(one_line(note, 160), []).append(line.name)
+    below += [f"note: {_some(names)}: {note}" for note, names in noted.items()]
+    below += [f"note: {one_line(note, 160)}" for note in run.settings.notes]
     return "\n".join([*filled(lines, width), "", table, "", *filled(below, width)]).rstrip()
 
 
-def _account(metrics: Mapping[str, Any]) -> list[str]:
-    plan, settings = metrics.get("folds") or {}, metrics.get("settings") or {}
-    board = metrics["leaderboard"]
-    n = plan.get("n") or max((r.get("n", 0) for r in board), default=0)
-    how = str(plan.get("kind", "of unknown kind")) + (
-        f" ({plan['group']})" if plan.get("group") else ""
-    )
-    times = f", {plan['repeats']} times" if plan.get("repeats", 1) > 1 else ""
-    classes = f"{len(settings['classes'])} classes, " if settings.get("classes") else ""
-    seed = plan.get("seed", "?")
-    folds = f"{plan.get('folds', '?')} folds {how}{times}, seed {seed}"
-    lines = [f"{n} rows, {classes}{folds}"]
-    lines += _fold_lines(metrics)
-    account = settings.get("rows") or {}
-    if settings.get("scored") == "valid":
-        count = max((r.get("n", 0) for r in board), default=0)
-        lines = [
-            f"{count} rows of the valid split, {classes}the one fold: answered by the refit on {n} "
-            f"training rows (inside them {folds})",
-            *_fold_lines(metrics),
-        ]
-    return lines + account_lines(account, "scored")
+def _account(run: Run) -> list[str]:
+    plan, settings = run.folds, run.settings
+    how = f"{plan.kind} ({plan.group})" if plan.group else plan.kind
+    times = f", {plan.repeats} times" if plan.repeats > 1 else ""
+    classes = f"{len(settings.classes)} classes, "
+    folds = f"{plan.folds} folds {how}{times}, seed {plan.seed}"
+    first = f"{plan.n} rows, {classes}{folds}"
+    if settings.scored == "valid":
+        count = max(line.n for line in run.leaderboard)
+        first = (
+            f"{count} rows of the valid split, {classes}the one fold: answered by the refit on "
+            f"{plan.n} training rows (inside them {folds})"
+        )
+    account = account_lines(settings.rows, "scored") if settings.rows else []
+    return [first, *fold_lines(run), *account]
 
 
-def held_out(board: Sequence[Mapping[str, Any]]) -> list[str]:
+def held_out(board: Iterable[Line]) -> list[str]:
     """The held-out splits that lines of a leaderboard have scores on."""
-    return [split for split in HELD_OUT if any(row.get(split) for row in board)]
+    lines = list(board)
+    return [split for split in HELD_OUT if any(line.held(split) for line in lines)]
 
 
-def _grouped(metrics: Mapping[str, Any]) -> bool:
-    return (metrics.get("folds") or {}).get("group") not in (None, "duplicates")
-
-
-def _fold_lines(metrics: Mapping[str, Any]) -> list[str]:
-    """How many rows, rows of a class and groups the folds have, smallest to largest."""
-    parts = [part for repeat in metrics.get("fold_table") or [] for part in repeat]
-    if not parts:
-        return []
-    kinds = [
-        ("rows", [part["n"] for part in parts]),
-        ("of a class", [count for part in parts for count in part["classes"]]),
-        ("groups", [part["groups"] for part in parts if "groups" in part]),
-    ]
-    told = [f"{_range(counts)} {name}" for name, counts in kinds if counts]
-    return [f"a fold holds out {', '.join(told)}"]
-
-
-def _range(counts: Sequence[int]) -> str:
-    low, high = min(counts), max(counts)
-    return str(low) if low == high else f"{low} to {high}"
-
-
-def cells_of(metrics: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+def cells_of(run: Run) -> tuple[list[str], list[list[str]]]:
     """Header and cells of the whole table; intervals are by groups where folds kept those of a
     column together."""
-    board, grouped = metrics["leaderboard"], _grouped(metrics)
-    held = held_out(board)
-    names = shown_metrics(metrics)
-    first = names[0] if names and names[0] != "accuracy" else None
-    more = [name for name in names[1:] if name != "accuracy"]
-    header = ["head", "on", "fusion"]
-    header += [] if first is None else [first, f"{first} 95 %"]
-    header += [*more, "accuracy", "95 %", "errors"]
+    grouped, held = run.folds.grouped, held_out(run.leaderboard)
+    first, more = run.settings.decides, run.settings.beside
+    by_other = first != "accuracy"
+    header = ["head", "on", "fusion", *([first, f"{first} 95 %"] if by_other else []), *more]
+    header += ["accuracy", "95 %", "errors"]
     header += [f"{split}{column}" for split in held for column in ("", " 95 %", " errors")]
     header += ["balanced", "log-loss", "seconds"]
     rows = []
-    guess = metrics.get("baseline")
-    for row in [*board, *([guess] if guess else [])]:
-        cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
-        if first is not None:
-            cells += _by_metric(row, first)
-        cells += [_number(metric_of(row, name).get("value")) for name in more]
-        cells += _scored(row, grouped)
+    for line in [*run.leaderboard, *([run.baseline] if run.baseline else [])]:
+        cells = [*_names(line), *(_measured(line, first) if by_other else [])]
+        cells += [_measured(line, name)[0] for name in more]
+        cells += _scored(line, grouped)
         for split in held:
-            apart = row.get(split) or {}
-            errors = _scored(apart, grouped)
-            cells += errors if first is None else [*_by_metric(apart, first), errors[-1]]
-        cells += [_number(row.get("balanced_accuracy")), _number(row.get("log_loss"))]
-        cells.append("reused" if row.get("reused") else _number(row.get("seconds"), 2))
-        rows.append(cells)
-    for row in metrics.get("failed") or []:
-        cells = [one_line(row["head"], 40), one_line(row["on"], 60), row.get("fusion") or "-"]
+            apart = _scored(line.held(split), grouped)
+            decided = _measured(line.held(split), first) if by_other else apart[:2]
+            cells += [*decided, apart[2]]
+        cells += [f"{line.balanced_accuracy:.4f}", f"{line.log_loss:.4f}"]
+        seconds = "-" if line.seconds is None else f"{line.seconds:.2f}"
+        rows.append([*cells, "reused" if line.reused else seconds])
+    for one in run.failed:
+        cells = _names(one)
         rows.append([*cells, "failed", *["-"] * (len(header) - len(cells) - 1)])
     return header, rows
 
 
-def shown_metrics(metrics: Mapping[str, Any]) -> list[str]:
-    """The metric that decides and those that are shown beside it; none where the accuracy decides
-    alone, which has a place of its own."""
-    names = [str(name) for name in (metrics.get("settings") or {}).get("metric") or ()]
-    return [] if names == ["accuracy"] else names
+def _measured(scores: Scores | None, name: str) -> list[str]:
+    """A metric and its interval."""
+    found = scores.metrics.get(name) if scores else None
+    if found is None or found.value is None:
+        return ["-", "-"]
+    known = found.low is not None and found.high is not None
+    return [f"{found.value:.4f}", f"{found.low:.4f}-{found.high:.4f}" if known else "-"]
 
 
-def metric_of(row: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    """``value``, ``low`` and ``high`` of a metric in a line of a leaderboard."""
-    return (row if name == "accuracy" else row.get("metrics") or {}).get(name) or {}
-
-
-def _by_metric(row: Mapping[str, Any], name: str) -> list[str]:
-    found = metric_of(row, name)
-    if found.get("low") is None:
-        return [_number(found.get("value")), "-"]
-    return [_number(found["value"]), f"{found['low']:.4f}-{found['high']:.4f}"]
+def _names(line: Line | Failed) -> list[str]:
+    return [one_line(line.head, 40), one_line(line.on, 60), one_line(line.fusion or "-", 40)]
 
 
 def _some(names: Sequence[str]) -> str:
@@ -194,46 +139,31 @@ def _some(names: Sequence[str]) -> str:
     return f"{', '.join(names[:NAMED])}{more}"
 
 
-def _scored(scores: Mapping[str, Any], grouped: bool = False) -> list[str]:
-    accuracy = scores.get("accuracy")
-    if not accuracy:
+def _scored(scores: Scores | None, grouped: bool) -> list[str]:
+    if scores is None:
         return ["-", "-", "-"]
-    interval = (accuracy.get("by_group") if grouped else None) or accuracy
-    return [
-        _number(accuracy["value"]),
-        f"{interval['low']:.4f}-{interval['high']:.4f}",
-        f"{scores.get('errors', 0):g}/{scores.get('n', '?')}",
-    ]
+    ends = scores.accuracy.ends(grouped)
+    interval = f"{ends.low:.4f}-{ends.high:.4f}"
+    return [f"{scores.accuracy.value:.4f}", interval, f"{scores.errors:g}/{scores.n}"]
 
 
-def _number(value: Any, digits: int = 4) -> str:
-    return f"{value:.{digits}f}" if isinstance(value, int | float) else "-"
+def undecided(run: Run) -> set[str]:
+    """The first system and those that cannot be told from it on these rows, by name."""
+    return {run.leaderboard[0].name, *(c.b for c in run.comparisons if not c.differs)}
 
 
-def _undecided(metrics: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [c for c in metrics.get("comparisons") or [] if c["verdict"] == "not distinguishable"]
-
-
-def undecided(metrics: Mapping[str, Any]) -> list[str]:
-    """The systems that cannot be told from the first on these rows, by name."""
-    return [str(c["b"]) for c in _undecided(metrics)]
-
-
-def _verdicts(metrics: Mapping[str, Any]) -> list[str]:
+def _verdicts(run: Run) -> list[str]:
     """What the comparisons with the first system say, in words."""
-    comparisons = metrics.get("comparisons") or []
-    if not comparisons:
+    if not run.comparisons:
         return []
-    leader = comparisons[0]["a"]
-    by: dict[str, list[str]] = {}
-    for line in comparisons:
-        by.setdefault(line["verdict"], []).append(str(line["b"]))
+    first, by = run.comparisons[0], dict[str, list[str]]()
+    for one in run.comparisons:
+        by.setdefault(one.verdict, []).append(one.b)
     better = len(by.get("better", ()))
-    repeats = comparisons[0].get("repeats", 1)
-    name = comparisons[0].get("difference", {}).get("metric")
-    of = f" by {name}" if name else ""
-    of += f" (over {repeats} repeats)" if repeats > 1 else ""
-    lines = [f"{leader} is first; it is better than {better} of the other {len(comparisons)}{of}"]
+    of = f" by {one_line(first.difference.metric, 40)}" if first.difference else ""
+    of += f" (over {first.repeats} repeats)" if first.repeats > 1 else ""
+    count = len(run.comparisons)
+    lines = [f"{first.a} is first; it is better than {better} of the other {count}{of}"]
     for verdict, words in (
         ("worse", "worse than these on the rows that both answer"),
         ("not distinguishable", "not distinguishable from it on these rows"),
@@ -245,46 +175,14 @@ def _verdicts(metrics: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _gate_line(row: Mapping[str, Any]) -> str:
-    gate = row["gate"]
+def _gate_line(name: str, gate: Gate) -> str:
+    alone = f"{gate.first_accuracy:.4f} alone"
+    if gate.best != gate.first:
+        alone += f" (best alone: {gate.best} {gate.best_accuracy:.4f})"
     return (
-        f"{row['name']}: {gate['first']} hands its {gate['k']} least sure rows to "
-        f"{gate['second']}; {_best_alone(gate)}, {gate['apparent_accuracy']:.4f} apparent, "
-        f"{gate['nested_accuracy']:.4f} nested: {gate['verdict']}"
+        f"{name}: {gate.first} hands its {gate.k} least sure rows to {gate.second}; {alone}, "
+        f"{gate.apparent_accuracy:.4f} apparent, {gate.nested_accuracy:.4f} nested: {gate.verdict}"
     )
-
-
-def _best_alone(gate: Mapping[str, Any]) -> str:
-    best = gate.get("best", gate["first"])  # runs of older versions tell of the first alone
-    if best == gate["first"]:
-        return f"{gate['first_accuracy']:.4f} alone"
-    return f"{gate['first_accuracy']:.4f} alone (best alone: {best} {gate['best_accuracy']:.4f})"
-
-
-def saved_metrics(run: str | Path) -> dict[str, Any]:
-    """What ``Evaluation.save`` left in a run folder. Raises OptionError when there is none,
-    HeadError when it does not read as one."""
-    file = Path(run) / "metrics.json"
-    try:
-        metrics = read_json(file, "evaluate again")
-    except StorageError as error:
-        if isinstance(error.__cause__, FileNotFoundError | NotADirectoryError):
-            fix = "name one that `headstock evaluate -o` wrote"
-            raise OptionError(run, "is no run folder", fix) from None
-        raise
-    except ValueError as error:
-        raise HeadError(file, f"cannot be read ({error})", "evaluate again") from error
-    try:
-        if not metrics["leaderboard"]:
-            raise ValueError("it has no line")
-        for row in metrics["leaderboard"]:
-            row.setdefault("name", f"{row['head']}@{row['on']}")
-            if not all(isinstance(row[key], str) for key in ("head", "on", "name")):
-                raise TypeError("a name is no text")
-        leaderboard_text(metrics)
-    except (LookupError, ArithmeticError, TypeError, AttributeError, ValueError) as error:
-        raise HeadError(file, f"is no leaderboard ({error!r})", "evaluate again") from error
-    return metrics
 
 
 def text_table(
@@ -292,7 +190,7 @@ def text_table(
     rows: Sequence[Sequence[str]],
     width: int | None = None,
     drop: Sequence[str] = (),
-    mark: Sequence[Line] = (),
+    mark: Sequence[Mark] = (),
 ) -> str:
     """Columns padded to their widest cell; text left, numbers right.
 

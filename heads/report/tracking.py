@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from headstock.heads.run.plain import plain
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadError, OptionError, one_line
 from headstock.store.manifest.splits import HELD_OUT
 
@@ -20,13 +23,13 @@ LONGEST = 500
 
 
 def log_evaluation(
-    metrics: Mapping[str, Any],
+    run: Run,
     where: str,
     *,
     folder: str | Path | None = None,
     experiment: str = "headstock",
 ) -> str:
-    """Log what metrics.json holds; the id of the MLflow run.
+    """Log ``run``; the id of the MLflow run.
 
     where: a tracking URI, or a folder, which is made. The run has the settings, folds and
     fingerprints of recipes as parameters and the first system's scores; each of its children has
@@ -47,30 +50,30 @@ def log_evaluation(
         raise OptionError(
             "mlflow", f"is not installed ({error})", "pip install 'headstock[mlflow]'"
         ) from error
-    board = metrics["leaderboard"]
+    board = run.leaderboard
     now = int(time.time() * 1000)
 
-    def start(name: str, params: Mapping[str, Any], row: Mapping[str, Any], parent: str) -> str:
+    def start(name: str, params: Mapping[str, Any], line: Line, parent: str) -> str:
         tags = {"mlflow.runName": name, "headstock.version": _version()}
         tags |= {"mlflow.parentRunId": parent} if parent else {}
-        run = client.create_run(number, tags=tags, run_name=name).info.run_id
+        made: str = client.create_run(number, tags=tags, run_name=name).info.run_id
         client.log_batch(
-            run,
-            metrics=[Metric(key, value, now, 0) for key, value in _scores(row)],
+            made,
+            metrics=[Metric(key, value, now, 0) for key, value in _scores(line)],
             params=[Param(key, one_line(value, LONGEST)) for key, value in params.items()],
-            tags=[RunTag("headstock.system", str(row["name"]))],
+            tags=[RunTag("headstock.system", line.name)],
         )
-        return run
+        return made
 
     try:
         client = MlflowClient(tracking_uri=uri)
         known = client.get_experiment_by_name(experiment)
         number = client.create_experiment(experiment) if known is None else known.experiment_id
         name = "evaluation" if folder is None else Path(folder).resolve().name
-        parent = start(name, dict(_params(metrics)), board[0], "")
-        for row in board:
-            told = {"head": row["head"], "on": row["on"], "fusion": row.get("fusion") or "none"}
-            child = start(str(row["name"]), told, row, parent)
+        parent = start(name, dict(_params(run)), board[0], "")
+        for line in board:
+            params = {"head": line.head, "on": line.on, "fusion": line.fusion or "none"}
+            child = start(line.name, params, line, parent)
             client.set_terminated(child)
         if folder is not None:
             client.log_artifacts(parent, str(folder))
@@ -83,31 +86,22 @@ def log_evaluation(
     return parent
 
 
-def _scores(row: Mapping[str, Any]) -> Iterator[tuple[str, float]]:
-    for split in ("", *HELD_OUT):
-        lead, scores = (f"{split}_", row.get(split) or {}) if split else ("", row)
-        accuracy = scores.get("accuracy") or {}
-        names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
-        for key, name in names.items():
-            if key in accuracy:
-                yield lead + name, float(accuracy[key])
-        for name in SCORES:
-            if isinstance(scores.get(name), int | float):
-                yield lead + name, float(scores[name])
-    if isinstance(row.get("seconds"), int | float):
-        yield "seconds", float(row["seconds"])
+def _scores(line: Line) -> Iterator[tuple[str, float]]:
+    for lead, scores in (("", line), *((f"{split}_", line.held(split)) for split in HELD_OUT)):
+        if scores is not None:
+            for end, name in (("value", ""), ("low", "_low"), ("high", "_high")):
+                yield f"{lead}accuracy{name}", float(getattr(scores.accuracy, end))
+            for name in SCORES:
+                yield lead + name, float(getattr(scores, name))
+    if line.seconds is not None:
+        yield "seconds", float(line.seconds)
 
 
-def _params(metrics: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    told = {
-        **{k: v for k, v in (metrics.get("settings") or {}).items() if k != "classes"},
-        **{f"folds.{k}": v for k, v in (metrics.get("folds") or {}).items()},
-        **{
-            f"recipe.{name}": recipe["fingerprint"]
-            for name, recipe in (metrics.get("recipes") or {}).items()
-        },
-    }
-    for key, value in told.items():
+def _params(run: Run) -> Iterator[tuple[str, str]]:
+    settings = {k: v for k, v in plain(run.settings).items() if k != "classes"}
+    folds = {f"folds.{k}": v for k, v in plain(run.folds).items()}
+    recipes = {f"recipe.{name}": recipe.fingerprint for name, recipe in run.recipes.items()}
+    for key, value in {**settings, **folds, **recipes}.items():
         yield key, value if isinstance(value, str) else json.dumps(value, default=str)
 
 

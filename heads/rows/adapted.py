@@ -11,14 +11,13 @@ Where there are no folds, the rows are refused, or on request marked.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from headstock.heads.rows.folds import FoldPlan
-from headstock.heads.rows.labelled import Rows, Views, parts_of
+from headstock.heads.rows.labelled import Rows, Views
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.seen import Seen
 
@@ -28,7 +27,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTED",
     "adapted_plan",
-    "mark_seen",
     "own_sets",
     "seen_by",
     "with_views",
@@ -186,13 +184,3 @@ def own_sets(store: StoreReader) -> list[str]:
         or seen.own is None
         or name.removesuffix(f".fold{seen.own}") not in store.sets
     ]
-
-
-def mark_seen(board: Sequence[dict[str, Any]], saw: Mapping[str, int]) -> None:
-    """Write on each line that reads a set whose network saw its rows, how many."""
-    for line in board:
-        count = max((saw.get(part, 0) for part in parts_of(line["on"])), default=0)
-        if count:
-            line["saw"] = count
-            note = f"not honest: a network it reads saw the labels of {count} of these rows"
-            line["notes"] = [*line.get("notes", []), note]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,7 +14,7 @@ from headstock.store.errors import HeadError
 if TYPE_CHECKING:
     from headstock.store.reader import StoreReader
 
-__all__ = ["foldless_line", "with_a_fold"]
+__all__ = ["with_a_fold"]
 
 
 def with_a_fold(
@@ -46,11 +45,3 @@ def with_a_fold(
         test = None if test is None else without_classes(test, gone)
         test = test if test is not None and len(test) else None
     return rows, test, left_out
-
-
-def foldless_line(account: Mapping[str, Any]) -> str:
-    """What to say of rows without a fold; empty where there are none."""
-    told = account.get("foldless") or {}
-    if not told:
-        return ""
-    return f"left out: {told['rows']:,} rows whose cell in column {told['column']} is empty"

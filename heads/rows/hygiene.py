@@ -9,11 +9,10 @@ import numpy as np
 
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import NARROWEST, Rows
-from headstock.heads.rows.leaks import leak_lines
 from headstock.heads.rows.media import WORDS, Media
 from headstock.heads.rows.near import clusters, components, graded
 from headstock.heads.rows.near import near as near_clusters
-from headstock.store.errors import HeadError, OptionError, one_line
+from headstock.store.errors import HeadError, OptionError
 
 __all__ = [
     "DEDUPE",
@@ -21,16 +20,11 @@ __all__ = [
     "clean",
     "find_duplicates",
     "group_report",
-    "hygiene_lines",
     "hygiene_report",
     "label_doubts",
 ]
 
-KINDS = {
-    "exact": "have the same bytes",
-    "copies": "are copies of one {}",
-    "near": "have nearly the same vector",
-}
+KINDS = ("exact", "copies", "near")
 DEDUPE = ("group", "drop", "keep")
 NEAR = 0.98
 """Cosine of standardised vectors from which two rows count as near duplicates: re-encodings of one
@@ -221,78 +215,6 @@ def group_report(
                 ties.setdefault(key, set()).add(name)
         out["tied"] = sum(len(names) for names in ties.values() if len(names) > 1)
     return out
-
-
-def hygiene_lines(report: dict[str, Any]) -> list[str]:
-    """What a reader should know before the scores, one finding a line; nothing to say, no line."""
-    lines = leak_lines(report.get("leaks", []))
-    lines += [
-        f"{name}: its network saw the labels of {count} rows that are scored here: "
-        "no score that reads it is honest"
-        for name, count in report.get("seen", {}).items()
-    ]
-    if looks := report.get("looks"):
-        lines.append(_looks_line(looks))
-    apart = report.get("held_out") or ["test"]
-    held = f"the {' or '.join(apart)} split"
-    fate = {"group": "kept in one fold", "drop": "all but one left out", "keep": "left as they are"}
-    for kind, word in KINDS.items():
-        for name, found in report.get(kind, {}).items():
-            if not found["clusters"]:
-                continue
-            are = word.format(WORDS.get(name, "file"))
-            line = (
-                f"{name}: {found['rows']} rows in {found['clusters']} clusters {are} "
-                f"({fate[report['dedupe']]})"
-            )
-            for count, what in (
-                (found["across_folds"], "across folds"),
-                (found["across_splits"], f"on both sides of {held}"),
-                (found["other_label"], "with different labels"),
-            ):
-                if count:
-                    line += f"; {count} {what}"
-            lines.append(line)
-    for name, sizes in report.get("large", {}).items():
-        lines.append(
-            f"{name}: {sizes[0]} rows have nearly the same vector, more than a fold holds: they "
-            "are not kept together"
-        )
-    told = report.get("groups") or {}
-    first, both = (
-        ", ".join(one_line(g, 40) for g in told.get(key, [])) for key in ("first", "first_splits")
-    )
-    if told.get("across_folds"):
-        lines.append(
-            f"{told['across_folds']} of {told['groups']} groups in column {told['column']} have "
-            f"rows in several folds (first: {first}): the scores are not those of new groups"
-            + ("" if told["asked"] else f"; keep them together with --group {told['column']}")
-        )
-    if told.get("across_splits"):
-        lines.append(
-            f"{told['across_splits']} groups have rows on both sides of {held} "
-            f"(first: {both}): its score is not one of new groups"
-        )
-    if told.get("tied"):
-        lines.append(f"duplicates tie {told['tied']} groups to others, which share their fold")
-    return lines + list(report.get("skipped", []))
-
-
-def _looks_line(looks: dict[str, Any]) -> str:
-    """How often the test split was looked at, as the ledger has it."""
-    of = f"the test split's {looks['rows']} rows are looked at"
-    if looks["looks"] == 1:
-        line = f"{of} for the first time, for {looks['shown']} systems"
-    else:
-        runs = ", ".join(one_line(run, 60) for run in looks["runs"][-3:])
-        before = f" (before: {runs})" if runs else ""
-        line = (
-            f"{of} for time {looks['looks']}, {looks['systems']} systems in all{before}: "
-            "the more often, the less its score is worth"
-        )
-    line = line.replace(" 1 systems", " 1 system")
-    why = looks.get("unwritten")
-    return f"{line}; this look could not be put down ({why})" if why else line
 
 
 def label_doubts(

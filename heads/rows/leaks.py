@@ -13,22 +13,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.heads.rows.labelled import Rows
-from headstock.store.errors import one_line
 from headstock.store.manifest.cells import CATEGORY, columns_in
 from headstock.store.recipe import Recipe
 
 if TYPE_CHECKING:
     from headstock.store.reader import StoreReader
 
-__all__ = [
-    "SAMPLE",
-    "asked_sets",
-    "leak_lines",
-    "right_alone",
-    "suspects",
-    "suspects_in",
-    "suspects_of",
-]
+__all__ = ["SAMPLE", "asked_sets", "right_alone", "suspects", "suspects_in", "suspects_of"]
 
 GAIN = 0.95
 """The way from guessing to always right that a suspected feature goes at least."""
@@ -36,7 +27,6 @@ LEVEL = 1e-3
 """Of all columns together, the chance that one of pure noise is suspected."""
 SAMPLE = 2048
 """Rows that columns are asked on: enough for the claim, and quick for thousands of columns."""
-NAMED = 5
 
 
 def asked_sets(store: StoreReader, names: Iterable[str]) -> dict[str, Recipe]:
@@ -142,16 +132,3 @@ def right_alone(x: np.ndarray, codes: np.ndarray) -> int:
     leads = rows_of_pair[top] > second
     said = leads[neighbour] & (label[top][neighbour] == label[top][alone])
     return right + int(said.sum())
-
-
-def leak_lines(found: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What a reader must know of them before the scores."""
-    lines = [
-        f"suspected leak: {one_line(one['feature'], 60)} of set {one['set']} tells the label alone "
-        f"(right on {100 * one['accuracy']:.4g} % of {one['rows']:,} rows, guessing "
-        f"{100 * one['guessing']:.3g} %): leave it out unless it is known before the label is"
-        for one in found[:NAMED]
-    ]
-    if len(found) > NAMED:
-        lines.append(f"and {len(found) - NAMED} more suspected leaks")
-    return lines

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
 from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan
 from headstock.heads.rows.labelled import Rows
-from headstock.store.errors import OptionError, one_line
+from headstock.store.errors import OptionError
 
-__all__ = ["RARE", "rare_line", "too_rare", "without_classes"]
+__all__ = ["RARE", "too_rare", "without_classes"]
 
 RARE = ("drop", "keep", "refuse")
 
@@ -52,25 +50,3 @@ def without_classes(rows: Rows, gone: list[str]) -> Rows:
     kept = rows.take(np.flatnonzero(left[rows.codes]))
     place = np.cumsum(left) - 1
     return replace(kept, codes=place[kept.codes], classes=rows.classes[left])
-
-
-def rare_line(account: Mapping[str, Any]) -> str:
-    """What to say of the classes that were left out; empty where there are none."""
-    rare = account.get("rare") or {}
-    if not rare.get("classes"):
-        return ""
-    units = rare.get("units") or {}
-    names = [
-        f"{one_line(name, 40)} ({count}"
-        + (f" rows in {units[name]} groups or copies)" if 0 < units.get(name, 0) < count else ")")
-        for name, count in rare["classes"].items()
-    ]
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
-    rows = sum(rare["classes"].values())
-    tested = f" and {rare['test']} held out" if rare.get("test") else ""
-    way = "; --rare keep scores those of two rows or more" if rare["rule"] == "drop" else ""
-    classes = f"{len(names)} class{'es' * (len(names) > 1)}"
-    return (
-        f"left out: {classes} too rare for the folds, {rows} row{'s' * (rows != 1)}{tested}: "
-        f"{', '.join(names[:8])}{more}{way}"
-    )

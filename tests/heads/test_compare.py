@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import some_run
 from scipy.stats import binomtest
 
 from headstock.heads import evaluate
@@ -29,14 +32,14 @@ def test_mcnemar_is_the_binomial_test(a: int, b: int) -> None:
 def test_the_pairs_are_counted() -> None:
     a, b = system(CODES, np.arange(10)), system(CODES, np.arange(5, 45))
     result = compare(a, b, CODES)
-    assert (result["only_a_right"], result["only_b_right"]) == (35, 5)
-    assert (result["shared_errors"], result["same_answer"]) == (5, 5)
-    gain = result["accuracy_difference"]
-    assert gain["value"] == pytest.approx(30 / 300)
+    assert (result.only_a_right, result.only_b_right) == (35, 5)
+    assert (result.shared_errors, result.same_answer) == (5, 5)
+    gain = result.accuracy_difference
+    assert gain.value == pytest.approx(30 / 300)
     sd = np.sqrt((40 / 300 - 0.1**2) / 300)
-    assert gain["low"] == pytest.approx(0.1 - 1.96 * sd, abs=0.01)
-    assert gain["high"] == pytest.approx(0.1 + 1.96 * sd, abs=0.01)
-    assert result["log_loss_difference"]["high"] < 0
+    assert gain.low == pytest.approx(0.1 - 1.96 * sd, abs=0.01)
+    assert gain.high == pytest.approx(0.1 + 1.96 * sd, abs=0.01)
+    assert result.log_loss_difference.high < 0
 
 
 def test_groups_count_as_wholes() -> None:
@@ -46,8 +49,8 @@ def test_groups_count_as_wholes() -> None:
     by_row, by_group = share_interval(right, None), share_interval(right, groups)
     assert by_group[1] - by_group[0] > 3 * (by_row[1] - by_row[0])
     a, b = system(CODES, np.array([], dtype=int)), system(CODES, wrong)
-    gain = compare(a, b, CODES, groups)["accuracy_difference"]
-    assert gain["low"] < 0.05 < compare(a, b, CODES)["accuracy_difference"]["low"]
+    gain = compare(a, b, CODES, groups).accuracy_difference
+    assert gain.low < 0.05 < compare(a, b, CODES).accuracy_difference.low
 
 
 def test_verdicts_are_in_words_and_count_the_comparisons() -> None:
@@ -56,15 +59,15 @@ def test_verdicts_are_in_words_and_count_the_comparisons() -> None:
         "same": system(CODES, np.arange(3, 12)),
         "worse": system(CODES, np.arange(100)),
     }
-    board = [{"name": n} for n in proba]
+    board = list(proba)
     same, worse = against_best(board, proba, CODES)
-    assert same["verdict"] == "not distinguishable"
-    assert worse["verdict"] == "better"
-    assert worse["mcnemar_p"] < worse["adjusted_p"] < 0.001
-    assert same["adjusted_p"] >= max(worse["adjusted_p"], same["mcnemar_p"])
-    assert against_best(board[:1], proba, CODES) == []
+    assert same.verdict == "not distinguishable"
+    assert worse.verdict == "better"
+    assert worse.mcnemar_p < worse.adjusted_p < 0.001
+    assert same.adjusted_p >= max(worse.adjusted_p, same.mcnemar_p)
+    assert against_best(board[:1], proba, CODES) == ()
     alone = compare(proba["best"], proba["worse"], CODES)
-    assert worse["accuracy_difference"] == pytest.approx(alone["accuracy_difference"], abs=0.01)
+    assert worse.accuracy_difference == alone.accuracy_difference
 
 
 @pytest.mark.parametrize("groups", [None, np.array([f"g{i}" for i in range(300)])])
@@ -74,26 +77,20 @@ def test_a_leader_that_is_beaten_where_both_answer_is_not_called_better(groups) 
     other = system(CODES, np.array([], dtype=int))
     other[:150] = np.nan
     proba = {"leader": leader, "other": other}
-    (line,) = against_best([{"name": n} for n in proba], proba, CODES, groups)
-    assert line["n"] == 150
-    assert line["adjusted_p"] < 0.001
-    assert line["verdict"] == "worse"
-    row = {
-        "head": "h",
-        "on": "image",
-        "n": 300,
-        "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6},
-    }
-    board = [{**row, "name": name} for name in proba]
-    told = leaderboard_text({"leaderboard": board, "comparisons": [line]})
+    (line,) = against_best(list(proba), proba, CODES, groups)
+    assert line.n == 150
+    assert line.adjusted_p < 0.001
+    assert line.verdict == "worse"
+    made = some_run.run([some_run.line("leader@x", 300), some_run.line("other@x", 150)])
+    told = leaderboard_text(replace(made, comparisons=(line,)))
     assert "better than 0 of the other 1" in told
     assert "worse than these on the rows that both answer: other" in told
 
 
 def test_the_leaderboard_says_it(store) -> None:
     result = evaluate(store, ("logistic", "knn"), fusions=("mean",))
-    assert len(result.comparisons) == len(result.leaderboard) - 1
-    assert result.comparisons[0]["a"] == result.leaderboard[0]["name"]
+    assert len(result.run.comparisons) == len(result.leaderboard) - 1
+    assert result.run.comparisons[0].a == result.leaderboard[0].name
     assert "not distinguishable from it on these rows" in result.text()
 
 
@@ -106,10 +103,10 @@ def test_the_table_has_intervals_of_groups_where_folds_keep_them(
         asked = evaluate(store, ("knn",), on=("image",), fusions=(), group="speaker", folds=4)
         plain = evaluate(store, ("knn",), on=("image",), fusions=())
     line, other = asked.leaderboard[0], plain.leaderboard[0]
-    group = line["accuracy"]["by_group"]
-    assert f"{group['low']:.4f}-{group['high']:.4f}" in asked.text()
+    group = line.accuracy.by_group
+    assert f"{group.low:.4f}-{group.high:.4f}" in asked.text()
     assert "95 %: intervals with the spread of whole groups, 8 groups" in asked.text()
-    assert f"{other['accuracy']['low']:.4f}-{other['accuracy']['high']:.4f}" in plain.text()
+    assert f"{other.accuracy.low:.4f}-{other.accuracy.high:.4f}" in plain.text()
     assert "whole groups" not in plain.text().split("\n\n")[0]
 
 
@@ -117,7 +114,7 @@ def test_repeats_all_take_part() -> None:
     """Alike in the first repeat, far apart in the others: the verdict is not of the first alone."""
     good, bad = system(CODES, np.arange(5)), system(CODES, np.arange(100))
     proba = {"a": np.stack([good, good, good]), "b": np.stack([good, bad, bad])}
-    (line,) = against_best([{"name": n} for n in proba], proba, CODES)
-    assert line["mcnemar_p"] == 1.0
-    assert line["accuracy_difference"]["value"] == pytest.approx(2 / 3 * 95 / 300)
-    assert (line["verdict"], line["repeats"]) == ("better", 3)
+    (line,) = against_best(list(proba), proba, CODES)
+    assert line.mcnemar_p == 1.0
+    assert line.accuracy_difference.value == pytest.approx(2 / 3 * 95 / 300)
+    assert (line.verdict, line.repeats) == ("better", 3)

@@ -15,10 +15,13 @@ from scipy.ndimage import gaussian_filter
 from headstock.extract.encoders.fingerprints import SpectrumLoader, ThumbnailLoader
 from headstock.extract.job import extract_manifest
 from headstock.heads import evaluate, make_folds
+from headstock.heads.report.rows import hygiene_lines
 from headstock.heads.rows.copies import copies
-from headstock.heads.rows.hygiene import clean, find_duplicates, hygiene_lines, hygiene_report
+from headstock.heads.rows.hygiene import clean, find_duplicates, hygiene_report
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.media import media_of
+from headstock.heads.run.plain import parse
+from headstock.heads.run.rows import Hygiene
 from headstock.store import FeatureStore, Manifest
 
 ORIGINALS = 40
@@ -130,18 +133,20 @@ def test_copies_do_not_lend_a_score(twice: Path) -> None:
         assert store.fingerprints == ["audio.fingerprint"]
         honest = evaluate(store, ("knn",), folds=4)
         kept = evaluate(store, ("knn",), folds=4, dedupe="keep")
-    told = honest.hygiene["copies"]["audio"]
-    assert told["clusters"] >= 0.95 * ORIGINALS
-    assert told["across_folds"] == 0
+    told = honest.run.hygiene.copies["audio"]
+    assert told.clusters >= 0.95 * ORIGINALS
+    assert told.across_folds == 0
     assert "are copies of one sound (kept in one fold)" in honest.text()
-    assert kept.leaderboard[0]["accuracy"]["value"] > 0.6  # what copies would lend
-    assert honest.leaderboard[0]["accuracy"]["value"] < 0.45
-    assert kept.hygiene["copies"]["audio"]["across_folds"] > ORIGINALS / 2
+    assert kept.leaderboard[0].accuracy.value > 0.6  # what copies would lend
+    assert honest.leaderboard[0].accuracy.value < 0.45
+    assert kept.run.hygiene.copies["audio"].across_folds > ORIGINALS / 2
 
 
 def test_pictures_and_sounds_are_called_what_they_are() -> None:
     found = {"clusters": 1, "rows": 2, "across_folds": 0, "across_splits": 0, "other_label": 0}
-    lines = hygiene_lines({"dedupe": "group", "copies": {"image": found, "audio": found}})
+    lines = hygiene_lines(
+        parse(Hygiene, {"dedupe": "group", "copies": {"image": found, "audio": found}})
+    )
     assert [line.partition(" (")[0] for line in lines] == [
         "image: 2 rows in 1 clusters are copies of one picture",
         "audio: 2 rows in 1 clusters are copies of one sound",
@@ -220,5 +225,5 @@ def test_what_no_fold_can_hold_is_told_and_not_tied() -> None:
     assert found.large == {"a": [120]}
     assert clean(rows, None, found, "drop")[1] == 0
     plan = make_folds(rows.codes, 5, ids=rows.ids)
-    lines = hygiene_lines(hygiene_report(rows, None, found, plan, "group", 0))
+    lines = hygiene_lines(parse(Hygiene, hygiene_report(rows, None, found, plan, "group", 0)))
     assert any("120 rows have nearly the same vector, more than a fold holds" in x for x in lines)

@@ -9,7 +9,7 @@ import pytest
 
 from headstock.heads import evaluate, make_folds
 from headstock.heads.evaluation.curve import learning_curve, prefix_order
-from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.rows.labelled import Rows
 
@@ -36,18 +36,18 @@ def test_the_curve_of_the_best_head_on_each_set(store) -> None:
         store, ("logistic", "knn"), fusions=("mean",), learning_curve=True,
         progress=lambda done, total, name: seen.append(name),
     )  # fmt: skip
-    points = result.to_json()["learning_curve"]
+    points = result.run.learning_curve
     best = {}
     for row in result.leaderboard:
-        if row["fusion"] in (None, "early"):
-            best.setdefault(row["on"], row)
-    assert {p["system"] for p in points} == {row["name"] for row in best.values()}
+        if row.fusion in (None, "early"):
+            best.setdefault(row.on, row)
+    assert {p.system for p in points} == {row.name for row in best.values()}
     for row in best.values():
-        own = [p for p in points if p["system"] == row["name"]]
-        assert [p["n"] for p in own] == [32, 64, 128]  # an eighth is too few
-        assert own[-1]["accuracy"]["value"] == row["accuracy"]["value"]
-        assert own[0]["accuracy"]["value"] < own[-1]["accuracy"]["value"] + 0.02
-        assert own[0]["log_loss"] > own[-1]["log_loss"]
+        own = [p for p in points if p.system == row.name]
+        assert [p.n for p in own] == [32, 64, 128]  # an eighth is too few
+        assert own[-1].accuracy.value == row.accuracy.value
+        assert own[0].accuracy.value < own[-1].accuracy.value + 0.02
+        assert own[0].log_loss > own[-1].log_loss
     assert any("learning curve, " in name for name in seen)
     assert "the last doubling gave" in result.text()
 
@@ -86,10 +86,12 @@ def test_shares_of_each_set_and_their_spread() -> None:
     told = weigh(weights, {"a": slice(0, 2), "b": slice(2, 4)}, {"b": ["x", "y"]})
     assert told["a"]["share"] == pytest.approx((0.5 + 0.5) / 2)
     assert told["a"]["sd"] == pytest.approx(0)
-    assert told["a"]["columns"][0] == [0, pytest.approx(0.4375), pytest.approx(0.0883883)]
-    assert [c[0] for c in told["b"]["columns"]] == ["y", "x"]
+    assert told["a"]["columns"][0] == {
+        "name": 0, "share": pytest.approx(0.4375), "sd": pytest.approx(0.0883883)
+    }  # fmt: skip
+    assert [c["name"] for c in told["b"]["columns"]] == ["y", "x"]
     (one,) = weigh(weights[:1], {"all": slice(0, 4)}, top=1).values()
-    assert one["columns"] == [[3, 0.5]]
+    assert one["columns"] == [{"name": 3, "share": 0.5}]
     assert "sd" not in one
 
 
@@ -97,12 +99,12 @@ def test_the_leaderboard_holds_them_for_each_set(store) -> None:
     options = {"lightgbm": {"rounds": 4}, "forest": {"trees": 5}}
     result = evaluate(store, ("lightgbm", "forest", "knn"), fusions=(), options=options, folds=3)
     for row in result.leaderboard:
-        if row["head"] == "knn":
-            assert "importances" not in row
+        if row.head == "knn":
+            assert not row.importances
             continue
-        told = row["importances"]
-        assert set(told) == set(row["on"].split("+"))
-        assert sum(own["share"] for own in told.values()) == pytest.approx(1)
-        assert all(len(own["columns"][0]) == 3 for own in told.values())
-        assert told[row["on"].split("+")[0]]["width"] == 20 or row["on"] == "audio"
+        told = row.importances
+        assert set(told) == set(row.on.split("+"))
+        assert sum(own.share for own in told.values()) == pytest.approx(1)
+        assert all(own.columns[0].sd is not None for own in told.values())
+        assert told[row.on.split("+")[0]].width == 20 or row.on == "audio"
     assert "weighs" in result.text()

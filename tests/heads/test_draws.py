@@ -151,17 +151,17 @@ def test_an_evaluation_records_what_was_tried_and_chosen_in_each_fold(
             store, (head,), ("audio",), (), 3, repeats=2, options={head: options}, seed=2
         )
     (row,) = result.leaderboard
-    points, losses = row["tried"]["points"], row["tried"]["log_loss"]
-    assert points == points_of(options, 2)
-    assert len(losses) == len(row["chosen"]) == 2 * 3 + 1  # repeats x folds, then the refit
-    for own, chosen in zip(losses, row["chosen"], strict=True):
+    points, losses = row.tried.points, row.tried.log_loss
+    assert list(points) == points_of(options, 2)
+    assert len(losses) == len(row.chosen) == 2 * 3 + 1  # repeats x folds, then the refit
+    for own, chosen in zip(losses, row.chosen, strict=True):
         assert len(own) == len(points)
         assert points[int(np.argmin(own))] == chosen
     assert len({tuple(own) for own in losses}) == len(losses)
     assert f"; {len(points)} points tried" in result.text()
     assert json.loads(json.dumps(result.to_json(), allow_nan=False)) is not None
-    assert again.leaderboard[0]["tried"] == row["tried"]
-    np.testing.assert_array_equal(again.proba[row["name"]], result.proba[row["name"]])
+    assert again.leaderboard[0].tried == row.tried
+    np.testing.assert_array_equal(again.proba[row.name], result.proba[row.name])
 
 
 def test_the_fast_search_of_logistic_regression_is_the_slow_one(two_sets) -> None:
@@ -199,9 +199,9 @@ def test_a_random_search_of_pure_chance_is_no_better_than_chance(make_store, tmp
     options = {"neighbours": "1..60", "sharpness": "0.1..50", "draws": 40}
     with make_store(tmp_path / "s.h5", rows) as store:
         result = evaluate(store, ("knn",), ("image",), (), options={"knn": options}, dedupe="keep")
-    accuracy = result.leaderboard[0]["accuracy"]
-    assert accuracy["low"] < 0.5 < accuracy["high"]
-    assert result.leaderboard[0]["log_loss"] > np.log(2) - 0.02
+    accuracy = result.leaderboard[0].accuracy
+    assert accuracy.low < 0.5 < accuracy.high
+    assert result.leaderboard[0].log_loss > np.log(2) - 0.02
 
 
 def test_reuse_tells_searches_apart(store) -> None:
@@ -214,14 +214,12 @@ def test_reuse_tells_searches_apart(store) -> None:
     ]
     fresh = evaluate(store, ("knn",), options=first, **wanted)
     for options in changed:
-        assert not evaluate(store, ("knn",), options=options, **wanted).leaderboard[0].get("reused")
-    assert (
-        not evaluate(store, ("knn",), options=first, seed=1, **wanted).leaderboard[0].get("reused")
-    )
+        assert not evaluate(store, ("knn",), options=options, **wanted).leaderboard[0].reused
+    assert not evaluate(store, ("knn",), options=first, seed=1, **wanted).leaderboard[0].reused
     known = evaluate(store, ("knn",), options=first, **wanted)
-    assert known.leaderboard[0]["reused"]
+    assert known.leaderboard[0].reused
     for key in ("tried", "chosen", "log_loss"):
-        assert known.leaderboard[0][key] == fresh.leaderboard[0][key]
+        assert getattr(known.leaderboard[0], key) == getattr(fresh.leaderboard[0], key)
 
 
 def test_a_model_of_a_random_search_is_saved_as_what_it_chose(store, tmp_path) -> None:
@@ -238,6 +236,6 @@ def test_a_model_of_a_random_search_is_saved_as_what_it_chose(store, tmp_path) -
 def test_a_stacks_learner_can_be_searched_too(store) -> None:
     options = {"stacked": {"C": "0.001..10", "draws": 4}}
     result = evaluate(store, ("lda", "knn"), None, ("stacked",), 3, options=options)
-    assert any(row["fusion"] == "stacked" for row in result.leaderboard)
+    assert any(row.fusion == "stacked" for row in result.leaderboard)
     bundle = fit(store, "lda", None, "stacked", ["lda", "knn"], options=options)
     assert bundle.fusion.head_.chosen_["C"] in [p["C"] for p in bundle.fusion.head_.points]

@@ -11,7 +11,7 @@ import pytest
 
 from headstock.heads import FoldPlan, evaluate, make_folds
 from headstock.heads.evaluation import answers
-from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError
@@ -27,7 +27,7 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
         fusions=("mean", "weighted", "product", "stacked"),
         progress=lambda done, total, name: seen.append((done, total, name)),
     )
-    names = {row["name"] for row in result.leaderboard}
+    names = {row.name for row in result.leaderboard}
     assert names == {
         *(f"{h}@{o}" for h in HEADS for o in ("image", "audio", "image+audio")),
         *(f"{h}@image+audio:{f}" for h in HEADS for f in ("mean", "weighted", "product")),
@@ -35,7 +35,7 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
     }
     assert seen[-1][0] == seen[-1][1] == 6 * 5 + 7 + 4 * 5 * 4  # nested: 4 heads without 2 folds
     assert [s[0] for s in seen] == sorted(s[0] for s in seen)
-    row = next(r for r in result.leaderboard if r["name"] == "logistic@image+audio")
+    row = next(r for r in result.leaderboard if r.name == "logistic@image+audio")
     assert {
         "head",
         "on",
@@ -47,20 +47,20 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
         "log_loss",
         "seconds",
     } <= row.keys()
-    assert (row["head"], row["on"], row["fusion"], row["n"]) == (
+    assert (row.head, row.on, row.fusion, row.n) == (
         "logistic",
         "image+audio",
         "early",
         160,
     )
-    assert row["accuracy"]["low"] < row["accuracy"]["value"] < row["accuracy"]["high"]
+    assert row.accuracy.low < row.accuracy.value < row.accuracy.high
     body = json.loads(json.dumps(result.to_json(), allow_nan=False))
     assert set(body) == {
         *("leaderboard", "folds", "settings", "recipes", "hygiene", "comparisons", "selection"),
-        *("baseline", "fold_table", "checks"),
+        *("baseline", "fold_table", "checks", "format", "version"),
     }
     assert body["recipes"]["image"]["fields"] == {"width": 20}
-    best = {r["name"]: r["accuracy"]["value"] for r in result.leaderboard}
+    best = {r.name: r.accuracy.value for r in result.leaderboard}
     alone = max(best["logistic@image"], best["logistic@audio"])
     assert best["logistic@image+audio"] > alone
     assert best["logistic@image+audio:product"] > alone
@@ -71,7 +71,7 @@ def test_the_whole_job_from_a_store(store, tmp_path: Path) -> None:
     with np.load(tmp_path / "run/oof.npz", allow_pickle=False) as z:
         assert list(z["ids"]) == list(store.items.id)
         proba = z["proba/logistic@image+audio"]
-        assert (proba.argmax(axis=1) != z["codes"]).sum() == row["errors"]
+        assert (proba.argmax(axis=1) != z["codes"]).sum() == row.errors
     table = list(csv.reader((tmp_path / "run/confusion/logistic@image+audio.csv").open()))
     assert sum(int(c) for line in table[1:] for c in line[1:]) == 160
     plan = FoldPlan.load(tmp_path / "run/folds.json")
@@ -121,7 +121,7 @@ def test_the_test_split_is_scored_apart(tmp_path: Path, rows: Rows, make_store) 
     with make_store(tmp_path / "s.h5", rows, split=split) as store:
         result = evaluate(store, HEADS, test_scores="all")
     assert len(result.ids) == 120
-    assert all(row["test"]["n"] == 40 and row["n"] == 120 for row in result.leaderboard)
+    assert all(row.test.n == 40 and row.n == 120 for row in result.leaderboard)
     assert "test split, 40 rows" in result.text()
     assert result.test_proba["all@image+audio:stacked"].shape == (40, 4)
 
@@ -148,7 +148,7 @@ def test_rows_without_label_or_vector(tmp_path: Path, rows: Rows, make_store) ->
     with make_store(tmp_path / "s.h5", rows, label=labels) as store:
         result = evaluate(store, ("knn",), on=("image",), fusions=())
         assert len(result.ids) == 158
-        assert result.settings["rows"]["unlabelled"] == 2
+        assert result.run.settings.rows.unlabelled == 2
         assert "2 rows without a label" in result.text()
         store.register(type(store.items).of(["late"], label=["ant"]))
         with pytest.raises(IncompleteSet, match=r"1 of 159 labelled rows have no vector.*late"):
@@ -200,16 +200,16 @@ def test_a_head_that_gives_no_probabilities_is_named(tmp_path: Path, store) -> N
 def test_repeats_give_a_spread_and_the_same_n(store) -> None:
     result = evaluate(store, ("knn",), on=("audio",), fusions=(), repeats=3)
     row = result.leaderboard[0]
-    assert row["n"] == 160
-    assert len(row["repeats"]["accuracy"]) == 3
-    assert row["accuracy"]["value"] == pytest.approx(np.mean(row["repeats"]["accuracy"]))
+    assert row.n == 160
+    assert len(row.repeats.accuracy) == 3
+    assert row.accuracy.value == pytest.approx(np.mean(row.repeats.accuracy))
 
 
 def test_learned_fusion_is_one_network_with_a_branch_a_set(store) -> None:
     options = {"learned": {"epochs": 10, "hidden": 16, "rate": 0.01}}
     result = evaluate(store, ("knn",), fusions=("learned",), options=options, folds=3)
-    row = next(r for r in result.leaderboard if r["fusion"] == "learned")
-    assert row["accuracy"]["value"] > 0.6
+    row = next(r for r in result.leaderboard if r.fusion == "learned")
+    assert row.accuracy.value > 0.6
 
 
 def test_the_memory_that_heads_may_share_reaches_them(rows: Rows, monkeypatch) -> None:

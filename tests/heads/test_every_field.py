@@ -20,7 +20,8 @@ from safetensors import safe_open
 from headstock.extract import encoder_from_recipe, image_encoder
 from headstock.heads import Bundle, FoldPlan, evaluate, fit
 from headstock.heads.report.runs import look
-from headstock.heads.report.text import leaderboard_text, saved_metrics
+from headstock.heads.report.text import leaderboard_text
+from headstock.heads.run.folder import read_run
 from headstock.store import FeatureStore, Recipe
 from headstock.store.care.info import description
 from headstock.store.disk.declared import Declared
@@ -175,7 +176,7 @@ def test_every_field_of_a_run(store, tmp_path):
 
     def door(body: Any) -> None:
         (run / "metrics.json").write_text(json.dumps(body))
-        text = leaderboard_text(saved_metrics(run)) + look([run]).text()
+        text = leaderboard_text(read_run(run)) + look([run]).text()
         assert "\x1b" not in text
 
     opened(body, door, tmp_path)

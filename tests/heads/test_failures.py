@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.report.formats import leaderboard_as
 from headstock.heads.report.notebook import leaderboard_html
 from headstock.heads.rows.folds import make_folds
@@ -49,14 +49,14 @@ def test_a_head_that_cannot_is_a_line_and_the_others_finish(rows, mine, name, re
     result = evaluate_rows(
         rows, ["lda", broken, "knn"], ["image", "audio"], ["mean", "stacked"], plan
     )
-    assert {line["name"] for line in result.leaderboard} == {b["name"] for b in alone.leaderboard}
+    assert {line.name for line in result.leaderboard} == {b.name for b in alone.leaderboard}
     for name, proba in alone.proba.items():  # the stack goes on with the heads that answer
         np.testing.assert_array_equal(result.proba[name], proba)
-    lost = {line["name"]: line["reason"] for line in result.failed}
+    lost = {line.name: line.reason for line in result.run.failed}
     assert set(lost) == {f"{broken}@image", f"{broken}@audio", f"{broken}@image+audio:mean"}
     assert all(reason in why for why in lost.values())
-    stack = next(line for line in result.leaderboard if line["fusion"] == "stacked")
-    assert any(note.startswith("without ") and broken in note for note in stack["notes"])
+    stack = next(line for line in result.leaderboard if line.fusion == "stacked")
+    assert any(note.startswith("without ") and broken in note for note in stack.notes)
 
 
 def test_every_view_shows_it(rows, mine, make_store, tmp_path):
@@ -69,16 +69,16 @@ def test_every_view_shows_it(rows, mine, make_store, tmp_path):
     assert "failed" in text
     (line,) = [line for line in text.splitlines() if line.startswith("no score: ")]
     assert "ZeroDivisionError: no rows of this kind" in line
-    assert "failed" in leaderboard_html(metrics)
+    assert "failed" in leaderboard_html(result.run)
     for form in ("csv", "markdown", "latex"):
-        assert "odd" in leaderboard_as(form, {"run": metrics})
+        assert "odd" in leaderboard_as(form, {"run": result.run})
 
 
 def test_a_head_that_can_on_one_set_is_scored_there(rows, mine):
     result = evaluate_rows(
         rows, ["lda", mine("narrow")], ["image", "audio"], [], make_folds(rows.codes, 4)
     )
-    assert {line["name"] for line in result.failed} == {f"{mine('narrow')}@image"}
+    assert {line.name for line in result.run.failed} == {f"{mine('narrow')}@image"}
     assert f"{mine('narrow')}@audio" in result.proba
 
 

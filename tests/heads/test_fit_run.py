@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, fit_run
-from headstock.heads.evaluation.leaderboard import DEFAULT_HEADS
 from headstock.heads.evaluation.systems import DEFAULTS, Defaults
 from headstock.store import FeatureStore
 from headstock.store.errors import OptionError
@@ -37,17 +36,17 @@ def test_each_line_is_fitted_as_it_was_scored(made):
     with FeatureStore.open(folder / "f.h5") as store:
         tested = np.flatnonzero(store.items.split == "test")
         for line in result.leaderboard:
-            bundle = fit_run(store, folder / "run", line["name"])
+            bundle = fit_run(store, folder / "run", line.name)
             proba = bundle.predict(store, tested).proba
-            np.testing.assert_allclose(proba, result.test_proba[line["name"]], atol=2e-4)
+            np.testing.assert_allclose(proba, result.test_proba[line.name], atol=2e-4)
             right = proba.argmax(axis=1) == result.test_codes
-            assert int((~right).sum()) == line["test"]["errors"], line["name"]
+            assert int((~right).sum()) == line.test.errors, line.name
 
 
 def test_the_first_line_is_the_default_and_a_wrong_name_is_answered(made):
     folder, result = made
     with FeatureStore.open(folder / "f.h5") as store:
-        assert fit_run(store, folder / "run").settings["system"] == result.leaderboard[0]["name"]
+        assert fit_run(store, folder / "run").settings["system"] == result.leaderboard[0].name
         with pytest.raises(OptionError, match="did you mean lda@image"):
             fit_run(store, folder / "run", "lda@imagge")
 
@@ -72,8 +71,8 @@ def test_a_stack_is_of_the_heads_that_are_named_and_of_the_default_ones_where_no
 ):
     folder, _ = made
     few = ("lda", "knn")
+    assert {"logistic", *few} <= set(DEFAULTS["classes"].heads)
     monkeypatch.setitem(DEFAULTS, "classes", Defaults(few, ()))
-    assert {"logistic", *few} <= set(DEFAULT_HEADS)
     with FeatureStore.open(folder / "f.h5") as store:
         by_default = fit(store, fusion="stacked")
         named = fit(store, "logistic", fusion="stacked")

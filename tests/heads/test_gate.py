@@ -122,9 +122,7 @@ def test_never_and_always_are_choices() -> None:
 
 def test_on_the_leaderboard(store) -> None:
     result = evaluate(store, ("logistic", "knn"), fusions=("gated",))
-    rows = [r for r in result.leaderboard if r["fusion"] == "gated"]
-    assert {r["name"] for r in rows} == {
-        f"{h}@image+audio:gated" for h in ("logistic", "knn", "all")
-    }
-    assert all(r["gate"]["nested_accuracy"] == r["accuracy"]["value"] for r in rows)
+    rows = [r for r in result.leaderboard if r.fusion == "gated"]
+    assert {r.name for r in rows} == {f"{h}@image+audio:gated" for h in ("logistic", "knn", "all")}
+    assert all(r.gate.nested_accuracy == r.accuracy.value for r in rows)
     assert "least sure rows to" in result.text()

@@ -186,10 +186,10 @@ def test_a_head_is_added_by_a_function_and_one_entry(monkeypatch, tmp_path, stor
     monkeypatch.setitem(HEADS, "centroid", spec)  # type: ignore[misc]
     assert head_options("centroid") == {"spread": 1.0}
     result = evaluate(store, ("centroid", "lda"), fusions=("mean",), tune=("centroid:3",))
-    line = next(row for row in result.leaderboard if row["head"] == "centroid")
-    assert len(line["tried"]["points"]) == 3
+    line = next(row for row in result.leaderboard if row.head == "centroid")
+    assert len(line.tried.points) == 3
     shared = evaluate(store, ("centroid",), on=("audio",), fusions=())
-    assert shared.leaderboard[0]["how"] == "all folds at once"
+    assert shared.leaderboard[0].how == "all folds at once"
     model = fit(store, "centroid", on="audio")
     model.save(tmp_path / "m.headstock")
     X = store.feature_set("audio").x(np.arange(9))

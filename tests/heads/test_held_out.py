@@ -59,10 +59,10 @@ def test_each_split_has_a_score_of_its_own(split_store, tmp_path):
                      for split in ("valid", "test")}  # fmt: skip
         truth = dict(zip(store.items.id, store.items.label))
     assert len(result.ids) == 120
-    line = next(row for row in result.leaderboard if row["name"] == "lda@image")
+    line = next(row for row in result.leaderboard if row.name == "lda@image")
     for split, said in predicted.items():
         wrong = sum(truth[i] != label for i, label in zip(said.ids, said.labels))
-        assert (line[split]["n"], line[split]["errors"]) == (40, wrong)
+        assert (line.held(split).n, line.held(split).errors) == (40, wrong)
     text = result.text()
     assert "valid split, 40 rows: scored by the refit" in text
     assert "test split, 40 rows: scored by the refit" in text
@@ -72,8 +72,8 @@ def test_each_split_has_a_score_of_its_own(split_store, tmp_path):
         assert set(saved["ids"]) == set(predicted["valid"].ids)
     with np.load(tmp_path / "run" / "test.npz") as saved:
         assert set(saved["ids"]) == set(predicted["test"].ids)
-    assert "valid_accuracy_low" in as_csv({"run": result.to_json()}).splitlines()[0]
-    assert "| valid |" in as_markdown({"run": result.to_json()})
+    assert "valid_accuracy_low" in as_csv({"run": result.run}).splitlines()[0]
+    assert "| valid |" in as_markdown({"run": result.run})
 
 
 def test_nothing_learns_from_validation_rows(split_store):
@@ -85,8 +85,8 @@ def test_nothing_learns_from_validation_rows(split_store):
             assert np.array_equal(clean.test_proba[name], other.test_proba[name])
         one, two = (fit(s, "lda", on="image", folds=4).predict(s).proba for s in (plain, poisoned))
         assert np.array_equal(one, two)
-        assert clean.leaderboard[0]["valid"]["accuracy"]["value"] > 0.7
-        assert other.leaderboard[0]["valid"]["accuracy"]["value"] < 0.3
+        assert clean.leaderboard[0].valid.accuracy.value > 0.7
+        assert other.leaderboard[0].valid.accuracy.value < 0.3
 
 
 def test_the_valid_split_as_the_one_fold(split_store):
@@ -96,14 +96,14 @@ def test_the_valid_split_as_the_one_fold(split_store):
         result = evaluate(store, ["lda", "knn"], folds="Validation", **every)
     assert len(result.ids) == 40
     for line in result.leaderboard:
-        same = next(row for row in usual.leaderboard if row["name"] == line["name"])
-        assert (line["n"], line["errors"]) == (40, same["valid"]["errors"])
-        assert line["test"] == same["test"]
-        assert "valid" not in line
-        assert np.array_equal(result.proba[line["name"]], usual.held["valid"].proba[line["name"]])
-    errors = [line["errors"] for line in result.leaderboard]
+        same = next(row for row in usual.leaderboard if row.name == line.name)
+        assert (line.n, line.errors) == (40, same.valid.errors)
+        assert line.test == same.test
+        assert line.valid is None
+        assert np.array_equal(result.proba[line.name], usual.held["valid"].proba[line.name])
+    errors = [line.errors for line in result.leaderboard]
     assert errors == sorted(errors)
-    assert {c["a"] for c in result.comparisons} == {result.leaderboard[0]["name"]}
+    assert {c.a for c in result.run.comparisons} == {result.leaderboard[0].name}
     head = result.text().splitlines()[0]
     assert head.startswith("40 rows of the valid split, 4 classes, the one fold")
     assert "120 training rows" in head
@@ -115,9 +115,9 @@ def test_what_scored_on_the_valid_split_is_what_is_fitted(split_store, tmp_path)
         result = evaluate(store, ["lda", "knn"], fusions=["stacked"], folds="valid")
         result.save(tmp_path / "run")
         for line in result.leaderboard[:3]:
-            model = fit_run(store, tmp_path / "run", line["name"])
+            model = fit_run(store, tmp_path / "run", line.name)
             said = predict_complete(model, store, ids=list(result.ids))[0]
-            np.testing.assert_allclose(said.proba, result.proba[line["name"]], atol=1e-6)
+            np.testing.assert_allclose(said.proba, result.proba[line.name], atol=1e-6)
         one, two = (fit(store, "lda", folds=f).predict(store).proba for f in ("Validation", None))
     assert np.array_equal(one, two)
 
@@ -135,9 +135,9 @@ def test_by_blocks_alike(split_store):
         rows = evaluate_streamed(store, ["lda"], ["image"], folds=4).leaderboard[0]
         at_once = evaluate(store, ["lda"], ["image"], fusions=[], folds=4).leaderboard[0]
     for split in ("valid", "test"):
-        assert rows[split]["n"] == at_once[split]["n"] == 40
-        assert rows[split]["errors"] == at_once[split]["errors"]
-    assert rows["n"] == 120
+        assert rows.held(split).n == at_once.held(split).n == 40
+        assert rows.held(split).errors == at_once.held(split).errors
+    assert rows.n == 120
 
 
 def test_a_word_that_is_no_split_is_refused(split_store):
@@ -178,5 +178,5 @@ def test_groups_and_labels_in_two_unicode_forms(tmp_path):
         assert len(rows.classes) == 2
         assert len(account["joined_labels"]) == 1
         assert len(set(rows.groups)) == 3
-        assert len(evaluate_streamed(store, ["lda"], folds=2).settings["classes"]) == 2
+        assert len(evaluate_streamed(store, ["lda"], folds=2).run.settings.classes) == 2
     assert make_folds(rows.codes, "group-out", groups=rows.groups).folds == 3

@@ -159,14 +159,14 @@ def test_findings_come_before_the_scores(tmp_path: Path, planted: Rows, make_sto
     with make_store(tmp_path / "s.h5", planted, group=speaker, split=split) as store:
         result = evaluate(store, ("knn",), folds=3, dedupe="keep", group="speaker")
         text = result.text()
-    assert result.hygiene["near"]["image"]["across_splits"] == 1
+    assert result.run.hygiene.near["image"].across_splits == 1
     assert text.index("nearly the same vector (left as they are)") < text.index("accuracy")
     assert "1 with different labels" in text
     with make_store(tmp_path / "t.h5", planted) as store:
         result = evaluate(store, ("knn",), folds=3)
         assert result.folds.kind == "stratified by group"
-        assert result.hygiene["near"]["image"]["across_folds"] == 0
-        assert "by_group" in result.leaderboard[0]["accuracy"]
+        assert result.run.hygiene.near["image"].across_folds == 0
+        assert result.leaderboard[0].accuracy.by_group
 
 
 def test_a_group_on_both_sides_of_the_split_is_named(tmp_path: Path, two_sets, make_store) -> None:
@@ -175,9 +175,9 @@ def test_a_group_on_both_sides_of_the_split_is_named(tmp_path: Path, two_sets, m
     take = {"take": ["x"] * 40 + ["y"] * 40}
     with make_store(tmp_path / "s.h5", rows, split=split, group=take) as s:
         result = evaluate(s, ("knn",), on=("image",), fusions=(), folds="given:take", group="take")
-    told = result.hygiene["groups"]
-    assert (told["groups"], told["across_splits"], told["first_splits"]) == (2, 2, ["x", "y"])
-    assert told["across_folds"] == 0
+    told = result.run.hygiene.groups
+    assert (told.groups, told.across_splits, told.first_splits) == (2, 2, ("x", "y"))
+    assert told.across_folds == 0
     assert "2 groups have rows on both sides" in result.text()
 
 
@@ -194,10 +194,10 @@ def test_groups_that_nobody_asked_to_respect_are_named(tmp_path: Path, two_sets)
         store.commit("image", Batch(list(rows.ids), digest, stat, rows.X["image"], status, []))
         unasked = evaluate(store, ("knn",), fusions=())
         asked = evaluate(store, ("knn",), fusions=(), group="group", folds=4)
-    assert unasked.hygiene["groups"]["across_folds"] == 8
+    assert unasked.run.hygiene.groups.across_folds == 8
     assert "8 of 8 groups in column group have rows in several folds" in unasked.text()
     assert "keep them together with --group group" in unasked.text()
-    assert asked.hygiene["groups"]["across_folds"] == 0
+    assert asked.run.hygiene.groups.across_folds == 0
     assert "several folds" not in asked.text()
 
 
@@ -205,7 +205,7 @@ def test_duplicates_that_tie_groups_are_counted(tmp_path: Path, planted: Rows, m
     speaker = {"speaker": [f"s{i // 6}" for i in range(120)]}  # rows 0 and 5 are s0, 9 is s1
     with make_store(tmp_path / "s.h5", planted, group=speaker) as store:
         result = evaluate(store, ("knn",), fusions=(), group="speaker", folds=3)
-    assert result.hygiene["groups"]["tied"] == 2
+    assert result.run.hygiene.groups.tied == 2
     assert "duplicates tie 2 groups to others" in result.text()
 
 
@@ -233,9 +233,9 @@ def test_the_duplicates_planted_in_real_data_are_found(
         rows, test, _ = read_rows(store, ["audio"])
     found = find_duplicates(rows, test)
     assert {frozenset(map(str, rows.ids[c])) for c in found.exact["audio"]} == expected
-    told = one.hygiene["exact"]["audio"]
-    assert (told["clusters"], told["rows"], told["across_folds"]) == (22, 45, 0)
-    assert kept.hygiene["exact"]["audio"]["across_folds"] > 10
+    told = one.run.hygiene.exact["audio"]
+    assert (told.clusters, told.rows, told.across_folds) == (22, 45, 0)
+    assert kept.run.hygiene.exact["audio"].across_folds > 10
     assert "45 rows in 22 clusters have the same bytes (kept in one fold)" in one.text()
     # near duplicates hold the exact ones, whose vectors are the same
     near = [set(map(str, rows.ids[c])) for c in found.near["audio"]]
@@ -281,7 +281,7 @@ def test_equal_values_in_few_columns_of_a_table_are_no_copies(tmp_path: Path) ->
             store.commit(name, Batch(list(store.items.id), digest, stat, x, status, []))
         result = evaluate(store, ("knn",), ("yes",), ())
         assert result.folds.kind == "stratified"
-        assert result.leaderboard[0]["accuracy"]["value"] > 0.7
+        assert result.leaderboard[0].accuracy.value > 0.7
         assert read_streamed(store, "yes").folds == 5
         wide = evaluate(store, ("knn",), ("wide",), ())
         assert wide.folds.kind == "stratified"

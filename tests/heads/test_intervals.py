@@ -87,8 +87,8 @@ def test_the_test_split_has_intervals_by_group_too(tmp_path, make_store, two_set
     split = ["test" if i % 10 >= 6 else "" for i in range(200)]
     with make_store(tmp_path / "s.h5", rows, split=split, group=speaker) as store:
         result = evaluate(store, ("knn",), ("image",), (), folds=3, group="speaker")
-    test = result.leaderboard[0]["test"]["accuracy"]
-    assert test["by_group"]["groups"] == 4
-    assert test["by_group"]["low"] <= test["low"]
-    assert test["by_group"]["high"] >= test["high"]
-    assert f"{test['by_group']['low']:.4f}-{test['by_group']['high']:.4f}" in result.text()
+    test = result.leaderboard[0].test.accuracy
+    assert test.by_group.groups == 4
+    assert test.by_group.low <= test.low
+    assert test.by_group.high >= test.high
+    assert f"{test.by_group.low:.4f}-{test.by_group.high:.4f}" in result.text()

@@ -111,9 +111,9 @@ def test_it_is_named_before_the_scores(leaky, run, fields):
         result = run(store, ["lda"], folds=4, **more)
     text = result.text()
     assert text.index(LINE) < text.index("accuracy")
-    assert [one["feature"] for one in result.to_json()["hygiene"]["leaks"]] == ["target"]
+    assert [one.feature for one in result.run.hygiene.leaks] == ["target"]
 
 
 def test_a_network_is_not_asked(leaky):
     with leaky(Recipe("image", {"weights": "w"})) as store:
-        assert "leaks" not in evaluate(store, ["lda"], fusions=[], folds=4).hygiene
+        assert evaluate(store, ["lda"], fusions=[], folds=4).run.hygiene.leaks == ()

@@ -23,28 +23,28 @@ def split_store(tmp_path, make_store, rows):
 
 
 def looks_of(result) -> tuple[int, int, int]:
-    told = result.hygiene["looks"]
-    return told["shown"], told["looks"], told["systems"]
+    told = result.run.hygiene.looks
+    return told.shown, told.looks, told.systems
 
 
 def test_the_chosen_system_alone_is_scored_on_the_test_split(split_store) -> None:
     result = evaluate(split_store, **QUICK)
     first, other = result.leaderboard
-    assert first["test"]["n"] == 40
-    assert "test" not in other
-    assert list(result.test_proba) == [first["name"]]
+    assert first.test.n == 40
+    assert other.test is None
+    assert list(result.test_proba) == [first.name]
     assert looks_of(result) == (1, 1, 1)
     assert "looked at for the first time, for 1 system" in result.text()
     every = evaluate(split_store, **QUICK, test_scores="all")
-    assert all("test" in line for line in every.leaderboard)
-    assert every.leaderboard[0]["test"] == first["test"]
+    assert all(line.test for line in every.leaderboard)
+    assert every.leaderboard[0].test == first.test
     assert looks_of(every) == (2, 2, 2)  # the first system is the same one as before
 
 
 def test_none_looks_at_nothing(split_store, tmp_path) -> None:
     result = evaluate(split_store, **QUICK, test_scores="none")
-    assert not any("test" in line for line in result.leaderboard)
-    assert (result.test_proba, "looks" in result.hygiene) == ({}, False)
+    assert not any(line.test for line in result.leaderboard)
+    assert (result.test_proba, result.run.hygiene.looks) == ({}, None)
     assert not (tmp_path / "s.h5.ledger").exists()
     assert looks_of(evaluate(split_store, **QUICK))[1] == 1
     with pytest.raises(OptionError, match="one of chosen, all, none"):
@@ -54,7 +54,7 @@ def test_none_looks_at_nothing(split_store, tmp_path) -> None:
 def test_the_runs_that_looked_are_named(split_store, tmp_path) -> None:
     evaluate(split_store, **QUICK).save(tmp_path / "runs" / "first")
     again = evaluate(split_store, **QUICK, seed=3)
-    assert again.hygiene["looks"]["runs"] == [str(tmp_path / "runs" / "first")]
+    assert again.run.hygiene.looks.runs == (str(tmp_path / "runs" / "first"),)
     words = again.text()
     assert "looked at for time 2" in words
     assert "the more often, the less its score is worth" in words
@@ -72,7 +72,7 @@ def test_another_split_has_a_ledger_of_its_own(split_store) -> None:
 def test_rows_by_blocks_look_at_the_same_split(split_store) -> None:
     evaluate(split_store, **QUICK)
     result = evaluate_streamed(split_store, ["lda", "ridge"], ["image"], folds=3)
-    assert [("test" in line) for line in result.leaderboard] == [True, False]
+    assert [bool(line.test) for line in result.leaderboard] == [True, False]
     assert looks_of(result) == (1, 2, 2)
 
 

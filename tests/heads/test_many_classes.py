@@ -7,8 +7,8 @@ import pytest
 
 from headstock.heads import Bundle, make_head
 from headstock.heads.bundle.fitting import fit_rows
-from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.kinds import boosted, svm
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.labelled import Rows
 from headstock.store import Recipe
@@ -28,9 +28,9 @@ def test_a_kernel_machine_has_one_machine_a_class(many):
     assert len(many.classes) > svm.PAIRED
     result = evaluate_rows(many, ["rbf-svm"], ["image"], [], make_folds(many.codes, 5))
     line = result.leaderboard[0]
-    assert line["accuracy"]["value"] > 0.95
-    assert any("one against rest" in note for note in line["notes"])
-    assert "too many for a machine a pair" in line["how"]
+    assert line.accuracy.value > 0.95
+    assert any("one against rest" in note for note in line.notes)
+    assert "too many for a machine a pair" in line.how
 
 
 def test_it_answers_as_pairs_do_where_both_can(two_sets, monkeypatch):
@@ -43,7 +43,7 @@ def test_it_answers_as_pairs_do_where_both_can(two_sets, monkeypatch):
     a, b = (r.proba["rbf-svm@image"] for r in (paired, rest))
     assert (a.argmax(axis=1) == b.argmax(axis=1)).mean() > 0.95
     lines = [r.leaderboard[0] for r in (paired, rest)]
-    assert abs(lines[0]["log_loss"] - lines[1]["log_loss"]) < 0.05
+    assert abs(lines[0].log_loss - lines[1].log_loss) < 0.05
 
 
 def test_a_saved_model_answers_the_same(many, tmp_path):
@@ -67,17 +67,17 @@ def test_rounds_are_fewer_and_that_is_said(many, monkeypatch):
     assert boosted.rounds_within(300, 9) == (300, "")
     monkeypatch.setattr(boosted, "MOST_TREES", 12 * 80)
     result = evaluate_rows(many, ["lightgbm"], ["image"], [], make_folds(many.codes, 5))
-    assert any(note.startswith("12 rounds of the 100") for note in result.leaderboard[0]["notes"])
+    assert any(note.startswith("12 rounds of the 100") for note in result.leaderboard[0].notes)
 
 
 def test_a_forest_that_would_not_fit_is_a_line_before_it_grows(many, monkeypatch):
     monkeypatch.setattr("headstock.heads.kinds.trees.MOST_BYTES", 5e7)
     result = evaluate_rows(many, ["forest", "lda"], ["image"], [], make_folds(many.codes, 5))
-    assert [line["head"] for line in result.leaderboard] == ["lda"]
-    assert "200 of 320 rows and 80 classes could take 0.1 GB" in result.failed[0]["reason"]
+    assert [line.head for line in result.leaderboard] == ["lda"]
+    assert "200 of 320 rows and 80 classes could take 0.1 GB" in result.run.failed[0].reason
     fewer = {"forest": {"trees": 20}}  # the way out that it names
     good = evaluate_rows(many, ["forest"], ["image"], [], make_folds(many.codes, 5), options=fewer)
-    assert not good.failed
+    assert not good.run.failed
     assert make_head("forest", 0, fewer["forest"])
 
 

@@ -100,20 +100,17 @@ def test_what_is_undefined_is_said_so_and_a_metric_of_ones_own_has_an_interval(t
 def test_the_better_of_two_is_found_and_chosen_in_resamples(name: str) -> None:
     (good, codes), (bad, _) = binary(4, noise=0.6), binary(4, noise=3)
     metric = metric_named(name, "ab")
-    proba, board = (
-        {"good": good, "bad": bad, "same": good},
-        [{"name": n} for n in ("good", "same", "bad")],
-    )
-    same, line = against_best(board, proba, codes, None, 0, metric)
-    assert (line["verdict"], same["verdict"]) == ("better", "not distinguishable")
-    assert line["difference"]["metric"] == metric.name
-    assert metric.sign * line["difference"]["value"] > 0
-    told = selection(board, proba, codes, None, 0, metric)
+    proba, names = {"good": good, "bad": bad, "same": good}, ["good", "same", "bad"]
+    same, line = against_best(names, proba, codes, None, 0, metric)
+    assert (line.verdict, same.verdict) == ("better", "not distinguishable")
+    assert line.difference.metric == metric.name
+    assert metric.sign * line.difference.value > 0
+    told = selection(names, proba, codes, None, 0, metric)
     assert told is not None
-    assert [name for name, _ in told["wins"]] == ["good", "same"]
-    assert told["apparent"] == pytest.approx(metric.score(good, codes))
-    assert told["nested"]["low"] < told["nested"]["value"] < told["nested"]["high"]
-    assert told["nested"]["value"] == pytest.approx(told["apparent"], abs=0.03)
+    assert [name for name, _ in told.wins] == ["good", "same"]
+    assert told.apparent == pytest.approx(metric.score(good, codes))
+    assert told.nested.low < told.nested.value < told.nested.high
+    assert told.nested.value == pytest.approx(told.apparent, abs=0.03)
 
 
 def test_systems_that_answer_other_rows_are_compared_on_those_of_both() -> None:
@@ -125,12 +122,12 @@ def test_systems_that_answer_other_rows_are_compared_on_those_of_both() -> None:
     codes = np.r_[codes[:200], binary(6, 200, noise=0.1)[1]]
     metric = metric_named("auroc", "ab")
     (line,) = against_best(
-        [{"name": "whole"}, {"name": "part"}],
+        ["whole", "part"],
         {"whole": whole, "part": part},
         codes,
         None,
         0,
         metric,
     )
-    assert (line["n"], line["difference"]["value"]) == (200, 0)
-    assert (line["verdict"], line["adjusted_p"]) == ("not distinguishable", 1)
+    assert (line.n, line.difference.value) == (200, 0)
+    assert (line.verdict, line.adjusted_p) == ("not distinguishable", 1)

@@ -43,35 +43,33 @@ def run(store, *metric: str, **more):
 def test_the_first_orders_the_board_and_is_what_is_said_of_the_run(rare) -> None:
     plain, found = run(rare), run(rare, "auroc", "log_loss")
     board = found.leaderboard
-    values = [line["metrics"]["auroc"]["value"] for line in board]
+    values = [line.metrics["auroc"].value for line in board]
     assert values == sorted(values, reverse=True)
-    assert [line["name"] for line in board] != [line["name"] for line in plain.leaderboard]
+    assert [line.name for line in board] != [line.name for line in plain.leaderboard]
     for line in board:
-        proba = found.proba[line["name"]]
-        assert line["metrics"]["auroc"]["value"] == pytest.approx(
-            roc_auc_score(found.codes, proba[:, 1])
-        )
-        assert line["metrics"]["log_loss"]["value"] == pytest.approx(log_loss(found.codes, proba))
-        record = line["metrics"]["auroc"]
-        assert record["low"] < record["value"] < record["high"]
-    test = board[0]["test"]["metrics"]["auroc"]["value"]
+        proba = found.proba[line.name]
+        assert line.metrics["auroc"].value == pytest.approx(roc_auc_score(found.codes, proba[:, 1]))
+        assert line.metrics["log_loss"].value == pytest.approx(log_loss(found.codes, proba))
+        record = line.metrics["auroc"]
+        assert record.low < record.value < record.high
+    test = board[0].test.metrics["auroc"].value
     assert test == pytest.approx(
-        roc_auc_score(found.test_codes, found.test_proba[board[0]["name"]][:, 1])
+        roc_auc_score(found.test_codes, found.test_proba[board[0].name][:, 1])
     )
-    assert found.settings["metric"] == ["auroc", "log_loss"]
-    assert {line["difference"]["metric"] for line in found.comparisons} == {"auroc"}
-    assert found.selection["apparent"] == pytest.approx(values[0])
-    assert found.baseline["metrics"]["auroc"]["value"] == 0.5
-    alike = {line["name"]: line["accuracy"] for line in plain.leaderboard}
-    assert {line["name"]: line["accuracy"] for line in board} == alike
+    assert found.run.settings.metric == ("auroc", "log_loss")
+    assert {one.difference.metric for one in found.run.comparisons} == {"auroc"}
+    assert found.run.selection.apparent == pytest.approx(values[0])
+    assert found.run.baseline.metrics["auroc"].value == 0.5
+    alike = {line.name: line.accuracy for line in plain.leaderboard}
+    assert {line.name: line.accuracy for line in board} == alike
 
 
 def test_a_loss_is_better_where_it_is_less(rare) -> None:
     found = run(rare, "log_loss")
-    values = [line["metrics"]["log_loss"]["value"] for line in found.leaderboard]
+    values = [line.metrics["log_loss"].value for line in found.leaderboard]
     assert values == sorted(values)
-    assert all(c["difference"]["value"] <= 0 for c in found.comparisons)
-    assert "worse" not in {c["verdict"] for c in found.comparisons}
+    assert all(c.difference.value <= 0 for c in found.run.comparisons)
+    assert "worse" not in {c.verdict for c in found.run.comparisons}
 
 
 def test_without_a_metric_nothing_is_otherwise(rare) -> None:

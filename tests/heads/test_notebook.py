@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -33,7 +34,8 @@ class Seen(HTMLParser):
 
 def test_a_leaderboard_is_a_table(store) -> None:
     result = evaluate(store, ("lda", "knn"), fusions=("mean",), folds=3)
-    result.leaderboard[0]["on"] = EVIL
+    first, *others = result.leaderboard
+    result.run = replace(result.run, leaderboard=(replace(first, on=EVIL), *others))
     html = result._repr_html_()
     seen = Seen(html)
     names = [tag for tag, _ in seen.tags]
@@ -42,7 +44,7 @@ def test_a_leaderboard_is_a_table(store) -> None:
     assert set(names) <= {"table", "caption", "thead", "tbody", "tr", "th", "td", "b", "span"}
     said = "".join(seen.said)
     assert EVIL in said
-    assert f"{result.leaderboard[0]['accuracy']['value']:.4f}" in said
+    assert f"{result.leaderboard[0].accuracy.value:.4f}" in said
 
 
 def test_a_report_is_shown_in_a_frame(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate, make_folds, make_head
-from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 
@@ -65,7 +65,7 @@ def test_classes_of_three_rows_are_scored_by_every_linear_head() -> None:
         plan = make_folds(rows.codes, 3, ids=ids, seed=seed)
         heads = ["lda", "ridge", "logistic"]
         result = evaluate_rows(rows, heads, ["image", "audio"], ["weighted", "stacked"], plan)
-        assert all(row["n"] == 18 for row in result.leaderboard)
+        assert all(row.n == 18 for row in result.leaderboard)
 
 
 def test_one_row_of_a_class_is_no_advice_to_use_one_fold(tmp_path: Path, rows, make_store) -> None:

@@ -1,18 +1,21 @@
 """The HTML report: what is on it, that text stays text, and that broken inputs cost themselves."""
 
 import io
-import json
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import some_run
 import soundfile
 from PIL import Image
 
 from headstock.heads.report.page import write_report
 from headstock.heads.report.page.markup import h, json_block, text
 from headstock.heads.report.page.media import clip, thumbnail
+from headstock.heads.run.folder import read_run, write_run
+from headstock.heads.run.run import Run
 from headstock.store import FeatureStore
 from headstock.store.disk.batch import Batch
 from headstock.store.errors import HeadError, ItemError, OptionError
@@ -46,9 +49,10 @@ def _files(folder: Path, n: int) -> tuple[list[str], list[str]]:
     return pictures, sounds
 
 
-def make_run(folder: Path, names: list[str], n: int = 40, **metrics: object) -> Path:
+def make_run(folder: Path, names: list[str], n: int = 40, **more_parts: Any) -> Path:
     """A store with files and a run folder over it, as ``extract`` and ``evaluate`` leave them;
-    ``names`` go to classes, ids, systems, recipes and error lines."""
+    ``names`` go to classes, ids, systems, recipes and error lines. more_parts: of the run, as plain
+    data; ``first``: of its first line."""
     folder.mkdir(exist_ok=True)
     rng = np.random.default_rng(1)
     pictures, sounds = _files(folder, n)
@@ -78,23 +82,39 @@ def make_run(folder: Path, names: list[str], n: int = 40, **metrics: object) -> 
     run.mkdir(exist_ok=True)
     arrays = {f"proba/{i}": p for i, p in enumerate(proba.values())}
     board = []
-    for key, name in zip(arrays, proba):
-        wrong = int((arrays[key].argmax(axis=1) != codes).sum())
-        accuracy = {"value": 1 - wrong / n, "low": 0.2, "high": 0.9}
-        head = name.removesuffix("@image")
-        row = {"head": head, "on": "image", "fusion": None, "name": key.removeprefix("proba/")}
-        board.append({**row, "n": n, "errors": wrong, "accuracy": accuracy, "seconds": 0.5})
-    board[1]["fusion"] = names[0]
-    np.savez(run / "oof.npz", ids=np.array(ids), codes=codes, classes=classes, **arrays)
-    told = {
-        "leaderboard": board,
+    for number, (key, name) in enumerate(zip(arrays, proba)):
+        predicted = arrays[key].argmax(axis=1)
+        of_class = [
+            {"n": int(mine.sum()), "errors": int((mine & (predicted != c)).sum()), "recall": 0.5,
+             "precision": None, "interval": [0.2, 0.8]}
+            for c, mine in enumerate(codes == np.arange(k)[:, None])
+        ]  # fmt: skip
+        more = {"fusion": names[0] if number else None, "name": str(number)}
+        wrong = int((predicted != codes).sum())
+        board.append(some_run.line(name, n, wrong, per_class=of_class, **more))
+    (run / "oof.npz").write_bytes(npz(ids=np.array(ids), codes=codes, classes=classes, **arrays))
+    parts = {
         "folds": {"folds": 2, "kind": names[0]},
         "settings": {"store": str(folder / "features.h5"), "heads": names},
-        "recipes": {names[0]: {"fields": {names[0]: names}}},
-        **metrics,
+        "recipes": {
+            names[0]: {"modality": "image", "fingerprint": "f", "fields": {names[0]: names}}
+        },
+        **more_parts,
     }
-    (run / "metrics.json").write_text(json.dumps(told))
+    board[0] |= parts.pop("first", {})
+    keep(run, some_run.run(board, [str(c) for c in classes], **parts))
     return run
+
+
+def npz(**arrays: np.ndarray) -> bytes:
+    held = io.BytesIO()
+    np.savez(held, **arrays)
+    return held.getvalue()
+
+
+def keep(folder: Path, run: Run) -> None:
+    """Write the run with the arrays that lie in its folder."""
+    write_run(folder, run, {path.name: path.read_bytes() for path in folder.glob("*.npz")})
 
 
 def _proba(rng: np.random.Generator, codes: np.ndarray, k: int, sure: float) -> np.ndarray:
@@ -145,31 +165,43 @@ def test_report_shows_the_run(tmp_path):
             assert attributes["alt"]
 
 
+def alike(*first: list[str]) -> dict[str, Any]:
+    counts = ("clusters", "rows", "other_label", "across_folds", "across_splits")
+    return {**dict.fromkeys(counts, 1), "first": list(first)}
+
+
+COMPARED = {
+    "n": 40, "repeats": 1, "only_a_right": 7, "only_b_right": 5, "shared_errors": 3,
+    "same_answer": 2, "mcnemar_p": 0.5, "by": "rows",
+    "accuracy_difference": {"value": 0.05, "low": -0.02, "high": 0.1},
+    "log_loss_difference": {"value": 0.05, "low": None, "high": None},
+}  # fmt: skip
+
+
 def test_optional_parts_are_drawn_when_the_run_has_them(tmp_path):
+    gate = {
+        "first": "0", "second": "1", "curve": [[0, 0.5], [4, 0.6], [40, 0.4]], "k": 4,
+        "share": 0.1, "threshold": 0.5, "first_accuracy": 0.5, "apparent_accuracy": 0.6,
+        "nested_accuracy": 0.55, "verdict": "the gate may help", "best": "1",
+        "best_accuracy": 0.525, "adjusted_p": 0.3, "against_best": COMPARED,
+    }  # fmt: skip
     run = make_run(
-        tmp_path / "a", ["cat", "dog"],
+        tmp_path / "a", ["cat", "dog"], first={"gate": gate},
         learning_curve=[
-            {"system": "0", "n": n, "accuracy": {"value": n / 100, "low": 0.1, "high": 0.9}}
+            {
+                "system": "0", "n": n, "log_loss": 0.5,
+                "accuracy": {"value": n / 100, "low": 0.1, "high": 0.9},
+            }
             for n in (10, 20, 40)
         ],
         hygiene={
-            "near": {"audio": {"clusters": 1, "first": [["0 cat", "1 dog"], ["0 cat", "1 dog"]]}},
+            "near": {"audio": alike(["0 cat", "1 dog"], ["0 cat", "1 dog"])},
             "label_doubts": [{"id": "3 dog", "label": "dog", "likely": "cat", "quality": 0.1}],
         },
         comparisons=[
-            {
-                "a": "0", "b": "1", "only_a_right": 7, "only_b_right": 5, "mcnemar_p": 0.5,
-                "accuracy_difference": {"value": 0.05, "low": -0.02, "high": 0.1},
-                "adjusted_p": 0.77, "verdict": "not distinguishable",
-            }
+            {**COMPARED, "a": "0", "b": "1", "adjusted_p": 0.77, "verdict": "not distinguishable"}
         ],
     )  # fmt: skip
-    metrics = json.loads((run / "metrics.json").read_text())
-    gate = {"first": "0", "second": "1", "curve": [[0, 0.5], [4, 0.6], [40, 0.4]], "share": 0.1}
-    gate |= {"nested_accuracy": 0.55, "verdict": "the gate may help"}
-    gate |= {"best": "1", "best_accuracy": 0.525}
-    metrics["leaderboard"][0]["gate"] = gate
-    (run / "metrics.json").write_text(json.dumps(metrics))
     write_report([run], tmp_path / "page.html")
     words = " ".join(Page((tmp_path / "page.html").read_text()).said)
     for part in (
@@ -184,34 +216,32 @@ def test_optional_parts_are_drawn_when_the_run_has_them(tmp_path):
 
 
 def test_weights_patterns_and_findings_are_shown(tmp_path):
-    run = make_run(tmp_path / "a", ["cat", "dog"])
-    metrics = json.loads((run / "metrics.json").read_text())
-    row = metrics["leaderboard"][0]
-    row["importances"] = {
-        "image": {"share": 0.3, "width": 6, "sd": 0.01, "columns": [[4, 0.2, 0.05], [0, 0.1, 0.0]]},
-        HOSTILE[0]: {
-            "share": 0.7,
-            "width": 18,
-            "columns": [[HOSTILE[1], 0.5], ["w1_mfcc2", 0.004]],
+    columns = [{"name": 4, "share": 0.2, "sd": 0.05}, {"name": 0, "share": 0.1, "sd": 0.0}]
+    others = [{"name": HOSTILE[1], "share": 0.5}, {"name": "w1_mfcc2", "share": 0.004}]
+    importances = {
+        "image": {"share": 0.3, "width": 6, "sd": 0.01, "columns": columns},
+        HOSTILE[0]: {"share": 0.7, "width": 18, "columns": others},
+    }
+    some, few = some_run.line(n=30, errors=3), some_run.line(n=10, errors=5)
+    some["accuracy"] = {"value": 0.9, "low": 0.7, "high": 0.98}
+    few["accuracy"] = {"value": 0.5, "low": 0.2, "high": 0.8}
+    patterns = {"image+audio": some_run.scores(some), "image": some_run.scores(few)}
+    guess = some_run.line("guessing", 40, 20, seconds=None, how="", on="-", accuracy={
+        "value": 0.5, "low": 0.34, "high": 0.66
+    })  # fmt: skip
+    run = make_run(
+        tmp_path / "a", ["cat", "dog"], first={"importances": importances, "patterns": patterns},
+        selection={
+            "leader": "0", "systems": 2, "apparent": 0.9, "optimism": 0.0123, "by": "rows",
+            "nested": {"value": 0.8877, "low": 0.8, "high": 0.95}, "wins": [["0", 0.75]],
         },
-    }
-    row["patterns"] = {
-        "image+audio": {"n": 30, "errors": 3, "accuracy": {"value": 0.9, "low": 0.7, "high": 0.98}},
-        "image": {"n": 10, "errors": 5, "accuracy": {"value": 0.5, "low": 0.2, "high": 0.8}},
-    }
-    metrics["selection"] = {
-        "leader": "0", "systems": 2, "apparent": 0.9, "optimism": 0.0123, "by": "rows",
-        "nested": {"value": 0.8877, "low": 0.8, "high": 0.95}, "wins": [["0", 0.75]],
-    }  # fmt: skip
-    metrics["checks"] = [
-        {
-            "code": "HS05",
-            "title": "a column that tells the label",
-            "found": HOSTILE[0],
-            "do": "look",
-        }
-    ]
-    (run / "metrics.json").write_text(json.dumps(metrics))
+        checks=[
+            {"code": "HS05", "title": "a column that tells the label", "found": HOSTILE[0],
+             "do": "look"}
+        ],
+        baseline=guess,
+        fold_table=[[{"n": 21, "classes": [10, 11]}, {"n": 19, "classes": [10, 9]}]],
+    )  # fmt: skip
     write_report([run], tmp_path / "page.html")
     source = (tmp_path / "page.html").read_text()
     words = " ".join(Page(source).said)
@@ -220,28 +250,11 @@ def test_weights_patterns_and_findings_are_shown(tmp_path):
         "What weighs", "Weights of 0", "6, 25.0 %", "30.0 % ± 1.0 %", "70.0 %", "column 4",
         "20.0 % ± 5.0 %", "w1_mfcc2", "0.40 %", "Rows that lack a set", "image and audio",
         "0.200 to 0.800", "In words", "0.8877", "flatters the first line by +0.0123",
+        "a fold holds out 19 to 21 rows, 9 to 11 of a class", "guessing", "0.340 to 0.660",
     ):  # fmt: skip
         assert part in words, part
     assert "<script>alert" not in source
     assert "onerror=alert" not in "".join(f"{t}{a}" for t, a in Page(source).tags if t != "p")
-
-
-@pytest.mark.parametrize(
-    "told",
-    [
-        [], {"image": 1}, {"image": {"share": "x", "columns": []}}, {"image": {"share": 2}},
-        {"image": {"share": 0.5, "columns": [[1], "x", [2, -1], [3, None]], "width": 0}},
-        {"image": {"share": 0.0, "columns": [[1, 0.0]]}, "audio": {"share": 0, "columns": []}},
-    ],
-)  # fmt: skip
-def test_weights_of_another_version_cost_themselves(tmp_path, told):
-    run = make_run(tmp_path / "a", ["cat", "dog"])
-    metrics = json.loads((run / "metrics.json").read_text())
-    metrics["leaderboard"][0] |= {"importances": told, "patterns": told}
-    metrics["selection"] = metrics["checks"] = told
-    (run / "metrics.json").write_text(json.dumps(metrics))
-    write_report([run], tmp_path / "page.html")
-    assert "Leaderboard" in (tmp_path / "page.html").read_text()
 
 
 def test_several_runs_are_compared_on_the_rows_they_share(tmp_path):
@@ -316,7 +329,8 @@ def test_copies_across_the_test_split_are_shown(tmp_path):
     every, test = np.ones(40, dtype=bool), np.arange(40) == 1  # row 1 has the bytes of row 0
     for name, rows in {"oof.npz": every & ~test, "test.npz": test}.items():
         cut = {k: v if k == "classes" else v[rows] for k, v in arrays.items()}
-        np.savez(run / name, **cut)
+        (run / name).write_bytes(npz(**cut))
+    keep(run, read_run(run))
     write_report([run], tmp_path / "page.html")
     words = " ".join(Page((tmp_path / "page.html").read_text()).said)
     assert "test split" in words
@@ -350,13 +364,11 @@ def test_what_is_no_run_is_refused(tmp_path):
         write_report([tmp_path], tmp_path / "page.html", projection="tsne")
     run = make_run(tmp_path / "a", ["cat", "dog"])
     (run / "oof.npz").write_bytes(b"no zip")
-    with pytest.raises(HeadError, match="cannot be read"):
+    with pytest.raises(HeadError, match="another evaluation"):
         write_report([run], tmp_path / "page.html")
-    odd = '{"head": 3, "on": "b", "accuracy": {"value": 0.5, "low": 0, "high": 1}}'
-    for board in ('{"head": "x"}', "", odd):
-        (run / "metrics.json").write_text(f'{{"leaderboard": [{board}]}}')
-        with pytest.raises(HeadError, match="no leaderboard"):
-            write_report([run], tmp_path / "page.html")
+    keep(run, read_run(run))
+    with pytest.raises(HeadError, match=r"oof\.npz: cannot be read"):
+        write_report([run], tmp_path / "page.html")
 
 
 def test_matplotlib_missing_is_one_line(tmp_path, monkeypatch):

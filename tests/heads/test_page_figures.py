@@ -4,18 +4,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import some_run
 from scipy.stats import binomtest
 
 from headstock.heads.metrics.probabilities import calibration_error
-from headstock.heads.report.page.contest import Contest
+from headstock.heads.report.contest import Contest, pair
 from headstock.heads.report.page.figures import (
     coverage,
     doubts,
-    pair,
     reliability,
     thinned,
 )
-from headstock.heads.report.page.runs import Run
+from headstock.heads.report.saved import Saved
 
 
 @pytest.fixture
@@ -71,17 +71,13 @@ def test_doubts_find_a_planted_label():
     assert instead.tolist() == [0]
 
 
-def _run(name: str, ids: list[str], right: dict[str, list[bool]]) -> Run:
+def _run(name: str, ids: list[str], right: dict[str, list[bool]]) -> Saved:
     codes = np.zeros(len(ids), dtype=np.int64)
     proba = {s: np.where(np.array(r)[:, None], [0.9, 0.1], [0.2, 0.8]) for s, r in right.items()}
-    board = [
-        {"name": s, "head": s, "on": "x", "fusion": None, "accuracy": {"value": np.mean(r)}}
-        for s, r in right.items()
-    ]
-    none = np.empty(0, dtype=str)
-    metrics = {"leaderboard": board}
-    classes = np.array(["a", "b"])
-    return Run(name, Path(name), metrics, np.array(ids), codes, classes, proba, None, none, none)
+    lines = [some_run.line(s, len(r), r.count(False)) for s, r in right.items()]
+    none, classes = np.empty(0, dtype=str), np.array(["a", "b"])
+    run = some_run.run(lines, classes)
+    return Saved(name, Path(name), run, np.array(ids), codes, classes, proba, None, none, none)
 
 
 def test_contest_uses_the_rows_all_runs_share_and_orders_by_accuracy():

@@ -12,9 +12,9 @@ import pytest
 
 from headstock.cli import cli
 from headstock.heads import Bundle, evaluate, fit, make_folds
-from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.fusion.complete import predict_complete
 from headstock.heads.fusion.fusions import cross_fuse
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import Rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe, RowError
@@ -127,23 +127,23 @@ def test_scores_by_pattern_from_a_store(lacking_store) -> None:
     )  # fmt: skip
     n = 160 - len(NEITHER)
     assert len(result.ids) == n
-    whole = [r for r in result.leaderboard if r["n"] == n]
-    less = [r for r in result.leaderboard if r["n"] < n]
-    assert result.leaderboard[: len(whole)] == whole
-    assert {r["on"] for r in less} == {"image", "audio"}
+    whole = [r for r in result.leaderboard if r.n == n]
+    less = [r for r in result.leaderboard if r.n < n]
+    assert list(result.leaderboard[: len(whole)]) == whole
+    assert {r.on for r in less} == {"image", "audio"}
     counts = {
         "image+audio": 160 - len(np.union1d(NO_AUDIO, NO_IMAGE)),
         "image": len(NO_AUDIO) - len(NEITHER),
         "audio": len(NO_IMAGE) - len(NEITHER),
     }
     for row in whole:
-        assert {p: s["n"] for p, s in row["patterns"].items()} == counts
-        assert sum(s["errors"] for s in row["patterns"].values()) == row["errors"]
+        assert {p: s.n for p, s in row.patterns.items()} == counts
+        assert sum(s.errors for s in row.patterns.values()) == row.errors
     for row in less:
-        assert set(row["patterns"]) == {"image+audio", row["on"]}
-    assert result.settings["rows"]["excluded_incomplete"] == len(NEITHER)
-    assert result.settings["rows"]["missing"] == {"image": len(NO_IMAGE), "audio": len(NO_AUDIO)}
-    compared = {c["b"]: c["n"] for c in result.comparisons}
+        assert set(row.patterns) == {"image+audio", row.on}
+    assert result.run.settings.rows.excluded_incomplete == len(NEITHER)
+    assert result.run.settings.rows.missing == {"image": len(NO_IMAGE), "audio": len(NO_AUDIO)}
+    compared = {c.b: c.n for c in result.run.comparisons}
     assert compared["knn@image"] == 160 - len(NO_IMAGE)
     text = result.text()
     assert "rows with image alone" in text

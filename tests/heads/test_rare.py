@@ -27,7 +27,7 @@ def test_by_default_they_are_left_out_and_named(uneven, make_store, tmp_path, ru
         result = evaluate(store, HEADS, ["image"], [], 5)
     assert list(result.classes) == ["ant", "bee", "cat"]
     assert len(result.ids) == 90
-    assert result.settings["rows"]["rare"]["classes"] == {"eel": 3, "fox": 1}
+    assert result.run.settings.rows.rare.classes == {"eel": 3, "fox": 1}
     code, out, _ = run_headstock("evaluate", tmp_path / "f.h5", "--head", "lda", "-q")
     assert code == 0
     assert "left out: 2 classes too rare for the folds, 4 rows: eel (3), fox (1)" in out
@@ -38,8 +38,8 @@ def test_keep_scores_what_can_be_learned(uneven, make_store, tmp_path):
         result = evaluate(store, HEADS, ["image"], [], 5, rare="keep")
         assert list(result.classes) == ["ant", "bee", "cat", "eel"]
         assert len(result.ids) == 93
-        assert not result.failed
-        assert result.settings["rows"]["rare"]["classes"] == {"fox": 1}
+        assert not result.run.failed
+        assert result.run.settings.rows.rare.classes == {"fox": 1}
         folds = result.folds.codes[0][result.codes == 3]
         assert len(set(folds)) == 3
         model = fit(store, "lda", "image", rare="keep")
@@ -61,9 +61,9 @@ def test_test_rows_of_a_class_that_is_gone_are_counted(uneven, make_store, tmp_p
     split = ["test" if i % 9 == 0 or i == 93 else "train" for i in range(94)]
     with make_store(tmp_path / "f.h5", uneven, split=split) as store:
         result = evaluate(store, ["lda"], ["image"], [], 5)
-    rare = result.settings["rows"]["rare"]
-    assert rare["test"] == 2  # one eel, whose class is too rare, and the fox, which none can know
-    assert set(rare["classes"]) == {"eel", "fox"}
+    rare = result.run.settings.rows.rare
+    assert rare.test == 2  # one eel, whose class is too rare, and the fox, which none can know
+    assert set(rare.classes) == {"eel", "fox"}
     assert len(result.test_ids) == 10
 
 
@@ -75,7 +75,7 @@ def test_groups_count_and_not_rows(two_sets, make_store, tmp_path):
         for rule in ("drop", "keep"):
             result = evaluate(store, ["lda"], ["image"], [], 5, group="hand", rare=rule)
             assert list(result.classes) == ["ant", "bee", "cat"]
-            assert result.settings["rows"]["rare"]["classes"] == {"dog": 30}
+            assert result.run.settings.rows.rare.classes == {"dog": 30}
             assert "dog (30 rows in 1 groups or copies)" in result.text()
 
 

@@ -16,6 +16,7 @@ import pytest
 from headstock.heads import evaluate
 from headstock.heads.evaluation import fingerprints, reuse
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.run.scores import Line
 from headstock.heads.specs import HEADS as TABLE
 from headstock.store import FeatureStore, Items
 
@@ -39,10 +40,9 @@ def fitted(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     return seen
 
 
-def board(result) -> list[dict]:
+def board(result) -> list[Line]:
     """The leaderboard without what says how it came."""
-    skip = ("seconds", "reused")
-    return [{k: v for k, v in row.items() if k not in skip} for row in result.leaderboard]
+    return [replace(line, seconds=None, reused=False) for line in result.leaderboard]
 
 
 def same(a, b) -> None:
@@ -66,7 +66,7 @@ def test_one_head_more_costs_one_head(store, fitted) -> None:
     )  # fmt: skip
     assert {head for head, _ in fitted} == {"ridge"}
     assert steps[-1][0] == steps[-1][1]
-    reused = {row["name"] for row in more.leaderboard if row.get("reused")}
+    reused = {row.name for row in more.leaderboard if row.reused}
     assert "lda@image+audio" in reused
     assert "knn@image+audio:weighted" in reused
     assert "all@image+audio:stacked" not in reused  # it has a member more
@@ -74,7 +74,7 @@ def test_one_head_more_costs_one_head(store, fitted) -> None:
     line = next(x for x in more.text().splitlines() if x.split()[:2] == ["lda", "image"])
     assert line.endswith("reused")
     nested = 5 * 4  # for the stack, which has a member more
-    assert more.to_json()["settings"]["reuse"]["found"] == len(reused) + nested
+    assert more.run.settings.reuse.found == len(reused) + nested
     same(more, evaluate(store, (*HEADS, "ridge"), fusions=FUSIONS))
 
 
@@ -103,8 +103,8 @@ def test_what_is_known_changes_no_bit(n: int, tmp_path: Path, make_store, two_se
         again = evaluate(
             store, heads, None, ("weighted", "stacked"), 3, options=options, reuse=True
         )
-    assert 0 < sum("reused" in row for row in partly.leaderboard) < len(partly.leaderboard)
-    assert all(row.get("reused") for row in again.leaderboard)
+    assert 0 < sum(row.reused for row in partly.leaderboard) < len(partly.leaderboard)
+    assert all(row.reused for row in again.leaderboard)
     same(fresh, partly)
     same(fresh, again)
 
@@ -132,7 +132,7 @@ def test_another_request_computes_anew(change: str, tmp_path: Path, rows, make_s
         fitted.clear()
         result = evaluate(store, HEADS, fusions=(), reuse=True, **CHANGES[change])
         assert len(fitted) == 6
-        assert not any(row.get("reused") for row in result.leaderboard)
+        assert not any(row.reused for row in result.leaderboard)
         same(result, evaluate(store, HEADS, fusions=(), **CHANGES[change]))
 
 
@@ -143,7 +143,7 @@ def test_another_label_computes_anew(store, fitted) -> None:
     fitted.clear()
     after = evaluate(store, HEADS, fusions=FUSIONS, folds=plan, reuse=True)
     assert len(fitted) == ALL - 4  # without the fold of that row nothing has changed
-    assert not any(row.get("reused") for row in after.leaderboard)
+    assert not any(row.reused for row in after.leaderboard)
     assert (before.codes != after.codes).sum() == 1
     same(after, evaluate(store, HEADS, fusions=FUSIONS, folds=plan))
 
@@ -167,8 +167,8 @@ def test_another_vector_recipe_or_row_computes_anew(tmp_path: Path, rows, make_s
             shutil.copytree(known, tmp_path / f"{name}.h5.oof")
             fitted.clear()
             result = evaluate(store, ("lda",), fusions=("mean",), reuse=True)
-            fused = next(row for row in result.leaderboard if row["fusion"] == "mean")
-            assert ("reused" in fused) == (not fitted)
+            fused = next(row for row in result.leaderboard if row.fusion == "mean")
+            assert fused.reused == (not fitted)
             return {on for _, on in fitted}
 
     assert after("copy", rows) == set()
@@ -187,8 +187,8 @@ def test_another_vector_recipe_or_row_computes_anew(tmp_path: Path, rows, make_s
             fitted.clear()
             other = {**real, name: "f" * 64}
             kept = reuse.Reuse(tmp_path / "a.h5.oof", other)
-            from headstock.heads.evaluation.leaderboard import evaluate_rows
             from headstock.heads.evaluation.plans import plan_for
+            from headstock.heads.leaderboard import evaluate_rows
             from headstock.heads.rows.labelled import read_rows
 
             train, test, _ = read_rows(store, ["image", "audio"])
@@ -305,7 +305,7 @@ def test_a_place_that_cannot_be_written_costs_nothing_but_time(store, fitted) ->
         fitted.clear()
         result = evaluate(store, ("lda",), fusions=(), reuse=True)
         assert len(fitted) == 3
-    assert result.settings["reuse"]["kept"] == 0
+    assert result.run.settings.reuse.kept == 0
 
 
 def test_room_is_made_by_what_was_not_asked_for_longest(store, monkeypatch) -> None:

@@ -1,15 +1,15 @@
 """A run folder is of one evaluation, whatever was in it before and whatever happens meanwhile."""
 
-import json
 import os
 import shutil
 
 import pytest
+import some_run
 
 from headstock.heads import evaluate
-from headstock.heads.report.page.runs import read_runs
-from headstock.heads.report.run_folder import write_run
 from headstock.heads.report.runs import look
+from headstock.heads.report.saved import read_saved
+from headstock.heads.run.folder import write_run
 from headstock.store.disk import folder as folders
 from headstock.store.errors import HeadError, StorageError
 
@@ -30,7 +30,7 @@ def test_what_is_stale_goes_and_what_is_the_users_stays(tmp_path, both, monkeypa
     old, new = both
     run = tmp_path / "run"
     old.save(run, {"run.toml": "old = 1\n"})
-    assert len(read_runs([run])[0].test_ids) == 32
+    assert len(read_saved([run])[0].test_ids) == 32
     (run / "notes.txt").write_text("mine")
     (run / "figures").mkdir()
     (run / "figures" / "confusion.csv").write_text("mine too")
@@ -43,8 +43,8 @@ def test_what_is_stale_goes_and_what_is_the_users_stays(tmp_path, both, monkeypa
     before = run.stat().st_ino
     new.save(run)
     assert (run.stat().st_ino == before) == (way != "exchanged")
-    (read,) = read_runs([run])
-    assert [s.name for s in read.systems] == [row["name"] for row in new.leaderboard]
+    (read,) = read_saved([run])
+    assert [s.name for s in read.systems] == [line.name for line in new.leaderboard]
     assert len(read.test_ids) == 0
     assert not (run / "test.npz").exists()
     assert not (run / "run.toml").exists()
@@ -62,30 +62,27 @@ def test_a_folder_of_two_evaluations_is_refused_by_the_files_name(tmp_path, both
     new.save(tmp_path / "new")
     shutil.copy(tmp_path / "old" / name, tmp_path / "new" / name)
     with pytest.raises(HeadError, match=rf"new/{name}: is of another evaluation than metrics"):
-        read_runs([tmp_path / "new"])
+        read_saved([tmp_path / "new"])
     assert name in look([tmp_path]).unread[0]
     new.save(tmp_path / "new")  # the way out
-    assert read_runs([tmp_path / "new"])[0].systems
+    assert read_saved([tmp_path / "new"])[0].systems
 
 
-def test_a_file_that_is_gone_is_named_and_an_older_run_is_read(tmp_path, both):
+def test_a_file_that_is_gone_is_named(tmp_path, both):
     old, _ = both
     old.save(tmp_path / "run")
     (tmp_path / "run" / "test.npz").unlink()
     with pytest.raises(HeadError, match=r"test\.npz: is gone"):
-        read_runs([tmp_path / "run"])
-    metrics = json.loads((tmp_path / "run" / "metrics.json").read_text())
-    del metrics["files"]  # as older versions wrote it
-    (tmp_path / "run" / "metrics.json").write_text(json.dumps(metrics))
-    assert len(read_runs([tmp_path / "run"])[0].test_ids) == 0
+        read_saved([tmp_path / "run"])
 
 
 def test_a_file_in_its_place_is_not_replaced_by_a_folder(tmp_path):
+    run = some_run.run([some_run.line()])
     (tmp_path / "run").write_text("mine")
     with pytest.raises(StorageError, match="is no folder"):
-        write_run(tmp_path / "run", {}, {"a.txt": "a"})
+        write_run(tmp_path / "run", run, {"a.txt": "a"})
     with pytest.raises(StorageError, match="run"):
-        write_run(tmp_path / "run" / "below", {}, {"a.txt": "a"})
+        write_run(tmp_path / "run" / "below", run, {"a.txt": "a"})
     assert (tmp_path / "run").read_text() == "mine"
 
 
@@ -103,5 +100,5 @@ def test_a_full_disk_leaves_the_run_that_was_there(tmp_path, both, monkeypatch):
     with pytest.raises(StorageError, match="No space left"):
         new.save(tmp_path / "run")
     monkeypatch.undo()
-    assert len(read_runs([tmp_path / "run"])[0].test_ids) == 32
+    assert len(read_saved([tmp_path / "run"])[0].test_ids) == 32
     assert [p.name for p in tmp_path.iterdir()] == ["run"]

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,10 +15,11 @@ import pytest
 
 from headstock.heads import evaluate
 from headstock.heads.numbers.metrics import score
+from headstock.heads.report.contest import pair
 from headstock.heads.report.formats import as_csv, as_latex, as_markdown, leaderboard_as
-from headstock.heads.report.page.figures import pair
 from headstock.heads.report.runs import Listing, Single, list_runs, look
 from headstock.heads.report.standing import Standing, standing
+from headstock.heads.run.folder import read_run
 from headstock.store import Items
 from headstock.store.errors import OptionError
 
@@ -59,7 +61,7 @@ def test_a_folder_is_listed_and_same_rows_are_compared(runs: Path) -> None:
     assert "140 A" in lines[2]
     assert "140 A" in lines[3]
     assert "139 B" in lines[4]
-    assert "broken/metrics.json: is no leaderboard" in text
+    assert "broken/metrics.json: is no run of this headstock" in text
     for width in (50, 80, 120):
         table = found.text(width).split("\n\n", maxsplit=1)[0]
         assert max(map(len, table.splitlines())) <= width
@@ -153,28 +155,35 @@ def test_groups_are_resampled_where_the_store_is_there(tmp_path, rows, make_stor
 
 @pytest.fixture
 def boards(runs: Path) -> dict:
-    return {n: json.loads((runs / n / "metrics.json").read_text()) for n in ("first", "second")}
+    return {name: read_run(runs / name) for name in ("first", "second")}
+
+
+def called(boards: dict, head: str) -> dict:
+    """The boards, with another name of the first system's head."""
+    first, *others = boards["first"].leaderboard
+    lines = (replace(first, head=head), *others)
+    return {**boards, "first": replace(boards["first"], leaderboard=lines)}
 
 
 def test_csv_holds_every_digit(boards) -> None:
     rows = list(csv.DictReader(io.StringIO(as_csv(boards))))
-    lines = [(n, row) for n, m in boards.items() for row in m["leaderboard"]]
+    lines = [(n, row) for n, run in boards.items() for row in run.leaderboard]
     assert len(rows) == len(lines)
     for cells, (name, row) in zip(rows, lines):
-        assert (cells["run"], cells["system"]) == (name, row["name"])
-        assert float(cells["accuracy"]) == row["accuracy"]["value"]
-        assert float(cells["accuracy_high"]) == row["accuracy"]["high"]
-        assert float(cells["log_loss"]) == row["log_loss"]
-        tested = row.get("test", {}).get("accuracy", {}).get("value", "")
-        assert cells["test_accuracy"] == (repr(tested) if tested else "")
+        assert (cells["run"], cells["system"]) == (name, row.name)
+        assert float(cells["accuracy"]) == row.accuracy.value
+        assert float(cells["accuracy_high"]) == row.accuracy.high
+        assert float(cells["log_loss"]) == row.log_loss
+        tested = repr(row.test.accuracy.value) if row.test else ""
+        assert cells["test_accuracy"] == tested
         assert cells["reused"] == "no"
-    boards["first"]["leaderboard"][0]["head"] = "=cmd()"
+    boards = called(boards, "=cmd()")
     assert list(csv.reader(io.StringIO(as_csv(boards))))[1][2].startswith("=")
     assert list(csv.reader(io.StringIO(as_csv(boards, True))))[1][2].startswith("'=")
 
 
 def test_markdown_is_one_table(boards) -> None:
-    boards["first"]["leaderboard"][0]["head"] = "a|b*c_d"
+    boards = called(boards, "a|b*c_d")
     text = as_markdown(boards)
     lines = text.splitlines()
     cells = [re.split(r"(?<!\\)\|", line) for line in lines]
@@ -186,7 +195,7 @@ def test_markdown_is_one_table(boards) -> None:
 
 
 def test_latex_is_escaped_and_balanced(boards) -> None:
-    boards["first"]["leaderboard"][0]["head"] = r"50% & \x_{1} #^~"
+    boards = called(boards, r"50% & \x_{1} #^~")
     text = as_latex(boards)
     assert r"50\% \& \textbackslash{}x\_\{1\} \#\textasciicircum{}\textasciitilde{}" in text
     rows = [x for x in text.splitlines() if x.endswith(r"\\")]

@@ -21,9 +21,8 @@ def guesses(n: int, systems: int, seed: int, right: float = 0.7) -> tuple[dict, 
     return proba, codes
 
 
-def board_of(proba: dict, codes: np.ndarray) -> list[dict]:
-    order = sorted(proba, key=lambda name: -(proba[name].argmax(axis=1) == codes).sum())
-    return [{"name": name} for name in order]
+def names_of(proba: dict, codes: np.ndarray) -> list[str]:
+    return sorted(proba, key=lambda name: -(proba[name].argmax(axis=1) == codes).sum())
 
 
 def test_of_many_equals_the_leader_is_flattered_and_the_estimate_knows() -> None:
@@ -31,12 +30,12 @@ def test_of_many_equals_the_leader_is_flattered_and_the_estimate_knows() -> None
     apparent, nested = [], []
     for seed in range(20):
         proba, codes = guesses(200, 30, seed)
-        told = selection(board_of(proba, codes), proba, codes, seed=seed)
+        told = selection(names_of(proba, codes), proba, codes, seed=seed)
         assert told is not None
-        apparent.append(told["apparent"])
-        nested.append(told["nested"]["value"])
-        assert told["optimism"] == pytest.approx(apparent[-1] - nested[-1])
-        assert told["nested"]["low"] < nested[-1] < told["nested"]["high"]
+        apparent.append(told.apparent)
+        nested.append(told.nested.value)
+        assert told.optimism == pytest.approx(apparent[-1] - nested[-1])
+        assert told.nested.low < nested[-1] < told.nested.high
     assert np.mean(apparent) > 0.74
     assert np.mean(nested) == pytest.approx(0.7, abs=0.015)
 
@@ -44,11 +43,11 @@ def test_of_many_equals_the_leader_is_flattered_and_the_estimate_knows() -> None
 def test_a_clear_winner_costs_nothing() -> None:
     proba, codes = guesses(300, 10, 0, right=0.6)
     proba["good"] = 0.1 + 0.8 * np.eye(2)[codes]
-    told = selection(board_of(proba, codes), proba, codes)
+    told = selection(names_of(proba, codes), proba, codes)
     assert told is not None
-    assert told["wins"] == [["good", 1.0]]
-    assert told["optimism"] == pytest.approx(0.0)
-    assert (told["leader"], told["systems"]) == ("good", 11)
+    assert told.wins == (("good", 1.0),)
+    assert told.optimism == pytest.approx(0.0)
+    assert (told.leader, told.systems) == ("good", 11)
 
 
 def test_groups_are_drawn_whole() -> None:
@@ -58,12 +57,12 @@ def test_groups_are_drawn_whole() -> None:
     first = np.where(np.arange(n) < 110, 0, 1)
     second = np.where(np.arange(n) % 2, 0, 1)
     proba = {"a": 0.1 + 0.8 * np.eye(2)[first], "b": 0.1 + 0.8 * np.eye(2)[second]}
-    by_row = selection(board_of(proba, codes), proba, codes)
-    by_group = selection(board_of(proba, codes), proba, codes, groups)
+    by_row = selection(names_of(proba, codes), proba, codes)
+    by_group = selection(names_of(proba, codes), proba, codes, groups)
     assert by_row is not None
     assert by_group is not None
-    assert by_group["by"] == "groups"
-    width = [t["nested"]["high"] - t["nested"]["low"] for t in (by_row, by_group)]
+    assert by_group.by == "groups"
+    width = [t.nested.high - t.nested.low for t in (by_row, by_group)]
     assert width[1] > 2 * width[0]
 
 
@@ -73,36 +72,36 @@ def test_ties_are_not_broken_by_the_rows_left_out() -> None:
     told = []
     for seed in range(12):
         proba, codes = guesses(100, 100, seed, right=0.95)
-        told.append(selection(board_of(proba, codes), proba, codes, seed=seed)["nested"]["value"])
+        told.append(selection(names_of(proba, codes), proba, codes, seed=seed).nested.value)
     assert np.mean(told) == pytest.approx(0.95, abs=0.008)
 
 
 def test_systems_that_always_tie_are_chosen_alike() -> None:
     proba, codes = guesses(200, 1, 0)
     proba["twin"] = proba["s0"]
-    told = selection(board_of(proba, codes), proba, codes)
+    told = selection(names_of(proba, codes), proba, codes)
     assert told is not None
-    assert dict(told["wins"]) == {"s0": 0.5, "twin": 0.5}
-    assert told["nested"]["value"] == pytest.approx(told["apparent"], abs=0.002)
+    assert dict(told.wins) == {"s0": 0.5, "twin": 0.5}
+    assert told.nested.value == pytest.approx(told.apparent, abs=0.002)
 
 
 def test_all_repeats_choose() -> None:
     first, codes = guesses(200, 1, 0)
     good, bad = 0.1 + 0.8 * np.eye(2)[codes], 0.1 + 0.8 * np.eye(2)[1 - codes]
     proba = {"a": np.stack([first["s0"], good, good]), "b": np.stack([first["s0"], bad, bad])}
-    told = selection([{"name": "a"}, {"name": "b"}], proba, codes)
+    told = selection(["a", "b"], proba, codes)
     assert told is not None
-    assert told["wins"] == [["a", 1.0]]
-    assert told["apparent"] == pytest.approx((2 + (first["s0"].argmax(1) == codes).mean()) / 3)
+    assert told.wins == (("a", 1.0),)
+    assert told.apparent == pytest.approx((2 + (first["s0"].argmax(1) == codes).mean()) / 3)
 
 
 def test_a_system_that_leaves_rows_out_takes_no_part() -> None:
     proba, codes = guesses(100, 3, 0)
     proba["s0"][:10] = np.nan
-    told = selection([{"name": n} for n in ("s1", "s2", "s0")], proba, codes)
+    told = selection(["s1", "s2", "s0"], proba, codes)
     assert told is not None
-    assert told["systems"] == 2
-    assert selection([{"name": "s1"}], proba, codes) is None
+    assert told.systems == 2
+    assert selection(["s1"], proba, codes) is None
 
 
 def test_resamples_draw_with_replacement() -> None:
@@ -114,7 +113,7 @@ def test_resamples_draw_with_replacement() -> None:
 
 def test_the_leaderboard_says_it(store) -> None:
     result = evaluate(store, ("logistic", "knn"), fusions=("mean",))
-    told = result.to_json()["selection"]
-    assert told["leader"] == result.leaderboard[0]["name"]
-    assert told["apparent"] == pytest.approx(result.leaderboard[0]["accuracy"]["value"])
+    told = result.run.selection
+    assert told.leader == result.leaderboard[0].name
+    assert told.apparent == pytest.approx(result.leaderboard[0].accuracy.value)
     assert "the best of 8 systems, chosen on other rows than those that score it" in result.text()

@@ -10,10 +10,10 @@ import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_folds
 from headstock.heads.evaluation.answers import answer_systems
-from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.fusions import KINDS, listing, make_fusion
 from headstock.heads.fusion.stacking import Stacked
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.specs import HEAD_KINDS
 from headstock.store.errors import BundleError, OptionError
@@ -136,8 +136,8 @@ def test_on_random_labels_no_fusion_knows_more_than_chance(how: str) -> None:
         result = evaluate_rows(rows, ["logistic", "lda"], ["image", "audio"], fusions, plan)
         all_rows += n
         for row in result.leaderboard:
-            if row["n"] == n:
-                right[row["name"]] = right.get(row["name"], 0) + n - row["errors"]
+            if row.n == n:
+                right[row.name] = right.get(row.name, 0) + n - row.errors
     spread = np.sqrt(all_rows * 2 / 9)
     assert len(right) >= 10
     assert max(right.values()) < all_rows / 3 + 3 * spread, right
@@ -147,7 +147,7 @@ def test_where_nothing_can_be_nested_the_line_says_so(store) -> None:
     """Of two folds none is left to learn from; whoever asks for it is refused."""
     for folds, told in ((2, True), (3, False)):
         result = evaluate(store, ("knn",), fusions=("weighted", "mean"), folds=folds)
-        notes = {r["fusion"]: r.get("notes", []) for r in result.leaderboard}
+        notes = {r.fusion: r.notes for r in result.leaderboard}
         assert any("approximate" in note for note in notes["weighted"]) == told
         assert not notes["mean"]
         assert ("note: knn@image+audio:weighted: approximate" in result.text()) == told
@@ -159,10 +159,10 @@ def test_a_stack_that_reads_features_is_always_nested(store) -> None:
     result = evaluate(
         store, ("knn",), fusions=("stacked", "weighted"), options=LIGHT, folds=3, nested=False
     )
-    how = {r["fusion"]: r["how"] for r in result.leaderboard}
+    how = {r.fusion: r.how for r in result.leaderboard}
     assert "never saw" in how["stacked"]
     assert "never saw" not in how["weighted"]
-    assert result.settings["options"]["stacked"]["meta"] == "lightgbm"
+    assert result.run.settings.options["stacked"]["meta"] == "lightgbm"
 
 
 @pytest.mark.parametrize("options", [LIGHT["stacked"], {"C": [0.01, 1.0]}])
@@ -191,9 +191,9 @@ def test_early_and_stacked_with_a_test_split(tmp_path: Path, rows: Rows, make_st
         result = evaluate(
             store, ("knn",), fusions=("stacked",), options=LIGHT, folds=3, test_scores="all"
         )
-        row = next(r for r in result.leaderboard if r["fusion"] == "stacked")
+        row = next(r for r in result.leaderboard if r.fusion == "stacked")
         bundle = fit(store, "knn", fusion="stacked", heads=["knn"], options=LIGHT, folds=3)
         tested = np.flatnonzero(store.items.split == "test")
         said = bundle.predict(store, tested).proba
-    assert row["test"]["n"] == 40
-    np.testing.assert_allclose(said, result.test_proba[row["name"]], atol=1e-6)
+    assert row.test.n == 40
+    np.testing.assert_allclose(said, result.test_proba[row.name], atol=1e-6)

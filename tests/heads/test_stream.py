@@ -98,15 +98,15 @@ def test_blocks_of_parts_give_the_numbers_of_the_head_in_memory(stores, small_bl
     scores = score(answer.proba, rows.codes)
     own = answer.proba[0][np.arange(len(rows)), rows.codes]
     line = result.leaderboard[0]
-    assert line["n"] == len(rows) == 810
-    assert line["log_loss"] == pytest.approx(-np.log(own).mean(), abs=TOLERANCE[head])
+    assert line.n == len(rows) == 810
+    assert line.log_loss == pytest.approx(-np.log(own).mean(), abs=TOLERANCE[head])
     for name in ("brier", "calibration_error", "balanced_accuracy", "macro_f1"):
-        assert line[name] == pytest.approx(scores[name], abs=0.015)
-    assert abs(line["errors"] - (answer.proba[0].argmax(1) != rows.codes).sum()) <= 2
-    assert line["test"]["n"] == 90
+        assert getattr(line, name) == pytest.approx(scores[name], abs=0.015)
+    assert abs(line.errors - (answer.proba[0].argmax(1) != rows.codes).sum()) <= 2
+    assert line.test.n == 90
     wrong = (answer.test.argmax(1) != test.codes).sum()
-    assert abs(line["test"]["errors"] - wrong) <= 1
-    assert line["errors"] < 0.55 * line["n"]  # it learned something
+    assert abs(line.test.errors - wrong) <= 1
+    assert line.errors < 0.55 * line.n  # it learned something
 
 
 @pytest.mark.parametrize("head", STREAMED)
@@ -180,13 +180,14 @@ def test_what_it_refuses(tmp_path, stores):
 
 def test_a_run_is_saved_and_read_again(stores, small_blocks, tmp_path):
     from headstock.heads.report.text import leaderboard_text
+    from headstock.heads.run.folder import read_run
 
     with FeatureStore.open(stores[1]) as store:
         result = evaluate_streamed(store, ["lda", "ridge"], ["a", "a+b"])
     result.save(tmp_path / "run")
     body = json.loads((tmp_path / "run/metrics.json").read_text())
-    assert [r["name"] for r in body["leaderboard"]] == [r["name"] for r in result.leaderboard]
-    assert leaderboard_text(body) == result.text()
+    assert [r["name"] for r in body["leaderboard"]] == [line.name for line in result.leaderboard]
+    assert leaderboard_text(read_run(tmp_path / "run")) == result.text()
     assert "by hash of the file" in result.text()
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate, make_head
-from headstock.heads.evaluation.leaderboard import evaluate_rows
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.times import past_of, time_plan
 from headstock.store.errors import HeadError, OptionError
@@ -61,7 +61,7 @@ def test_each_block_is_answered_by_a_head_fitted_on_its_past(two_sets, how) -> N
         said = head.predict_proba(rows.X["image"][scored[mine]])
         np.testing.assert_allclose(result.proba["knn@image"][mine], said, atol=1e-6)
         share = np.bincount(rows.codes[past], minlength=4) / len(past)
-        assert result.baseline["n"] == 150
+        assert result.run.baseline.n == 150
         assert share.max() < 0.5
 
 
@@ -94,7 +94,7 @@ def test_a_class_that_the_past_does_not_know_has_no_probability(two_sets) -> Non
     early = plan.codes[0][plan.codes[0] > 0] <= 3
     assert (result.proba["lda@image"][early, 3] == 0).all()
     assert (result.proba["lda@image"][~early, 3] > 0).any()
-    (note,) = result.settings["notes"]
+    (note,) = result.run.settings.notes
     assert "rows are of classes that no earlier row has (dog)" in note
 
 
@@ -121,11 +121,11 @@ def test_drift_shows_in_time_and_not_in_random_folds(tmp_path, make_store, two_s
                 evaluate(store, ["knn"], ["image"], (), folds=wrong)
         with pytest.raises(OptionError, match="one plan by time; leave --repeats away"):
             evaluate(store, ["knn"], ["image"], (), folds="time:taken", repeats=2)
-    scores = [r.leaderboard[0]["accuracy"]["value"] for r in (usual, timed, slid)]
+    scores = [r.leaderboard[0].accuracy.value for r in (usual, timed, slid)]
     assert scores[0] > 0.7 > 0.5 > scores[1] > scores[2]
     assert "HS21" in {one["code"] for one in usual.to_json()["checks"]}
     assert "HS21" not in {one["code"] for one in timed.to_json()["checks"]}
     assert "time, expanding (taken)" in timed.text()
-    assert timed.leaderboard[0]["test"]["n"] == usual.leaderboard[0]["test"]["n"] == 20
+    assert timed.leaderboard[0].test.n == usual.leaderboard[0].test.n == 20
     timed.save(tmp_path / "run")
     assert FoldPlan.load(tmp_path / "run" / "folds.json").kind == "time, expanding"

@@ -21,9 +21,9 @@ def test_a_run_and_a_child_for_each_system(tmp_path, rows, make_store, monkeypat
     with make_store(tmp_path / "s.h5", rows, split=split) as store:
         result = evaluate(store, ("lda", "knn"), fusions=("mean",), folds=3, test_scores="all")
     result.save(tmp_path / "first")
-    metrics = result.to_json()
+    evaluated = result.run
     place = tmp_path / "tracked"
-    number = log_evaluation(metrics, str(place), folder=tmp_path / "first")
+    number = log_evaluation(evaluated, str(place), folder=tmp_path / "first")
 
     client = MlflowClient(tracking_uri=place.as_uri())
     (experiment,) = client.search_experiments(filter_string="name = 'headstock'")
@@ -33,28 +33,28 @@ def test_a_run_and_a_child_for_each_system(tmp_path, rows, make_store, monkeypat
     assert parent.data.tags["mlflow.runName"] == "first"
     assert parent.data.params["seed"] == "0"
     assert parent.data.params["folds.folds"] == "3"
-    assert parent.data.params["recipe.image"] == metrics["recipes"]["image"]["fingerprint"]
+    assert parent.data.params["recipe.image"] == evaluated.recipes["image"].fingerprint
     assert {f.path for f in client.list_artifacts(number)} >= {"metrics.json", "folds.json"}
-    assert len(runs) == len(metrics["leaderboard"])
+    assert len(runs) == len(evaluated.leaderboard)
     by_name = {run.data.tags["headstock.system"]: run for run in runs.values()}
-    for row in metrics["leaderboard"]:
-        run = by_name[row["name"]]
+    for row in evaluated.leaderboard:
+        run = by_name[row.name]
         assert run.data.tags["mlflow.parentRunId"] == number
-        assert run.data.params["head"] == row["head"]
-        assert run.data.metrics["accuracy"] == row["accuracy"]["value"]
-        assert run.data.metrics["log_loss"] == row["log_loss"]
-        assert run.data.metrics["test_accuracy"] == row["test"]["accuracy"]["value"]
-    best = metrics["leaderboard"][0]["accuracy"]["value"]
+        assert run.data.params["head"] == row.head
+        assert run.data.metrics["accuracy"] == row.accuracy.value
+        assert run.data.metrics["log_loss"] == row.log_loss
+        assert run.data.metrics["test_accuracy"] == row.test.accuracy.value
+    best = evaluated.leaderboard[0].accuracy.value
     assert parent.data.metrics["accuracy"] == best
 
-    log_evaluation(metrics, str(place))  # the experiment is there already
+    log_evaluation(evaluated, str(place))  # the experiment is there already
     assert len(client.search_experiments(filter_string="name = 'headstock'")) == 1
 
 
 def test_errors_are_ours(store, tmp_path, monkeypatch) -> None:
-    metrics = evaluate(store, ("lda",), on=("audio",), fusions=(), folds=2).to_json()
+    evaluated = evaluate(store, ("lda",), on=("audio",), fusions=(), folds=2).run
     with pytest.raises(HeadError, match="the evaluation itself is done"):
-        log_evaluation(metrics, "nonsense://nowhere")
+        log_evaluation(evaluated, "nonsense://nowhere")
     monkeypatch.setitem(sys.modules, "mlflow.tracking", None)
     with pytest.raises(OptionError, match=r"headstock\[mlflow\]"):
-        log_evaluation(metrics, str(tmp_path / "tracked"))
+        log_evaluation(evaluated, str(tmp_path / "tracked"))

@@ -53,11 +53,11 @@ def test_a_wrong_value_in_a_grid_costs_no_fit() -> None:
 def test_the_search_of_depth_by_split_inside_the_folds(store) -> None:
     grid = {"tree": {"depth": [1, 6], "min_split": [2, 40]}}
     result = evaluate(store, ("tree", "knn"), on=("image",), fusions=(), options=grid, folds=3)
-    row = next(r for r in result.leaderboard if r["head"] == "tree")
-    assert len(row["chosen"]) == 3
-    assert all(set(c) == {"depth", "min_split"} for c in row["chosen"])
+    row = next(r for r in result.leaderboard if r.head == "tree")
+    assert len(row.chosen) == 3
+    assert all(set(c) == {"depth", "min_split"} for c in row.chosen)
     tuned = evaluate(store, ("ridge",), on=("audio",), fusions=(), tune=("ridge",), folds=3)
-    assert tuned.settings["options"]["ridge"] == {"alpha": HEADS["ridge"].grid["alpha"]}
+    assert tuned.run.settings.options["ridge"] == {"alpha": HEADS["ridge"].grid["alpha"]}
 
 
 def test_a_tuned_head_is_saved_as_what_it_chose(store, tmp_path) -> None:

@@ -10,15 +10,15 @@ import metric_claims
 import numpy as np
 import world
 
-from headstock.heads.evaluation.leaderboard import evaluate_rows
 from headstock.heads.fusion.gate import gate_verdicts
+from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.numbers.beside import beside, calibration_line
 from headstock.heads.numbers.chance import chance_p
 from headstock.heads.numbers.compare import against_best, compare
 from headstock.heads.numbers.intervals import share_interval
 from headstock.heads.numbers.metrics import score
 from headstock.heads.numbers.selection import selection
-from headstock.heads.report.page.contest import Contest
+from headstock.heads.report.contest import Contest
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.times import time_plan
 
@@ -45,8 +45,8 @@ class Claim:
 
 def false_better(seed: int, **how: object) -> float:
     told = world.answers(seed, **how)  # type: ignore[arg-type]
-    lines = against_best(told.board, told.proba, told.codes, told.groups, seed)
-    return float(any(line["verdict"] != "not distinguishable" for line in lines))
+    lines = against_best(told.names, told.proba, told.codes, told.groups, seed)
+    return float(any(one.differs for one in lines))
 
 
 def false_better_run(seed: int) -> float:
@@ -90,8 +90,8 @@ def share_covered(seed: int, **how: object) -> float:
 def gain_covered(seed: int, **how: object) -> float:
     told = world.answers(seed, 2, spread=0.2, **how)  # type: ignore[arg-type]
     proba = told.proba
-    gap = compare(proba["s0"], proba["s1"], told.codes, told.groups)["accuracy_difference"]
-    return float(gap["low"] <= told.truth[0] - told.truth[1] <= gap["high"])
+    gap = compare(proba["s0"], proba["s1"], told.codes, told.groups).accuracy_difference
+    return float(gap.low <= told.truth[0] - told.truth[1] <= gap.high)
 
 
 FIGURES = ("balanced_accuracy", "log_loss", "brier", "slope", "intercept", "class")
@@ -134,15 +134,14 @@ def above_chance(seed: int, groups: int = 0) -> float:
 
 def chosen(seed: int, what: str, **how: object) -> float:
     told = world.answers(seed, **how)  # type: ignore[arg-type]
-    board = told.board
-    truth = told.truth[int(board[0]["name"][1:])]
-    found = selection(board, told.proba, told.codes, told.groups, seed)
+    truth = told.truth[int(told.names[0][1:])]
+    found = selection(told.names, told.proba, told.codes, told.groups, seed)
     assert found is not None
     if what == "apparent":
-        return float(found["apparent"] - truth)
+        return float(found.apparent - truth)
     if what == "bias":
-        return float(found["nested"]["value"] - truth)
-    return float(found["nested"]["low"] <= truth <= found["nested"]["high"])
+        return float(found.nested.value - truth)
+    return float(found.nested.low <= truth <= found.nested.high)
 
 
 # Whole evaluations of rows that say nothing -------------------------------------------------------
@@ -156,8 +155,8 @@ def guessing(seed: int, fusions: tuple[str, ...] = (), groups: int = 0, **more: 
     plan = make_folds(rows.codes, 3, ids=rows.ids, groups=rows.groups, seed=seed)
     heads = more.pop("heads", HEADS)
     run = evaluate_rows(rows, heads, ("image", "audio"), fusions, plan, seed=seed, **more)  # type: ignore[arg-type]
-    lines = [r for r in run.leaderboard if not fusions or r["fusion"] in fusions]
-    return float(np.mean([line["accuracy"]["value"] for line in lines]) - 1 / 3)
+    lines = [r for r in run.leaderboard if not fusions or r.fusion in fusions]
+    return float(np.mean([line.accuracy.value for line in lines]) - 1 / 3)
 
 
 def guessing_in_time(seed: int) -> float:
@@ -165,15 +164,15 @@ def guessing_in_time(seed: int) -> float:
     days = [str(np.datetime64("2026-01-01") + day) for day in range(len(rows))]
     plan = time_plan(rows.ids, days, "day", "expanding")
     run = evaluate_rows(rows, ("knn", "tree"), ("image", "audio"), ("stacked",), plan, seed=seed)
-    return float(np.mean([r["accuracy"]["value"] for r in run.leaderboard]) - 1 / 3)
+    return float(np.mean([r.accuracy.value for r in run.leaderboard]) - 1 / 3)
 
 
 def null_better(seed: int, groups: int = 0) -> float:
     rows = world.nothing(seed, groups=groups)
     plan = make_folds(rows.codes, 3, ids=rows.ids, groups=rows.groups, seed=seed)
     run = evaluate_rows(rows, HEADS, ("image", "audio"), ("mean", "gated"), plan, seed=seed)
-    helps = any("gate helps" in line.get("gate", {}).get("verdict", "") for line in run.leaderboard)
-    return float(helps or any(c["verdict"] != "not distinguishable" for c in run.comparisons))
+    helps = any(line.gate and "gate helps" in line.gate.verdict for line in run.leaderboard)
+    return float(helps or any(one.differs for one in run.run.comparisons))
 
 
 def _claims() -> list[Claim]:

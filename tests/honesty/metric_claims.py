@@ -56,23 +56,22 @@ def _equal(seed: int, name: str, systems: int, groups: int) -> tuple[Any, ...]:
     said, codes, keys = world.noisy(seed, 300, (0.7,) * systems, groups)
     metric = named(name)
     proba = {f"s{i}": one for i, one in enumerate(said)}
-    board = [{"name": name} for name in proba]
-    board.sort(key=lambda line: -metric.sign * metric.score(proba[line["name"]], codes))
-    return board, proba, codes, keys
+    names = sorted(proba, key=lambda name: -metric.sign * metric.score(proba[name], codes))
+    return names, proba, codes, keys
 
 
 def false_better(seed: int, name: str, groups: int) -> float:
     lines = against_best(*_equal(seed, name, 10, groups), seed, named(name))
-    return float(any(line["verdict"] != "not distinguishable" for line in lines))
+    return float(any(line.differs for line in lines))
 
 
 def chosen(seed: int, name: str, what: str, groups: int) -> float:
     found = selection(*_equal(seed, name, 20, groups), seed, named(name))
     assert found is not None
-    true, nested = truth(name, groups > 0, 0.7), found["nested"]
+    true, nested = truth(name, groups > 0, 0.7), found.nested
     if what == "bias":
-        return float(named(name).sign * (nested["value"] - true))
-    return float(nested["low"] <= true <= nested["high"])
+        return float(named(name).sign * (nested.value - true))
+    return float(nested.low <= true <= nested.high)
 
 
 def claims() -> Iterator[dict[str, Any]]:

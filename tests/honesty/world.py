@@ -34,10 +34,9 @@ class Answers:
         return np.zeros(len(self.right), dtype=int)
 
     @property
-    def board(self) -> list[dict[str, str]]:
-        """The systems as a leaderboard orders them."""
-        order = np.argsort(-self.right.sum(axis=0), kind="stable")
-        return [{"name": f"s{i}"} for i in order]
+    def names(self) -> list[str]:
+        """Of the systems, as a leaderboard orders them."""
+        return [f"s{i}" for i in np.argsort(-self.right.sum(axis=0), kind="stable")]
 
 
 def answers(

@@ -13,10 +13,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import some_run
 
-from headstock.heads.report.page.runs import read_runs
-from headstock.heads.report.text import saved_metrics
+from headstock.heads.report.saved import read_saved
 from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.run.folder import read_run, write_run
 from headstock.store import FeatureStore, Recipe
 from headstock.store.disk.parts_file import read_parts
 from headstock.store.errors import HeadstockError, UnsafeInput
@@ -169,22 +170,29 @@ def test_what_compresses_as_features_do_is_read(tmp_path):
 
 
 def make_run(folder: Path) -> Path:
-    folder.mkdir()
-    row = {"head": "lda", "on": "image", "accuracy": {"value": 0.5, "low": 0.4, "high": 0.6}}
-    (folder / "metrics.json").write_text(json.dumps({"leaderboard": [row]}))
     ids, classes = np.array(["r0", "r1"]), np.array(["a", "b"])
     arrays = {"ids": ids, "codes": np.array([0, 1]), "classes": classes}
-    np.savez(folder / "oof.npz", **arrays, **{"proba/lda@image": np.full((2, 2), 0.5)})
+    held = io.BytesIO()
+    np.savez(held, **arrays, **{"proba/lda@image": np.full((2, 2), 0.5)})
+    run = some_run.run([some_run.line(n=2, errors=1)])
+    write_run(folder, run, {"oof.npz": held.getvalue()})
     return folder
+
+
+def vouch_for(run: Path) -> None:
+    """Let metrics.json say that the arrays there are those it was written with."""
+    files = {path.name: path.read_bytes() for path in run.glob("*.npz")}
+    write_run(run, read_run(run), files)
 
 
 @pytest.mark.parametrize("name", ["oof.npz", "test.npz"])
 @pytest.mark.parametrize("make", [npz, npz_that_lies, npz_of_many], ids=lambda m: m.__name__)
 def test_a_run_that_unpacks_to_far_more_is_refused(tmp_path, name, make):
     run = make_run(tmp_path / "run")
-    assert len(read_runs([run])[0].ids) == 2
+    assert len(read_saved([run])[0].ids) == 2
     make(run / name)
-    assert held(lambda: read_runs([run])) < HELD
+    vouch_for(run)
+    assert held(lambda: read_saved([run])) < HELD
 
 
 @pytest.mark.parametrize(
@@ -203,8 +211,9 @@ def test_arrays_of_another_kind_are_one_line(tmp_path, wrong):
     with np.load(run / "oof.npz") as old:
         arrays = {**old, **wrong}
     np.savez(run / "oof.npz", **arrays)
-    with pytest.raises(HeadstockError):
-        read_runs([run])
+    vouch_for(run)
+    with pytest.raises(HeadstockError, match=r"oof\.npz"):
+        read_saved([run])
 
 
 NESTED = ["[" * 100_000, "[" * 500 + "]" * 500, '{"a":' * 500 + "1" + "}" * 500]
@@ -220,8 +229,8 @@ def test_values_nested_without_end_are_one_line_at_every_door(tmp_path, text):
     doors: list[Callable[[], object]] = [
         lambda: FoldPlan.load(plan),
         lambda: read_parts(parts),
-        lambda: saved_metrics(run),
-        lambda: read_runs([run]),
+        lambda: read_run(run),
+        lambda: read_saved([run]),
     ]
     for door in doors:
         with pytest.raises(HeadstockError) as caught:

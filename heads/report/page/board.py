@@ -2,28 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
-from headstock.heads.evaluation.checks import check_lines
-from headstock.heads.evaluation.findings import findings
-from headstock.heads.report.page.contest import LEVEL, Contest
+from headstock.heads.report.contest import LEVEL, Contest
+from headstock.heads.report.findings import best_by_pattern, check_lines, findings, fold_lines
 from headstock.heads.report.page.markup import Safe, h, joined, table
-from headstock.heads.report.page.runs import Run, System
+from headstock.heads.report.rows import hygiene_lines
+from headstock.heads.report.saved import Saved
 from headstock.heads.report.text import held_out
-from headstock.heads.rows.hygiene import hygiene_lines
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Ends, Line
 
-__all__ = ["differences", "leaderboard", "number", "overlap", "patterns", "percent"]
+__all__ = ["differences", "leaderboard", "number", "overlap", "percent"]
 
 MOST = 16
 
 
-def number(value: object, digits: int = 3) -> str:
-    """A number with fixed decimals; anything else as it is, an absent one as a dash."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return str(value)
-    return f"{value:.{digits}f}"
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with fixed decimals; an absent one as a dash."""
+    return "–" if value is None else f"{value:.{digits}f}"
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -34,18 +32,18 @@ def _sortable(name: str, kind: str = "number") -> Safe:
     return h("th", h("button", name, type="button"), scope="col", data_sort=kind)
 
 
-def _value(shown: object, value: object, **more: object) -> Safe:
-    plain = value if isinstance(value, int | float) else ""
-    return h("td", shown, data_value=plain, class_="number", **more)
+def _value(shown: object, value: float | None) -> Safe:
+    return h("td", shown, data_value="" if value is None else value, class_="number")
 
 
 def leaderboard(contest: Contest) -> Safe:
     """Every system of every run with interval, errors, other scores, seconds, and in words whether
     it can be told from the best."""
     runs = contest.runs
-    lines = sorted((s for run in runs for s in run.systems), key=lambda s: -s.accuracy)
-    held = held_out([s.row for s in lines])
-    floor = min((float(s.row["accuracy"]["low"]) for s in lines), default=0.0)
+    lines = [(saved, line) for saved in runs for line in saved.run.leaderboard]
+    lines.sort(key=lambda one: -one[1].accuracy.value)
+    held = held_out(line for _, line in lines)
+    floor = min(line.accuracy.low for _, line in lines)
     header = [
         *([_sortable("Run", "text")] if len(runs) > 1 else []),
         *(_sortable(name, "text") for name in ("Head", "On", "Fusion")),
@@ -55,22 +53,25 @@ def leaderboard(contest: Contest) -> Safe:
         *(_sortable(split.capitalize()) for split in held),
         h("th", "Against the best", scope="col"),
     ]
-    rows = [_line(system, contest, floor, held) for system in lines]
+    rows = [_line(saved, line, contest, floor, held) for saved, line in lines]
+    rows += [_guess(saved, contest, held) for saved in runs if saved.run.baseline]
     filtered = h("label", "Filter the leaderboard ", h("input", type="search", data_rows="board"))
-    words = [(run, _in_words(run)) for run in runs]
-    checked = [(run, _checks(run)) for run in runs]
-    by_sets = [(run, patterns(run)) for run in runs]
+    several = len(runs) > 1
 
-    def named(parts: list[tuple[Run, Safe | None]], title: str) -> list[Safe]:
-        of = len(runs) > 1
+    def named(title: str, part: Callable[[Run], Safe | None]) -> list[Safe]:
+        made = [(saved.name, part(saved.run)) for saved in runs]
         return [
-            joined(h("h3", f"{title}{f', {run.name}' if of else ''}"), part)
-            for run, part in parts
-            if part is not None
+            joined(h("h3", f"{title}, {name}" if several else title), inner)
+            for name, inner in made
+            if inner is not None
         ]
 
     return joined(
-        *(h("p", line, class_="hygiene") for run in runs for line in _hygiene(run, runs)),
+        *(
+            h("p", f"{saved.name}: {line}" if several else line, class_="hygiene")
+            for saved in runs
+            for line in [*fold_lines(saved.run), *hygiene_lines(saved.run.hygiene)]
+        ),
         h("p", filtered, h("output", data_count="board"), class_="tools"),
         table("Systems, best accuracy first", header, rows, name="board"),
         h(
@@ -84,125 +85,101 @@ def leaderboard(contest: Contest) -> Safe:
             "whole groups are tested.",
             class_="says",
         ),
-        *named(checked, "Checks"),
-        *named(by_sets, "Rows that lack a set"),
-        *named(words, "In words"),
+        *named("Checks", lambda run: _listed(check_lines(run))),
+        *named("Rows that lack a set", _patterns),
+        *named("In words", lambda run: _listed(findings(run))),
     )
 
 
-def patterns(run: Run) -> Safe | None:
+def _patterns(run: Run) -> Safe | None:
     """For rows that have these sets and no others: how many, and the systems that answer them best;
     None for a run whose rows all have every set."""
     rows: list[list[Any]] = []
-    seen: dict[str, list[tuple[dict[str, Any], System]]] = {}
-    for system in run.systems:
-        told = system.row.get("patterns")
-        for name, scores in told.items() if isinstance(told, dict) else ():
-            if isinstance(scores, dict) and _is_interval(scores.get("accuracy")):
-                seen.setdefault(str(name), []).append((scores, system))
-    for name, scored in seen.items():
-        scored.sort(key=lambda one: -one[0]["accuracy"]["value"])
-        for scores, system in scored[:3]:
-            accuracy = scores["accuracy"]
-            n, errors = scores.get("n"), scores.get("errors")
-            interval = f"{number(accuracy['low'])} to {number(accuracy['high'])}"
+    for pattern, scored in best_by_pattern(run).items():
+        for scores, line in scored[:3]:
+            accuracy = scores.accuracy
             rows.append([
-                name.replace("+", " and "), system.name, _value(number(n, 0), n),
-                _value(number(errors, 0), errors), _value(number(accuracy["value"], 4), None),
-                h("td", interval, class_="number"),
+                pattern.replace("+", " and "), line.name, _value(number(scores.n, 0), scores.n),
+                _value(number(scores.errors, 0), scores.errors),
+                _value(number(accuracy.value, 4), None), h("td", _ends(accuracy), class_="number"),
             ])  # fmt: skip
-    if not rows:
-        return None
     header = ["Rows that have", "System", "Rows", "Errors", "Accuracy", "95 % interval"]
-    title = f"Rows of {run.name} by the sets they have, and the three best systems of each"
-    return table(title, header, rows)
+    title = "Rows by the sets they have, and the three best systems of each"
+    return table(title, header, rows) if rows else None
 
 
-def _is_interval(value: object) -> bool:
-    return isinstance(value, dict) and all(
-        isinstance(value.get(key), int | float) for key in ("value", "low", "high")
-    )
+def _ends(ends: Ends) -> str:
+    return f"{number(ends.low)} to {number(ends.high)}"
 
 
-def _in_words(run: Run) -> Safe | None:
-    """What the run found out beside its table: choosing, curves, weights."""
-    try:
-        lines = findings(run.metrics)
-    except (KeyError, TypeError, ValueError, AttributeError):  # written by another version
-        return None
+def _listed(lines: list[str]) -> Safe | None:
     return h("ul", *(h("li", line) for line in lines), class_="findings") if lines else None
 
 
-def _checks(run: Run) -> Safe | None:
-    """What the automatic checks found, each with its code and what to do."""
-    try:
-        lines = check_lines(run.metrics)
-    except (KeyError, TypeError, ValueError, AttributeError):  # written by another version
-        return None
-    return h("ul", *(h("li", line) for line in lines), class_="findings") if lines else None
-
-
-def _hygiene(run: Run, runs: list[Run]) -> list[str]:
-    """What to know of a run's rows before any score."""
-    try:
-        lines = hygiene_lines(run.hygiene)
-    except (KeyError, TypeError, AttributeError):  # written by another version
-        return []
-    return [f"{run.name}: {line}" if len(runs) > 1 else line for line in lines]
-
-
-def _line(system: System, contest: Contest, floor: float, held: list[str]) -> list[Any]:
-    row, accuracy = system.row, system.row["accuracy"]
-    names = [row["head"], row["on"], row["fusion"] or "–"]
-    if len(contest.runs) > 1:
-        names.insert(0, system.run.name)
-    interval = f"{number(accuracy['low'])} to {number(accuracy['high'])}"
-    group = accuracy.get("by_group")
-    by_group = None
-    if isinstance(group, dict) and {"low", "high"} <= group.keys():
-        by_group = h("small", f"by group {number(group['low'])} to {number(group['high'])}")
+def _line(saved: Saved, line: Line, contest: Contest, floor: float, held: list[str]) -> list[Any]:
+    group = line.accuracy.by_group
+    by_group = h("small", f"by group {_ends(group)}") if group else None
     span = max(1 - floor, 1e-9)
     bar = h(
         "span",
         class_="interval",
         aria_hidden="true",
         style="".join(
-            f"--{key}:{(float(accuracy[name]) - floor) / span:.4f};"
-            for key, name in (("l", "low"), ("v", "value"), ("h", "high"))
+            f"--{key}:{(value - floor) / span:.4f};"
+            for key, value in (
+                ("l", line.accuracy.low), ("v", line.accuracy.value), ("h", line.accuracy.high)
+            )
         ),
-    )
-    apart = [row[split] if isinstance(row.get(split), dict) else {} for split in held]
-    reached = [(scores.get("accuracy") or {}).get("value") for scores in apart]
-    errors, n = row.get("errors"), row.get("n")
+    )  # fmt: skip
+    interval = h("td", _ends(line.accuracy), bar, by_group, class_="number")
     return [
-        h("th", names[0], scope="row"),
-        *names[1:],
-        _value(number(accuracy["value"], 4), accuracy["value"]),
-        h("td", interval, bar, by_group, class_="number"),
-        _value(f"{number(errors, 0)} / {number(n, 0)}", errors),
-        _value(number(row.get("balanced_accuracy"), 4), row.get("balanced_accuracy")),
-        _value(number(row.get("log_loss")), row.get("log_loss")),
-        _value(number(row.get("calibration_error")), row.get("calibration_error")),
-        _value(number(row.get("seconds"), 2), row.get("seconds")),
-        *(_value(number(value, 4), value) for value in reached),
-        h("td", *_against(system, contest)),
+        *_figures(saved, line, interval, contest, held), h("td", *_against(saved, line, contest))
     ]  # fmt: skip
 
 
-def _against(system: System, contest: Contest) -> list[object]:
-    if contest.systems and system.row is contest.systems[0].row:
+def _guess(saved: Saved, contest: Contest, held: list[str]) -> list[Any]:
+    """What guessing by how frequent the classes are scores."""
+    line = saved.run.baseline
+    assert line is not None
+    interval = h("td", _ends(line.accuracy), class_="number")
+    return [*_figures(saved, line, interval, contest, held), h("td", "the most frequent class")]
+
+
+def _figures(
+    saved: Saved, line: Line, interval: Safe, contest: Contest, held: list[str]
+) -> list[Any]:
+    names = [line.head, line.on, line.fusion or "–"]
+    if len(contest.runs) > 1:
+        names.insert(0, saved.name)
+    apart = [s.accuracy.value if (s := line.held(split)) else None for split in held]
+    return [
+        h("th", names[0], scope="row"),
+        *names[1:],
+        _value(number(line.accuracy.value, 4), line.accuracy.value),
+        interval,
+        _value(f"{number(line.errors, 0)} / {number(line.n, 0)}", line.errors),
+        _value(number(line.balanced_accuracy, 4), line.balanced_accuracy),
+        _value(number(line.log_loss), line.log_loss),
+        _value(number(line.calibration_error), line.calibration_error),
+        _value(number(line.seconds, 2), line.seconds),
+        *(_value(number(value, 4), value) for value in apart),
+    ]
+
+
+def _against(saved: Saved, line: Line, contest: Contest) -> list[object]:
+    if contest.systems and line is contest.systems[0].line:
         return [h("strong", "best")]
-    told = contest.against_best.get((system.run.name, system.name))
-    if told is None:
+    known = contest.against_best.get((saved.name, line.name))
+    if known is None:
         return ["–"]
-    words = "differs" if told.differs else "not distinguishable"
+    words = "differs" if known.differs else "not distinguishable"
     gap = ""
-    if told.gap:
-        value, low, high = (round(100 * g, 1) + 0.0 for g in told.gap)
+    if known.gap:
+        value, low, high = (round(100 * g, 1) + 0.0 for g in known.gap)
         gap = f", {value:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
-    alone = f"right alone: the best on {told.test.only_a} rows, this on {told.test.only_b}; "
-    title = f"{alone}unadjusted p {_p(told.test.p)}"
-    return [words, " ", h("small", f"p {_p(told.p)}{gap}", title=title)]
+    alone = f"right alone: the best on {known.test.only_a} rows, this on {known.test.only_b}; "
+    title = f"{alone}unadjusted p {_p(known.test.p)}"
+    return [words, " ", h("small", f"p {_p(known.p)}{gap}", title=title)]
 
 
 def _p(value: float) -> str:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.metrics.labels import confusion
-from headstock.heads.numbers.metrics import accuracy_interval
 from headstock.heads.report.page import chart
 from headstock.heads.report.page.board import number, percent
 from headstock.heads.report.page.figures import coverage, reliability, thinned
 from headstock.heads.report.page.markup import Safe, h, joined, table
-from headstock.heads.report.page.runs import Run, System
+from headstock.heads.report.saved import System
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Gate, Point
 
 __all__ = ["classes_table", "confusion_table", "coverage_chart", "gate_chart", "learning_chart",
            "reliability_chart"]  # fmt: skip
@@ -25,8 +26,8 @@ NOISE = 0.05  # the accuracy of fewer rows than this share jumps about and says 
 
 def confusion_table(system: System) -> Safe:
     """Counts by true and predicted class; beyond 24 classes those with the most errors."""
-    run = system.run
-    counts = confusion(system.said, run.codes, len(run.classes))
+    run = system.saved
+    counts = confusion(system.predicted, run.codes, len(run.classes))
     wrong = counts.sum(axis=1) + counts.sum(axis=0) - 2 * np.diag(counts)
     shown = np.sort(np.argsort(-wrong, kind="stable")[:WIDEST])
     rows = []
@@ -55,22 +56,21 @@ def confusion_table(system: System) -> Safe:
 def classes_table(system: System) -> Safe:
     """Each class: rows, errors, recall with interval, precision, and what it is taken for; beyond
     100 classes those with the most errors."""
-    run = system.run
-    counts = confusion(system.said, run.codes, len(run.classes))
+    run = system.saved
+    counts = confusion(system.predicted, run.codes, len(run.classes))
+    np.fill_diagonal(counts, 0)
     rows: list[list[Any]] = []
-    missed = counts.sum(axis=1) - np.diag(counts)
-    for c in np.sort(np.argsort(-missed, kind="stable")[:LONGEST]):
-        name = run.classes[c]
-        n, right, said = int(counts[c].sum()), int(counts[c, c]), int(counts[:, c].sum())
-        low, high = accuracy_interval(n - right, n) if n else (0.0, 1.0)
-        others = np.where(np.arange(len(run.classes)) == c, 0, counts[c])
-        most = int(others.argmax())
-        taken = f"{run.classes[most]} ({others[most]})" if others[most] else "–"
-        recall, precision = right / n if n else None, right / said if said else None
+    of_class = list(zip(run.classes, system.line.per_class, counts))
+    for c in sorted(sorted(range(len(of_class)), key=lambda c: -of_class[c][1].errors)[:LONGEST]):
+        name, one, taken = of_class[c]
+        most = int(taken.argmax())
+        ends = one.interval
         rows.append([
-            name, _value(n, n), _value(n - right, n - right), _value(number(recall), recall),
-            h("td", f"{low:.3f} to {high:.3f}" if n else "–", class_="number"),
-            _value(number(precision), precision), taken,
+            name, _value(one.n, one.n), _value(one.errors, one.errors),
+            _value(number(one.recall), one.recall),
+            h("td", f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "–", class_="number"),
+            _value(number(one.precision), one.precision),
+            f"{run.classes[most]} ({taken[most]})" if taken[most] else "–",
         ])  # fmt: skip
     kinds = ("text", "number", "number", "number", None, "number", None)
     names = ("Class", "Rows", "Errors", "Recall", "95 % interval", "Precision", "Most taken for")
@@ -90,7 +90,7 @@ def _value(shown: object, value: float | None) -> Safe:
 def reliability_chart(system: System, name: str) -> Safe:
     """Accuracy against confidence, in ten parts of equal count."""
     assert system.proba is not None
-    bins = reliability(system.proba, system.run.codes)
+    bins = reliability(system.proba, system.saved.codes)
     low = min(min(b.confidence, b.accuracy) for b in bins)
 
     def draw(axes: Any) -> None:
@@ -101,12 +101,12 @@ def reliability_chart(system: System, name: str) -> Safe:
         axes.set_ylim(max(low - 0.05, 0), 1.03)
         chart.axes_percent(axes, "confidence", "accuracy")
 
-    error = system.row.get("calibration_error")
     gap = float(np.average([b.confidence - b.accuracy for b in bins], weights=[b.n for b in bins]))
     lean = "surer than it is right" if gap > 0 else "less sure than it is right"
+    error = number(system.line.calibration_error)
     says = (
         f"On average it is {lean}, by {percent(abs(gap))}; expected calibration error "
-        f"{number(error)}. On the thin line confidence and accuracy are equal."
+        f"{error}. On the thin line confidence and accuracy are equal."
     )
     rows = [[i + 1, b.n, percent(b.confidence), percent(b.accuracy)] for i, b in enumerate(bins)]
     header = ["Part", "Rows", "Mean confidence", "Accuracy"]
@@ -116,7 +116,7 @@ def reliability_chart(system: System, name: str) -> Safe:
 
 def coverage_chart(systems: list[System], name: str) -> Safe:
     """Accuracy on the most confident share of the rows, for each system."""
-    curves = [coverage(s.proba, s.run.codes) for s in systems if s.proba is not None]
+    curves = [coverage(s.proba, s.saved.codes) for s in systems if s.proba is not None]
 
     def draw(axes: Any) -> None:
         for i, (share, accuracy) in enumerate(curves):
@@ -143,29 +143,25 @@ def coverage_chart(systems: list[System], name: str) -> Safe:
     return chart.figure(title, chart.svg(draw, name), says + ".", header, rows, names)
 
 
-def gate_chart(system: System, name: str) -> Safe | None:
-    """Accuracy against the share of rows that a gate hands on; None for a system without one."""
-    gate, n = system.row.get("gate"), max(len(system.run.ids), 1)
-    if not isinstance(gate, dict) or not _numbers(gate, "share", "nested_accuracy"):
-        return None
-    points = [(k / n, accuracy) for k, accuracy in gate.get("curve", [])]
-    if not points:
-        return None
+def gate_chart(system: System, gate: Gate, name: str) -> Safe:
+    """Accuracy against the share of rows that a gate hands on."""
+    n = max(len(system.saved.ids), 1)
+    points = [(k / n, accuracy) for k, accuracy in gate.curve]
 
     def draw(axes: Any) -> None:
-        axes.plot(*zip(*points), color=chart.colour(0), linewidth=1.2)
-        axes.axvline(gate["share"], color=chart.colour(1), linewidth=1, linestyle="--")
-        axes.axhline(gate["nested_accuracy"], color=chart.colour(2), linewidth=1, linestyle=":")
+        axes.plot([x for x, _ in points], [y for _, y in points], color=chart.colour(0),
+                  linewidth=1.2)  # fmt: skip
+        axes.axvline(gate.share, color=chart.colour(1), linewidth=1, linestyle="--")
+        axes.axhline(gate.nested_accuracy, color=chart.colour(2), linewidth=1, linestyle=":")
         chart.axes_percent(axes, "share of rows handed to the second system", "accuracy")
 
     says = (
-        f"Rows that {gate.get('first')} is least sure of are answered by {gate.get('second')}; "
-        f"chosen on out-of-fold rows: {percent(gate['share'])}. The best point of the curve "
-        f"flatters itself; the nested estimate, {percent(gate['nested_accuracy'], 2)}, is the one "
-        f"to believe. In words: {gate.get('verdict', 'no verdict')}."
+        f"Rows that {gate.first} is least sure of are answered by {gate.second}; "
+        f"chosen on out-of-fold rows: {percent(gate.share)}. The best point of the curve "
+        f"flatters itself; the nested estimate, {percent(gate.nested_accuracy, 2)}, is the one "
+        f"to believe. In words: {gate.verdict}. Its best system alone, {gate.best}: "
+        f"{percent(gate.best_accuracy, 2)}."
     )
-    if _numbers(gate, "best_accuracy"):
-        says += f" Its best system alone, {gate.get('best')}: {percent(gate['best_accuracy'], 2)}."
     rows = [[percent(share, 2), percent(accuracy, 2)] for share, accuracy in points]
     series = ["handing over this share", "the chosen share", "nested estimate"]
     title, header = f"Gate of {system.name}", ["Share", "Accuracy"]
@@ -174,45 +170,38 @@ def gate_chart(system: System, name: str) -> Safe | None:
 
 def learning_chart(run: Run, name: str) -> Safe | None:
     """Accuracy against the number of training rows; None for a run without such a curve."""
-    told = run.metrics.get("learning_curve")
-    curves: dict[str, list[tuple[float, dict[str, Any]]]] = {}
-    for point in told if isinstance(told, list) else []:
-        if _numbers(point, "n") and _numbers(point.get("accuracy"), "value"):
-            curves.setdefault(str(point.get("system")), []).append((point["n"], point["accuracy"]))
+    curves: dict[str, list[Point]] = {}
+    for point in sorted(run.learning_curve, key=lambda p: p.n):
+        curves.setdefault(point.system, []).append(point)
     if not curves:
         return None
-    for points in curves.values():
-        points.sort(key=lambda p: p[0])
 
     def draw(axes: Any) -> None:
         from matplotlib.ticker import PercentFormatter
 
         for i, points in enumerate(curves.values()):
-            x, y = [p[0] for p in points], [p[1]["value"] for p in points]
-            axes.plot(x, y, color=chart.colour(i), marker="o", markersize=3,
+            x, colour = [p.n for p in points], chart.colour(i)
+            axes.plot(x, [p.accuracy.value for p in points], color=colour, marker="o", markersize=3,
                       linestyle=chart.STYLES[i % len(chart.STYLES)])  # fmt: skip
-            if all(_numbers(p[1], "low", "high") for p in points):
-                lows, highs = zip(*((p[1]["low"], p[1]["high"]) for p in points))
-                axes.fill_between(x, lows, highs, color=chart.colour(i), alpha=0.15, linewidth=0)
+            lows, highs = zip(*((p.accuracy.low, p.accuracy.high) for p in points))
+            axes.fill_between(x, lows, highs, color=colour, alpha=0.15, linewidth=0)
         axes.set_xlabel("training rows")
         axes.set_ylabel("accuracy")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0))
         axes.grid(True)
 
     rows = [
-        [system, n, percent(a["value"]), f"{number(a.get('low'))} to {number(a.get('high'))}"]
+        [system, p.n, percent(p.accuracy.value),
+         f"{number(p.accuracy.low)} to {number(p.accuracy.high)}"]
         for system, points in curves.items()
-        for n, a in points
-    ]
-    first, last = next(iter(curves.values()))[0], next(iter(curves.values()))[-1]
+        for p in points
+    ]  # fmt: skip
+    system, points = next(iter(curves.items()))
+    first, last = points[0], points[-1]
     says = (
-        f"{next(iter(curves))} goes from {percent(first[1]['value'])} with {first[0]:g} training "
-        f"rows to {percent(last[1]['value'])} with {last[0]:g}."
+        f"{system} goes from {percent(first.accuracy.value)} with {first.n} training "
+        f"rows to {percent(last.accuracy.value)} with {last.n}."
     )
     header = ["System", "Training rows", "Accuracy", "95 % interval"]
     picture = chart.svg(draw, name)
     return chart.figure("Learning curve", picture, says, header, rows, list(curves))
-
-
-def _numbers(point: object, *names: str) -> bool:
-    return isinstance(point, dict) and all(isinstance(point.get(n), int | float) for n in names)

@@ -1,4 +1,4 @@
-"""What the charts show, as plain numbers: calibration, coverage, paired tests, doubts."""
+"""What the charts show, as plain numbers: calibration, coverage, doubts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ from typing import NamedTuple
 import numpy as np
 
 from headstock.heads.metrics.probabilities import by_confidence
-from headstock.heads.numbers.compare import mcnemar
 
 __all__ = [
     "Bin",
-    "Pair",
     "coverage",
     "doubts",
-    "pair",
     "reliability",
     "thinned",
 ]
@@ -26,14 +23,6 @@ class Bin(NamedTuple):
     n: int
     confidence: float
     accuracy: float
-
-
-class Pair(NamedTuple):
-    """Two systems on the same rows: rows that only one has right, and the exact McNemar test."""
-
-    only_a: int
-    only_b: int
-    p: float
 
 
 def reliability(proba: np.ndarray, codes: np.ndarray, bins: int = 10) -> list[Bin]:
@@ -60,13 +49,6 @@ def coverage(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def thinned(n: int, most: int = 240) -> np.ndarray:
     """At most ``most`` of the positions 0 to n-1, evenly, the ends always among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
-
-
-def pair(right_a: np.ndarray, right_b: np.ndarray) -> Pair:
-    """The exact McNemar test of (n,) bool against (n,) bool."""
-    only_a = int((right_a & ~right_b).sum())
-    only_b = int((right_b & ~right_a).sum())
-    return Pair(only_a, only_b, mcnemar(only_a, only_b))
 
 
 def doubts(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

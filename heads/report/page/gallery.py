@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -12,8 +11,9 @@ from headstock.heads.report.page.board import percent
 from headstock.heads.report.page.figures import doubts
 from headstock.heads.report.page.markup import Safe, h, joined
 from headstock.heads.report.page.media import Shelf
-from headstock.heads.report.page.runs import Run, System
 from headstock.heads.report.page.source import Source
+from headstock.heads.report.saved import Saved, System
+from headstock.heads.run.rows import Alike, Doubt
 
 __all__ = ["Cards", "duplicates", "failures", "of_system"]
 
@@ -22,7 +22,7 @@ __all__ = ["Cards", "duplicates", "failures", "of_system"]
 class Cards:
     """Makes cards of one run's rows; ``source`` is None when its store is not there."""
 
-    run: Run
+    saved: Saved
     source: Source | None
     shelf: Shelf
 
@@ -40,7 +40,7 @@ class Cards:
 
     def number(self, id: str, label: str) -> int:
         """The number of a row on the page; runs on one store share it."""
-        owner = self.run.name if self.source is None else str(self.source.path)
+        owner = self.saved.name if self.source is None else str(self.source.path)
         return self.shelf.item(owner, id, label)
 
     def _picture(self, number: int, id: str, label: str) -> Safe | None:
@@ -74,14 +74,15 @@ def shelf_of_cards(title: str, about: str, cards: Sequence[Safe], of: int, tag: 
 
 def of_system(system: System, cards: Cards, most: int) -> Safe:
     """The rows a system is least sure of, those it has confidently wrong, and doubtful labels."""
-    run, proba = system.run, system.proba
+    run, proba = system.saved, system.proba
     assert proba is not None
-    said, top = system.said, proba.max(axis=1)
+    said, top = system.predicted, proba.max(axis=1)
     wrong = np.flatnonzero(~system.right)
     unsure = np.argsort(top, kind="stable")
     sure = wrong[np.argsort(-top[wrong], kind="stable")]
     suspect, instead = doubts(proba, run.codes)
-    given = _given_doubts(run) if system.name == _doubted_system(run) else None
+    first = system.name == run.run.leaderboard[0].name  # whose doubts the run recorded
+    given = run.run.hygiene.label_doubts if first else ()
 
     def card(row: int, *more: object) -> Safe:
         label, guess = str(run.labels[row]), str(run.classes[said[row]])
@@ -108,40 +109,29 @@ def of_system(system: System, cards: Cards, most: int) -> Safe:
             "hint to look, not a verdict.",
             [card(r, suggested(run.classes[c])) for r, c in zip(suspect[:most], instead)],
             len(suspect),
-        ) if given is None else _told_doubts(given, cards, most),
+        ) if not given else _recorded(given, cards, most),
     )  # fmt: skip
 
 
-def _doubted_system(run: Run) -> str | None:
-    """The system whose gallery shows the doubts that the run itself recorded: its best."""
-    return run.systems[0].name if run.systems and _given_doubts(run) else None
-
-
-def _given_doubts(run: Run) -> list[dict[str, Any]]:
-    told = run.hygiene.get("label_doubts")
-    return [d for d in told if isinstance(d, dict) and "id" in d] if isinstance(told, list) else []
-
-
-def _told_doubts(given: list[dict[str, Any]], cards: Cards, most: int) -> Safe:
+def _recorded(doubts: Sequence[Doubt], cards: Cards, most: int) -> Safe:
     made = [
         cards.card(
-            str(doubt["id"]), str(doubt.get("label", "")), f"labelled {doubt.get('label', '')}",
-            h("em", f"suggested: {doubt.get('likely', '?')}"),
+            one.id, one.label, f"labelled {one.label}", h("em", f"suggested: {one.likely}")
         )
-        for doubt in given[:most]
+        for one in doubts[:most]
     ]  # fmt: skip
     about = "Labels that the run's own check doubts, the most doubtful first; look, then decide."
-    return shelf_of_cards("Likely mislabelled", about, made, len(given))
+    return shelf_of_cards("Likely mislabelled", about, made, len(doubts))
 
 
 def duplicates(cards: Cards, most: int) -> Safe:
     """Groups of rows with the same bytes in the store, and the near copies the run recorded."""
-    run, source = cards.run, cards.source
-    told = _told_groups(run, "exact", "the same bytes") if source is None else []
+    run, source, hygiene = cards.saved, cards.source, cards.saved.run.hygiene
+    exact = _same_bytes(run, source) if source else _clusters(hygiene.exact, "the same bytes")
     groups = [
-        *(_same_bytes(run, source) if source else told),
-        *_told_groups(run, "copies", "copies of one file"),
-        *_told_groups(run, "near", "alike"),
+        *exact,
+        *_clusters(hygiene.copies, "copies of one file"),
+        *_clusters(hygiene.near, "alike"),
     ]
     ids = [*run.ids.tolist(), *run.test_ids.tolist()]
     label = dict(zip(ids, [*run.labels.tolist(), *run.test_labels.tolist()]))
@@ -170,7 +160,7 @@ def duplicates(cards: Cards, most: int) -> Safe:
         )
         made.append(h("li", words, h("ul", *shown, class_="cards small"), more, class_="group"))
     if not made:
-        known = source is not None or "exact" in run.hygiene
+        known = source is not None or hygiene.exact is not None
         return h("p", "None found." if known else "Not looked for: the store is not here.")
     count = (
         f"{len(made)} of {len(groups)} groups"
@@ -186,19 +176,15 @@ def duplicates(cards: Cards, most: int) -> Safe:
     )  # fmt: skip
 
 
-def _told_groups(run: Run, kind: str, words: str) -> Iterable[tuple[str, str, list[str]]]:
-    """The first groups of each set that the run's own check recorded."""
-    told = run.hygiene.get(kind)
-    for name, found in told.items() if isinstance(told, dict) else ():
-        first = found.get("first") if isinstance(found, dict) else None
-        seen = set()
-        for ids in first if isinstance(first, list) else ():
-            if isinstance(ids, list) and tuple(ids) not in seen:
-                seen.add(tuple(ids))
-                yield str(name), words, [str(i) for i in ids]
+def _clusters(
+    by_set: Mapping[str, Alike] | None, words: str
+) -> Iterable[tuple[str, str, list[str]]]:
+    """The first clusters of each set that the run recorded, each once."""
+    for name, alike in (by_set or {}).items():
+        yield from ((name, words, list(ids)) for ids in dict.fromkeys(alike.first))
 
 
-def _same_bytes(run: Run, source: Source) -> Iterable[tuple[str, str, list[str]]]:
+def _same_bytes(run: Saved, source: Source) -> Iterable[tuple[str, str, list[str]]]:
     from headstock.store import OK
 
     store = source.store

@@ -28,8 +28,8 @@ def maps(cards: Cards, most: int, projection: str, name: str) -> Safe:
     if source is None:
         return h("p", "Not drawn: the store is not here.")
     store = source.store
-    told = cards.run.settings.get("rows") or {}
-    wanted = [s for s in told.get("sets") or store.sets if s in store.sets]
+    account = cards.saved.run.settings.rows
+    wanted = [s for s in (account.sets if account else store.sets) if s in store.sets]
     made = []
     for number, set_name in enumerate(wanted):
         try:
@@ -45,7 +45,7 @@ def _map(
     from headstock.store import OK
 
     assert cards.source is not None
-    run, rows = cards.run, cards.source.rows(cards.run.ids)
+    run, rows = cards.saved, cards.source.rows(cards.saved.ids)
     status = store.feature_set(set_name).status
     there = np.flatnonzero((rows >= 0) & (status[rows] == OK))
     if len(there) < 3:

@@ -9,23 +9,20 @@ from typing import Any
 from headstock import __version__
 from headstock.heads.report.page.board import number
 from headstock.heads.report.page.markup import Safe, h, joined, table
-from headstock.heads.report.page.runs import Run
 from headstock.heads.report.page.source import Source
+from headstock.heads.run.plain import plain
+from headstock.heads.run.run import Run
 
 __all__ = ["provenance"]
 
 
 def provenance(run: Run, source: Source | None) -> Safe:
     """Tables of everything the run recorded about itself."""
-    recipes = run.metrics.get("recipes")
     parts = [
-        _pairs("Settings", run.settings, opened=True),
-        _pairs("Folds", run.metrics.get("folds")),
+        _pairs("Settings", plain(run.settings), opened=True),
+        _pairs("Folds", plain(run.folds)),
     ]
-    parts += [
-        _pairs(f"Recipe of {name}", recipe)
-        for name, recipe in (recipes.items() if isinstance(recipes, dict) else ())
-    ]
+    parts += [_pairs(f"Recipe of {name}", plain(recipe)) for name, recipe in run.recipes.items()]
     if source is not None:
         for name in source.store.sets:
             provenance = source.store.feature_set(name).provenance
@@ -56,15 +53,14 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
 
 
 def _times(run: Run) -> Safe:
-    seconds = [s.row.get("seconds") for s in run.systems]
-    known = [s for s in seconds if isinstance(s, int | float)]
     rows: list[list[Any]] = [
-        [s.name, h("td", number(s.row.get("seconds"), 2), class_="number"), s.row.get("how", "–")]
-        for s in run.systems
+        [line.name, h("td", number(line.seconds, 2), class_="number"), line.how or "–"]
+        for line in run.leaderboard
     ]
+    total = sum(line.seconds or 0 for line in run.leaderboard)
     return h(
         "details",
-        h("summary", f"Times: {sum(known):.1f} s for {len(known)} systems"),
+        h("summary", f"Times: {total:.1f} s for {len(rows)} systems"),
         table("Seconds for each system", ["System", "Seconds", "How"], rows),
     )
 

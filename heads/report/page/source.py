@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from headstock.heads.report.page.runs import Run
+from headstock.heads.report.saved import Saved
 from headstock.heads.report.stores import open_recorded
 from headstock.store.dataroot import DataRoot
 from headstock.store.errors import HeadstockError, one_line
@@ -69,7 +69,7 @@ class Source:
 
 @contextmanager
 def sources_of(
-    runs: list[Run], store: str | Path | None, data: str | Path | None
+    runs: list[Saved], store: str | Path | None, data: str | Path | None
 ) -> Iterator[tuple[dict[str, Source], list[str]]]:
     """The store of each run by the run's name, and a line for each run whose store is not found.
 
@@ -89,10 +89,10 @@ def sources_of(
                 opened[key] = Source(stack.enter_context(open_store(path)), data)
             return opened[key]
 
-        def mine(run: Run) -> Source | None:
+        def mine(run: Saved) -> Source | None:
             if store is not None:
                 return source(store)
-            found = open_recorded(run.folder, run.settings)
+            found = open_recorded(run.folder, run.run.settings)
             if found is None:
                 return None
             key = os.path.realpath(found.path)
@@ -111,9 +111,9 @@ def sources_of(
                 notes.append(f"{run.name}: {error}")
                 continue
             if found is None:
-                told = one_line(run.settings.get("store") or "(not recorded)", 300)
+                place = one_line(run.run.settings.store or "(not recorded)", 300)
                 notes.append(
-                    f"{run.name}: its store {told} is not there, or is not the one that was "
+                    f"{run.name}: its store {place} is not there, or is not the one that was "
                     "evaluated, so there are no pictures, sounds, map and duplicates; name it "
                     "with --store"
                 )

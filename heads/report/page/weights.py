@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from headstock.heads.report.page.board import percent
 from headstock.heads.report.page.markup import Safe, h, joined, table
-from headstock.heads.report.page.runs import Run, System
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Column, Line, Weight
 
 __all__ = ["weights"]
 
@@ -19,11 +17,10 @@ SYSTEMS = 4
 def weights(run: Run) -> Safe | None:
     """The best system that says what it weighs on each choice of feature sets, four at most; None
     when no system of the run says."""
-    best: dict[str, tuple[System, dict[str, Any]]] = {}
-    for system in run.systems:
-        told = _told(system)
-        if told:
-            best.setdefault(str(system.row["on"]), (system, told))
+    best: dict[str, Line] = {}
+    for line in run.leaderboard:
+        if line.importances:
+            best.setdefault(line.on, line)
     if not best:
         return None
     shown = list(best.values())[:SYSTEMS]
@@ -36,78 +33,60 @@ def weights(run: Run) -> Safe | None:
             "none is important by itself.",
             class_="says",
         ),
-        h("div", *(_of_system(system, told) for system, told in shown), class_="figures"),
+        h("div", *map(_of_system, shown), class_="figures"),
     )
 
 
-def _told(system: System) -> dict[str, Any]:
-    """The sets of a system's importances that can be read."""
-    told = system.row.get("importances")
-    return {
-        str(name): one
-        for name, one in (told.items() if isinstance(told, dict) else ())
-        if isinstance(one, dict)
-        and _is_share(one.get("share"))
-        and isinstance(one.get("columns"), list)
-    }
-
-
-def _of_system(system: System, told: Mapping[str, Any]) -> Safe:
-    sets = sorted(told.items(), key=lambda item: -item[1]["share"])
+def _of_system(line: Line) -> Safe:
+    sets = sorted(line.importances.items(), key=lambda item: -item[1].share)
     columns, several = _columns(sets), len(sets) > 1
-    most = max((share for _, _, share, _ in columns), default=0.0) or 1.0
+    most = max((column.share for _, column in columns), default=0.0) or 1.0
     heaviest = [
-        [name, *([of] if several else []), _bar(share, sd, most)] for of, name, share, sd in columns
+        [
+            f"column {column.name}" if isinstance(column.name, int) else column.name,
+            *([of] if several else []),
+            _bar(column.share, column.sd, most),
+        ]
+        for of, column in columns
     ]
     header = ["Column", *(["Set"] if several else []), "Weight"]
     return h(
         "figure",
-        h("figcaption", f"Weights of {system.name}"),
-        _of_sets(system, sets) if several else None,
-        table(f"Heaviest columns of {system.name}", header, heaviest, class_="weights")
+        h("figcaption", f"Weights of {line.name}"),
+        _of_sets(line, sets) if several else None,
+        table(f"Heaviest columns of {line.name}", header, heaviest, class_="weights")
         if heaviest
         else None,
     )
 
 
-def _of_sets(system: System, sets: list[tuple[str, Any]]) -> Safe:
-    """Each set's share of the weight, beside its share of the columns where that is known."""
-    widths = [one.get("width") for _, one in sets]
-    known = all(isinstance(width, int) and width > 0 for width in widths)
+def _of_sets(line: Line, sets: list[tuple[str, Weight]]) -> Safe:
+    """Each set's share of the weight, beside its share of the columns."""
+    total = max(sum(weight.width for _, weight in sets), 1)
     rows = [
         [
             name,
-            *([h("td", f"{width:,}, {_percent(width / sum(widths))}", class_="number")]
-              if known else []),
-            _bar(one["share"], one.get("sd"), 1.0),
+            h("td", f"{weight.width:,}, {_percent(weight.width / total)}", class_="number"),
+            _bar(weight.share, weight.sd, 1.0),
         ]
-        for (name, one), width in zip(sets, widths)
-    ]  # fmt: skip
-    header = ["Set", *(["Columns"] if known else []), "Weight"]
-    return table(f"Feature sets of {system.name}", header, rows, class_="weights")
+        for name, weight in sets
+    ]
+    return table(
+        f"Feature sets of {line.name}", ["Set", "Columns", "Weight"], rows, class_="weights"
+    )
 
 
-def _columns(sets: list[tuple[str, Any]]) -> list[tuple[str, str, float, float | None]]:
-    """(set, column, share, deviation) of the heaviest columns of all ``sets``."""
-    out = []
-    for of, one in sets:
-        for entry in one["columns"]:
-            if isinstance(entry, list) and len(entry) > 1 and _is_share(entry[1]):
-                sd = entry[2] if len(entry) > 2 and _is_share(entry[2]) else None
-                name = f"column {entry[0]}" if isinstance(entry[0], int) else str(entry[0])
-                out.append((of, name, float(entry[1]), sd))
-    return sorted(out, key=lambda column: -column[2])[:MOST]
-
-
-def _is_share(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1
+def _columns(sets: list[tuple[str, Weight]]) -> list[tuple[str, Column]]:
+    """The heaviest columns of all ``sets``, each with its set."""
+    columns = [(name, column) for name, weight in sets for column in weight.columns]
+    return sorted(columns, key=lambda one: -one[1].share)[:MOST]
 
 
 def _percent(share: float) -> str:
     return percent(share, 2 if share < 0.01 else 1)
 
 
-def _bar(share: float, sd: object, most: float) -> Safe:
-    apart = f" ± {_percent(float(sd))}" if isinstance(sd, int | float) else ""
+def _bar(share: float, sd: float | None, most: float) -> Safe:
+    apart = "" if sd is None else f" ± {_percent(sd)}"
     line = h("span", class_="weight", aria_hidden="true", style=f"--v:{share / most:.4f}")
     return h("td", f"{_percent(share)}{apart}", line, class_="number")

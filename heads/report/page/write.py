@@ -10,15 +10,15 @@ from importlib.resources import files
 from pathlib import Path
 
 from headstock.heads.files import write_text
+from headstock.heads.report.contest import Contest
 from headstock.heads.report.page import board, chart, closer, gallery, scatter
-from headstock.heads.report.page.contest import Contest
 from headstock.heads.report.page.gallery import Cards
 from headstock.heads.report.page.markup import Safe, h, joined, json_block
 from headstock.heads.report.page.media import Shelf
-from headstock.heads.report.page.runs import Run, System, read_runs
 from headstock.heads.report.page.settings import provenance
 from headstock.heads.report.page.source import Source, sources_of
 from headstock.heads.report.page.weights import weights
+from headstock.heads.report.saved import Saved, System, read_saved
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError, one_line
 from headstock.store.progress import Report, unheard
@@ -84,7 +84,7 @@ def write_report(
     if projection not in scatter.PROJECTIONS:
         known = ", ".join(scatter.PROJECTIONS)
         raise OptionError("projection", f"{projection!r} is none", f"one of {known}")
-    runs = read_runs(run_dirs)
+    runs = read_saved(run_dirs)
     shelf = Shelf(limit=int(media_mb * 1e6))
     with sources_of(runs, store, data) as (sources, notes):
         contest = Contest.of(runs, _groups(runs, sources))
@@ -103,7 +103,7 @@ def write_report(
             of = f" ({run.name})" if len(runs) > 1 else ""
             sections += [
                 (key + "-map", "Map" + of, scatter.maps(cards, map_rows, projection, key + "map")),
-                (key + "-settings", "Settings and times" + of, provenance(run, cards.source)),
+                (key + "-settings", "Settings and times" + of, provenance(run.run, cards.source)),
             ]
     page = _page(runs, sections, shelf, notes)
     refuse_other(output, "page")
@@ -114,26 +114,30 @@ def write_report(
     )  # fmt: skip
 
 
-def _groups(runs: list[Run], sources: dict[str, Source]) -> dict[str, str]:
+def _groups(runs: list[Saved], sources: dict[str, Source]) -> dict[str, str]:
     """Each id's group, where folds kept the groups of a column together and the store is here."""
     for run in runs:
-        column, source = (run.metrics.get("folds") or {}).get("group"), sources.get(run.name)
+        column, source = run.run.folds.group, sources.get(run.name)
         if source is not None and column in ("group", *source.items.extra):
             return dict(zip(source.items.id.tolist(), source.items.column(column).tolist()))
     return {}
 
 
 def _run_sections(
-    run: Run, cards: Cards, name: str, several: bool, detail: int, size: int
+    run: Saved, cards: Cards, name: str, several: bool, detail: int, size: int
 ) -> list[tuple[str, str, Safe]]:
     of = f" ({run.name})" if several else ""
     chosen = run.detailed(detail)
-    first = " of the first repeat" if (run.metrics.get("folds") or {}).get("repeats", 1) > 1 else ""
-    with_gate = [s for s in run.systems if s.row.get("gate")]
+    first = " of the first repeat" if run.run.folds.repeats > 1 else ""
+    gates = [(system, system.line.gate) for system in run.systems]
     curves = joined(
         closer.coverage_chart(chosen, f"{name}cov") if chosen else None,
-        *(closer.gate_chart(s, f"{name}gate{i}") for i, s in enumerate(with_gate)),
-        closer.learning_chart(run, f"{name}learn"),
+        *(
+            closer.gate_chart(s, gate, f"{name}gate{i}")
+            for i, (s, gate) in enumerate(gates)
+            if gate
+        ),
+        closer.learning_chart(run.run, f"{name}learn"),
     )
     close = joined(
         h(
@@ -144,7 +148,7 @@ def _run_sections(
         ),
         *(_closer(s, cards, f"{name}s{i}", size, opened=i == 0) for i, s in enumerate(chosen)),
     )
-    weighed = weights(run)
+    weighed = weights(run.run)
     return [
         (f"{name}-curves", f"Curves{of}", h("div", curves, class_="figures")),
         (f"{name}-systems", f"Systems closely{of}", close),
@@ -155,10 +159,10 @@ def _run_sections(
 
 
 def _closer(system: System, cards: Cards, name: str, size: int, *, opened: bool) -> Safe:
-    accuracy = board.percent(system.accuracy)
+    accuracy = board.percent(system.line.accuracy.value)
     return h(
         "details",
-        h("summary", h("h3", f"{system.name} "), f"{accuracy}, {system.row.get('errors')} errors"),
+        h("summary", h("h3", f"{system.name} "), f"{accuracy}, {system.line.errors:g} errors"),
         h(
             "div",
             h("div", closer.confusion_table(system), closer.classes_table(system)),
@@ -172,7 +176,7 @@ def _closer(system: System, cards: Cards, name: str, size: int, *, opened: bool)
 
 
 def _page(
-    runs: list[Run], sections: list[tuple[str, str, Safe]], shelf: Shelf, notes: list[str]
+    runs: list[Saved], sections: list[tuple[str, str, Safe]], shelf: Shelf, notes: list[str]
 ) -> Safe:
     here = files("headstock.heads.report.page")
     style = here.joinpath("page.css").read_text("utf-8")
@@ -219,25 +223,24 @@ def _finder() -> Safe:
     )
 
 
-def _facts(runs: list[Run]) -> list[Safe]:
+def _facts(runs: list[Saved]) -> list[Safe]:
     out = []
     for run in runs:
-        plan = run.metrics.get("folds") or {}
-        how = f"{plan.get('folds', '?')} folds, {plan.get('kind', 'of unknown kind')}"
-        group = f" ({plan['group']})" if plan.get("group") else ""
+        plan = run.run.folds
+        group = f" ({plan.group})" if plan.group else ""
         lead = f"{run.name}: " if len(runs) > 1 else ""
         out.append(
-            h("p", f"{lead}{len(run.ids):,} rows, {len(run.classes)} classes, {how}{group}, "
-              f"seed {plan.get('seed', '?')}, {len(run.systems)} systems")
+            h("p", f"{lead}{len(run.ids):,} rows, {len(run.classes)} classes, {plan.folds} folds, "
+              f"{plan.kind}{group}, seed {plan.seed}, {len(run.run.leaderboard)} systems")
         )  # fmt: skip
     return out
 
 
 def _limits(shelf: Shelf, notes: list[str]) -> list[Safe]:
-    told = (
+    kept = (
         f"{len(shelf.pictures):,} pictures and {len(shelf.sounds):,} sounds (their first 4 s) "
         f"weigh {shelf.used / 1e6:.1f} MB of the {shelf.limit / 1e6:g} MB allowed"
     )
     left = f"; {len(shelf.left_out):,} were left out" if shelf.left_out else ""
     bad = f"; {len(shelf.broken):,} could not be read" if shelf.broken else ""
-    return [h("p", f"{told}{left}{bad}."), *(h("p", note) for note in notes)]
+    return [h("p", f"{kept}{left}{bad}."), *(h("p", note) for note in notes)]

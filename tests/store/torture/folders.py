@@ -19,7 +19,7 @@ from calls import watched
 from kills import WAYS, copy_linked, kill_hook
 
 from headstock.heads import evaluate
-from headstock.heads.report.page.runs import read_runs
+from headstock.heads.report.saved import read_saved
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.disk import folder as folders
 from headstock.store.errors import HeadError, HeadstockError
@@ -60,13 +60,13 @@ def _runs(folder: Path) -> tuple[Any, Any]:
 
 def _read(run: Path) -> tuple[str, int, list[str]]:
     """Whose leaderboard, how many test rows, and whose confusions lie in the folder."""
-    (found,) = read_runs([run])
-    (line,) = found.metrics["leaderboard"]
-    proba = found.proba[line["name"]]
-    if float((proba.argmax(axis=1) == found.codes).mean()) != line["accuracy"]["value"]:
+    (found,) = read_saved([run])
+    (line,) = found.run.leaderboard
+    proba = found.proba[line.name]
+    if float((proba.argmax(axis=1) == found.codes).mean()) != line.accuracy.value:
         raise AssertionError("metrics.json and oof.npz say different numbers")
     confusions = sorted(p.name for p in (run / "confusion").iterdir())
-    return line["head"], len(found.test_ids), confusions
+    return line.head, len(found.test_ids), confusions
 
 
 def _judge(run: Path, either: list[tuple[str, int, list[str]]], mixed: bool) -> list[str]:

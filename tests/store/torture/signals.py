@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from extracts import sounds
 
-from headstock.heads.report.page.runs import read_runs
+from headstock.heads.report.saved import read_saved
 from headstock.store import OK, FeatureStore
 from headstock.store.care.verify import verify
 from headstock.store.errors import HeadstockError
@@ -142,7 +142,7 @@ def _judge(folder: Path, good: dict[str, bytes]) -> Iterator[str]:
         if path.name == "whole.h5" and len(held) < ROWS:
             yield "whole.h5 has lost rows"
     try:
-        read_runs([folder / "run"])
+        read_saved([folder / "run"])
     except HeadstockError as error:
         yield f"the run folder: {error}"
 

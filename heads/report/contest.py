@@ -5,16 +5,32 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 
+from headstock.heads.numbers.compare import mcnemar
 from headstock.heads.numbers.familywise import between_all
 from headstock.heads.numbers.intervals import LEVEL, difference_interval
-from headstock.heads.report.page.figures import Pair, pair
-from headstock.heads.report.page.runs import Run, System
+from headstock.heads.report.saved import Saved, System
+from headstock.heads.run.scores import Comparison
 
-__all__ = ["LEVEL", "Against", "Contest", "title_of"]
+__all__ = ["LEVEL", "Against", "Contest", "Pair", "pair"]
+
+
+class Pair(NamedTuple):
+    """Two systems on the same rows: rows that only one has right, and the exact McNemar test."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+def pair(right_a: np.ndarray, right_b: np.ndarray) -> Pair:
+    """Of (n,) bool against (n,) bool."""
+    only_a = int((right_a & ~right_b).sum())
+    only_b = int((right_b & ~right_a).sum())
+    return Pair(only_a, only_b, mcnemar(only_a, only_b))
 
 
 @dataclass(frozen=True)
@@ -28,28 +44,11 @@ class Against:
     gap: tuple[float, float, float] | None = None
 
     @classmethod
-    def told(cls, line: dict[str, Any]) -> Against:
-        """From a line of metrics.json, where a is the best."""
-        gap = line["accuracy_difference"]
-        return cls(
-            line["verdict"] != "not distinguishable",
-            line["adjusted_p"],
-            Pair(line["only_a_right"], line["only_b_right"], line["mcnemar_p"]),
-            (-gap["value"], -gap["high"], -gap["low"]),
-        )
-
-
-def _is_comparison(line: object) -> bool:
-    names = {"b", "verdict", "adjusted_p", "only_a_right", "only_b_right", "mcnemar_p"}
-    if not isinstance(line, dict) or not names <= line.keys():
-        return False
-    gap = line.get("accuracy_difference")
-    return isinstance(gap, dict) and {"value", "low", "high"} <= gap.keys()
-
-
-def title_of(system: System, runs: Sequence[Run]) -> str:
-    """The system's name, with its run's in front when there are several."""
-    return system.name if len(runs) == 1 else f"{system.run.name}: {system.name}"
+    def recorded(cls, one: Comparison) -> Against:
+        """What a run holds, where a is the best."""
+        gap, test = one.accuracy_difference, Pair(one.only_a_right, one.only_b_right, one.mcnemar_p)
+        ends = None if gap.low is None or gap.high is None else (-gap.value, -gap.high, -gap.low)
+        return cls(one.differs, one.adjusted_p, test, ends)
 
 
 @dataclass(frozen=True)
@@ -58,14 +57,14 @@ class Contest:
     the m shared rows (same id, same label in every run) each has right; ids (m,); groups (m,) text
     where rows come in groups, "" for a row of its own."""
 
-    runs: list[Run]
+    runs: list[Saved]
     systems: list[System]
     right: np.ndarray
     ids: np.ndarray
     groups: np.ndarray | None = None
 
     @classmethod
-    def of(cls, runs: list[Run], group_of: Mapping[str, str] | None = None) -> Contest:
+    def of(cls, runs: list[Saved], group_of: Mapping[str, str] | None = None) -> Contest:
         """All systems of ``runs``; ``group_of``: each id's group, when they have any."""
         labels = [dict(zip(run.ids.tolist(), run.labels.tolist())) for run in runs]
         shared = [i for i in labels[0] if all(other.get(i) == labels[0][i] for other in labels[1:])]
@@ -77,7 +76,7 @@ class Contest:
                 if system.proba is not None:
                     systems.append(system)
                     right.append(system.right[rows])
-        order = sorted(range(len(systems)), key=lambda s: -systems[s].accuracy)
+        order = sorted(range(len(systems)), key=lambda s: -systems[s].line.accuracy.value)
         table = np.array([right[s] for s in order], dtype=bool).reshape(len(order), len(shared))
         groups = None
         if group_of:
@@ -85,7 +84,8 @@ class Contest:
         return cls(runs, [systems[s] for s in order], table, np.array(shared, dtype=str), groups)
 
     def title(self, system: System) -> str:
-        return title_of(system, self.runs)
+        """The system's name, with its run's in front when there are several."""
+        return system.name if len(self.runs) == 1 else f"{system.saved.name}: {system.name}"
 
     @cached_property
     def p_values(self) -> np.ndarray:
@@ -116,11 +116,11 @@ class Contest:
     def against_best(self) -> dict[tuple[str, str], Against]:
         """What is known of each other system against the first, by (run, system): what the run
         recorded, or with several runs the test on the shared rows."""
-        told = self.runs[0].metrics.get("comparisons") if len(self.runs) == 1 else None
-        if isinstance(told, list) and told and all(_is_comparison(c) for c in told):
-            return {(self.runs[0].name, str(c["b"])): Against.told(c) for c in told}
+        if len(self.runs) == 1:
+            (saved,) = self.runs
+            return {(saved.name, c.b): Against.recorded(c) for c in saved.run.comparisons}
         made = self.tests([(0, s) for s in range(1, len(self.systems))])
-        return {(s.run.name, s.name): test for s, test in zip(self.systems[1:], made)}
+        return {(s.saved.name, s.name): test for s, test in zip(self.systems[1:], made)}
 
     def overlap(self, a: int, b: int) -> tuple[int, float]:
         """How many rows both have wrong, and their share of those that either has wrong."""
