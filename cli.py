@@ -85,7 +85,7 @@ def cli(ctx: click.Context) -> None:
 def adapt(
     manifest: str, output: str, backbone: str, folds: str | None, **flags: Any
 ) -> Answer:  # fmt: skip
-    """Fine-tune a backbone on the labelled rows of MANIFEST, or train a small one from scratch.
+    """Fine-tune a backbone on your labels, or train a small one.
 
     Writes weights for extract --weights. With --folds, a network a fold, each of which did not see
     that fold, so that evaluate stays honest. Run again after a kill, it goes on where it was.
@@ -144,7 +144,7 @@ def predict(
     model: str, rows: tuple[str, ...], output: str | None, submission: str | None,
     fill: str | None, keep: str | None, only: str | None, **flags: Any,
 ) -> Answer:  # fmt: skip
-    """Predict the rows of a MANIFEST of raw files, of a STORE, or single FILEs, with a saved MODEL.
+    """Predict the rows of a MANIFEST or STORE, or single FILEs.
 
     Example: headstock predict model.headstock index.csv -o predictions.csv
     Example: headstock predict model.headstock features.h5 --only test --json
@@ -208,7 +208,7 @@ def predict(
     help="Heads that learn classes, or numbers.",
 )  # fmt: skip
 def list_(what: str, pattern: str, target: str) -> Answer:
-    """List what can be named on the command line, those that hold PATTERN.
+    """List what can be named: all, or what holds PATTERN.
 
     Example: headstock list heads
     Example: headstock list heads --target number
@@ -253,10 +253,11 @@ def export_model(
     model: str, output: str, backbone: bool, on: str | None, own: tuple, rows: str | None,
     **flags: Any,
 ) -> Answer:  # fmt: skip
-    """Write MODEL as ONNX: vectors in, or pixels with --backbone; probabilities and labels out.
+    """Write MODEL as ONNX.
 
-    The file is run beside the model on random rows, and on those of --store, and is written only
-    when both give the same.
+    Vectors go in, or pixels with --backbone; probabilities and labels come out. The file is run
+    beside the model on random rows, and on those of --store, and is written only when both give the
+    same.
 
     Example: headstock export-model model.headstock -o model.onnx --store features.h5
     """
@@ -289,7 +290,9 @@ def export_model(
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, mps.")
 @click.option("--offline", is_flag=True, help="Never ask a model hub.")
 def serve(model: str, host: str, port: int, hosts: tuple, own: tuple, **flags: Any) -> None:
-    """Answer HTTP requests with MODEL: a picture and a sound in, probabilities out, and a page.
+    """Answer HTTP requests with MODEL.
+
+    A picture and a sound go in, probabilities come out; a page tries it.
 
     Example: headstock serve model.headstock --port 8000
     """

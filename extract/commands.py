@@ -111,8 +111,9 @@ def demo(output: str) -> Answer:
 @MANIFEST_OPTIONS
 @RUN_OPTIONS
 def extract(manifest: str, output: str, **flags: Any) -> Answer:
-    """Turn the files of MANIFEST (a table, or a folder of class folders) into feature sets.
+    """Turn files into vectors, once, and keep them in a store.
 
+    MANIFEST is a table, or a folder with a folder for each class.
     Running it again does only what is missing. Without --image, --audio or --columns, every
     modality of the manifest is encoded: ResNeXt-50 for images, MFCCs for sounds.
 
@@ -153,7 +154,7 @@ def extract(manifest: str, output: str, **flags: Any) -> Answer:
 def verify(
     path: str, files: bool, recompute: int | None, data: str | None, offline: bool, seed: int
 ) -> Answer:  # fmt: skip
-    """Check structure, every checksum and every recipe; one line for each finding.
+    """Check structure, checksums and recipes, a line a finding.
 
     Example: headstock store verify features.h5 --files
     """
@@ -186,7 +187,7 @@ def verify(
 @click.option("--seconds", default=15.0, show_default=True, help="How long to measure.")
 @click.option("--items", default=1_000_000, show_default=True, help="Say the time for so many.")
 def doctor(image: str | None, device: str, seconds: float, items: int) -> Answer:
-    """Measure decoding, the model and the disk here, and say which settings to use.
+    """Measure this machine and say which settings to use.
 
     Example: headstock doctor --image headstock:resnext_nano --seconds 3 --items 100000
     """

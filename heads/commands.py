@@ -108,7 +108,7 @@ def evaluate(
     store: str, heads: tuple, on: tuple, sets: tuple, fusions: tuple, folds: str | None,
     output: str | None, mlflow: str | None, stream: bool, gigabytes: float | None, **flags: Any,
 ) -> Answer:  # fmt: skip
-    """Score heads and fusions on STORE, out of fold, and print the leaderboard.
+    """Score heads and fusions on STORE, out of fold.
 
     Example: headstock evaluate features.h5 --head logistic --head lda --fusion stacked -o runs/a
     """
@@ -181,8 +181,9 @@ def fit(
     store: str, heads: tuple, sets: tuple, folds: str | None, output: str, stream: bool,
     run: str | None, system: str | None, **flags: Any,
 ) -> Answer:  # fmt: skip
-    """Fit one system on the labelled rows of STORE (its test split left out) and save it.
+    """Fit one system on the labelled rows of STORE and save it.
 
+    Rows of its splits valid and test are left out.
     One head on the sets side by side; or, with --fusion, each head on each set, joined. Whatever
     must be held out (to calibrate, to stop early, to tune, to fuse) is held out by --folds. With
     --run, exactly the system that the run scored.
@@ -251,7 +252,7 @@ def _fitted(bundle: Bundle, output: str) -> Answer:
 @click.option("--store", type=FILE, help="The store, when it moved since the run.")
 @click.option("--data", type=ANY, help="The folder of pictures and sounds, when it moved.")
 def report(runs: tuple, output: str | None, store: str | None, data: str | None) -> Answer:
-    """Print the leaderboards of run folders; with -o, write a page with charts and pictures.
+    """Print the leaderboards of runs; with -o, write a page.
 
     Example: headstock report runs/a -o report.html
     """
@@ -285,7 +286,7 @@ def report(runs: tuple, output: str | None, store: str | None, data: str | None)
 @click.option("-o", "--output", type=FILE, help="Write it to this file.")
 @SPREADSHEET
 def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Answer:
-    """List the runs of a FOLDER (runs, by default) or compare RUNs with each other.
+    """List the runs of a FOLDER, or compare RUNs.
 
     Runs whose rows and labels are the same are held against each other by paired tests.
 

@@ -42,7 +42,9 @@ def info(path: str, failed: bool) -> Answer:
 @click.argument("path", type=FILE)
 @click.option("-o", "--output", type=FILE, help="Write the new store here, touch nothing else.")
 def repair(path: str, output: str | None) -> Answer:
-    """Make a new store of all that still proves itself; the old one is kept whole.
+    """Save what still proves itself into a new store.
+
+    The old one is kept whole beside it.
 
     Example: headstock store repair features.h5
     """
@@ -82,7 +84,7 @@ def compact(path: str) -> Answer:
 def label(
     path: str, table: str, extra: tuple, clear: bool, strict: bool, **names: Any
 ) -> Answer:  # fmt: skip
-    """Take new labels, groups and splits from a CSV; no feature is touched.
+    """Take new labels, groups and splits from a table.
 
     Ids that the store does not have are counted and named; the rest is taken.
 
@@ -123,7 +125,7 @@ def drop(path: str, id_col: str | None, **which: Any) -> Answer:
 @click.option("--ours", "keep", flag_value="ours", help="Where both differ, keep TARGET's row.")
 @click.option("--theirs", "keep", flag_value="theirs", help="Where both differ, take the other's.")
 def merge(target: str, sources: tuple, sets: tuple, link: bool, keep: str | None) -> Answer:
-    """Add the rows and vectors of other stores, made by the same recipes, to TARGET.
+    """Add the rows and vectors of other stores to TARGET.
 
     Rows that two stores have with other content, or with another label, split or group, are
     refused unless --ours or --theirs says which to take.
@@ -151,7 +153,7 @@ def merge(target: str, sources: tuple, sets: tuple, link: bool, keep: str | None
 @click.option("--all-rows", is_flag=True, help="Keep rows that lack a vector; it is NaN there.")
 @SPREADSHEET
 def export(path: str, output: str, sets: tuple, **flags: Any) -> Answer:
-    """Write a store's complete rows as .npz, .csv, .parquet or plain .h5.
+    """Write complete rows as .npz, .csv, .parquet or .h5.
 
     `store import` brings all of it back: rows, labels, splits, groups, paths, sets, recipes.
 
@@ -171,8 +173,9 @@ def export(path: str, output: str, sets: tuple, **flags: Any) -> Answer:
 @click.option("--modality", help="image or audio  [default: as exported, else image]")
 @click.option("--pool", type=click.Choice(["mean", "max"]), help="Join an item's several vectors.")
 def import_(source: str, output: str, **flags: Any) -> Answer:
-    """Take features that `store export` wrote or another tool made: npz, csv, parquet of ours, h5,
-    npy with names, folders of HDF5.
+    """Take features that an export or another tool wrote.
+
+    npz, csv, parquet of ours, h5, npy with names, folders of HDF5.
 
     Example: headstock store import features.npz imported.h5 --set image
     """

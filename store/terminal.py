@@ -307,7 +307,7 @@ def numbers(text: str, flag: str) -> tuple[float, ...]:
 @click.command(cls=Command)
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> Answer:
-    """Print what makes SHELL complete commands, flags and names with the tab key.
+    """Print what makes SHELL complete commands and names.
 
     For bash put ``eval "$(headstock completion bash)"`` into ~/.bashrc; for zsh the same with zsh
     into ~/.zshrc; for fish: headstock completion fish > ~/.config/fish/completions/headstock.fish

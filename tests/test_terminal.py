@@ -564,3 +564,11 @@ def test_a_quiet_extraction_says_what_was_done_and_not_where_time_went(here, cap
     done, held = out.splitlines()
     assert re.fullmatch(r"audio: \d+ done, 0 reused, 0 failed, \d+ without a file  \[mfcc\]", done)
     assert re.match(r"quiet.h5: \d+ rows; evaluate uses \d+ in 10 classes", held)
+
+
+def test_the_list_of_commands_is_whole_sentences(run_headstock):
+    for words in ((), ("store",)):
+        listed = run_headstock(*words, "--help")[1].split("Commands:\n")[1].splitlines()
+        assert len(listed) > 8
+        assert [line for line in listed if not line.endswith(".")] == []
+        assert [line for line in listed if "..." in line] == []
