@@ -8,7 +8,9 @@ be read for the disk's or the system's reasons ends the repair, and nothing was 
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import uuid as uuids
 from collections.abc import Callable
 from contextlib import suppress
@@ -36,6 +38,8 @@ from headstock.store.progress import Report, unheard
 __all__ = ["Repaired", "repair"]
 
 KINDS = ("gen-", "patch-", "shard-", ASIDE)
+NEW = "new.h5"  # the new store, before it is put in its place
+TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}
 
 
 @dataclass
@@ -203,22 +207,27 @@ def _exchange(
 ) -> None:
     """Write the new store, and put it where the old one is, which goes aside.
 
-    The new generation has a higher number than all that is in ``features.h5.d``, and what is
-    pending there is in it already: killed between any two steps, ``features.h5`` is the old file or
-    the new one and everything else is where it was or aside, and to repair again ends it.
+    The folder for the old one gets its name when the new store lies whole in it; until then it is
+    a temp, which the next repair sweeps. The new generation has a higher number than all that is
+    in ``features.h5.d``, and what is pending there is in it already: killed between any two steps,
+    ``features.h5`` is the old file or the new one and everything else is where it was or aside,
+    and to repair again ends it.
     """
-    aside = _folder(depot)
-    made = aside / "new.h5"
+    parent = depot.path.parent
+    with suppress(StorageError):  # another user's, say
+        commit.sweep(parent, commit.OWN_TEMP)
+    fresh = parent / f"{commit.OWN_TEMP}{commit.temp_name(parent).name}"
     try:
-        commit.publish(made, write, check)
+        with commit.storage(fresh):
+            fresh.mkdir()
+        commit.publish(fresh / NEW, write, check)
         if depot.path.exists():
-            commit.number_again(depot.path, aside / depot.path.name)
+            commit.number_again(depot.path, fresh / depot.path.name)
+        aside = _named(depot, fresh)
     except BaseException:
-        with suppress(OSError):
-            made.unlink(missing_ok=True)
-            (aside / depot.path.name).unlink(missing_ok=True)
-            aside.rmdir()
+        shutil.rmtree(fresh, ignore_errors=True)
         raise
+    made = aside / NEW
     told.aside = aside
     commit.replace(made, depot.path)
     commit.remove([made])
@@ -231,13 +240,17 @@ def _exchange(
     _bring_back(depot, aside / depot.directory.name, names)
 
 
-def _folder(depot: Depot) -> Path:
-    """A folder for the old store, under the first free name."""
+def _named(depot: Depot, fresh: Path) -> Path:
+    """Give the folder for the old store its name, the first that is free or an empty folder's."""
     for number in count(1):
         aside = depot.path.with_name(f"{depot.path.name}.damaged-{number}")
-        with commit.storage(aside), suppress(FileExistsError):
-            aside.mkdir()
+        try:
+            os.rename(fresh, aside)
             return aside
+        except OSError as error:
+            if error.errno not in TAKEN:
+                with commit.storage(aside):
+                    raise
     raise AssertionError("numbers end")
 
 

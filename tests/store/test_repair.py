@@ -1,4 +1,5 @@
 import json
+import os
 import random
 import shutil
 
@@ -9,6 +10,7 @@ import pytest
 from headstock.store import ABSENT, OK, FeatureStore
 from headstock.store.care.repair import repair
 from headstock.store.care.verify import verify
+from headstock.store.disk import commit
 from headstock.store.disk.file import StoreFile
 from headstock.store.disk.layout import gaps
 from headstock.store.errors import OptionError, StoreDamaged
@@ -239,3 +241,37 @@ def test_a_damaged_id_costs_its_own_row(tmp_path, toy):
         store.compact()
         assert store.complete("image").sum() == 8
     assert not verify(path).findings
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.parametrize("call", ["mkdir", "fsync", "link", "rename"])
+def test_a_killed_repair_leaves_no_empty_folder(tmp_path, toy, monkeypatch, call):
+    """Killed before the old store's folder is whole it leaves a temp, which the next one sweeps."""
+    path = made(tmp_path / "f.h5", toy)
+    flip(path, offset(path, "features/image/x"))
+    with monkeypatch.context() as patched:
+        if (pid := os.fork()) == 0:
+            real = getattr(os, call)
+
+            def last(*args, **options):
+                real(*args, **options) if call == "mkdir" else None
+                os._exit(9)
+
+            patched.setattr(os, call, last)
+            repair(path)
+            os._exit(0)
+        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+    assert not list(tmp_path.glob("*.damaged-*"))
+    assert len(list(tmp_path.glob(f"{commit.OWN_TEMP}*"))) == 1
+    (tmp_path / "f.h5.damaged-1").mkdir()  # an older headstock left such ones
+    (tmp_path / "f.h5.damaged-2").write_text("somebody's file")
+    (tmp_path / "f.h5.damaged-3").mkdir()
+    (tmp_path / "f.h5.damaged-3/mine").touch()
+    told = repair(path)
+    assert told.aside == tmp_path / "f.h5.damaged-1"
+    assert not list(tmp_path.glob(f"{commit.OWN_TEMP}*"))
+    assert sorted(os.listdir(told.aside)) == ["f.h5", "f.h5.d"]
+    assert verify(path).exit_code == 0
+    flip(path, offset(path, "features/image/x"))
+    assert repair(path).aside == tmp_path / "f.h5.damaged-4"
+    assert os.listdir(tmp_path / "f.h5.damaged-3") == ["mine"]
