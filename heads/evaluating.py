@@ -25,6 +25,7 @@ from headstock.heads.evaluation.systems import DEFAULTS
 from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.result import Evaluation
 from headstock.heads.rows.adapted import own_sets
+from headstock.heads.rows.agreement import agreement_of
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.hygiene import KINDS, group_report, hygiene_report, label_doubts
 from headstock.heads.rows.labelled import parts_of
@@ -166,6 +167,7 @@ def evaluate(
         "groups": groups, "seen": found.saw, "label_doubts": doubted,
         "looks": _look(result, board, store.path),
         "leaks": suspects_of(found.read, asked_sets(store, account["sets"]), seed),
+        "neighbours": {} if in_time(plan) else agreement_of(rows, plan.codes[0], rows.X, seed),
     }  # fmt: skip
     result.run = checked(
         replace(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from headstock.heads.rows.agreement import EXCESS, LEVEL
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import OfClass
 from headstock.store.errors import one_line
 
-__some_ = ["RULES"]
+__all__ = ["RULES"]
 
 Look = Callable[[Run], str | None]
 HIDDEN = 0.1
@@ -78,6 +79,16 @@ def _copies(count: str, words: str) -> Look:
 def _too_many(run: Run) -> str | None:
     large = [f"{max(sizes)} rows in {name}" for name, sizes in run.hygiene.large.items() if sizes]
     return _names(large) if large else None
+
+
+def _neighbours(run: Run) -> str | None:
+    found = [
+        f"{one.nearest:.2f} of the nearest rows of other folds have the label in {name}, and "
+        f"{one.second:.2f} of the second nearest"
+        for name, one in run.hygiene.neighbours.items()
+        if one.nearest - one.second >= EXCESS and one.p <= LEVEL
+    ]
+    return "; ".join(found) if found else None
 
 
 def _groups(count: str, words: str) -> Look:
@@ -277,4 +288,8 @@ RULES: tuple[tuple[str, str, str, str, Look], ...] = (
     ("HS26", "more alike rows than a fold holds",
      "So many rows have nearly the same vector that no fold could hold them: they lie in several.",
      "look at these rows; leave the set out, or name groups with --group", _too_many),
+    ("HS27", "neighbours that agree as copies do",
+     "The nearest row of another fold has the same label much more often than the second nearest. "
+     "Where features tell the label both do; one alone does where rows have copies.",
+     "look for rows of one source, and name it with --group", _neighbours),
 )  # fmt: skip

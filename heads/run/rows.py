@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 __all__ = [
     "Account", "Alike", "Doubt", "Fold", "Foldless", "Groups", "Hygiene", "Leak", "Looks",
-    "Plan", "Rare",
+    "Neighbours", "Plan", "Rare",
 ]  # fmt: skip
 
 
@@ -134,6 +134,17 @@ class Leak:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Neighbours:
+    """Of so many rows, the shares whose nearest and second nearest row of another fold has their
+    label, and the p of the sign test between the two."""
+
+    rows: int
+    nearest: float
+    second: float
+    p: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Doubt:
     """A row whose label the answers contradict."""
 
@@ -162,4 +173,5 @@ class Hygiene:
     looks: Looks | None = None
     seen: Mapping[str, int] = field(default_factory=dict)
     leaks: tuple[Leak, ...] = ()
+    neighbours: Mapping[str, Neighbours] = field(default_factory=dict)
     label_doubts: tuple[Doubt, ...] = ()

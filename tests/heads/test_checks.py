@@ -98,6 +98,11 @@ def group(**fields: Any) -> Change:
     return lambda m: m["hygiene"]["groups"].update(fields)
 
 
+def neighbours(nearest: float, second: float, p: float) -> Change:
+    one = {"rows": 200, "nearest": nearest, "second": second, "p": p}
+    return lambda m: m["hygiene"].update(neighbours={"image": one})
+
+
 ILL: dict[str, Change] = {
     "HS01": first(balanced_accuracy=0.7),
     "HS02": first(chance_p=0.03),  # of two systems
@@ -127,6 +132,7 @@ ILL: dict[str, Change] = {
     "HS24": first(notes=["approximate: the members it learned from had seen the fold"]),
     "HS25": first(chosen=[{"k": 9}, {"k": 9}]),
     "HS26": lambda m: m["hygiene"].update(large={"a": [120]}),
+    "HS27": neighbours(0.5, 0.3, 1e-9),
 }
 BARELY: dict[str, Change] = {
     "HS01": first(balanced_accuracy=0.81),
@@ -145,6 +151,7 @@ BARELY: dict[str, Change] = {
     "HS22": lambda m: m["selection"].update(optimism=0.02),
     "HS25": first(chosen=[{"k": 9}, {"k": 5}]),
     "HS26": lambda m: m["hygiene"].update(large={}),
+    "HS27": neighbours(0.96, 0.93, 1e-9),
 }
 """Cases close by in which a check has nothing to say."""
 
