@@ -154,6 +154,7 @@ def evaluate(
 @HEAD_FILE
 @SETS
 @TUNE
+@METRIC
 @click.option(
     "--on", metavar="SETS", shell_complete=complete(stored_sets),
     help="Feature sets  [default: all, side by side]",

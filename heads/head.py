@@ -6,12 +6,14 @@ import difflib
 import importlib
 import inspect
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import isfinite
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
 from headstock.heads.ownfile import function_of, is_own
+from headstock.heads.search.aims import aim_of
 from headstock.heads.search.draws import DRAWS
 from headstock.heads.search.tuning import Tuned, points_of
 from headstock.heads.specs import CLASSES, NUMBER, TARGETS
@@ -111,6 +113,7 @@ def make_head(
     """
     function = load_head(name, target)
     options = {k: value_of(v) for k, v in (options or {}).items()}
+    metric = aim_of(options)
     parameters = inspect.signature(function).parameters.values()
     known = head_options(name, target)
     if target == NUMBER:
@@ -134,7 +137,7 @@ def make_head(
     if len(points) > 1:
         from headstock.heads.search.regression import TunedRegressor
 
-        search = TunedRegressor if target == NUMBER else Tuned
+        search = TunedRegressor if target == NUMBER else partial(Tuned, metric=metric)
         tuned = search(lambda point: make_head(name, seed, point, target), points)
         return cast(Head, tuned)
     point, transform = dict(points[0]), None

@@ -108,7 +108,7 @@ def evaluate_rows(
     ask = partial(
         answer_systems,
         options=options, seed=seed, nested=nested, memory=memory, device=device, step=step,
-        reuse=reuse,
+        reuse=reuse, metric=metrics[0].name,
     )  # fmt: skip
     timed = in_time(plan) and not one_fold
     if timed:

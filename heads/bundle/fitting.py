@@ -16,6 +16,7 @@ from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.systems import DEFAULTS, restrict
 from headstock.heads.fusion.fusions import FUSIONS, fusions_of, make_fusion
 from headstock.heads.head import make_head
+from headstock.heads.metrics.table import metrics_named
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.outoffold.answer import fit_head
 from headstock.heads.outoffold.fold_by_fold import answer_views, cross_fit
@@ -23,6 +24,7 @@ from headstock.heads.rows.adapted import own_sets
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows, parts_of
 from headstock.heads.rows.prepare import Prepared, Rules, prepare
+from headstock.heads.search.aims import aimed
 from headstock.heads.search.tuning import Tuned, search_record, transformed, with_searches
 from headstock.heads.specs import CLASSES, NUMBER
 from headstock.store.errors import HeadError, OptionError
@@ -42,7 +44,8 @@ LEARN = ("weighted", "stacked", "gated")
 
 @dataclass(frozen=True)
 class Fit:
-    """One system to fit: ``heads`` on ``on`` joined by ``fusion``; members: as in ``fit_rows``."""
+    """One system to fit: ``heads`` on ``on`` joined by ``fusion``; members, metric: as in
+    ``fit_rows``."""
 
     on: str
     heads: Sequence[str]
@@ -50,6 +53,7 @@ class Fit:
     seed: int = 0
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     members: Sequence[tuple[str, str]] = ()
+    metric: str | None = None
 
 
 def fit(
@@ -70,6 +74,7 @@ def fit(
     target: str | None = None,
     transform: str | None = None,
     save_plan: str | Path | None = None,
+    metric: str | Sequence[str] = (),
     progress: Report = unheard,
 ) -> Bundle:
     """Fit on a store's labelled rows outside the splits ``valid`` and ``test``.
@@ -81,7 +86,8 @@ def fit(
     folds is held out whatever must be: for calibration, early stopping and the choice of options,
     for the answers that a fusion or a gate learns from. They are a new plan or a saved one of a
     single repeat; which it was stands in the bundle's settings, and ``save_plan`` writes it to a
-    file that ``evaluate`` and ``fit`` take as ``folds``.
+    file that ``evaluate`` and ``fit`` take as ``folds``. metric: what searches, the weights of a
+    fusion and a gate aim at; of several the first.
     """
     if isinstance(folds, str) and split_of(folds) == "valid":
         folds = None  # as evaluate: the valid rows score, folds are made inside the training rows
@@ -98,7 +104,9 @@ def fit(
         _of_one_repeat(plan)
         plan.save(save_plan)
     given = transformed(options or {}, names, transform, of)
-    system = Fit(on, names, fusion, seed, with_searches(tune, given, of))
+    asked = [metric] if isinstance(metric, str) else list(metric)
+    aims = metrics_named(asked, found.rows.classes.tolist())[0].name if asked else None
+    system = Fit(on, names, fusion, seed, with_searches(tune, given, of), metric=aims)
     return fit_prepared(store, found, plan, system, progress)
 
 
@@ -116,7 +124,8 @@ def fit_prepared(
         )
     bundle = fit_rows(
         found.rows, plan, system.heads[0], system.on, system.fusion, system.heads,
-        seed=system.seed, options=system.options, members=system.members, progress=progress,
+        seed=system.seed, options=system.options, members=system.members, metric=system.metric,
+        progress=progress,
     )  # fmt: skip
     for name in bundle.widths:
         feature_set = store.feature_set(name)
@@ -138,10 +147,12 @@ def fit_rows(
     seed: int = 0,
     options: Mapping[str, Mapping[str, Any]] | None = None,
     members: Sequence[tuple[str, str]] = (),
+    metric: str | None = None,
     progress: Report = unheard,
 ) -> Bundle:
     """``fit`` on plain arrays; the bundle has no recipes yet. members: heads with their sets, where
-    a late fusion does not join each of ``heads`` on each set of ``on``."""
+    a late fusion does not join each of ``heads`` on each set of ``on``. metric: what searches,
+    weights and gates aim at (``aimed``)."""
     _of_one_repeat(plan)
     options, known = dict(options or {}), fusions_of(rows.target)
     if fusion is not None and fusion not in known:
@@ -162,6 +173,8 @@ def fit_rows(
         raise OptionError(
             "options", f"{', '.join(unused)} is not among the heads", "name it as a head"
         )
+    stated = {name: dict(own) for name, own in options.items()}
+    options = aimed(options, metric, rows.classes.tolist())
     fitted: dict[tuple[str, str], Member] = {}
     held_out: dict[tuple[str, str], np.ndarray] = {}
     chosen: list[Any] = []
@@ -231,7 +244,8 @@ def fit_rows(
         "on": on,
         "fusion": fusion,
         "seed": seed,
-        "options": {h: dict(o) for h, o in options.items()},
+        "options": stated,
+        "metric": metric or "accuracy",
         "chosen": chosen,
         "tried": tried,
         "importances": weighed,

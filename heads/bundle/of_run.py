@@ -49,8 +49,9 @@ def fit_run(
     needed = {*heads, line.fusion}
     options = {h: o for h, o in settings.options.items() if h in needed}
     made = Fit(
-        line.on, heads, line.fusion, settings.seed, options, [(head, on) for head, on in members]
-    )
+        line.on, heads, line.fusion, settings.seed, options, [(head, on) for head, on in members],
+        settings.decides,
+    )  # fmt: skip
     folds = plan_for(store, found.rows, plan, group=group, repeats=1, seed=made.seed)
     bundle = fit_prepared(store, found, folds, made, progress)
     bundle.settings["system"] = line.name

@@ -32,6 +32,7 @@ from headstock.heads.outoffold.fold_by_fold import answer_views
 from headstock.heads.outoffold.together import answer_all
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
+from headstock.heads.search.aims import METRIC, aimed
 from headstock.store.errors import HeadError
 
 __all__ = ["Answers", "answer_systems", "base_answers", "nested_fits"]
@@ -169,6 +170,7 @@ def answer_systems(
     device: str = "cpu",
     step: Callable[[str, int], None] = lambda name, fits: None,
     reuse: Reuse | None = None,
+    metric: str | None = None,
 ) -> Answers:
     """What each system says. NaN where a system has nothing to read of a row.
 
@@ -178,8 +180,9 @@ def answer_systems(
     nested: fusions that learn do so from members that never saw the fold they are scored on; by
     default where the rows and folds allow it, and a note says where not. A stack that reads
     features always does. memory, device: as in ``base_answers``. ``step`` is told of fits done.
+    metric: what searches, weights and gates aim at (``aimed``).
     """
-    options = options or {}
+    options = aimed(options or {}, metric, rows.classes.tolist())
     patterns = patterns_of(rows, test)
     single = [s for s in systems if not s.members]
     bases = bases_of(single, patterns)
@@ -210,13 +213,16 @@ def answer_systems(
 
     def join(system: System) -> Answer:
         fuse = partial(fused, system, out, rows, plan, test, patterns, again, nested, step)
-        if kept is None or options.get(str(system.fusion)):
+        given = dict(options.get(str(system.fusion)) or {})
+        aim = given.pop(METRIC, None)
+        if kept is None or given:
             return fuse()
         more = [] if nested is False or system.fusion in UNLEARNED else [
             kept.of_head(function, on, options.get(function), seed, False, memory, device)
             for function, on in again.bases(system.members)
         ]  # fmt: skip
         members = [out[m] for m in system.members]
+        more += [] if aim is None else [repr(aim)]
         return kept.fused(system, members, seed, nested, more, fuse)
 
     for whole in systems:

@@ -51,7 +51,7 @@ def score_lines(
     """
     folds = plan.codes[0] if plan.n == len(rows) and tuple(rows.ids) == plan.ids else None
     beyond = _beyond_chance([s.name for s in systems], answers, rows, folds, seed, metrics)
-    gates = _gates([s for s in systems if s.fusion == "gated"], answers, rows, seed)
+    gates = _gates([s for s in systems if s.fusion == "gated"], answers, rows, seed, metrics)
     board = []
     for system in systems:
         answer, name = answers[system.name], system.name
@@ -210,17 +210,19 @@ def _gates(
     answers: Mapping[str, Answer],
     rows: Rows,
     seed: int,
+    metrics: Sequence[Metric],
 ) -> dict[str, dict[str, Any]]:
     """Each gate on the rows that all its members answer (the others have no choice), and the
     verdicts on all of them together."""
     reports, right = [], []
+    aim = metrics[0] if metrics and metrics[0].name != "accuracy" else None
     for system in systems:
         members = np.stack([answers[m].proba for m in system.members], axis=2)
         there = ~np.isnan(members[0, :, :, 0]).any(axis=1)
         nested, groups = answers[system.name].proba, rows.groups
         report = gate_report(
             members[:, there], nested[:, there], rows.codes[there], system.members,
-            None if groups is None else groups[there],
+            None if groups is None else groups[there], aim,
         )  # fmt: skip
         for proba in (nested, answers[report["best"]].proba):
             right.append(np.where(there, rights(proba, rows.codes), np.nan))

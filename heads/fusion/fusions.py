@@ -16,6 +16,7 @@ from headstock.heads.fusion.gate import Gated
 from headstock.heads.fusion.mean import Mean
 from headstock.heads.fusion.of_numbers import MeanOfNumbers, StackedNumbers
 from headstock.heads.fusion.stacking import Stacked
+from headstock.heads.search.aims import AIMING, aim_of
 from headstock.heads.specs import CLASSES
 from headstock.store.errors import OptionError
 
@@ -45,10 +46,10 @@ class Fusion(Protocol):
 FUSIONS: Mapping[str, Callable[..., Fusion] | None] = {
     "early": None,
     "mean": lambda seed: Mean("mean"),
-    "weighted": lambda seed: Mean("weighted"),
+    "weighted": lambda seed, metric=None: Mean("weighted", metric),
     "product": lambda seed: Mean("product"),
     "stacked": Stacked,
-    "gated": lambda seed: Gated(),
+    "gated": lambda seed, metric=None: Gated(metric),
     "learned": None,
 }
 OF_NUMBERS: Mapping[str, Callable[..., Fusion] | None] = {
@@ -86,9 +87,11 @@ def make_fusion(
     if make is None:
         late = [known for known, one in FUSIONS.items() if one is not None]
         raise OptionError(f"fusion {name}", "is no late fusion", f"one of {', '.join(late)}")
+    options = dict(options or {})
+    metric = aim_of(options) if name in AIMING else None
     if options and name != "stacked":
         raise OptionError(f"fusion {name}", f"unknown option {', '.join(options)}", "it has none")
-    return make(seed, **(options or {}))
+    return make(seed, metric) if name in AIMING else make(seed, **options)
 
 
 def fusion_options(name: str) -> dict[str, Any]:

@@ -7,11 +7,16 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.compare import compare
 from headstock.heads.numbers.familywise import adjusted
 from headstock.heads.numbers.intervals import LEVEL
 
 __all__ = ["Gated", "gate_report", "gate_verdicts"]
+
+
+CANDIDATES = 5
+SHARES = np.linspace(0.02, 0.6, 16)
 
 
 class Gated:
@@ -21,9 +26,14 @@ class Gated:
 
     kind = "gated"
 
+    def __init__(self, metric: Metric | None = None) -> None:
+        self._metric = metric
+
     def fit(
         self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
     ) -> Gated:
+        if self._metric is not None:
+            return self._by_metric(self._metric, P, codes)
         n, s, _ = P.shape
         right = (P.argmax(axis=2) == codes[:, None]).astype(np.int64)
         best = (-1, 0)
@@ -41,6 +51,28 @@ class Gated:
                     self.threshold_ = -1.0 if k == 0 else 2.0
                     if 0 < k < n:
                         self.threshold_ = float(confidence[k - 1] + confidence[k]) / 2
+        return self
+
+    def _by_metric(self, metric: Metric, P: np.ndarray, codes: np.ndarray) -> Gated:
+        """The same choice by another metric: among the CANDIDATES systems that are best alone, at
+        SHARES of the rows handed over."""
+        alone = np.array([metric.sign * metric.score(one, codes) for one in P.swapaxes(0, 1)])
+        alone = np.where(np.isfinite(alone), alone, -np.inf)
+        able = np.argsort(-alone, kind="stable")[:CANDIDATES].tolist()
+        self.first_, self.second_, self.handed_, self.threshold_ = able[0], able[0], 0, -1.0
+        best = alone[able[0]]
+        for first in able:
+            confidence = P[:, first].max(axis=1)
+            for threshold in [*np.unique(np.quantile(confidence, SHARES)), 2.0]:
+                unsure = confidence < threshold
+                for second in able if unsure.any() else ():
+                    if second == first:
+                        continue
+                    joined = np.where(unsure[:, None], P[:, second], P[:, first])
+                    found = metric.sign * metric.score(joined, codes)
+                    if found > best:
+                        best, self.first_, self.second_ = found, first, second
+                        self.handed_, self.threshold_ = int(unsure.sum()), float(threshold)
         return self
 
     def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
@@ -76,8 +108,10 @@ def gate_report(
     codes: np.ndarray,
     members: Sequence[str],
     groups: np.ndarray | None = None,
+    metric: Metric | None = None,
 ) -> dict[str, Any]:
-    """What the gate does, as plain data.
+    """What the gate does, as plain data. With a ``metric`` its choice aims at that; the figures
+    count right answers all the same.
 
     ``curve``: [k, accuracy] when the k least sure rows are handed over, for the choice made on all
     held-out rows of the first repeat of P (r, n, s, k). Its best point is ``apparent_accuracy`` and
@@ -86,7 +120,7 @@ def gate_report(
     ``best`` is the best of its systems alone, chosen on these rows too, so that ``against_best``
     rather spares the system than the gate. The verdict is that of ``gate_verdicts``.
     """
-    gate = Gated().fit(P[0], codes, codes)
+    gate = Gated(metric).fit(P[0], codes, codes)
     right = P[0].argmax(axis=2) == codes[:, None]
     order, _ = hand_over_order(P[0, :, gate.first_])
     n = len(codes)

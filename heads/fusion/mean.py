@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp, softmax
 
+from headstock.heads.metrics.table import Metric
+
 __all__ = ["FLOOR", "Mean"]
 
 FLOOR = 1e-6
@@ -20,11 +22,12 @@ class Mean:
     rule ``mean``: arithmetic, equal weights. ``product``: normalised geometric mean, equal weights.
     ``weighted``: softmax(sum of w_s log p_s), a product with weights w >= 0 under which the
     held-out labels are most likely (a concave likelihood: the start does not matter). It can turn a
-    system down, off, or, where all are timid, up; an arithmetic mixture could only mix.
+    system down, off, or, where all are timid, up; an arithmetic mixture could only mix. With a
+    metric the weights go on from there to where they are best by it.
     """
 
-    def __init__(self, rule: str) -> None:
-        self.kind = rule
+    def __init__(self, rule: str, metric: Metric | None = None) -> None:
+        self.kind, self._metric = rule, metric
 
     def fit(
         self, P: np.ndarray, codes: np.ndarray, inner: np.ndarray, X: np.ndarray | None = None
@@ -49,6 +52,8 @@ class Mean:
                 loss, self.weights_, jac=True, method="L-BFGS-B", bounds=[(0.0, 10.0)] * s
             )
             self.weights_ = best.x
+            if self._metric is not None:
+                self.weights_ = _climbed(self._metric, best.x, P, codes)
         return self
 
     def predict(self, P: np.ndarray, X: np.ndarray | None = None) -> np.ndarray:
@@ -67,3 +72,34 @@ class Mean:
         fusion = cls(kind)
         fusion.weights_ = arrays["weights"]
         return fusion
+
+
+STEPS = (0.0, 0.5, 0.8, 1.25, 2.0)
+"""Factors of a weight that are tried, one weight after the other."""
+ROUNDS = 3
+
+
+def _climbed(metric: Metric, weights: np.ndarray, P: np.ndarray, codes: np.ndarray) -> np.ndarray:
+    """Weights from which no step on one of them is better by the metric, or ROUNDS rounds on. Their
+    sum stays, so that what ranks rows alone does not make them sharp."""
+    logs, total = np.log(np.maximum(P, FLOOR)), weights.sum()
+
+    def value(w: np.ndarray) -> float:
+        found = metric.sign * metric.score(softmax(np.einsum("s,nsk->nk", w, logs), axis=1), codes)
+        return found if np.isfinite(found) else -np.inf
+
+    best = value(weights)
+    for _ in range(ROUNDS):
+        before = best
+        for s in range(len(weights)):
+            for step in STEPS:
+                tried = weights.copy()
+                tried[s] *= step
+                if not tried.sum():
+                    continue
+                tried *= total / tried.sum()
+                if (found := value(tried)) > best:
+                    best, weights = found, tried
+        if best == before:
+            break
+    return weights

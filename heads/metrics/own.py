@@ -20,9 +20,10 @@ labels (n,), the probabilities (n, k), that of the second of two classes (n,), t
 
 def own_score(
     name: str, classes: Sequence[Any]
-) -> tuple[Callable[[np.ndarray, np.ndarray], float], bool]:
+) -> tuple[Callable[[np.ndarray, np.ndarray], float], bool, str]:
     """The function of ``./file.py:function`` as a score of probabilities (n, k) against codes (n,),
-    and whether more of it is better, which its attribute ``greater_is_better`` says.
+    whether more of it is better, which its attribute ``greater_is_better`` says, and the module
+    that the file became, in whose name is its digest.
 
     Raises OptionError for a parameter that nobody knows; the score raises HeadError for whatever
     the function raises, and for an answer that is no number.
@@ -55,4 +56,4 @@ def own_score(
             what = f"it raised {type(error).__name__}: {error}"
             raise HeadError(f"metric {name}", what, "mend the file") from error
 
-    return score, bool(getattr(function, "greater_is_better", True))
+    return score, bool(getattr(function, "greater_is_better", True)), str(function.__module__)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -31,12 +31,13 @@ Proba: TypeAlias = np.ndarray
 Codes: TypeAlias = np.ndarray
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Metric:
     """One way to score probabilities (n, k) against codes (n,), for classes that are known.
 
     needs: ``labels`` (the most likely class alone), ``ranks`` (the order of rows) or
-    ``probabilities``; of_class: the class it is about, if one; low, high: what it can be.
+    ``probabilities``; of_class: the class it is about, if one; low, high: what it can be; classes:
+    their number k; source: the file of the user's that it comes from, with its digest.
     score: (proba, codes) -> float, not a number where it is not defined. How far it is known comes
     from the first of these that is there: share: (proba, codes) -> right (n,), which (n,): it is
     the share right of these rows, and has an exact interval; pseudo: (proba, codes) -> value and
@@ -56,6 +57,12 @@ class Metric:
     of_class: str | None = None
     low: float = 0.0
     high: float = 1.0
+    classes: int = 0
+    source: str = ""
+
+    def __repr__(self) -> str:
+        """What answers that were chosen by it are kept under."""
+        return f"Metric({self.name} {self.source} {self.classes})"
 
     @property
     def interval(self) -> str:
@@ -121,14 +128,19 @@ def metric_named(name: str, classes: Sequence[Any]) -> Metric:
     Of two classes the second is the positive one where none is named, as in scikit-learn. Raises
     OptionError for a name that is none, a class or a parameter that is none.
     """
+    return replace(_named(name, classes), classes=len(classes))
+
+
+def _named(name: str, classes: Sequence[Any]) -> Metric:
     if is_own(name):
-        score, greater = own_score(name, classes)
+        score, greater, source = own_score(name, classes)
         low, high = -np.inf, np.inf
         needs = "probabilities"
         drawn = partial(_repeated, score)
         return Metric(
-            name, needs, score, drawn=drawn, greater_is_better=greater, low=low, high=high
-        )
+            name, needs, score, drawn=drawn, greater_is_better=greater, low=low, high=high,
+            source=source,
+        )  # fmt: skip
     form = FORM.fullmatch(name)
     if form is None:
         raise _unknown(name)

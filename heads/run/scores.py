@@ -108,10 +108,13 @@ class Scores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:
-    """Points that a search tried, and by fit the held-out log-loss of each."""
+    """Points that a search tried, and by fit the held-out log-loss of each, or by a ``metric`` its
+    ``values``."""
 
     points: tuple[Mapping[str, Any], ...]
-    log_loss: tuple[tuple[float, ...], ...]
+    log_loss: tuple[tuple[float, ...], ...] = ()
+    metric: str | None = None
+    values: tuple[tuple[float | None, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ import numpy as np
 
 from headstock.heads.kinds.strategies import Descent, Grid
 from headstock.heads.metrics.probabilities import log_loss
+from headstock.heads.metrics.table import Metric
 from headstock.heads.search.draws import DRAWS, Range, draw_points
 from headstock.heads.specs import CLASSES, TARGETS
 from headstock.store.errors import OptionError
@@ -77,25 +78,33 @@ def transformed(
 def search_record(
     points: Sequence[Mapping[str, Any]], losses: Sequence[Sequence[float]], loss: str = "log_loss"
 ) -> dict[str, Any]:
-    """What a search tried, for a report: ``points``, and by fit the held-out ``loss`` of each."""
-    rounded = [[round(float(one), 6) for one in own] for own in losses]
-    return {"points": [dict(point) for point in points], loss: rounded}
+    """What a search tried, for a report: ``points``, and by fit the held-out ``loss`` of each; of a
+    metric its name and ``values``, None where it is not defined."""
+    rounded = [[round(float(o), 6) if np.isfinite(o) else None for o in own] for own in losses]
+    tried: dict[str, Any] = {"points": [dict(point) for point in points]}
+    if loss in ("log_loss", "squared_error"):
+        return tried | {loss: rounded}
+    return tried | {"metric": loss, "values": rounded}
 
 
 class Tuned:
-    """A head whose options are those with the smallest log-loss on rows held out by ``inner``.
+    """A head whose options are those with the smallest log-loss on rows held out by ``inner``, or
+    that are best there by a ``metric``.
 
     The choice is part of fitting, so that in an evaluation it is made anew inside each fold, and
     the score is a nested estimate. ``chosen_`` says what was taken, ``losses_`` the held-out
-    log-loss of each of ``points``.
+    log-loss (or metric) of each of ``points``.
     """
 
     wants = frozenset({"inner", "spans"})
     unheld = "the first of its options is taken, without a choice"
-    loss = "log_loss"
 
-    def __init__(self, make: Callable[[Mapping[str, Any]], Any], points: list[dict[str, Any]]):
-        self._make, self.points = make, points
+    def __init__(
+        self, make: Callable[[Mapping[str, Any]], Any], points: list[dict[str, Any]],
+        metric: Metric | None = None,
+    ):  # fmt: skip
+        self._make, self.points, self._metric = make, points, metric
+        self.loss = "log_loss" if metric is None else metric.name
         heads = [make(point) for point in points]  # a wrong value anywhere shows now
         self.head_ = heads[0]
         self.parallel = bool(getattr(self.head_, "parallel", False))
@@ -106,6 +115,7 @@ class Tuned:
         own = getattr(self.head_, "strategy", None)
         fixed = {k: v for k, v in self.points[0].items() if k != "C"}
         alike = all({**p, "C": 0} == {**fixed, "C": 0} for p in self.points)
+        alike = alike and self._metric is None
         if not (isinstance(own, Descent) and own.loss == "softmax" and alike):
             return None
         return Grid(tuple(float(p["C"]) for p in self.points), own.tol, fixed)
@@ -136,7 +146,9 @@ class Tuned:
                 self.head_.fit(X, y)
                 return self
         self.losses_ = [self._loss(point, X, codes, inner, spans) for point in self.points]
-        self.chosen_ = self.points[int(np.argmin(self.losses_))]
+        sign = 1 if self._metric is None else -self._metric.sign
+        worst = np.nan_to_num(sign * np.array(self.losses_), nan=np.inf)
+        self.chosen_ = self.points[int(np.argmin(worst))]
         self.head_ = self._fit(self.chosen_, X, y, inner, spans)
         return self
 
@@ -162,7 +174,11 @@ class Tuned:
                 continue
             head = self._fit(point, X[train], codes[train], inner[train], spans)
             proba[np.ix_(test, head.classes_)] = head.predict_proba(X[test])
-        return log_loss(np.clip(proba, 1e-7, 1.0), codes)
+        if self._metric is None:
+            return log_loss(np.clip(proba, 1e-7, 1.0), codes)
+        full = np.zeros((len(X), self._metric.classes))
+        full[:, self.classes_] = proba
+        return self._metric.score(full, self.classes_[codes])
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         return self.head_.predict_proba(X)

@@ -10,7 +10,10 @@ from click.testing import CliRunner
 from sklearn.metrics import log_loss, roc_auc_score
 
 from headstock.cli import cli
-from headstock.heads import evaluate
+from headstock.heads import evaluate, fit_run, make_head
+from headstock.heads.fusion.fusions import make_fusion
+from headstock.heads.metrics.table import metric_named
+from headstock.heads.search.aims import METRIC
 from headstock.store.errors import OptionError
 
 HEADS = ("lda", "knn", "tree")
@@ -110,3 +113,86 @@ def test_on_the_command_line(rare, tmp_path) -> None:
 def test_a_wrong_metric_costs_no_fit(rare) -> None:
     with pytest.raises(OptionError, match="metric recall:dog: 'dog' is no class"):
         run(rare, "recall:dog", progress=lambda *_: pytest.fail("fitted"))
+
+
+def test_a_search_takes_what_is_best_by_it(rare) -> None:
+    """Trees deep and shallow, weighed by two metrics: each takes its own best, fold by fold."""
+    options = {"tree": {"depth": [1, 3, 9], "min_leaf": [1, 25]}}
+    for metric, best in (("auroc", max), ("brier", min)):
+        found = evaluate(
+            rare, ("tree",), ("image",), (), folds=4, options=options, metric=(metric,)
+        )
+        (line,) = found.leaderboard
+        points = line.tried.points
+        assert line.tried.metric == metric
+        for chosen, own in zip(line.chosen, line.tried.values, strict=True):
+            assert chosen == points[own.index(best(own))]
+    assert "metric" not in found.run.settings.options["tree"]
+
+
+def test_the_inner_value_is_the_metric_of_what_is_held_out_inside() -> None:
+    rng = np.random.default_rng(0)
+    codes = (rng.random(200) < 0.2).astype(int)
+    X = (rng.normal(size=(200, 5)) + codes[:, None]).astype(np.float32)
+    inner = np.arange(200) % 4
+    metric = metric_named("auroc", ["a", "b"])
+    head = make_head("knn", 0, {"neighbours": [2, 30], METRIC: metric})
+    head.fit(X, codes, inner=inner)  # type: ignore[call-arg]
+    said = np.zeros(200)
+    for fold in range(4):
+        mine = inner == fold
+        one = make_head("knn", 0, {"neighbours": 30}).fit(X[~mine], codes[~mine])
+        said[mine] = one.predict_proba(X[mine])[:, 1]
+    assert head.losses_[1] == pytest.approx(roc_auc_score(codes, said))  # type: ignore[attr-defined]
+    assert head.chosen_ == {"neighbours": 30}  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("fusion", ["weighted", "gated"])
+@pytest.mark.parametrize("name", ["auroc", "macro_f1", "average_precision"])
+def test_weights_and_gates_are_no_worse_by_it_where_they_were_fitted(
+    fusion: str, name: str
+) -> None:
+    rng = np.random.default_rng(1)
+    codes = (rng.random(300) < 0.15).astype(int)
+    P = np.stack(
+        [
+            1 / (1 + np.exp(-(a * codes - 2 + b * rng.normal(size=300))))
+            for a, b in ((2, 1), (3, 2))
+        ],
+        axis=1,
+    )
+    P = np.stack([1 - P, P], axis=2)
+    metric = metric_named(name, ["a", "b"])
+    plain = make_fusion(fusion).fit(P, codes, codes).predict(P)
+    fitted = make_fusion(fusion, 0, {METRIC: metric}).fit(P, codes, codes)
+    assert metric.score(fitted.predict(P), codes) > metric.score(plain, codes) - 1e-12
+    assert max(metric.score(P[:, s], codes) for s in range(2)) <= metric.score(
+        fitted.predict(P), codes
+    ) + (0.02 if fusion == "weighted" else 0)
+
+
+def test_what_was_scored_is_what_is_fitted(rare, tmp_path) -> None:
+    """The refit of the run and fit --run aim at the same."""
+    options = {"tree": {"depth": [1, 3, 9]}}
+    found = evaluate(
+        rare, ("tree", "lda"), ("image", "audio"), ("weighted", "gated"), folds=4,
+        options=options, metric=("average_precision",), test_scores="all",
+    )  # fmt: skip
+    found.save(tmp_path / "run")
+    assert found.run.settings.metric == ("average_precision:bee",)
+    ids = {str(i): row for row, i in enumerate(rare.items.id)}
+    rows = np.array([ids[str(i)] for i in found.test_ids])
+    for name in ("tree@image+audio:weighted", "all@image+audio:gated", "tree@image"):
+        bundle = fit_run(rare, tmp_path / "run", name)
+        np.testing.assert_allclose(
+            bundle.predict(rare, rows).proba, found.test_proba[name], atol=1e-6
+        )
+        assert bundle.settings["metric"] == "average_precision:bee"
+
+
+def test_answers_chosen_by_another_metric_are_not_taken_again(rare) -> None:
+    options = {"tree": {"depth": [1, 3, 9]}}
+    given = {"folds": 4, "options": options, "reuse": True}
+    for metric, reused in (("auroc", False), ("auroc", True), ("macro_f1", False), ("mcc", False)):
+        found = evaluate(rare, ("tree",), ("image", "audio"), ("weighted",), metric=metric, **given)
+        assert {bool(line.reused) for line in found.leaderboard} == {reused}, metric
