@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from headstock.extract.decode.reading import Reader, Task
-from headstock.extract.decode.workers import Workers
+from headstock.extract.decode.workers import decoded
 from headstock.extract.encoder import Encoder, Status, refuse_unlike
+from headstock.store.datafile import Reader
 from headstock.store.errors import EncoderError, HeadstockError, ItemError, OptionError
 from headstock.store.recipe import Recipe
 
@@ -217,7 +217,6 @@ def _in_a_worker(encoder: Encoder, data: bytes) -> None:
     alone."""
     with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
         Path(folder, "file").write_bytes(data)
-        with Workers(Reader(folder), encoder.loader, 1) as workers:
-            (done,) = workers.run([Task(0, "file")])
+        (done,) = decoded(Reader(folder), encoder.loader, ["file"])
     if done.error is not None:
         raise HeadstockError(f"encoder {encoder.name}", done.error[1], "mend its loader")

@@ -18,10 +18,11 @@ from typing import Any
 
 import numpy as np
 
-from headstock.extract.decode.reading import Reader, Task
+from headstock.extract.decode.reading import Task
 from headstock.extract.decode.workers import Workers
 from headstock.extract.encoder import Encoder
 from headstock.extract.encoders.backbones import encoder_from_recipe
+from headstock.store.datafile import Reader
 from headstock.store.errors import BundleError, ItemError
 from headstock.store.recipe import Recipe
 

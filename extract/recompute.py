@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -10,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from headstock.extract.decode.reading import Reader
+from headstock.extract.decode.workers import decoded
 from headstock.extract.encoders.backbones import encoder_from_recipe
 from headstock.store import OK, StoreReader
+from headstock.store.datafile import Reader
 from headstock.store.dataroot import DataRoot
 from headstock.store.errors import HeadstockError, ItemError
 from headstock.store.progress import Report, unheard
@@ -68,8 +68,7 @@ def recompute(
     items = store.items
     reader = None
     if any(store.feature_set(name).recipe.modality in items.paths for name in store.sets):
-        root = DataRoot.of(Path(store.path), items.root, data).require(store.path)
-        reader = Reader(root, inside=(root,))
+        reader = DataRoot.of(Path(store.path), items.root, data).reader(store.path)
     told = {"rows": rows, "seed": seed, "device": device, "offline": offline}
     return [_one(store, name, reader, told, progress) for name in store.sets]
 
@@ -96,19 +95,21 @@ def _one(
     except HeadstockError as error:
         told.skipped.append(str(error))
         return told
-    done = np.flatnonzero(np.asarray(column.status) == OK)
-    chosen = np.random.default_rng(asked["seed"]).permutation(done)[: asked["rows"]]
-    for count, row in enumerate(np.sort(chosen)):
-        progress(count, len(chosen), name)
-        path = items.paths[recipe.modality][row]
-        try:
-            data, _ = reader.read(path)
-            if hashlib.sha256(data).digest() != column.digest[row].tobytes():
-                raise ItemError(path, "has changed since extraction", "extract it again")
-            new = encoder.encode([encoder.loader(data)])[0].astype(np.float64)
-        except ItemError as error:
-            told.skipped.append(str(error))
+    there = np.flatnonzero(np.asarray(column.status) == OK)
+    chosen = np.random.default_rng(asked["seed"]).permutation(there)[: asked["rows"]]
+    rows = np.sort(chosen)
+    paths = [items.paths[recipe.modality][row] for row in rows]
+    for done in decoded(reader, encoder.loader, paths):
+        row, path = rows[done.number], paths[done.number]
+        progress(done.number, len(rows), name)
+        if done.error is not None:
+            told.skipped.append(done.error[1])
             continue
+        if done.digest != column.digest[row].tobytes():
+            changed = ItemError(path, "has changed since extraction", "extract it again")
+            told.skipped.append(str(changed))
+            continue
+        new = encoder.encode([done.item])[0].astype(np.float64)
         old = column.x(np.array([row]))[0].astype(np.float64)
         distance = float(np.linalg.norm(new - old)) / max(float(np.linalg.norm(old)), 1e-12)
         told.rows += 1

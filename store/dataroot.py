@@ -7,11 +7,12 @@ folder. A table is the user's own word, and the folder it lies in counts for it.
 
 from __future__ import annotations
 
+import io
 import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from headstock.store.datafile import MAX_BYTES, Reader, inside
 from headstock.store.errors import ItemError, OptionError, one_line
 
 __all__ = ["DataRoot"]
@@ -51,29 +52,13 @@ class DataRoot:
             raise OptionError(where, self.hint, f"if you want them read: --data {self.named}")
         return self.folder
 
-    def file(self, path: str, largest: int | None = None) -> str:
-        """Where the file of a row lies. Raises ItemError when it is no plain file inside the
-        folder, or larger than ``largest`` bytes."""
+    def reader(self, where: object) -> Reader:
+        """What reads files inside the folder. Raises OptionError where it must be named first."""
+        return Reader(self.require(where), inside=(self.folder,))
+
+    def open(self, path: str, largest: int = MAX_BYTES) -> io.FileIO:
+        """The file of a row, to read. Raises ItemError when it is no plain file inside the folder,
+        or larger than ``largest`` bytes."""
         if not self.folder:
             raise ItemError(path, self.hint, f"--data {self.named}", code="unsafe-path")
-        try:
-            place = os.path.realpath(os.path.join(self.folder, path))
-            if not inside(place, self.folder):
-                fix = "name its folder with --data"
-                raise ItemError(path, "leads out of the data folder", fix, code="unsafe-path")
-            about = os.stat(place)
-        except (OSError, ValueError) as error:
-            raise ItemError(path, "no such file", "check the path", code="missing") from error
-        if not stat.S_ISREG(about.st_mode):
-            raise ItemError(path, "is no plain file", "check the path", code="not-a-file")
-        if largest is not None and about.st_size > largest:
-            raise ItemError(path, f"has more than {largest:,} bytes", "split it", code="too-large")
-        return place
-
-
-def inside(place: str, folder: str) -> bool:
-    """Whether ``place`` is ``folder`` or lies in it; both resolved."""
-    try:
-        return os.path.commonpath((place, folder)) == folder
-    except ValueError:  # two drives
-        return False
+        return Reader(self.folder, (self.folder,), largest).open(path)

@@ -14,9 +14,10 @@ from pathlib import Path
 import numpy as np
 
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
-from headstock.extract.decode.reading import Done, Reader, Task
-from headstock.extract.decode.workers import Workers
+from headstock.extract.decode.reading import Done
+from headstock.extract.decode.workers import decoded
 from headstock.extract.pipeline.account import Failure
+from headstock.store.datafile import Reader
 from headstock.store.errors import ItemError
 
 __all__ = ["CACHE", "Pictures", "canvas"]
@@ -118,8 +119,5 @@ class Pictures:
             yield out
 
     def _decoded(self, rows: Sequence[int]) -> Iterator[Done]:
-        tasks = [Task(number, self._paths[row]) for number, row in enumerate(rows)]
-        with Workers(
-            self._reader, self._loader, min(self._workers, len(tasks)), seconds=self._seconds
-        ) as pool:
-            yield from pool.run(tasks)
+        paths = [self._paths[row] for row in rows]
+        return decoded(self._reader, self._loader, paths, self._workers, self._seconds)

@@ -16,11 +16,11 @@ from headstock.extract.adapt.pictures import CACHE, Pictures
 from headstock.extract.adapt.report import Adapted
 from headstock.extract.adapt.rows import Divide, labelled, parts, plan_of
 from headstock.extract.adapt.settings import Settings
-from headstock.extract.decode.reading import Reader
 from headstock.extract.encoders.backbones import image_encoder
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import terminable
 from headstock.store import Items
+from headstock.store.datafile import Reader
 from headstock.store.errors import ItemError, OptionError, TooManyFailures
 from headstock.store.progress import Report
 

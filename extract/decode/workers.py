@@ -11,16 +11,18 @@ import subprocess
 import sys
 import threading
 from collections import Counter, deque
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import replace
 from multiprocessing.connection import Pipe
 from typing import Any
 
-from headstock.extract.decode.reading import Done, Reader, Task, perform
+from headstock.extract.decode.reading import Done, Task, perform
 from headstock.extract.decode.wire import receive
+from headstock.extract.encoder import Loader
+from headstock.store.datafile import Reader
 from headstock.store.errors import ItemError, OptionError
 
-__all__ = ["Workers"]
+__all__ = ["Workers", "decoded"]
 
 DEPTH = 4  # tasks a worker holds, so that it never waits for the parent
 STRIKES = 2  # deaths in the hands of one item before the item is to blame
@@ -54,6 +56,14 @@ class _Worker:
         self.words.close()
         self.process.kill()
         return self.process.wait()
+
+
+def decoded(
+    reader: Reader, loader: Loader, paths: Sequence[str], workers: int = 1, seconds: float = 120.0
+) -> Generator[Done, None, None]:
+    """What becomes of each of ``paths``, in their order, within the limits of a worker."""
+    with Workers(reader, loader, min(workers, len(paths)), seconds=seconds) as pool:
+        yield from pool.run(Task(number, path) for number, path in enumerate(paths))
 
 
 class Workers:

@@ -6,21 +6,23 @@ What comes before the pixels (decoding, resizing, cropping) is not in the graph:
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstock.extract.decode.reading import Reader
+from headstock.extract.decode.workers import decoded
+from headstock.extract.encoder import Loader
 from headstock.extract.encoders.backbones import LIBRARIES, encoder_from_recipe
+from headstock.store.datafile import Reader
 from headstock.store.dataroot import DataRoot
-from headstock.store.errors import BundleError, ItemError, OptionError
+from headstock.store.errors import BundleError, OptionError
 from headstock.store.recipe import Recipe
 
 __all__ = ["Backbone", "backbones"]
@@ -60,7 +62,10 @@ def backbones(
     wanted = {n: r for n, r in recipes.items() if r.fields.get("encoder") in LIBRARIES}
     if not wanted:
         raise OptionError("--backbone", "the model reads no network's vectors", "leave it away")
-    pictures = _pictures(store, data) if store is not None else []
+    pictures: tuple[Reader, Sequence[str]] = Reader(), []
+    if store is not None and any(paths := store.items.paths.get("image", ())):
+        root = DataRoot.of(Path(store.path), store.items.root, data)
+        pictures = root.reader(store.path), paths[: 4 * PICTURES].tolist()
     return {
         name: _backbone(name, recipe, (provenance or {}).get(name), weights, offline, pictures)
         for name, recipe in wanted.items()
@@ -73,7 +78,7 @@ def _backbone(
     provenance: Mapping[str, Any] | None,
     weights: str | Path | None,
     offline: bool,
-    pictures: Sequence[bytes],
+    pictures: tuple[Reader, Sequence[str]],
 ) -> Backbone:
     precision = recipe.fields.get("precision")
     if precision != "fp32":
@@ -88,26 +93,10 @@ def _backbone(
     return Backbone(_exported(name, encoder, inputs[:2]), inputs, encoder.encode(list(inputs)))
 
 
-def _pictures(store: Any, data: str | os.PathLike[str] | None) -> list[bytes]:
-    """The bytes of the first PICTURES of ``store`` that lie in its data folder."""
-    paths = store.items.paths.get("image", ())
-    if not any(paths):
-        return []
-    root = DataRoot.of(Path(store.path), store.items.root, data).require(store.path)
-    reader, out = Reader(root, inside=(root,)), []
-    for path in paths[: 4 * PICTURES]:
-        with contextlib.suppress(ItemError):
-            out.append(reader.read(path)[0])
-    return out[:PICTURES]
-
-
-def _decoded(loader: Any, pictures: Sequence[bytes]) -> list[np.ndarray]:
-    """(1, h, w, 3) of each picture that can be decoded."""
-    out = []
-    for data in pictures:
-        with contextlib.suppress(ItemError):
-            out.append(loader(data)[None])
-    return out
+def _decoded(loader: Loader, pictures: tuple[Reader, Sequence[str]]) -> list[np.ndarray]:
+    """(1, h, w, 3) of each of the first PICTURES that can be decoded."""
+    good = (done.item[None] for done in decoded(pictures[0], loader, pictures[1]) if not done.error)
+    return list(islice(good, PICTURES))
 
 
 def _exported(name: str, encoder: Any, example: np.ndarray) -> Any:

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import headstock
-from headstock.extract.decode.reading import outside_folder
 from headstock.extract.pipeline.holdings import Holdings
 from headstock.extract.pipeline.pending import Pending
+from headstock.store.datafile import outside_folder
 from headstock.store.disk.commit import write_whole
 from headstock.store.errors import TooManyFailures, one_line
 

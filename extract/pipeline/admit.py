@@ -23,10 +23,10 @@ from pathlib import Path
 
 import numpy as np
 
-from headstock.extract.decode.reading import UNKNOWN, Reader
 from headstock.extract.encoders.columns import Numbers
 from headstock.extract.pipeline.pending import marks
 from headstock.store import ABSENT, OK, FeatureStore, Items
+from headstock.store.datafile import UNKNOWN, Reader
 from headstock.store.errors import ItemError, ManifestError
 from headstock.store.items import text_column
 

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from headstock.extract.decode.reading import SKIP, Done, Reader, Several, Task, peak_memory
+from headstock.extract.decode.reading import SKIP, Done, Several, Task, peak_memory
 from headstock.extract.decode.workers import Workers
 from headstock.extract.pipeline.account import refuse_failures
 from headstock.extract.pipeline.lane import Lane
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import FeatureStore, Items
+from headstock.store.datafile import Reader
 from headstock.store.errors import TooManyFailures
 
 __all__ = ["BLOCK", "Pass"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.extract.decode.reading import NOTHING, Done, Reader, Task, perform
+from headstock.extract.decode.reading import NOTHING, Done, Task, perform
 from headstock.extract.encoder import Encoder
 from headstock.extract.pipeline.account import (
     JUDGED,
@@ -23,6 +23,7 @@ from headstock.extract.pipeline.batch import Assembly, Rows
 from headstock.extract.pipeline.pending import Pending
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import OK, FeatureStore, Items
+from headstock.store.datafile import Reader
 from headstock.store.errors import EncoderError, ItemError, one_line
 
 __all__ = ["Lane"]

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headstock.extract.decode.reading import Reader
+from headstock.store.datafile import Reader
 from headstock.store.errors import OptionError
 
 __all__ = ["Options"]

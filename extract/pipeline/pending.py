@@ -10,8 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstock.extract.decode.reading import HEALS, Reader
+from headstock.extract.decode.reading import HEALS
 from headstock.store import FAILED, OK, Items
+from headstock.store.datafile import Reader
 from headstock.store.errors import StorageError
 from headstock.store.reader import Progress, RowError
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -283,7 +282,8 @@ def _changed_files(
                 yield f"{where} was imported without a digest; nothing to compare"
                 continue
             try:
-                fresh = file_digest(root.file(paths[row]))
+                with root.open(paths[row]) as file:
+                    fresh = hashlib.file_digest(file, "sha256").digest()
             except ItemError as error:
                 yield f"{where} cannot be read ({error.what})"
                 continue
@@ -293,14 +293,3 @@ def _changed_files(
             verdict.files_checked += 1
             if fresh != column.digest[row].tobytes():
                 yield f"{where} changed since extraction; run `headstock extract` again"
-
-
-def file_digest(path: str) -> bytes:
-    """sha256 of a regular file's bytes, 32 of them. Raises OSError."""
-    digest = hashlib.sha256()
-    with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-        if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            raise OSError(2, "no such regular file", path)
-        while block := file.read(BLOCK):
-            digest.update(block)
-    return digest.digest()

@@ -8,10 +8,11 @@ import pytest
 
 from headstock.extract import audio_encoder, extract, image_encoder
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
-from headstock.extract.decode.reading import Reader, Task
+from headstock.extract.decode.reading import Task
 from headstock.extract.decode.workers import Workers
 from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.store import FAILED, OK, FeatureStore, Items
+from headstock.store.datafile import Reader
 from headstock.store.errors import TooManyFailures
 
 

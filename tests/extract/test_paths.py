@@ -9,8 +9,8 @@ import pytest
 from counting import CountingEncoder
 
 from headstock.extract import extract
-from headstock.extract.decode.reading import Reader, outside_folder
 from headstock.store import FeatureStore
+from headstock.store.datafile import Reader, outside_folder
 from headstock.store.errors import ItemError
 from headstock.store.manifest.manifest import Manifest
 

@@ -5,8 +5,9 @@ import os
 
 import pytest
 
-from headstock.extract.decode.reading import Reader, Task, perform
+from headstock.extract.decode.reading import Task, perform
 from headstock.extract.encoder import Loader
+from headstock.store.datafile import Reader
 from headstock.store.errors import ItemError
 
 

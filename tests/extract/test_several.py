@@ -9,11 +9,12 @@ import pytest
 from counting import CountingEncoder, vector_of
 
 from headstock.extract import Loader, audio_encoder, extract, image_encoder
-from headstock.extract.decode.reading import Reader, Several, Task, perform
+from headstock.extract.decode.reading import Several, Task, perform
 from headstock.extract.doctor import sample_wav
 from headstock.extract.encoders.network import NetworkEncoder
 from headstock.extract.job import extract_manifest
 from headstock.store import FeatureStore, Items, Manifest, Recipe
+from headstock.store.datafile import Reader
 from headstock.store.errors import ItemError, OptionError, TooManyFailures
 
 

@@ -10,11 +10,11 @@ import pytest
 from counting import CountingEncoder, vector_of
 
 from headstock.extract import extract
-from headstock.extract.decode.reading import Reader
 from headstock.extract.pipeline import pending
 from headstock.extract.pipeline.options import Options
 from headstock.heads import evaluate
 from headstock.store import FAILED, OK, FeatureStore, Items
+from headstock.store.datafile import Reader
 from headstock.store.errors import StorageError
 
 IDS = [f"{i:02d}" for i in range(12)]

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from counting import CountingLoader, vector_of
 
-from headstock.extract.decode.reading import Reader, Task
+from headstock.extract.decode.reading import Task
 from headstock.extract.decode.workers import Workers
 from headstock.extract.encoder import Loader
+from headstock.store.datafile import Reader
 from headstock.store.errors import OptionError
 
 

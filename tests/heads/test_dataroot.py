@@ -146,7 +146,7 @@ def test_recompute_waits_for_no_pipe_and_follows_no_link(run, places, tmp_path):
     assert "1.png: leads out of the data root" in done.output
     done = run("store", "verify", folder / "f.h5", "--files", "--data", copied)
     assert done.exit_code == 1, done.output
-    assert "0.png: row 0.png of set image cannot be read (is no plain file)" in done.output
+    assert "0.png: row 0.png of set image cannot be read (is not a plain file)" in done.output
     assert "1.png: row 1.png of set image cannot be read (leads out of" in done.output
 
 

@@ -8,7 +8,7 @@ import struct
 import warnings
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -33,8 +33,8 @@ BROKEN = (
 )  # fmt: skip
 
 
-def thumbnail(path: str, side: int = SIDE) -> tuple[str, bytes]:
-    """The MIME type and bytes of the picture at ``path``, at most ``side`` pixels wide and high,
+def thumbnail(file: BinaryIO, side: int = SIDE) -> tuple[str, bytes]:
+    """The MIME type and bytes of the picture in ``file``, at most ``side`` pixels wide and high,
     upright, on white, without metadata. Raises ItemError."""
     from PIL import Image, ImageOps, features
 
@@ -42,9 +42,9 @@ def thumbnail(path: str, side: int = SIDE) -> tuple[str, bytes]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
+            with Image.open(file, formats=[f for f in FORMATS if f in Image.OPEN]) as image:
                 if image.width * image.height > MAX_PIXELS:
-                    raise ItemError(path, "too many pixels", code="bomb")
+                    raise ItemError("image", "too many pixels", code="bomb")
                 image.draft("RGB", (2 * side, 2 * side))  # JPEG: decode no more than is needed
                 small = ImageOps.exif_transpose(_shrunk(image, side))
             pixels = np.asarray(_on_white(small))
@@ -52,9 +52,9 @@ def thumbnail(path: str, side: int = SIDE) -> tuple[str, bytes]:
         out = io.BytesIO()
         Image.fromarray(pixels).save(out, kind, quality=72)  # from pixels alone: no metadata
     except Image.DecompressionBombError as error:
-        raise ItemError(path, "too many pixels", code="bomb") from error
+        raise ItemError("image", "too many pixels", code="bomb") from error
     except BROKEN as error:
-        raise ItemError(path, error, code="corrupt") from error
+        raise ItemError("image", error, code="corrupt") from error
     return f"image/{kind.lower()}", out.getvalue()
 
 
@@ -94,27 +94,27 @@ class Clip:
     bars: str
 
 
-def clip(path: str, seconds: float = SECONDS) -> Clip:
-    """The first ``seconds`` of the sound at ``path`` as one channel at 16 kHz, MP3 where this
+def clip(file: BinaryIO, seconds: float = SECONDS) -> Clip:
+    """The first ``seconds`` of the sound in ``file`` as one channel at 16 kHz, MP3 where this
     libsndfile writes it and else WAV. Raises ItemError."""
     import soundfile
     import soxr
 
     try:
-        with soundfile.SoundFile(path) as file:
-            rate = file.samplerate
-            if not 0 < rate <= MAX_RATE or not 0 < file.channels <= MAX_CHANNELS:
-                raise ItemError(path, "no sensible sample rate", code="corrupt")
+        with soundfile.SoundFile(file) as opened:
+            rate = opened.samplerate
+            if not 0 < rate <= MAX_RATE or not 0 < opened.channels <= MAX_CHANNELS:
+                raise ItemError("audio", "no sensible sample rate", code="corrupt")
             # Read in blocks: a header may claim more samples than there are.
             wanted, parts, have = int(rate * seconds), [], 0
             while have <= wanted:
-                part = file.read(min(65_536, wanted + 1 - have), dtype="float32", always_2d=True)
+                part = opened.read(min(65_536, wanted + 1 - have), dtype="float32", always_2d=True)
                 if not len(part):
                     break
                 parts.append(part.mean(axis=1))
                 have += len(part)
         if not have:
-            raise ItemError(path, "no samples", code="empty")
+            raise ItemError("audio", "no samples", code="empty")
         sound = np.clip(np.nan_to_num(np.concatenate(parts)[:wanted]), -1, 1)
         length = len(sound) / rate
         sound = soxr.resample(sound, rate, RATE) if rate != RATE else sound
@@ -122,7 +122,7 @@ def clip(path: str, seconds: float = SECONDS) -> Clip:
         out = io.BytesIO()
         soundfile.write(out, sound, RATE, format=kind)
     except BROKEN as error:
-        raise ItemError(path, error, code="corrupt") from error
+        raise ItemError("audio", error, code="corrupt") from error
     return Clip(
         "audio/mpeg" if kind == "MP3" else "audio/wav",
         out.getvalue(), round(length, 2), have > wanted, _bars(sound),
@@ -176,25 +176,26 @@ class Shelf:
         if key in self.broken:
             return self.broken[key]
         try:
-            path = source.file(modality, self.items[number][0])
-            if path is None:
+            file = source.open(modality, self.items[number][0])
+            if file is None:
                 return ""
-            if self.used >= self.limit:
-                self.left_out.add(key)
-                return "left out: the report's limit is reached"
-            self._put(modality, number, path)
+            with file:
+                if self.used >= self.limit:
+                    self.left_out.add(key)
+                    return "left out: the report's limit is reached"
+                self._put(modality, number, file)
         except ItemError as error:
             self.broken[key] = f"cannot be shown: {error.what}"
             return self.broken[key]
         return None
 
-    def _put(self, modality: str, number: int, path: str) -> None:
+    def _put(self, modality: str, number: int, file: BinaryIO) -> None:
         if modality == "image":
-            mime, data = thumbnail(path)
+            mime, data = thumbnail(file)
             self.pictures[number] = f"data:{mime};base64,{base64.b64encode(data).decode()}"
             self.used += len(self.pictures[number])
         else:
-            made = clip(path)
+            made = clip(file)
             uri = f"data:{made.mime};base64,{base64.b64encode(made.data).decode()}"
             self.sounds[number] = [uri, made.seconds, made.bars, made.cut]
             self.used += len(uri)

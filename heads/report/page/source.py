@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
 
@@ -48,8 +49,8 @@ class Source:
     def label(self, id: str) -> str:
         return str(self.items.label[self._row[id]])
 
-    def file(self, modality: str, id: str) -> str | None:
-        """The file behind a row, None when the row names none, or the user must name the folder
+    def open(self, modality: str, id: str) -> BinaryIO | None:
+        """The file behind a row, to read; None when it names none, or the user must name the folder
         first (see ``note``).
 
         Raises ItemError when it is no plain file inside the data folder, or larger than 512 MB.
@@ -57,7 +58,7 @@ class Source:
         row, paths = self._row.get(id), self.items.paths.get(modality)
         if row is None or paths is None or not paths[row] or not self.root.folder:
             return None
-        return self.root.file(paths[row], LARGEST_FILE)
+        return io.BufferedReader(self.root.open(paths[row], LARGEST_FILE))
 
     @property
     def note(self) -> str:

@@ -5,7 +5,7 @@ import pytest
 
 from headstock.extract.adapt.pictures import Pictures, canvas
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
-from headstock.extract.decode.reading import Reader
+from headstock.store.datafile import Reader
 from headstock.store.errors import ItemError
 
 HALF = (0.5, 0.5, 0.5)

@@ -13,8 +13,8 @@ from headstock.extract.adapt.classified import answers, cast, fresh_model, moved
 from headstock.extract.adapt.pictures import Pictures
 from headstock.extract.adapt.train import Training, one_cycle
 from headstock.extract.decode.preprocess import Preprocess
-from headstock.extract.decode.reading import Reader
 from headstock.extract.encoders.cnn4 import CNN4
+from headstock.store.datafile import Reader
 from headstock.store.errors import OptionError
 
 HALF = (0.5, 0.5, 0.5)

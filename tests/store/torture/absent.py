@@ -25,10 +25,10 @@ from scenes import KnownEncoder
 from world import vector
 
 from headstock.extract import extract
-from headstock.extract.decode.reading import Reader
 from headstock.extract.pipeline.options import Options
 from headstock.store import OK, FeatureStore, Items
 from headstock.store.care.verify import verify
+from headstock.store.datafile import Reader
 from headstock.store.errors import StorageError
 
 FILES, STEPS = 14, 8

@@ -21,9 +21,10 @@ import soundfile
 from PIL import Image
 
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
-from headstock.extract.decode.reading import Done, Reader, Task
+from headstock.extract.decode.reading import Done, Task
 from headstock.extract.decode.workers import Workers
 from headstock.extract.encoders.mfcc import MfccLoader
+from headstock.store.datafile import Reader
 
 SHARED = Path(__file__).resolve().parents[4] / "shared" / "data"
 SECONDS, MEMORY = 20.0, 3 << 30  # what one item may take, and bytes beyond a worker's own
