@@ -66,7 +66,12 @@ def demo(output: str) -> Answer:
     metavar="[NAME=]BACKBONE[,K=V]",
     help="Backbone for images; layer=, pool=, flip= and flags of its own.",
 )
-@click.option("--audio", multiple=True, metavar="[NAME=]mfcc", help="Encoder for sounds.")
+@click.option(
+    "--audio",
+    multiple=True,
+    metavar="[NAME=]ENCODER[,K=V]",
+    help="For sounds: mfcc, headstock:speech_embedding, net:FILE.",
+)
 @click.option("--columns", multiple=True, metavar="PATTERN", help="Columns of numbers to take …")
 @click.option("--as", "column_sets", multiple=True, metavar="NAME", help="… as this feature set.")
 @click.option("--categories", multiple=True, metavar="PATTERN", help="Of them, those of words.")

@@ -7,12 +7,12 @@ import os
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from headstock.extract.encoder import Encoder
+from headstock.extract.encoders.audio import audio_options
 from headstock.extract.encoders.backbones import (
     DEFAULT_AUDIO,
     DEFAULT_IMAGE,
@@ -22,7 +22,6 @@ from headstock.extract.encoders.backbones import (
 )
 from headstock.extract.encoders.columns import ingest_columns, read_numbers
 from headstock.extract.encoders.fingerprints import fingerprint_of
-from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.extract.pipeline.account import Account
 from headstock.extract.pipeline.admit import admit, settle
 from headstock.extract.pipeline.distributed import extract_on_ray, share_of
@@ -43,7 +42,6 @@ _IMAGE_FLAGS = (
     "compile runtime"
 ).split()
 _OF_ONE_IMAGE = {*_IMAGE_FLAGS, "crop_mode", "layer", "pool", "flip"} - {"model_args"}
-_OF_ONE_SOUND = {f.name for f in fields(MfccLoader)}
 
 
 def extract_manifest(
@@ -96,7 +94,7 @@ def extract_manifest(
         of_image["weights"] = os.path.abspath(of_image["weights"])  # an actor works elsewhere
     builders: dict[str, Callable[[], Encoder]] = {}
 
-    def claim(modality: str, word: str, known: set[str]) -> tuple[str, str, dict[str, Any]]:
+    def claim(modality: str, word: str, known: Collection[str]) -> tuple[str, str, dict[str, Any]]:
         head, *options = word.split(",")
         name, equals, what = head.rpartition("=")
         name = name if equals else modality
@@ -121,7 +119,7 @@ def extract_manifest(
             told = {**told, "weights": os.path.abspath(file)}
             builders[f"{name}.fold{fold}"] = partial(image_encoder, what, **told)
     for word in audio:
-        name, what, own = claim("audio", word, _OF_ONE_SOUND)
+        name, what, own = claim("audio", word, audio_options())
         builders[name] = partial(audio_encoder, what, **{**(audio_args or {}), **own})
 
     wanted: dict[str, list[str]] = {}
@@ -210,7 +208,7 @@ def extract_like(
             builders[name] = partial(
                 encoder_from_recipe,
                 recipe,
-                weights_hint=weights if recipe.modality == "image" else None,
+                weights_hint=weights,
                 provenance=(provenance or {}).get(name),
                 device=device,
                 offline=offline,

@@ -14,8 +14,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstock.extract.encoders.described import BACKBONE, checked_recipe
-from headstock.extract.encoders.mfcc import MfccEncoder
+from headstock.extract.encoders.audio import audio_encoder, audio_from_recipe, audio_names
+from headstock.extract.encoders.described import BACKBONE, PACKAGE_DATA, checked_recipe
 from headstock.extract.encoders.options import number, switch, text, whole
 from headstock.extract.encoders.packaged import PICTURES, installed
 from headstock.store.errors import OptionError, WeightsError, one_line
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from headstock.store.seen import Seen
 
 __all__ = [
-    "AUDIO",
     "DEFAULT_AUDIO",
     "DEFAULT_IMAGE",
     "LIBRARIES",
@@ -45,14 +44,12 @@ LIBRARIES = {
     "torchvision": "headstock.extract.encoders.torchvision_networks",
     "headstock": "headstock.extract.encoders.cnn4",
 }
-AUDIO = {"mfcc": "headstock.extract.encoders.mfcc:MfccEncoder"}
 LONGEST_PATH = 4096
-EMBEDDED = Path(__file__).parent / "weights"
 
 
 def embedded() -> dict[str, Path]:
     """Backbones whose weights come with this package, by name."""
-    return {path.stem: path for path in sorted(EMBEDDED.glob("*.safetensors"))}
+    return {path.stem: path for path in sorted(PACKAGE_DATA.glob("*.safetensors"))}
 
 
 def listing(match: str = "") -> list[str]:
@@ -60,7 +57,7 @@ def listing(match: str = "") -> list[str]:
     found = [f"headstock:{name}" for name in (*embedded(), *PICTURES)]
     for library, module in LIBRARIES.items():
         found += [f"{library}:{name}" for name in import_module(module).names()]
-    return [name for name in (*found, *AUDIO) if match in name]
+    return [name for name in (*found, *audio_names()) if match in name]
 
 
 def image_encoder(
@@ -160,17 +157,6 @@ def image_encoder(
     )
 
 
-def audio_encoder(name: str = "mfcc", **parameters: Any) -> MfccEncoder:
-    """The Encoder of sounds called ``name``; parameters are those of ``MfccLoader``.
-
-    Raises OptionError.
-    """
-    if name not in AUDIO:
-        raise OptionError(f"audio {name}", "no such encoder", f"one of {', '.join(AUDIO)}")
-    module, _, attribute = AUDIO[name].partition(":")
-    return getattr(import_module(module), attribute)(**parameters)
-
-
 def encoder_from_recipe(
     recipe: Recipe,
     *,
@@ -188,9 +174,9 @@ def encoder_from_recipe(
     """
     fields = recipe.fields
     kind = fields.get("encoder")
-    if kind == "mfcc":
-        known = MfccEncoder().loader.__dataclass_fields__
-        encoder: Encoder = audio_encoder("mfcc", **{k: v for k, v in fields.items() if k in known})
+    encoder = audio_from_recipe(fields, weights_hint, provenance or {})
+    if encoder is not None:
+        pass
     elif isinstance(kind, str) and kind in LIBRARIES:
         fields = checked_recipe(fields, tuple(LIBRARIES))
         encoder = _network_again(fields, weights_hint, provenance or {}, device, offline)
@@ -270,7 +256,7 @@ def _carried(name: str, file: Path | None, seed: int | None) -> tuple[Path, dict
         here = ", ".join(f"headstock:{n}" for n in (*known, *PICTURES))
         raise OptionError(name, "no such embedded backbone", here)
     path = known[rest] if rest in known else PICTURES[rest].paths(name)[0]
-    return path, _settings(EMBEDDED / f"{rest}.safetensors")  # its JSON is here in either case
+    return path, _settings(PACKAGE_DATA / f"{rest}.safetensors")  # its JSON is here in either case
 
 
 def _own(name: str) -> bool:

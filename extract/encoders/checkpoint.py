@@ -19,9 +19,9 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from headstock.extract.encoders.described import SETTINGS, checked_settings
-from headstock.store.errors import OptionError, StorageError, UnsafeInput, WeightsError
-from headstock.store.jsonfile import parse_json, read_json
+from headstock.extract.encoders.described import beside, checked_settings
+from headstock.store.errors import UnsafeInput, WeightsError
+from headstock.store.jsonfile import parse_json
 from headstock.store.seen import Seen
 
 __all__ = [
@@ -40,7 +40,6 @@ PREFIXES = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put 
 COUNTER = "num_batches_tracked"  # read in training only; old files lack it
 CLASSIFIER = "headstock_classifier"  # the one that adaptation puts on any backbone
 NOTE = "headstock weights"  # the name of our JSON among a safetensors file's metadata
-LARGEST_NOTE = 16 << 20  # bytes of a description beside a file
 State = dict[str, Tensor]
 
 
@@ -173,17 +172,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     description may hold.
     """
     inside = checked_settings(path, read_note(path).get("settings", {}))
-    for beside in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
-        if not beside.is_file():
-            continue
-        try:
-            said = read_json(beside, "give a JSON file", LARGEST_NOTE)
-        except (StorageError, ValueError) as error:
-            raise WeightsError(beside, f"not readable JSON: {error}", "repair it") from error
-        if not isinstance(said, dict):
-            raise OptionError(beside, "is not a JSON object", f"fields: {sorted(SETTINGS)}")
-        return {**inside, **checked_settings(beside, said)}
-    return inside
+    place, said = beside(path)
+    return {**inside, **checked_settings(place, said)}
 
 
 def read_note(path: Path) -> dict[str, Any]:

@@ -15,9 +15,32 @@ from typing import Any
 
 from headstock.extract.decode.preprocess import INTERPOLATIONS, MODES
 from headstock.extract.encoders.arguments import checked_arguments
-from headstock.store.errors import OptionError, UnsafeInput, one_line
+from headstock.store.errors import (
+    OptionError,
+    StorageError,
+    UnsafeInput,
+    WeightsError,
+    one_line,
+)
+from headstock.store.jsonfile import read_json
 
-__all__ = ["BACKBONE", "SETTINGS", "checked_recipe", "checked_settings"]
+__all__ = [
+    "BACKBONE",
+    "HEXADECIMAL",
+    "PACKAGE_DATA",
+    "SETTINGS",
+    "Check",
+    "beside",
+    "check_fields",
+    "checked_recipe",
+    "checked_settings",
+    "either",
+    "list_of",
+    "matching",
+    "number_in",
+    "one_of",
+    "whole_in",
+]
 
 NAME = re.compile(r"[A-Za-z0-9_]{1,100}")
 BACKBONE = re.compile(r"(?:[a-z]{1,20}:)?[A-Za-z0-9_]{1,100}(?:\.[A-Za-z0-9_.-]{1,100})?")
@@ -25,23 +48,25 @@ LAYER = re.compile(r"[A-Za-z0-9_]{1,64}(?:\.[A-Za-z0-9_]{1,64}){0,16}")
 HEXADECIMAL = re.compile(r"[0-9a-f]{64}")
 LARGEST_SIDE = 8192  # pixels, as for Preprocess
 LARGEST_SEED = 1 << 63
+LARGEST_JSON_BYTES = 16 << 20
+PACKAGE_DATA = Path(__file__).parent / "weights"
 
 Check = Callable[[Any], bool]
 
 
-def _text(form: re.Pattern[str]) -> Check:
+def matching(form: re.Pattern[str]) -> Check:
     return lambda value: isinstance(value, str) and form.fullmatch(value) is not None
 
 
-def _one_of(*words: str) -> Check:
+def one_of(*words: str) -> Check:
     return lambda value: isinstance(value, str) and value in words
 
 
-def _whole(low: int, high: int) -> Check:
+def whole_in(low: int, high: int) -> Check:
     return lambda value: type(value) is int and low <= value <= high
 
 
-def _number(low: float, high: float) -> Check:
+def number_in(low: float, high: float) -> Check:
     def check(value: Any) -> bool:
         real = isinstance(value, int | float) and not isinstance(value, bool)
         return real and low <= value <= high and math.isfinite(value)
@@ -49,7 +74,7 @@ def _number(low: float, high: float) -> Check:
     return check
 
 
-def _several(least: int, most: int, each: Check) -> Check:
+def list_of(least: int, most: int, each: Check) -> Check:
     return lambda value: (
         isinstance(value, list | tuple)
         and least <= len(value) <= most
@@ -57,31 +82,47 @@ def _several(least: int, most: int, each: Check) -> Check:
     )
 
 
-def _either(*checks: Check) -> Check:
+def either(*checks: Check) -> Check:
     return lambda value: any(check(value) for check in checks)
 
 
-SIDE, SHADE = _whole(1, LARGEST_SIDE), _number(-1, 1)
-SPREAD = _number(1e-6, 1e3)
+SIDE, SHADE = whole_in(1, LARGEST_SIDE), number_in(-1, 1)
+SPREAD = number_in(1e-6, 1e3)
 PREPROCESS: Mapping[str, Check] = {
-    "resize": _several(2, 2, SIDE),
-    "crop": _several(2, 2, SIDE),
-    "mode": _one_of(*MODES),
-    "interpolation": _one_of(*INTERPOLATIONS),
-    "mean": _several(3, 3, SHADE),
-    "std": _several(3, 3, SPREAD),
+    "resize": list_of(2, 2, SIDE),
+    "crop": list_of(2, 2, SIDE),
+    "mode": one_of(*MODES),
+    "interpolation": one_of(*INTERPOLATIONS),
+    "mean": list_of(3, 3, SHADE),
+    "std": list_of(3, 3, SPREAD),
 }
 SETTINGS: Mapping[str, Check] = {
-    "architecture": _text(BACKBONE),
+    "architecture": matching(BACKBONE),
     "model_args": lambda value: isinstance(value, Mapping),
-    "input_size": _either(SIDE, _several(1, 3, SIDE)),
-    "crop_pct": _number(0.01, 4),
-    "crop_mode": _one_of(*MODES),
-    "mean": _either(SHADE, _several(1, 3, SHADE)),
-    "std": _either(SPREAD, _several(1, 3, SPREAD)),
-    "interpolation": _one_of(*INTERPOLATIONS),
+    "input_size": either(SIDE, list_of(1, 3, SIDE)),
+    "crop_pct": number_in(0.01, 4),
+    "crop_mode": one_of(*MODES),
+    "mean": either(SHADE, list_of(1, 3, SHADE)),
+    "std": either(SPREAD, list_of(1, 3, SPREAD)),
+    "interpolation": one_of(*INTERPOLATIONS),
 }
 """What a weights file may say of its network."""
+
+
+def beside(path: Path) -> tuple[Path, dict[str, Any]]:
+    """The JSON beside a file (``model.onnx.json`` or ``model.json``) and what it states; {} when
+    there is none. Raises WeightsError when it cannot be read, OptionError when it is no object."""
+    for place in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
+        if not place.is_file():
+            continue
+        try:
+            said = read_json(place, "give a JSON file", LARGEST_JSON_BYTES)
+        except (StorageError, ValueError) as error:
+            raise WeightsError(place, f"not readable JSON: {error}", "repair it") from error
+        if not isinstance(said, dict):
+            raise OptionError(place, "is not a JSON object", "names and values")
+        return place, said
+    return path, {}
 
 
 def checked_settings(where: Path, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -90,7 +131,7 @@ def checked_settings(where: Path, said: Mapping[str, Any]) -> dict[str, Any]:
     Raises UnsafeInput for a value that is not of its kind.
     """
     settings = {k: v for k, v in said.items() if k in SETTINGS and v is not None}
-    _check(where, settings, SETTINGS, "")
+    check_fields(where, settings, SETTINGS, "")
     checked_arguments(where, settings.get("model_args", {}), UnsafeInput)
     return settings
 
@@ -101,30 +142,30 @@ def checked_recipe(fields: Mapping[str, Any], libraries: tuple[str, ...]) -> dic
     Raises UnsafeInput for one that is not, or that is missing.
     """
     weights = fields.get("weights")
-    _check(
+    check_fields(
         "recipe",
         fields,
         {
-            "encoder": _one_of(*libraries),
-            "architecture": _text(NAME),
+            "encoder": one_of(*libraries),
+            "architecture": matching(NAME),
             "model_args": lambda value: isinstance(value, Mapping),
             "weights": lambda value: isinstance(value, Mapping),
-            "pooling": _text(re.compile(r"[a-z+-]{1,20}")),
+            "pooling": matching(re.compile(r"[a-z+-]{1,20}")),
             "preprocess": lambda value: isinstance(value, Mapping),
             "decoder": lambda value: isinstance(value, Mapping),
-            "precision": _text(NAME),
+            "precision": matching(NAME),
         },
         "",
         whole=True,
     )
-    optional = {"layer": _text(LAYER), "tokens": _one_of("places"), "flip": _text(NAME)}
-    _check("recipe", {k: fields[k] for k in optional if k in fields}, optional, "")
+    optional = {"layer": matching(LAYER), "tokens": one_of("places"), "flip": matching(NAME)}
+    check_fields("recipe", {k: fields[k] for k in optional if k in fields}, optional, "")
     assert isinstance(weights, Mapping)
-    seed = {"untrained_seed": _whole(-LARGEST_SEED, LARGEST_SEED)}
-    _check("recipe", weights, {"sha256": _text(HEXADECIMAL)}, "weights.", whole=True)
-    _check("recipe", {k: weights[k] for k in seed if k in weights}, seed, "weights.")
+    seed = {"untrained_seed": whole_in(-LARGEST_SEED, LARGEST_SEED)}
+    check_fields("recipe", weights, {"sha256": matching(HEXADECIMAL)}, "weights.", whole=True)
+    check_fields("recipe", {k: weights[k] for k in seed if k in weights}, seed, "weights.")
     preprocess = fields["preprocess"]
-    _check("recipe", preprocess, PREPROCESS, "preprocess.", whole=True)
+    check_fields("recipe", preprocess, PREPROCESS, "preprocess.", whole=True)
     if extra := sorted(set(map(str, preprocess)) - PREPROCESS.keys()):
         what = f"preprocess.{one_line(extra[0], 80)} is no field of a recipe"
         raise UnsafeInput("recipe", what, ", ".join(PREPROCESS))
@@ -132,13 +173,15 @@ def checked_recipe(fields: Mapping[str, Any], libraries: tuple[str, ...]) -> dic
     return dict(fields)
 
 
-def _check(
+def check_fields(
     where: object,
     values: Mapping[str, Any],
     kinds: Mapping[str, Check],
     prefix: str,
     whole: bool = False,
 ) -> None:
+    """Raises UnsafeInput for a value that its kind refuses, and OptionError for one that is missing
+    where the ``whole`` has to be there."""
     for name, check in kinds.items():
         if name not in values:
             if whole:

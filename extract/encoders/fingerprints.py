@@ -22,7 +22,7 @@ from headstock.extract.decode.audio import mono_blocks
 from headstock.extract.decode.images import RULES as PICTURE_RULES
 from headstock.extract.decode.images import decode_image
 from headstock.extract.encoder import Encoder, Loader
-from headstock.extract.encoders.mfcc import mel_filters
+from headstock.extract.encoders.spectra import mel_filters
 from headstock.store.fingerprints import BANDS, FRAMES, SIDE, fingerprint_recipe
 from headstock.store.recipe import Recipe
 

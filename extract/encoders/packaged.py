@@ -13,7 +13,7 @@ from pathlib import Path
 
 from headstock.store.errors import OptionError, WeightsError
 
-__all__ = ["PICTURES", "Packaged", "installed"]
+__all__ = ["PICTURES", "SOUNDS", "Packaged", "installed"]
 
 
 @dataclass(frozen=True)
@@ -75,6 +75,27 @@ PICTURES = {
         "9656183eaeafe8cbf0cf560089305d34668787f6a26377ccbe5be192ed3f855d",
         "2299c83337790e24a0e01434aa8d80f21e155d5eb3519d95fe702018bae17240",
     ),
+}
+
+
+SOUNDS = {
+    "speech_embedding": Packaged(
+        "pyopen-wakeword",
+        "pyopen_wakeword",
+        {  # the network, and the one before it
+            f"models/{name}.tflite": digest
+            for name, digest in (
+                (
+                    "embedding_model",
+                    "c0aea21eb84a4ce90a08c870da41b7a7173b45269e6a3207c71d67c40f3a59d8",
+                ),
+                (
+                    "melspectrogram",
+                    "96fa0adccb6e8cf95cb14465409a1a2898ee4a96a85bb9ed3c7eb0e68bf163e8",
+                ),
+            )
+        },
+    )
 }
 
 

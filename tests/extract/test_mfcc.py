@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from headstock.extract import audio_encoder
-from headstock.extract.encoders.mfcc import MfccLoader, mel_filters, mfcc, windows
+from headstock.extract.encoders.mfcc import MfccLoader, mfcc, windows
+from headstock.extract.encoders.spectra import mel_filters
 from headstock.store.errors import OptionError
 
 
