@@ -179,10 +179,10 @@ def import_(source: str, output: str, **flags: Any) -> Answer:
 
     Example: headstock store import features.npz imported.h5 --set image
     """
-    from headstock.store.exchange.imports import import_features
+    from headstock.store.exchange.imports import import_apart
 
     with progress("import", "rows") as report:
-        imported = import_features(source, output, progress=report, **flags)
+        imported = import_apart(source, output, progress=report, **flags)
     return Answer(
         imported,
         imported.text,

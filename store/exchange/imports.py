@@ -18,9 +18,10 @@ from typing import Any
 
 import numpy as np
 
+from headstock.store.apart import Died, call_apart
 from headstock.store.disk.batch import Batch
 from headstock.store.disk.declared import FAILED, OK, Declared
-from headstock.store.errors import ManifestError, OptionError, one_line
+from headstock.store.errors import ManifestError, OptionError, UnsafeInput, one_line
 from headstock.store.exchange.description import seal
 from headstock.store.exchange.foreign import Source, open_source
 from headstock.store.exchange.source import VECTORS, Vectors
@@ -31,7 +32,7 @@ from headstock.store.manifest.splits import read_splits
 from headstock.store.progress import Report, unheard
 from headstock.store.recipe import Recipe
 
-__all__ = ["Imported", "import_features"]
+__all__ = ["Imported", "import_apart", "import_features"]
 
 ROWS = 512
 SHOWN = 5
@@ -127,6 +128,23 @@ def import_features(
     unknown = [n for n, one in made.items() if "unknown" in one.recipe.fields]
     widths = {n: one.dim for n, one in sets.items()}
     return Imported(Path(output), len(ids), widths, found.layout, unknown, failed, found.notes)
+
+
+def import_apart(
+    source: str | os.PathLike[str],
+    output: str | os.PathLike[str],
+    progress: Report = unheard,
+    **options: Any,
+) -> Imported:
+    """``import_features`` in a child process with a limit of memory: HDF5 and Arrow read the source
+    there. Raises what it raises, and UnsafeInput when the child crashed over the source."""
+    call, options = f"{__name__}:import_features", {"output": os.fspath(output), **options}
+    try:
+        body = call_apart(call, source, options, progress)
+    except Died as how:
+        what, fix = f"the process that read it {how}", "do not open this file"
+        raise UnsafeInput(source, what, fix) from None
+    return Imported(**{**body, "path": Path(body["path"])})
 
 
 def _name(one: Vectors, wanted: str | None) -> str:

@@ -9,7 +9,9 @@ import sys
 import h5py
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
+from headstock.cli import cli
 from headstock.store import OK, FeatureStore, Items, Recipe
 from headstock.store.care.merge import merge
 from headstock.store.care.verify import verify
@@ -20,7 +22,7 @@ from headstock.store.errors import (
     UnsafeInput,
 )
 from headstock.store.exchange.export import export
-from headstock.store.exchange.imports import import_features
+from headstock.store.exchange.imports import import_apart, import_features
 
 
 @pytest.fixture
@@ -302,3 +304,18 @@ def test_what_a_killed_export_left_is_swept_by_the_next(tmp_path, toy, path, suf
     export(path, out / f"y.{suffix}")
     beside = ["y.csv-metadata.json"] if suffix == "csv" else []
     assert sorted(p.name for p in out.iterdir()) == [f"y.{suffix}", *beside]
+
+
+def test_a_source_that_crashes_its_reader_is_one_line(tmp_path, monkeypatch):
+    """``store import`` reads in a child; in one that dies of what it reads it is refused."""
+    source, output = tmp_path / "in.npz", tmp_path / "out.h5"
+    np.savez(source, id=np.array(["a", "b"]), x=np.eye(2, dtype=np.float32))
+    words = ["store", "import", str(source), str(output)]
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0, done.output
+    with FeatureStore.open(output) as store:
+        assert np.array_equal(store.matrix(store.sets)[0], np.eye(2))
+    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", "import os; os.abort()"])
+    with pytest.raises(UnsafeInput, match=r"in\.npz: the process that read it died \(SIGABRT\)"):
+        import_apart(source, tmp_path / "other.h5")
+    assert not (tmp_path / "other.h5").exists()

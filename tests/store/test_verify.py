@@ -282,7 +282,7 @@ def test_checking_in_a_child_process_says_the_same(tmp_path, toy):
 
 def test_a_child_that_dies_is_a_finding(tmp_path, toy, monkeypatch):
     path = made(tmp_path / "f.h5", toy)
-    monkeypatch.setattr("headstock.store.care.apart.COMMAND", ["-c", "import os; os.abort()"])
+    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", "import os; os.abort()"])
     assert verify_apart(path).exit_code == 4
     assert "died" in verify_apart(path).text()
 
@@ -318,19 +318,43 @@ def test_what_the_system_refuses_is_no_damage_in_the_child_either(tmp_path, toy,
     path = made(tmp_path / "f.h5", toy)
     ended = ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     for command in (ended, ["-c", "raise MemoryError"], ["-c", "import nothing_of_that_name"]):
-        monkeypatch.setattr("headstock.store.care.apart.COMMAND", command)
+        monkeypatch.setattr("headstock.store.apart.COMMAND", command)
         with pytest.raises(StorageError, match="was ended"):
             verify_apart(path)
     inside = (
-        "from headstock.store.care import apart, verify\n"
-        "def full(*_): raise {}\n"
-        "apart.verify = full\n"
+        "from headstock.store import apart\n"
+        "from headstock.store.care import verify\n"
+        "def full(*_, **__): raise {}\n"
+        "verify.verify = full\n"
         "apart.main()"
     )
     for error in ("MemoryError", "OSError(5, 'Input/output error')"):
-        monkeypatch.setattr("headstock.store.care.apart.COMMAND", ["-c", inside.format(error)])
+        monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", inside.format(error)])
         with pytest.raises(StorageError, match="could not be checked"):
             verify_apart(path)
+    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", inside.format("KeyError('x')")])
+    assert verify_apart(path).exit_code == 4
+    assert "failed (KeyError: 'x')" in verify_apart(path).text()
+
+
+def test_a_child_ends_when_who_asked_for_it_is_told_to_end(tmp_path, toy, monkeypatch):
+    path = made(tmp_path / "f.h5", toy)
+    begun = tmp_path / "begun"
+    program = (
+        "import os, time, pathlib\n"
+        f"pathlib.Path({str(begun)!r}).write_text(str(os.getpid()))\n"
+        "print('[1, 2, \"x\"]', flush=True)\n"
+        "time.sleep(600)"
+    )
+    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", program])
+
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        verify_apart(path, progress=interrupted)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(begun.read_text()), 0)
 
 
 @pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM, errno.EACCES])
