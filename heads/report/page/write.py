@@ -160,6 +160,10 @@ def _run_sections(
 
 def _closer(system: System, cards: Cards, name: str, size: int, *, opened: bool) -> Safe:
     accuracy = board.percent(system.line.accuracy.value)
+    decides = system.saved.run.settings.decides
+    if decides != "accuracy":
+        figure = board.number(system.line.figure(decides), 4)
+        accuracy = f"{decides} {figure}, accuracy {accuracy}"
     return h(
         "details",
         h("summary", h("h3", f"{system.name} "), f"{accuracy}, {system.line.errors:g} errors"),
