@@ -88,8 +88,8 @@ def leaderboard(contest: Contest) -> Safe:
             "any, by the refit on all training rows. A "
             "system differs from the best when the paired test on the same rows, adjusted for all "
             f"pairs of systems, is below {LEVEL:g}: any such statement of a run is wrong in 5 % of "
-            "runs at most, though the best was chosen by these rows. Where rows come in groups, "
-            "whole groups are tested.",
+            "runs at most, though the best was chosen by these rows.",
+            " Where rows come in groups, whole groups are tested.",
             class_="says",
         ),
         *named("Checks", lambda run: _listed(check_lines(run))),
