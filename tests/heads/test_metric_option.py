@@ -268,3 +268,12 @@ def test_the_page_shows_it_first(two_runs, tmp_path) -> None:
     assert board.index(">auroc<") < board.index(">mcc<") < board.index(">Accuracy<")
     assert "p of differences in auroc, adjusted, on" in page
     assert f"auroc {read_run(two_runs / 'good').leaderboard[0].metrics['auroc'].value:.4f}" in page
+
+
+def test_what_aims_at_something_else_says_so(rare) -> None:
+    given = {"folds": 3, "fusions": ("stacked",)}
+    found = evaluate(rare, ("lda", "knn"), ("image",), metric="mcc", **given)
+    (line,) = [one for one in found.leaderboard if one.fusion == "stacked"]
+    assert "its head learns from the labels by its own loss, not by mcc" in line.notes
+    plain = evaluate(rare, ("lda", "knn"), ("image",), **given)
+    assert not any("its own loss" in note for one in plain.leaderboard for note in one.notes)
