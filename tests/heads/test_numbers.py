@@ -295,3 +295,48 @@ def test_numbers_that_are_large_and_differ_by_little(rows: Rows, make_store, tmp
         with make_store(tmp_path / f"{labels[0]}.h5", rows, label=labels) as store:
             result = scored(store, on=["image", "audio"], fusions=("stacked",))
         assert result.leaderboard[0].metrics["r2"].value > 0.5
+
+
+def test_the_page_shows_what_the_run_holds(made, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="an extra: pip install 'headstock[report]'")
+    from headstock.heads.report.page import write_report
+
+    result = scored(made, on=["image", "audio"], fusions=("stacked",))
+    result.save(tmp_path / "run")
+    written = write_report([tmp_path / "run"], tmp_path / "r.html")
+    page = written.path.read_text("utf-8")
+    for line in result.leaderboard:
+        assert f'data-value="{line.metrics["rmse"].value}"' in page
+    for title in ("Predicted against true", "Residuals", "How far answers are off"):
+        assert f"<figcaption>{title}</figcaption>" in page
+    for row in result.run.worst:
+        assert f'<th scope="row">{row.id}</th>' in page
+    assert page.count("<svg") == 3
+    assert "http://" not in page.replace("http://www.w3.org", "")
+    other = evaluate(
+        made, ["lda"], ["audio"], (), target="classes", rare="keep", folds="given:part"
+    )
+    other.save(tmp_path / "classes")
+    with pytest.raises(OptionError, match="some of these runs are of numbers"):
+        write_report([tmp_path / "run", tmp_path / "classes"], tmp_path / "r2.html")
+
+
+def test_a_page_of_hostile_arrays_is_refused(made, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="an extra: pip install 'headstock[report]'")
+    import hashlib
+
+    from headstock.heads.report.page import write_report
+
+    result = scored(made, on=["audio"])
+    result.save(tmp_path / "run")
+    file, metrics = tmp_path / "run" / "oof.npz", tmp_path / "run" / "metrics.json"
+    name = result.leaderboard[0].name
+    good = {"ids": result.ids.astype(str), "y": result.y, f"said/{name}": result.said[name]}
+    for change in ({"y": result.y[:-1]}, {"y": result.y * np.nan}, {"ids": result.y},
+                   {f"said/{name}": result.said[name].astype(str)}):  # fmt: skip
+        np.savez(file, **{**good, **change})
+        body = json.loads(metrics.read_text())
+        body["files"]["oof.npz"] = hashlib.sha256(file.read_bytes()).hexdigest()
+        metrics.write_text(json.dumps(body))
+        with pytest.raises(HeadError, match=r"oof\.npz"):
+            write_report([tmp_path / "run"], tmp_path / "r.html")

@@ -15,6 +15,12 @@ from headstock.heads.report.page import board, chart, closer, gallery, scatter
 from headstock.heads.report.page.gallery import Cards
 from headstock.heads.report.page.markup import Safe, h, joined, json_block
 from headstock.heads.report.page.media import Shelf
+from headstock.heads.report.page.regression import (
+    SavedNumbers,
+    facts_of,
+    number_sections,
+    read_saved_numbers,
+)
 from headstock.heads.report.page.settings import provenance
 from headstock.heads.report.page.source import Source, sources_of
 from headstock.heads.report.page.weights import weights
@@ -84,6 +90,9 @@ def write_report(
     if projection not in scatter.PROJECTIONS:
         known = ", ".join(scatter.PROJECTIONS)
         raise OptionError("projection", f"{projection!r} is none", f"one of {known}")
+    numbers = read_saved_numbers(run_dirs)
+    if numbers is not None:
+        return _written_numbers(numbers, output)
     runs = read_saved(run_dirs)
     shelf = Shelf(limit=int(media_mb * 1e6))
     with sources_of(runs, store, data) as (sources, notes):
@@ -105,7 +114,7 @@ def write_report(
                 (key + "-map", "Map" + of, scatter.maps(cards, map_rows, projection, key + "map")),
                 (key + "-settings", "Settings and times" + of, provenance(run.run, cards.source)),
             ]
-    page = _page(runs, sections, shelf, notes)
+    page = _page([run.name for run in runs], _facts(runs), sections, shelf, notes)
     refuse_other(output, "page")
     write_text(output, page)
     return Written(
@@ -179,9 +188,19 @@ def _closer(system: System, cards: Cards, name: str, size: int, *, opened: bool)
     )  # fmt: skip
 
 
+def _written_numbers(runs: list[SavedNumbers], output: str | Path) -> Written:
+    """The page of runs of numbers."""
+    sections, shelf = number_sections(runs), Shelf(limit=0)
+    page = _page([run.name for run in runs], facts_of(runs), sections, shelf, [])
+    refuse_other(output, "page")
+    write_text(output, page)
+    return Written(Path(output), len(page.encode()), 0, 0, 0, 0)
+
+
 def _page(
-    runs: list[Saved], sections: list[tuple[str, str, Safe]], shelf: Shelf, notes: list[str]
-) -> Safe:
+    names: list[str], facts: list[Safe], sections: list[tuple[str, str, Safe]], shelf: Shelf,
+    notes: list[str],
+) -> Safe:  # fmt: skip
     here = files("headstock.heads.report.page")
     style = here.joinpath("page.css").read_text("utf-8")
     script = here.joinpath("page.js").read_text("utf-8")
@@ -191,7 +210,7 @@ def _page(
         "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
-    title = "headstock: " + ", ".join(run.name for run in runs)
+    title = "headstock: " + ", ".join(names)
     head = h(
         "head",
         h("meta", charset="utf-8"),
@@ -208,7 +227,7 @@ def _page(
     body = h(
         "body",
         h("a", "To the results", href="#leaderboard", class_="skip"),
-        h("header", h("h1", title), *_facts(runs), switch),
+        h("header", h("h1", title), *facts, switch),
         h("nav", h("ul", *links), _finder(), aria_label="Parts of the report"),
         h("main", *(h("section", h("h2", n), inner, id=key) for key, n, inner in sections)),
         h("footer", *_limits(shelf, notes)),
