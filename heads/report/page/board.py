@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headstock.heads.report.contest import LEVEL, Contest
-from headstock.heads.report.findings import best_by_pattern, check_lines, findings, fold_lines
+from headstock.heads.report.findings import best_by_pattern, check_lines, findings
 from headstock.heads.report.page.markup import Safe, h, joined, table
 from headstock.heads.report.rows import hygiene_lines
 from headstock.heads.report.saved import Saved
@@ -77,7 +77,7 @@ def leaderboard(contest: Contest) -> Safe:
         *(
             h("p", f"{saved.name}: {line}" if several else line, class_="hygiene")
             for saved in runs
-            for line in [*fold_lines(saved.run), *hygiene_lines(saved.run.hygiene)]
+            for line in hygiene_lines(saved.run.hygiene)
         ),
         h("p", filtered, h("output", data_count="board"), class_="tools"),
         table(f"Systems, best {contest.decides} first", header, rows, name="board"),

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from headstock.heads.files import write_text
 from headstock.heads.report.contest import Contest
+from headstock.heads.report.findings import fold_lines
 from headstock.heads.report.page import board, chart, closer, gallery, scatter
 from headstock.heads.report.page.gallery import Cards
 from headstock.heads.report.page.markup import Safe, h, joined, json_block
@@ -252,10 +253,12 @@ def _facts(runs: list[Saved]) -> list[Safe]:
         plan = run.run.folds
         group = f" ({plan.group})" if plan.group else ""
         lead = f"{run.name}: " if len(runs) > 1 else ""
-        out.append(
-            h("p", f"{lead}{len(run.ids):,} rows, {len(run.classes)} classes, {plan.folds} folds, "
-              f"{plan.kind}{group}, seed {plan.seed}, {len(run.run.leaderboard)} systems")
-        )  # fmt: skip
+        facts = [
+            f"{lead}{len(run.ids):,} rows, {len(run.classes)} classes, {plan.folds} folds, "
+            f"{plan.kind}{group}, seed {plan.seed}, {len(run.run.leaderboard)} systems",
+            *fold_lines(run.run),
+        ]
+        out.append(h("p", "; ".join(facts)))
     return out
 
 
