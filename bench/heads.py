@@ -61,7 +61,7 @@ def run_engine(heads: list[str], train: int, ons: list[str]) -> dict[str, Any]:
     answers = {}
     for name in heads:
         clock = Clock()
-        found = answer_all(name, ons, rows, plan, shared, test=fresh)
+        found = answer_all(name, ons, shared)
         spent = clock.read()
         total = sum(a.seconds for a in found.values())
         for on, answer in found.items():

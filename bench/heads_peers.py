@@ -145,7 +145,7 @@ def run_tuned(train: int, ours: bool) -> dict[str, Any]:
     clock = Clock()
     shared = [Shared(rows, plan, 0, fresh)]
     answer = answer_all(
-        "logistic", ("image",), rows, plan, shared, options=options, test=fresh
+        "logistic", ("image",), shared, options=options
     )["image"]  # fmt: skip
     assert answer.test is not None
     out["tuned logistic, nested"] = {**clock.read(), "test": figures(answer.test, fresh.codes)}

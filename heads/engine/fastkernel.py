@@ -16,7 +16,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from headstock.heads.engine.parts import Part
+from headstock.heads.engine.parts import Part, places
 from headstock.heads.engine.products import TILE, Products, View
 from headstock.heads.engine.shared import Shared
 from headstock.heads.kinds.strategies import Kernel
@@ -33,7 +33,10 @@ ENTRIES = 1 << 20
 interpreter between them (1 << 17: a seventh more time by the clock)."""
 
 Answers = dict[str, tuple[np.ndarray, np.ndarray | None]]
-"""For each ``on``: out-of-fold probabilities (n, k), and those of the test rows (m, k) or None."""
+"""For each ``on``: out-of-fold probabilities (e, n, k), and the test rows' (m, k) or None."""
+
+Decisions = dict[tuple[Part, int], np.ndarray]
+"""By part and the fold whose rows it answers (-1: the test rows): (r, p)."""
 
 
 def product_bytes(shared: Shared, on: Sequence[str]) -> int:
@@ -123,8 +126,7 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
     # Smaller parts first: each larger one starts from one inside it, never from one that has seen
     # rows it is to answer, for within the tolerance it would remember them
     parts = sorted(shared.calibrated_parts(), key=len, reverse=True)
-    decisions = {o: np.full((len(codes), pairs, shared.folds), np.nan, np.float32) for o in on}
-    final: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
+    decisions: dict[str, Decisions] = {o: {} for o in on}
     ended: dict[str, dict[Part, np.ndarray]] = {o: {} for o in on}
     room = Room()
     own = np.empty((len(on), int((np.bincount(codes) ** 2).sum())), dtype=np.float32)
@@ -143,24 +145,20 @@ def _machine_answers(products: Products, on: Sequence[str], C: float, kernel: Ke
                 rows = np.flatnonzero(fold == f) if part else np.arange(len(shared.test or ()))
                 for o in on:
                     said = _decisions(views, o, kernel, not part, rows, found[o], room, pool)
-                    if len(part) < 2:
-                        final[o][part] = said
-                    if part:  # for the sigmoids of the part that leaves out the other fold
-                        other = part[0] if f == part[-1] else part[-1]
-                        decisions[o][rows, :, other] = said
+                    decisions[o][part, f] = said
 
-        def answer(asked: tuple[str, Part]) -> np.ndarray:
-            o, part = asked
-            return _probabilities(products, part, decisions[o], final[o][part])
+        def answer(asked: tuple[str, Part]) -> dict[int, np.ndarray]:
+            return _probabilities(products, asked[1], decisions[asked[0]])
 
-        asked = [(o, part) for o in on for part in final[o]]
+        asked = [(o, part) for o in on for part in shared.asked]
         by_part = dict(zip(asked, pool.map(answer, asked)))
     out: Answers = {}
     for o in on:
-        proba = np.zeros((len(codes), k))
-        for f in range(shared.folds):
-            proba[products.order[fold == f]] = by_part[o, (f,)]
-        out[o] = proba, by_part.get((o, ()))
+        proba = shared.empty()
+        for part in shared.asked:
+            for entry, f in places(part):
+                proba[entry, products.order[fold == f]] = by_part[o, part][f]
+        out[o] = proba, by_part[o, ()][-1] if shared.test is not None else None
     return out
 
 
@@ -253,22 +251,25 @@ def _decisions(
     return out
 
 
-def _probabilities(
-    products: Products, part: Part, decisions: np.ndarray, final: np.ndarray
-) -> np.ndarray:
-    """(m, k) probabilities of what a part is asked, from its ``final`` decisions (m, p): sigmoids
-    and coupling by the ``decisions`` (n, p, f) of its rows by parts that leave out another fold."""
+def _probabilities(products: Products, part: Part, decisions: Decisions) -> dict[int, np.ndarray]:
+    """{fold: (r, k)} probabilities of what a part answers (-1: the test rows), from its decisions:
+    sigmoids and coupling by those that parts which leave out another fold take of its rows."""
     shared, codes, fold = products.shared, products.codes, products.fold
-    k = shared.k
+    k, pairs = shared.k, class_pairs(shared.k)
+    held_out = np.full((len(codes), len(pairs)), np.nan, dtype=np.float32)
+    for g in map(int, shared.calibrating()[part]):
+        inner = tuple(sorted((*part, g))) if part else (g,)
+        if (inner, g) in decisions:
+            held_out[fold == g] = decisions[inner, g]
     rows = products.train(part)
-    without = fold[rows] if part == () else np.full(len(rows), part[0])
-    held_out = np.take_along_axis(decisions[rows], without[:, None, None], axis=2)[:, :, 0]
-    held_out[~np.isin(fold[rows], shared.calibrating()[part])] = np.nan
     there = np.flatnonzero(shared.present(part))
-    where = {pair: p for p, pair in enumerate(class_pairs(k))}
+    where = {pair: p for p, pair in enumerate(pairs)}
     columns = np.array([where[there[i], there[j]] for i, j in class_pairs(len(there))])
     local = np.searchsorted(there, codes[rows])
-    sigmoids, multiplier = calibrated(held_out[:, columns], local, len(there))
-    out = np.zeros((len(final), k))
-    out[:, there] = coupled(final[:, columns], sigmoids, multiplier, len(there))
+    sigmoids, multiplier = calibrated(held_out[rows][:, columns], local, len(there))
+    out = {}
+    for f in part or (-1,):
+        final = decisions[part, f]
+        out[f] = np.zeros((len(final), k))
+        out[f][:, there] = coupled(final[:, columns], sigmoids, multiplier, len(there))
     return out

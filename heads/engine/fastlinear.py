@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from headstock.heads.engine.parts import Part, parts_left_out
+from headstock.heads.engine.parts import Part, spread
 from headstock.heads.engine.shared import Shared
 from headstock.heads.kinds.discriminant import intensity, pairs_squared, sampled
 from headstock.heads.kinds.linear import lengths
@@ -16,7 +15,7 @@ from headstock.heads.rows.labelled import Rows
 from headstock.heads.solvers.calibration import softmax, temperature
 from headstock.heads.solvers.descent import Problems, solve, solve_positive
 from headstock.heads.solvers.scaling import inverse
-from headstock.heads.threads import one_thread_each, threads
+from headstock.heads.threads import beside
 
 __all__ = ["best_strength", "descent", "from_gram", "linear_answer", "tuned_answer"]
 
@@ -35,19 +34,19 @@ WIDEST = 6000
 def linear_answer(
     shared: Shared, scores_of: Callable[[list[Part]], Scores], calibrate: bool
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Out-of-fold probabilities (n, k) and the refit's of the test rows, from a head's scores.
+    """Out-of-fold probabilities (e, n, k) and the refit's of the test rows, from a head's scores.
 
     With ``calibrate`` the temperature of a part is fitted on what parts that leave out one fold
     more say of that fold: exactly what the head does by itself with ``inner``.
     """
-    full = shared.test is not None
-    parts = shared.calibrated_parts() if calibrate else parts_left_out(shared.folds, False, full)
+    parts = shared.calibrated_parts() if calibrate else shared.asked
     scores, chosen = scores_of(parts), shared.calibrating() if calibrate else {}
-    proba = np.zeros((len(shared.codes), shared.k))
-    for f in range(shared.folds):
-        rows = np.flatnonzero(shared.fold == f)
-        proba[rows] = _proba(shared, scores, (f,), scores[(f,)][0][rows], chosen.get((f,)))
-    fresh = scores[()][1] if full else None
+    proba = shared.empty()
+    for part in shared.asked:
+        rows = np.flatnonzero(np.isin(shared.fold, part))
+        said = _proba(shared, scores, part, scores[part][0][rows], chosen.get(part))
+        spread(proba, said, shared.fold, 0, part)
+    fresh = None if shared.test is None else scores[()][1]
     test = None if fresh is None else _proba(shared, scores, (), fresh, chosen.get(()))
     return proba, test
 
@@ -114,7 +113,7 @@ def tuned_answer(
     one fold more: what ``search.tuning.Tuned`` does fold by fold.
     """
     held, fresh = shared.dense(on), shared.matrix(on)[1]
-    asked = parts_left_out(shared.folds, False, shared.test is not None)
+    asked = shared.asked
     loss, ended = _path(shared, on, asked, strengths, tol)
     best = [int(np.argmin(loss[part])) for part in asked]
     chosen = [strengths[number] for number in best]
@@ -280,8 +279,7 @@ def from_gram(
             b = b - mean[p] @ W
             found[p] = there, W.astype(np.float32), b
 
-        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(one, range(len(parts))))
+        beside(one, range(len(parts)))
         every = _beside(Z, np.hstack([found[p][1] for p in sorted(found)]))
         start = 0
         for p in sorted(found):
@@ -419,6 +417,5 @@ def _beside(Z: np.ndarray, W: np.ndarray, squared: bool = False) -> np.ndarray:
         part = Z[start : start + 512]
         np.matmul(part**2 if squared else part, W, out=out[start : start + 512])
 
-    with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-        list(pool.map(some, range(0, len(Z), 512)))
+    beside(some, range(0, len(Z), 512))
     return out

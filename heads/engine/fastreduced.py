@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
 
+from headstock.heads.engine.parts import Part, parts_left_out
 from headstock.heads.kinds.components import OnComponents, Reduced
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
-from headstock.heads.threads import one_thread_each, threads
+from headstock.heads.threads import beside
 
 __all__ = ["Fitted", "reduced_answers"]
 
 
 class Fitted(NamedTuple):
-    """One fit: which repeat, fold (-1: the refit) and sets; proba (m, k) of the rows held out;
+    """One fit: which repeat, part and sets; proba (m, k) of the rows held out;
     importances (d,), where the head has them; the seconds of its thread; what it says of itself."""
 
     repeat: int
-    fold: int
+    part: Part
     on: str
     proba: np.ndarray
     importances: np.ndarray
@@ -39,22 +39,25 @@ def reduced_answers(
     rows: Rows,
     plan: FoldPlan,
     test: Rows | None,
+    nested: bool,
     step: Callable[[str, int], None],
 ) -> list[Fitted]:
     """All fits of the head on each ``on``, one a thread. ``say(head, X)`` gives what a
     fitted head says of X."""
-    jobs = [(0, -1)] if test is not None else []
-    jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
+    jobs: list[tuple[int, Part]] = [] if test is None else [(0, ())]
+    parts = parts_left_out(plan.folds, False, False, nested)
+    jobs += [(r, part) for r in range(plan.repeats) for part in parts]
     once = {(job, name): Once() for job in jobs for o in on for name in parts_of(o)}
     # The longest first, which are the refit's and those on most columns
     longest = sorted(on, key=lambda o: -sum(rows.X[name].shape[1] for name in parts_of(o)))
     tasks = [(job, o) for o in longest for job in jobs]
 
-    def fit(task: tuple[tuple[int, int], str]) -> Fitted:
+    def fit(task: tuple[tuple[int, Part], str]) -> Fitted:
         start, (job, o) = time.perf_counter(), task
-        repeat, fold = job
-        train = plan.codes[repeat] != fold
-        source, asked = (rows, plan.codes[repeat] == fold) if fold >= 0 else (test, slice(None))
+        repeat, part = job
+        out = np.isin(plan.codes[repeat], part)
+        train = ~out
+        source, asked = (rows, out) if part else (test, slice(None))
         assert source is not None
         head, names = make(), parts_of(o)
 
@@ -68,10 +71,9 @@ def reduced_answers(
         step(o, 1)
         weights = np.asarray(getattr(head, "importances", tuple)(), dtype=np.float64)
         how = getattr(head, "how_", "")
-        return Fitted(repeat, fold, o, said, weights, time.perf_counter() - start, how)
+        return Fitted(repeat, part, o, said, weights, time.perf_counter() - start, how)
 
-    with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-        return list(pool.map(fit, tasks))
+    return beside(fit, tasks)
 
 
 class Once:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from headstock.heads.engine.parts import parts_left_out
+from headstock.heads.engine.parts import Part, parts_left_out
 from headstock.heads.solvers.scaling import FAR, moments, standardise
 from headstock.heads.threads import by_rows
 
@@ -68,22 +68,24 @@ class Held:
 
 
 def hold(
-    X: np.ndarray, fold: np.ndarray, folds: int, codes: np.ndarray, k: int
+    X: np.ndarray, fold: np.ndarray, folds: int, codes: np.ndarray, k: int, nested: bool = False
 ) -> tuple[Held, np.ndarray]:
     """Units for X (n, d) of rows with fold (n,) and class codes (n,), and the rows in them."""
+    parts = [*parts_left_out(folds, True, True), *parts_left_out(folds, True, False, nested)]
+    parts = list(dict.fromkeys(part for part in parts if len(part) < folds))
     counts = np.bincount(fold, minlength=folds)
     none = np.empty((folds, 0), dtype=X.dtype)
     centre, scale = moments(X)
     held = Held(centre, scale, none, none, none, np.empty(0, np.int64), none, none)
     Z = held(X)
     held.one, held.two, held.of_class = _sums(Z, fold, folds, codes, k)
-    odd = np.flatnonzero(_is_odd(held.one, held.two, counts) & (held.scale > 0))
+    odd = np.flatnonzero(_is_odd(held.one, held.two, counts, parts) & (held.scale > 0))
     if len(odd):
-        _hold_odd(held, odd, X[:, odd], fold, folds)
+        _hold_odd(held, odd, X[:, odd], fold, parts)
         Z[:, odd] = some = standardise(X[:, odd], held.centre[odd], held.scale[odd])
         found = _sums(some, fold, folds, codes, k)
         held.one[:, odd], held.two[:, odd], held.of_class[:, :, odd] = found
-        held.strained = _strained(held, some, counts)
+        held.strained = _strained(held, some, counts, parts)
     return held, Z
 
 
@@ -101,29 +103,25 @@ def _sums(
     return one, two, of_class
 
 
-def _is_odd(one: np.ndarray, two: np.ndarray, counts: np.ndarray) -> np.ndarray:
+def _is_odd(one: np.ndarray, two: np.ndarray, counts: np.ndarray, parts: list[Part]) -> np.ndarray:
     """(d,) bool: the columns that some part has far off, narrow or constant, in units of all
     rows."""
-
-    def odd(first: np.ndarray, second: np.ndarray, n: np.ndarray) -> np.ndarray:
-        there = n > 0
-        mean = first[there] / n[there, None]
-        variance = second[there] / n[there, None] - mean**2
-        return ((variance < NARROW**2) | (mean**2 > FAR_OFF**2 * variance)).any(axis=0)
-
-    n = counts.sum()
+    out = np.zeros(one.shape[1], dtype=bool)
     first, second = one.sum(axis=0), two.sum(axis=0)
-    out = odd(first - one, second - two, n - counts)
-    for f in range(len(counts) - 1):
-        more = slice(f + 1, None)
-        rest, squares = first - one[f] - one[more], second - two[f] - two[more]
-        out |= odd(rest, squares, n - counts[f] - counts[more])
+    for part in map(list, parts):
+        n = counts.sum() - counts[part].sum()
+        if n > 0:
+            mean = (first - one[part].sum(axis=0)) / n
+            variance = (second - two[part].sum(axis=0)) / n - mean**2
+            out |= (variance < NARROW**2) | (mean**2 > FAR_OFF**2 * variance)
     return out
 
 
-def _hold_odd(held: Held, odd: np.ndarray, X: np.ndarray, fold: np.ndarray, folds: int) -> None:
+def _hold_odd(
+    held: Held, odd: np.ndarray, X: np.ndarray, fold: np.ndarray, parts: list[Part]
+) -> None:
     """Units of the columns X (n, s): the median, and the smallest standard deviation of a part."""
-    by_fold = [X[fold == f] for f in range(folds)]
+    by_fold = [X[fold == f] for f in range(len(held.one))]
     held.odd = odd
     held.low = np.stack([some.min(axis=0, initial=np.inf) for some in by_fold])
     held.high = np.stack([some.max(axis=0, initial=-np.inf) for some in by_fold])
@@ -132,29 +130,29 @@ def _hold_odd(held: Held, odd: np.ndarray, X: np.ndarray, fold: np.ndarray, fold
     one = np.stack([(some - centre).sum(axis=0) for some in by_fold])
     two = np.stack([((some - centre) ** 2).sum(axis=0) for some in by_fold])
     least = np.full(len(odd), np.inf)
-    for mean, variance, varies in _every_part(held, one, two, counts):
+    for mean, variance, varies in _every_part(held, one, two, counts, parts):
         lost = (mean * 1e-8) ** 2  # what float64 cannot tell from 0 here
         np.minimum(least, np.sqrt(np.maximum(variance, lost)), out=least, where=varies)
     held.scale[odd] = np.where(np.isfinite(least) & (least > 0), least, 1.0)
 
 
-def _strained(held: Held, Z: np.ndarray, counts: np.ndarray) -> int | None:
+def _strained(held: Held, Z: np.ndarray, counts: np.ndarray, parts: list[Part]) -> int | None:
     """The first of the odd columns, held as Z (n, s), that some part still has too far off."""
     bad = np.abs(Z).max(axis=0) >= FAR
     one, two = held.one[:, held.odd], held.two[:, held.odd]
-    for mean, variance, varies in _every_part(held, one, two, counts):
+    for mean, variance, varies in _every_part(held, one, two, counts, parts):
         bad |= varies & (mean**2 > FURTHEST**2 * variance)
     return int(held.odd[np.argmax(bad)]) if bad.any() else None
 
 
 def _every_part(
-    held: Held, one: np.ndarray, two: np.ndarray, counts: np.ndarray
+    held: Held, one: np.ndarray, two: np.ndarray, counts: np.ndarray, parts: list[Part]
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Of the odd columns in each training part: mean, variance and whether they vary, (s,) each,
     from sums by fold (f, s): sums of what is left, for a sentinel leaves nothing of a difference.
     """
     every = np.arange(len(counts))
-    for part in parts_left_out(len(counts), True, True):
+    for part in parts:
         left = np.setdiff1d(every, part)
         n = max(int(counts[left].sum()), 1)
         mean = one[left].sum(axis=0) / n

@@ -121,7 +121,7 @@ class Products:
             return ""
         one, two = self.sums(name)
         far = np.max([np.abs(some).max(axis=0) for _, _, some in self.along(name)], axis=0)
-        for part in parts_left_out(shared.folds, True, shared.test is not None):
+        for part in parts_left_out(shared.folds, True, shared.test is not None, shared.nested):
             left = shared.left(part)
             n, constant = shared.counts[left].sum(), held.constant(left)
             mean = one[left].sum(axis=0) / n

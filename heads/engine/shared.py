@@ -46,6 +46,9 @@ class Shared:
     memory: float = MEMORY
     device: str = "cpu"
     """Where the large products are computed."""
+    nested: bool = False
+    """Whether each fold is answered without each other fold, for fusions that learn from it: by
+    parts that leave out two. There are no test rows then."""
 
     def __post_init__(self) -> None:
         check_device(self.device)
@@ -65,17 +68,31 @@ class Shared:
 
         return Products(self)
 
+    @property
+    def asked(self) -> list[Part]:
+        """The parts that answer."""
+        return parts_left_out(self.folds, False, self.test is not None, self.nested)
+
+    @property
+    def most_rows(self) -> int:
+        """Rows of the largest of them."""
+        sizes = self.counts.sum(axis=1)
+        return max(int(sizes[self.left(part)].sum()) for part in self.asked)
+
+    def empty(self) -> np.ndarray:
+        """Room for the answers (e, n, k), NaN: e is 1, or nested the folds left out besides."""
+        return np.full((self.folds if self.nested else 1, len(self.codes), self.k), np.nan)
+
     def calibrating(self) -> dict[Part, np.ndarray]:
         """For each part that answers, the folds whose held-out decisions calibrate it."""
-        parts = parts_left_out(self.folds, False, self.test is not None)
-        left = {part: self.left(part) for part in parts}
+        left = {part: self.left(part) for part in self.asked}
         return {part: enough_folds(folds, self.counts[folds]) for part, folds in left.items()}
 
     def calibrated_parts(self) -> list[Part]:
         """The parts that answer, and those that leave out a fold more to calibrate them."""
         chosen = self.calibrating()
-        held = {tuple(sorted((f, int(g)))) for part in chosen for f in part for g in chosen[part]}
-        return [*chosen, *(sorted(held) if self.folds > 2 else ())]
+        held = {tuple(sorted((*part, int(g)))) for part in chosen for g in chosen[part] if part}
+        return [*chosen, *sorted(part for part in held if len(part) < self.folds)]
 
     def mask(self, part: Part) -> np.ndarray:
         """(n,) bool: the rows of a training part."""
@@ -89,7 +106,7 @@ class Shared:
         """The units of one set, and its sums by fold."""
         if name not in self._held:
             X = self.rows.X[name]
-            self._held[name], Z = hold(X, self.fold, self.folds, self.codes, self.k)
+            self._held[name], Z = hold(X, self.fold, self.folds, self.codes, self.k, self.nested)
             self._scaled[name] = Z, self._fresh(name)
         return self._held[name]
 

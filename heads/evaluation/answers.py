@@ -7,6 +7,7 @@ the system is on the sets the row has (its *pattern*), and by nobody where it ha
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -16,7 +17,7 @@ import numpy as np
 
 from headstock.heads.engine.shared import MEMORY, Shared
 from headstock.heads.evaluation.failures import attempt, reason
-from headstock.heads.evaluation.fusing import UNLEARNED, Nested, fused
+from headstock.heads.evaluation.fusing import UNLEARNED, Nested, Setting, fused
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.systems import (
     Base,
@@ -61,14 +62,16 @@ def base_answers(
     step: Callable[[Base, int], None] = lambda base, fits: None,
     reuse: Reuse | None = None,
     failed: dict[Base, HeadError] | None = None,
+    nested: bool = False,
 ) -> dict[Base, Answer]:
     """The answers of heads, each learned from the rows that have all the sets it reads.
 
     proba (r, n, k) and test (m, k) are NaN for rows that lack one. Raises HeadError when the rows
     that have the sets lie in one fold. memory: bytes that what heads share may take;
-    device: where its largest products are computed. What ``reuse``
-    has is not computed again. A head that cannot answer is raised, or kept in
-    ``failed`` with its reason.
+    device: where its largest products are computed. What ``reuse`` has is not computed again.
+    nested: proba is (r f, n, k), what heads that did not see a fold say of the rows of the others;
+    NaN on the fold's own, and where no such row is among theirs. A head that cannot answer is
+    raised, or kept in ``failed`` with its reason.
     """
     options = options or {}
     out: dict[Base, Answer] = {}
@@ -91,22 +94,27 @@ def base_answers(
             fresh = None
             if test is not None and there is not None and there.any():
                 fresh = test.only(list(dict.fromkeys(p for on in some for p in parts_of(on))))
+            if nested and cut.folds < 3:
+                why = HeadError("fold plan", "of two folds a pair leaves nothing", "use three")
+                lost = {base: why for base in wanted if base[1] in some}
+                if failed is None:
+                    raise why
+                failed |= lost
+                continue
             shared = [
-                Shared(mine, cut, r, fresh if r == 0 else None, memory, device)
+                Shared(mine, cut, r, fresh if r == 0 else None, memory, device, nested)
                 for r in range(cut.repeats)
             ]
             answer = answer_all if reuse is None else reuse.scope(mine, cut, fresh).answer_all
             for function in dict.fromkeys(f for f, on in wanted if on in some):
                 ons = [on for on in dict.fromkeys(some) if (function, on) in wanted]
-                given: dict[str, Any] = {
-                    "options": options.get(function), "seed": seed, "test": fresh,
-                }  # fmt: skip
+                given = {"options": options.get(function), "seed": seed}
                 plain = [on for on in ons if not mine.viewed(on)]
                 named = partial(_named, step, function)
 
                 viewed = [on for on in ons if mine.viewed(on)]
-                at_once = partial(_at_once, answer, function, mine, cut, shared, named, given)
-                one_by_one = partial(_one_by_one, function, mine, cut, named, given)
+                at_once = partial(_at_once, answer, function, shared, named, given)
+                one_by_one = partial(_one_by_one, function, shared[0], named, given)
                 found: dict[str, Answer] = {}
                 for how, places_of in ((at_once, plain), (one_by_one, viewed)):
                     if failed is None:
@@ -116,24 +124,30 @@ def base_answers(
                     found |= answered
                     failed |= {(function, on): why for on, why in cannot.items()}
                 for on, one in found.items():
-                    out[function, on] = _spread(one, which, len(rows), there, whole)
+                    out[function, on] = _spread(one, which, plan, there, whole)
     return out
 
 
 def _at_once(
-    answer: Callable[..., dict[str, Answer]], function: str, rows: Rows, plan: FoldPlan,
-    shared: Sequence[Shared], step: Callable[[str, int], None], given: Mapping[str, Any],
-    on: Sequence[str],
+    answer: Callable[..., dict[str, Answer]], function: str, shared: Sequence[Shared],
+    step: Callable[[str, int], None], given: Mapping[str, Any], on: Sequence[str],
 ) -> dict[str, Answer]:  # fmt: skip
-    return answer(function, on, rows, plan, shared, step=step, **given) if on else {}
+    return answer(function, on, shared, step=step, **given) if on else {}
 
 
 def _one_by_one(
-    function: str, rows: Rows, plan: FoldPlan, step: Callable[[str, int], None],
-    given: Mapping[str, Any], on: Sequence[str],
+    function: str, shared: Shared, step: Callable[[str, int], None], given: Mapping[str, Any],
+    on: Sequence[str],
 ) -> dict[str, Answer]:  # fmt: skip
     """Sets with other vectors in each fold."""
-    return {o: answer_views(function, o, rows, plan, step=partial(step, o), **given) for o in on}
+    if shared.nested and on:
+        what = "has one network a fold, and this fusion needs one for each pair of folds"
+        raise HeadError(f"on {on[0]}", what, "leave --nested and stacks of features out")
+    given = {**given, "test": shared.test}
+    return {
+        o: answer_views(function, o, shared.rows, shared.plan, step=partial(step, o), **given)
+        for o in on
+    }
 
 
 def _named(step: Callable[[Base, int], None], function: str, on: str, fits: int) -> None:
@@ -141,14 +155,19 @@ def _named(step: Callable[[Base, int], None], function: str, on: str, fits: int)
 
 
 def _spread(
-    answer: Answer, which: np.ndarray, n: int, there: np.ndarray | None, whole: bool
+    answer: Answer, which: np.ndarray, plan: FoldPlan, there: np.ndarray | None, whole: bool
 ) -> Answer:
-    """The answer with its rows at their places among n, and those of the test rows among m."""
+    """The answer with its rows at their places among n, and those of the test rows among m; a
+    nested one with its folds at theirs among the plan's, of which its rows may lack some."""
     if whole and (there is None or there.all()):
         return answer
-    repeats, _, k = answer.proba.shape
-    proba = np.full((repeats, n, k), np.nan)
-    proba[:, which] = answer.proba
+    every, _, k = answer.proba.shape
+    entries = np.arange(every)
+    if every > plan.repeats:
+        mine = [r * plan.folds + np.unique(codes[which]) for r, codes in enumerate(plan.codes)]
+        every, entries = plan.repeats * plan.folds, np.concatenate(mine)
+    proba = np.full((every, plan.n, k), np.nan)
+    proba[np.ix_(entries, which)] = answer.proba
     test = None
     if there is not None:
         test = np.full((len(there), k), np.nan)
@@ -203,16 +222,17 @@ def answer_systems(
     if not answers.systems and answers.failed:
         raise answers.failed[0][1]
     out = answers.by_name
-    again = Nested(
-        partial(
-            base_answers, options=options, seed=seed, memory=memory, device=device, reuse=reuse
-        ),
-        rows, plan, options, seed, patterns, {s.name: s for s in single},
+    read = {m for s in systems if s.fusion not in UNLEARNED for m in s.members}
+    learned = partial(
+        base_answers, rows=rows, plan=plan, options=options, seed=seed, memory=memory,
+        device=device, reuse=reuse, nested=True,
     )  # fmt: skip
+    again = Nested(learned, plan, patterns, [s for s in answers.systems if s.name in read], base)
+    setting = Setting(rows, plan, test, patterns, options, seed, again)
     kept = None if reuse is None else reuse.scope(rows, plan, test)
 
     def join(system: System) -> Answer:
-        fuse = partial(fused, system, out, rows, plan, test, patterns, again, nested, step)
+        fuse = partial(fused, system, out, setting, nested, step)
         given = dict(options.get(str(system.fusion)) or {})
         aim = given.pop(METRIC, None)
         if kept is None or given:
@@ -240,9 +260,6 @@ def answer_systems(
         if absent:
             names_of = ", ".join(one.name for one, _ in absent)
             answer = replace(answer, notes=[*answer.notes, f"without {names_of}: no answer"])
-        if system.fusion == "stacked" and metric not in (None, "accuracy"):
-            learns = f"its head learns from the labels by its own loss, not by {metric}"
-            answer = replace(answer, notes=[*answer.notes, learns])
         answers.systems.append(system)
         out[system.name] = answer
         step(system.name, 1)
@@ -267,7 +284,7 @@ def nested_fits(systems: Sequence[System], plan: FoldPlan) -> int:
     """How many fits nesting the fusions among ``systems`` takes at most, where rows lack nothing:
     each member without each pair of folds."""
     read = {m for s in systems if s.fusion not in UNLEARNED for m in s.members}
-    return len(read) * plan.repeats * plan.folds * (plan.folds - 1) if plan.folds > 2 else 0
+    return len(read) * plan.repeats * math.comb(plan.folds, 2) if plan.folds > 2 else 0
 
 
 def _routed(

@@ -56,22 +56,27 @@ def _sources() -> list[Path]:
 
 def arithmetic() -> list[Any]:
     """Versions of the libraries, and kernels and threads of the linear algebra."""
-    from importlib.metadata import PackageNotFoundError, version
-
     import scipy.linalg  # noqa: F401  its library must be loaded to be counted
-    from threadpoolctl import threadpool_info
 
-    from headstock.heads.threads import threads
+    from headstock.heads.threads import libraries, threads
 
     found: list[Any] = [sys.version_info[:3], threads(), os.environ.get("OMP_NUM_THREADS")]
+    blas = [p for p in libraries().info() if p["user_api"] == "blas"]
+    names = ("internal_api", "version", "architecture", "num_threads")
+    return [*found, _versions(), sorted([p.get(name) for name in names] for p in blas)]
+
+
+@cache
+def _versions() -> list[list[str | None]]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    found: list[list[str | None]] = []
     for name in LIBRARIES:
         try:
             found.append([name, version(name)])
         except PackageNotFoundError:
             found.append([name, None])
-    blas = [p for p in threadpool_info() if p["user_api"] == "blas"]
-    names = ("internal_api", "version", "architecture", "num_threads")
-    return [*found, sorted([p.get(name) for name in names] for p in blas)]
+    return found
 
 
 def code_of(function: str) -> str | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -18,7 +19,7 @@ from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.specs import NUMBER
 from headstock.store.errors import HeadError
 
-__all__ = ["UNLEARNED", "Nested", "fused"]
+__all__ = ["UNLEARNED", "Nested", "Setting", "fused"]
 
 UNLEARNED = ("mean", "product")
 """Late fusions that learn nothing from their members' answers."""
@@ -26,16 +27,18 @@ APPROXIMATE = "approximate: the members it learned from had seen the fold that i
 
 
 class Nested:
-    """Members fitted again without one fold, for a fusion that is to learn from them alone."""
+    """What members that were fitted without a fold say of the other rows, for a fusion that is to
+    learn from them alone. ``answer`` gives it for all that any fusion may ask, at the first
+    question; ``plain``: what the members say of each row otherwise."""
 
     def __init__(
-        self, answer: Callable[..., dict[Base, Answer]], rows: Rows, plan: FoldPlan,
-        options: Options, seed: int, patterns: Sequence[str], systems: Mapping[str, System],
+        self, answer: Callable[..., dict[Base, Answer]], plan: FoldPlan, patterns: Sequence[str],
+        systems: Sequence[System], plain: Mapping[Base, Answer],
     ) -> None:  # fmt: skip
-        self._answer, self._rows, self._plan = answer, rows, plan
-        self.options, self.seed = options, seed
-        self._patterns, self._systems = patterns, systems
-        self._known: dict[tuple[int, int], dict[Base, np.ndarray]] = {}
+        self._answer, self._plan, self._patterns, self._plain = answer, plan, patterns, plain
+        self._systems = {system.name: system for system in systems}
+        self._known: dict[Base, Answer] | None = None
+        self._failed: dict[Base, HeadError] = {}
 
     def bases(self, members: Sequence[str]) -> list[Base]:
         """The heads that are fitted again for ``members``."""
@@ -48,28 +51,39 @@ class Nested:
     ) -> np.ndarray:  # fmt: skip
         """(rows of ``which`` outside ``fold``, s, k): what ``members`` fitted without the fold say
         of its other rows, held out by the other folds. ``step`` is told of fits done."""
-        train = np.flatnonzero(self._plan.codes[r] != fold)
-        known = self._known.setdefault((r, fold), {})
-        wanted = [b for b in self.bases(members) if b not in known]
-        if wanted:
-            once = FoldPlan(self._plan.ids, self._plan.codes[r : r + 1])
-            found = self._answer(
-                wanted, self._rows.take(train), once.take(train), step=lambda _, fits: step(fits)
+        if self._known is None:
+            self._known = self._answer(
+                self.bases(list(self._systems)), failed=self._failed, step=lambda _, n: step(n)
             )
-            known |= {b: answer.proba[0] for b, answer in found.items()}
-        keep = np.isin(train, which)
-        said = [known[self._systems[m].function, self._systems[m].on][keep] for m in members]
-        return np.stack(said, axis=1)
+        asked = which[self._plan.codes[r, which] != fold]
+        out = []
+        for base in ((self._systems[m].function, self._systems[m].on) for m in members):
+            if base in self._failed:
+                raise self._failed[base]
+            proba = self._known[base].proba[r * self._plan.folds + fold, asked]
+            if np.isnan(proba).all():  # the head never sees a row of this fold
+                proba = self._plain[base].proba[r, asked]
+            out.append(proba)
+        return np.stack(out, axis=1)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all fusions of an evaluation share."""
+
+    rows: Rows
+    plan: FoldPlan
+    test: Rows | None
+    patterns: Sequence[str]
+    options: Options
+    seed: int
+    again: Nested
 
 
 def fused(
     system: System,
     answers: Mapping[str, Answer],
-    rows: Rows,
-    plan: FoldPlan,
-    test: Rows | None,
-    patterns: Sequence[str],
-    again: Nested,
+    setting: Setting,
     nested: bool | None,
     step: Callable[[str, int], None],
 ) -> Answer:
@@ -77,7 +91,8 @@ def fused(
     they can answer, with one member left that member itself."""
     start = time.perf_counter()
     assert system.fusion is not None
-    options, seed = again.options.get(system.fusion), again.seed
+    rows, plan, test, again = setting.rows, setting.plan, setting.test, setting.again
+    options, seed = setting.options.get(system.fusion), setting.seed
     fusion = make_fusion(system.fusion, seed, options, rows.target)
     reads = bool(getattr(fusion, "wants_features", False))
     learns = system.fusion not in UNLEARNED
@@ -91,7 +106,7 @@ def fused(
     fresh = None if test is None else np.full((len(test), proba.shape[2]), np.nan)
     own = rows.patterns()
     theirs = None if test is None else test.patterns()
-    for pattern in patterns:
+    for pattern in setting.patterns:
         on = {m: m.rpartition("@")[2] for m in system.members}
         able = [m for m in system.members if restrict(on[m], pattern) == on[m]]
         if not able:

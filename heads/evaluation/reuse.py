@@ -160,51 +160,42 @@ class Scope:
         on: str,
         options: Mapping[str, Any] | None,
         seed: int,
-        slow: bool,
-        memory: float,
-        device: str,
+        *how: Any,
     ) -> str | None:
         """The fingerprint of one head on the sets of ``on``; None for an answer that nothing can
-        vouch for. ``slow``: whether it is computed fold by fold; ``memory``: bytes that kernels
-        may take, which decide on how many rows they stand; ``device``: where products are
-        computed."""
+        vouch for. ``how`` it is computed: whether fold by fold, the bytes that kernels may take
+        (which decide on how many rows they stand), on what device, whether nested."""
         code = code_of(function)
         if code is None:
             return None
         sets = {part: self._set(part) for part in parts_of(on)}
-        return self._name("head", code, on, sets, dict(options or {}), seed, slow, memory, device)
+        return self._name("head", code, on, sets, dict(options or {}), seed, *how)
 
     def answer_all(
         self,
         name: str,
         on: Sequence[str],
-        rows: Rows,
-        plan: FoldPlan,
         shared: Sequence[Shared],
         *,
         options: Mapping[str, Any] | None = None,
         seed: int = 0,
-        test: Rows | None = None,
         step: Callable[[str, int], None] = lambda on, fits: None,
     ) -> dict[str, Answer]:
-        """``engine.answer_all`` for the rows of this scope, but for what is known."""
+        """``together.answer_all`` for the rows of this scope, but for what is known."""
         if not on:
             return {}
-        slow = goes_slow(name, options, seed, shared[0], on)
-        where = shared[0].memory, shared[0].device
-        keys = {o: self.of_head(name, o, options, seed, slow, *where) for o in on}
+        one = shared[0]
+        how = goes_slow(name, options, seed, one, on), one.memory, one.device, one.nested
+        keys = {o: self.of_head(name, o, options, seed, *how) for o in on}
         out: dict[str, Answer] = {}
         for o, key in keys.items():
             known = None if key is None else self._reuse.get(key)
             if known is not None:
                 out[o] = known
-                step(o, plan.folds * plan.repeats + (test is not None))
+                step(o, sum(len(one.asked) for one in shared))
         left = [o for o in on if o not in out]
         if left:
-            found = answer_all(
-                name, left, rows, plan, shared,
-                options=options, seed=seed, test=test, step=step, among=on,
-            )  # fmt: skip
+            found = answer_all(name, left, shared, options=options, seed=seed, step=step, among=on)
             for o, answer in found.items():
                 key = keys[o]
                 if key is not None:

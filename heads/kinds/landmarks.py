@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.threads import one_thread_each, threads
+from headstock.heads.threads import beside, threads
 
 __all__ = ["Landmarks", "least_squares", "linear_machines"]
 
@@ -104,8 +104,7 @@ class Landmarks:
                 self._root, block, lower=True, check_finite=False
             ).T
 
-        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(fill, range(0, len(X), 512)))
+        beside(fill, range(0, len(X), 512))
 
     def coefficients(self, weights: np.ndarray) -> np.ndarray:
         """(L, p) for the kernel with the landmarks from (L, p) for the features."""

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.engine.parts import Part, parts_left_out, spread
 from headstock.heads.head import make_head
 from headstock.heads.outoffold.answer import Answer, fit_head, said_by
 from headstock.heads.rows.adapted import ADAPTED
@@ -34,6 +35,7 @@ def cross_fit(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     fresh: np.ndarray | None = None,
+    nested: bool = False,
     step: Callable[[], None] = lambda: None,
     target: str = CLASSES,
 ) -> Answer:
@@ -41,48 +43,50 @@ def cross_fit(
 
     X (n, d), y (n,) codes or numbers, fresh (m, d) the test rows for the refit. ``step`` is called
     after each fit. Inside a fold the head holds out by the plan's other folds. A head that says
-    ``parallel`` has its folds fitted beside each other, one thread each.
+    ``parallel`` has its folds fitted beside each other, one thread each. ``nested`` as in
+    ``together.answer_all``.
     """
     start = time.perf_counter()
-    proba = np.empty((plan.repeats, len(X), k))
+    each = plan.folds if nested else 1
+    proba = np.full((plan.repeats * each, len(X), k), np.nan)
     test = None
     # The refit first: it is the longest
-    jobs: list[tuple[int, int]] = [] if fresh is None else [(0, -1)]
-    jobs += [(r, f) for r in range(plan.repeats) for f in range(plan.folds)]
+    jobs: list[tuple[int, Part]] = [] if fresh is None else [(0, ())]
+    parts = parts_left_out(plan.folds, False, False, nested)
+    jobs += [(r, part) for r in range(plan.repeats) for part in parts]
 
     hows: list[str] = []
 
-    def fit(job: tuple[int, int]) -> tuple[np.ndarray, Any, Any]:
-        repeat, fold = job
+    def fit(job: tuple[int, Part]) -> tuple[np.ndarray, Any, Any]:
+        repeat, part = job
         codes_of = plan.codes[repeat]
-        train = np.flatnonzero(codes_of != fold)
+        train = np.flatnonzero(~np.isin(codes_of, part))
         head = make_head(name, seed, options, target)
         fit_head(head, name, X[train], y[train], codes_of[train], spans)
         hows.append(getattr(head, "how_", ""))
-        asked = X[codes_of == fold] if fold >= 0 else fresh
+        asked = X[np.isin(codes_of, part)] if part else fresh
         assert asked is not None
-        weight = head.importances() if fold >= 0 and hasattr(head, "importances") else None
+        weight = head.importances() if len(part) == 1 and hasattr(head, "importances") else None
         if isinstance(head, Tuned):
             searched[job] = head.losses_
         return said_by(head, name, asked, k, target), getattr(head, "chosen_", None), weight
 
-    picked: dict[tuple[int, int], Any] = {}
-    searched: dict[tuple[int, int], list[float]] = {}
+    picked: dict[tuple[int, Part], Any] = {}
+    searched: dict[tuple[int, Part], list[float]] = {}
     model = make_head(name, seed, options, target)
     weights: list[np.ndarray] = []
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         beside = bool(getattr(model, "parallel", False))
         with one_thread_each(beside), ThreadPoolExecutor(threads() if beside else 1) as pool:
-            for (repeat, fold), (said, choice, weight) in zip(jobs, pool.map(fit, jobs)):
-                picked[repeat, fold] = choice
+            for (repeat, part), (said, choice, weight) in zip(jobs, pool.map(fit, jobs)):
+                picked[repeat, part] = choice
                 weights += [] if weight is None else [np.asarray(weight, dtype=np.float64)]
-                if fold < 0:
+                if not part:
                     test = said
-                else:
-                    proba[repeat, plan.codes[repeat] == fold] = said
+                spread(proba, said, plan.codes[repeat], repeat * each, part)
                 step()
-    order = sorted(jobs, key=lambda j: (j[1] < 0, j))
+    order = sorted(jobs, key=lambda job: (not job[1], job))
     chosen = [picked[job] for job in order if picked[job]]
     tried = {}
     if isinstance(model, Tuned):

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import Any, cast
 
 import numpy as np
@@ -22,7 +23,7 @@ from headstock.heads.engine.fastlinear import (
     tuned_answer,
 )
 from headstock.heads.engine.fastreduced import reduced_answers
-from headstock.heads.engine.parts import Part
+from headstock.heads.engine.parts import Part, spread
 from headstock.heads.engine.shared import Shared, widths
 from headstock.heads.head import Head, make_head
 from headstock.heads.kinds.components import OnComponents
@@ -38,149 +39,171 @@ from headstock.store.errors import HeadError, HeadstockError
 
 __all__ = ["answer_all", "goes_slow"]
 
-SMALL = 1000
-"""Rows below which kernels are not shared: the fold-by-fold way takes no time there."""
+
+@dataclass(frozen=True)
+class Task:
+    """A head, and what it is asked: the rows and folds of ``shared``, which has one entry for each
+    repeat of the plan."""
+
+    name: str
+    options: Mapping[str, Any]
+    seed: int
+    shared: Sequence[Shared]
+    step: Callable[[str, int], None]
+
+    @property
+    def rows(self) -> Rows:
+        return self.shared[0].rows
+
+    @property
+    def plan(self) -> FoldPlan:
+        return self.shared[0].plan
+
+    @property
+    def test(self) -> Rows | None:
+        return self.shared[0].test
+
+    @property
+    def nested(self) -> bool:
+        return self.shared[0].nested
+
+    def head(self) -> Head:
+        """A fresh one."""
+        return make_head(self.name, self.seed, self.options, self.rows.target)
+
+    @cached_property
+    def strategy(self) -> Strategy | None:
+        return getattr(self.head(), "strategy", None)
+
+    def done(self, on: str, shared: Shared) -> None:
+        """Tell of the fits of one repeat."""
+        self.step(on, len(shared.asked))
 
 
 def answer_all(
     name: str,
     on: Sequence[str],
-    rows: Rows,
-    plan: FoldPlan,
     shared: Sequence[Shared],
     *,
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    test: Rows | None = None,
     step: Callable[[str, int], None] = lambda on, fits: None,
     among: Sequence[str] | None = None,
 ) -> dict[str, Answer]:
-    """One head's answers on each of ``on``. ``shared`` has one entry for each repeat of the plan;
-    ``step`` is told of fits done. among: all that the head is asked on, where some is known
-    already: by them it is decided whether work is shared, so that no number depends on what is
-    known."""
-    found = _answers(name, on, rows, plan, shared, options, seed, test, step, among or on)
-    unheld = getattr(make_head(name, seed, options, rows.target), "unheld", "")
-    if unheld and plan.folds == 2:
+    """One head's answers on each of ``on``, nested ones where ``shared`` is: proba is (r f, n, k)
+    then, what it says without each fold of the rows of the others, and NaN on the fold's own.
+    ``shared`` has one entry for each repeat of the plan; ``step`` is told of fits done. among: all
+    that the head is asked on, where some is known already: by them it is decided whether work is
+    shared, so that no number depends on what is known."""
+    task = Task(name, dict(options or {}), seed, shared, step)
+    found = _answers(task, on, among or on)
+    unheld = getattr(task.head(), "unheld", "")
+    if unheld and task.plan.folds == 2:
         for answer in found.values():
             answer.notes.append(none_left(unheld))
     return found
 
 
-def _answers(
-    name: str,
-    on: Sequence[str],
-    rows: Rows,
-    plan: FoldPlan,
-    shared: Sequence[Shared],
-    options: Mapping[str, Any] | None,
-    seed: int,
-    test: Rows | None,
-    step: Callable[[str, int], None],
-    among: Sequence[str],
-) -> dict[str, Answer]:
-    fresh_head = make_head(name, seed, options, rows.target)
-    strategy: Strategy | None = getattr(fresh_head, "strategy", None)
+def _answers(task: Task, on: Sequence[str], among: Sequence[str]) -> dict[str, Answer]:
+    strategy, shared = task.strategy, task.shared
     why = "" if strategy is None else _why_not(strategy, shared[0], among)
     if strategy is None or why:
         alone = dict.fromkeys(on, why)
     else:
         alone = {o: why for o in on if (why := _strained(strategy, shared, o))}
-    if alone:
-        given, options = options, _within(name, options or {}, plan, shared[0], strategy)
-        out = {}
-        for o, why in alone.items():
-            X, spans = rows.matrix(o)
-            fresh = None if test is None else test.matrix(o)[0]
-            out[o] = cross_fit(
-                name, X, spans, rows.y, len(rows.classes), plan,
-                options=options, seed=seed, fresh=fresh, step=partial(step, o, 1),
-                target=rows.target,
-            )  # fmt: skip
-            out[o].how += why
-        together = [o for o in on if o not in alone]
-        if together:
-            out |= _answers(name, together, rows, plan, shared, given, seed, test, step, among)
-        return {o: out[o] for o in on}
-    assert strategy is not None
-    if isinstance(strategy, OnceReduced):
-        return _reduced(name, options, seed, on, rows, plan, test, step, shared[0].device)
-    if isinstance(strategy, Grid):
-        return {o: _tuned(o, shared, strategy, partial(step, o), plan) for o in on}
-    start = time.perf_counter()
-    weights: dict[str, list[np.ndarray]] = {o: [] for o in on}
-    got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
-    seconds = dict.fromkeys(on, 0.0)
-    if isinstance(strategy, Machines):
-        for one in shared:
-            one.release()
-            at_once = (one.memory - product_bytes(one, on)) // kernel_bytes(one)
-            found = machine_answers(
-                one.products, on, strategy.C, strategy.kernel, max(1, int(at_once))
-            )
-            for o, answer in found.items():
-                got[o].append(answer)
-                step(o, plan.folds + (one.test is not None))
-        seconds = dict.fromkeys(on, (time.perf_counter() - start) / len(on))
+    out = {o: _alone(task, o, why) for o, why in alone.items()}
+    together = [o for o in on if o not in alone]
+    if not together or strategy is None:
+        pass
+    elif isinstance(strategy, OnceReduced):
+        out |= _reduced(task, together)
+    elif isinstance(strategy, Machines):
+        out |= _machines(task, strategy, together)
+    elif isinstance(strategy, Grid):
+        out |= {o: _tuned(task, strategy, o) for o in together}
     else:
-        calibrate = bool(getattr(fresh_head, "calibrate", False))
-        for o in on:
-            start = time.perf_counter()
-            for one in shared:
-                weigh: dict[Part, np.ndarray] = {}
-                if isinstance(strategy, Gram):
-                    scores = from_gram(one, o, strategy.kind, strategy.setting, weigh)
-                else:
-                    assert isinstance(strategy, Descent)
-                    scores = descent(one, o, strategy.loss, strategy.C, strategy.tol, weigh)
-                got[o].append(linear_answer(one, scores, calibrate))
-                weights[o] += [weigh[part] for part in sorted(weigh)]
-                step(o, plan.folds + (one.test is not None))
-            seconds[o] = time.perf_counter() - start
-    return {
-        o: Answer(
-            np.stack([p for p, _ in got[o]]), got[o][0][1], seconds[o], "all folds at once",
-            importances=weights[o],
-        )
-        for o in on
-    }  # fmt: skip
+        out |= {o: _linear(task, strategy, o) for o in together}
+    return {o: out[o] for o in on}
 
 
-def _reduced(
-    name: str,
-    options: Mapping[str, Any] | None,
-    seed: int,
-    on: Sequence[str],
-    rows: Rows,
-    plan: FoldPlan,
-    test: Rows | None,
-    step: Callable[[str, int], None],
-    device: str,
-) -> dict[str, Answer]:
-    start, k = time.perf_counter(), len(rows.classes)
+def _alone(task: Task, on: str, why: str) -> Answer:
+    X, spans = task.rows.matrix(on)
+    answer = cross_fit(
+        task.name, X, spans, task.rows.y, len(task.rows.classes), task.plan,
+        options=_within(task), seed=task.seed, nested=task.nested,
+        fresh=None if task.test is None else task.test.matrix(on)[0],
+        step=partial(task.step, on, 1), target=task.rows.target,
+    )  # fmt: skip
+    answer.how += why
+    return answer
+
+
+def _machines(task: Task, strategy: Machines, on: Sequence[str]) -> dict[str, Answer]:
+    start = time.perf_counter()
+    got: dict[str, list[tuple[np.ndarray, np.ndarray | None]]] = {o: [] for o in on}
+    for one in task.shared:
+        one.release()
+        at_once = (one.memory - product_bytes(one, on)) // kernel_bytes(one)
+        found = machine_answers(one.products, on, strategy.C, strategy.kernel, max(1, int(at_once)))
+        for o, answer in found.items():
+            got[o].append(answer)
+            task.done(o, one)
+    seconds = (time.perf_counter() - start) / len(on)
+    return {o: _whole(answers, seconds, []) for o, answers in got.items()}
+
+
+def _linear(task: Task, strategy: Gram | Descent, on: str) -> Answer:
+    start = time.perf_counter()
+    calibrate = bool(getattr(task.head(), "calibrate", False))
+    got: list[tuple[np.ndarray, np.ndarray | None]] = []
+    weights: list[np.ndarray] = []
+    for one in task.shared:
+        weigh: dict[Part, np.ndarray] = {}
+        if isinstance(strategy, Gram):
+            scores = from_gram(one, on, strategy.kind, strategy.setting, weigh)
+        else:
+            scores = descent(one, on, strategy.loss, strategy.C, strategy.tol, weigh)
+        got.append(linear_answer(one, scores, calibrate))
+        weights += [weigh[part] for part in sorted(weigh)]
+        task.done(on, one)
+    return _whole(got, time.perf_counter() - start, weights)
+
+
+def _whole(
+    got: Sequence[tuple[np.ndarray, np.ndarray | None]], seconds: float, weights: list[np.ndarray]
+) -> Answer:
+    """The answers of all repeats as one; the first has the test rows'."""
+    proba = np.concatenate([p for p, _ in got])
+    return Answer(proba, got[0][1], seconds, "all folds at once", importances=weights)
+
+
+def _reduced(task: Task, on: Sequence[str]) -> dict[str, Answer]:
+    start, rows, plan = time.perf_counter(), task.rows, task.plan
+    k, each = len(rows.classes), plan.folds if task.nested else 1
 
     def fresh() -> OnComponents:
-        head = make_head(name, seed, options)
+        head: Any = task.head()
         if hasattr(head, "device"):
-            head.device = device
+            head.device = task.shared[0].device
         return cast(OnComponents, head)
 
     try:
         fits = reduced_answers(
             fresh,
-            lambda head, X: full_proba(cast(Head, head), name, X, k),
-            on, rows, plan, test, step,
+            lambda head, X: full_proba(cast(Head, head), task.name, X, k),
+            on, rows, plan, task.test, task.nested, task.step,
         )  # fmt: skip
     except HeadstockError:
         raise
     except Exception as error:
-        raise head_error(name, error) from error
+        raise head_error(task.name, error) from error
     share = dict.fromkeys(on, 0.0)
     for fit in fits:
         share[fit.on] += fit.seconds
     spent = (time.perf_counter() - start) / sum(share.values())
+    shape = plan.repeats * each, len(rows), k
     out = {
-        o: Answer(np.empty((plan.repeats, len(rows), k)), None, spent * share[o],
+        o: Answer(np.full(shape, np.nan), None, spent * share[o],
                   "fold by fold, components found once")
         for o in on
     }  # fmt: skip
@@ -188,11 +211,11 @@ def _reduced(
         answer = out[fit.on]
         if fit.how and fit.how not in answer.notes:
             answer.notes.append(fit.how)
-        if fit.fold < 0:
+        if not fit.part:
             answer.test = fit.proba
-        else:
-            answer.proba[fit.repeat, plan.codes[fit.repeat] == fit.fold] = fit.proba
-            answer.importances += [fit.importances] if len(fit.importances) else []
+            continue
+        spread(answer.proba, fit.proba, plan.codes[fit.repeat], fit.repeat * each, fit.part)
+        answer.importances += [fit.importances] if len(fit.importances) else []
     return out
 
 
@@ -214,10 +237,8 @@ def _why_not(strategy: Strategy, shared: Shared, on: Sequence[str]) -> str:
     if isinstance(strategy, Machines):
         if len(shared.rows.classes) > PAIRED:
             return f": {len(shared.rows.classes):,} classes are too many for a machine a pair"
-        if len(shared.codes) < SMALL:
-            return ": few rows"
         need, most = product_bytes(shared, on) + kernel_bytes(shared), shared.memory
-        upto, rows = strategy.upto, _most_rows(shared)
+        upto, rows = strategy.upto, shared.most_rows
         if upto is not None and rows > upto:  # where the head by itself takes landmarks
             return f"; {rows:,} training rows are more than {upto:,}"
         if need > most:
@@ -235,58 +256,40 @@ def _strained(strategy: Strategy, shared: Sequence[Shared], on: str) -> str:
     return f": {why}" if why else ""
 
 
-def _most_rows(shared: Shared) -> int:
-    """Rows of the largest training part."""
-    n = len(shared.codes)
-    return n if shared.test is not None else n - int(shared.counts.sum(axis=1).min())
-
-
-def _within(
-    name: str,
-    options: Mapping[str, Any],
-    plan: FoldPlan,
-    shared: Shared,
-    strategy: Strategy | None,
-) -> Mapping[str, Any]:
+def _within(task: Task) -> Mapping[str, Any]:
     """The options with which a kernel machine, fitted by itself, stays within the memory."""
-    if not isinstance(strategy, Machines):
-        return options
-    rows = _most_rows(shared)
-    if "landmarks" in options or 5 * rows**2 <= shared.memory:  # a kernel and its rows
-        return options
-    count = int(min(LANDMARKS, rows, shared.memory / (8 * rows)))
+    if not isinstance(task.strategy, Machines) or "landmarks" in task.options:
+        return task.options
+    rows, memory = task.shared[0].most_rows, task.shared[0].memory
+    if 5 * rows**2 <= memory:  # a kernel and its rows
+        return task.options
+    count = int(min(LANDMARKS, rows, memory / (8 * rows)))
     if count < 16:
         raise HeadError(
-            f"head {name}",
-            f"{shared.memory / 1e9:.2g} GB are too little for {rows} rows",
+            f"head {task.name}",
+            f"{memory / 1e9:.2g} GB are too little for {rows} rows",
             f"allow {128 * rows / 1e9:.1g} GB or more",
         )
-    return {**options, "landmarks": count}
+    return {**task.options, "landmarks": count}
 
 
-def _tuned(
-    on: str,
-    shared: Sequence[Shared],
-    strategy: Grid,
-    step: Callable[[int], None],
-    plan: FoldPlan,
-) -> Answer:
-    start = time.perf_counter()
+def _tuned(task: Task, strategy: Grid, on: str) -> Answer:
+    start, plan = time.perf_counter(), task.plan
     got = []
     weights: list[np.ndarray] = []
-    for one in shared:
+    for one in task.shared:
         weigh: dict[Part, np.ndarray] = {}
         got.append(tuned_answer(one, on, strategy.strengths, strategy.tol, weigh))
         weights += [weigh[part] for part in sorted(weigh)]
-        step(plan.folds + (one.test is not None))
+        task.done(on, one)
     # by repeat and fold; the refit, which the first repeat alone makes, last
     choices = [(C, losses) for _, _, Cs, every in got for C, losses in zip(Cs, every, strict=True)]
-    if shared[0].test is not None:
+    if task.test is not None:
         choices.append(choices.pop(plan.folds))
-    chosen = [{**strategy.fixed, "C": C} for C, _ in choices]
+    answer = _whole(
+        [(proba, test) for proba, test, *_ in got], time.perf_counter() - start, weights
+    )
+    answer.chosen = [{**strategy.fixed, "C": C} for C, _ in choices]
     points = [{**strategy.fixed, "C": C} for C in strategy.strengths]
-    tried = search_record(points, [losses for _, losses in choices])
-    seconds = time.perf_counter() - start
-    proba = np.stack([p for p, *_ in got])
-    how = "all folds at once"
-    return Answer(proba, got[0][1], seconds, how, [], chosen, weights, tried=tried)
+    answer.tried = search_record(points, [losses for _, losses in choices])
+    return answer

@@ -7,12 +7,11 @@ tolerances of the solvers.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
-from headstock.heads.threads import one_thread_each, threads
+from headstock.heads.threads import beside
 from headstock.store.errors import OptionError
 
 __all__ = ["Dense", "check_device", "dense"]
@@ -38,8 +37,7 @@ class Dense:
             stop = start + STRIP
             np.matmul(A[start:stop], self._Z.T, out=out[start:stop])
 
-        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(strip, range(0, len(A), STRIP)))
+        beside(strip, range(0, len(A), STRIP))
         return out
 
     def own(self) -> np.ndarray:
@@ -54,8 +52,7 @@ class Dense:
             for s in range(0, start, STRIP):
                 out[s : s + STRIP, start:stop] = out[start:stop, s : s + STRIP].T
 
-        with one_thread_each(), ThreadPoolExecutor(threads()) as pool:
-            list(pool.map(strip, range(0, n, STRIP)[::-1]))  # the longest first
+        beside(strip, range(0, n, STRIP)[::-1])  # the longest first
         return out
 
     def along(self, R: np.ndarray) -> np.ndarray:

@@ -7,14 +7,13 @@ that all folds, and the predictions of the rows they hold out, cost little more 
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from headstock.heads.solvers.dense import Dense
 from headstock.heads.solvers.scaling import inverse
-from headstock.heads.threads import one_thread_each, threads
+from headstock.heads.threads import beside, threads
 
 __all__ = ["Problems", "solve", "solve_positive"]
 
@@ -123,8 +122,7 @@ def solve(
         begin = None if start is None else start[mine]
         return _solve(problems.take(mine), tol, begin, max_iter)
 
-    with one_thread_each(shares > 1), ThreadPoolExecutor(shares) as pool:
-        found = list(pool.map(share, which))
+    found = beside(share, which) if shares > 1 else [share(which[0])]
     theta = np.empty((len(problems.masks), *found[0].shape[1:]))
     for mine, some in zip(which, found):
         theta[mine] = some

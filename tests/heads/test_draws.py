@@ -174,9 +174,9 @@ def test_the_fast_search_of_logistic_regression_is_the_slow_one(two_sets) -> Non
     rows = two_sets(200)
     plan = make_folds(rows.codes, 4, ids=rows.ids)
     options = {"C": "1e-4..10", "draws": 6}
-    fast = answer_all(
-        "logistic", ("image",), rows, plan, [Shared(rows, plan, 0, None)], options=options
-    )["image"]
+    fast = answer_all("logistic", ("image",), [Shared(rows, plan, 0, None)], options=options)[
+        "image"
+    ]
     X, spans = rows.matrix("image")
     slow = cross_fit("logistic", X, spans, rows.codes, 4, plan, options=options)
     assert fast.how != slow.how

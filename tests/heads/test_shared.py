@@ -57,7 +57,7 @@ def both_ways(
     name: str, rows: Rows, plan: FoldPlan, test: Rows | None, on: Sequence[str] = ON
 ) -> list[tuple[Answer, Answer]]:
     shared = [Shared(rows, plan, r, test if r == 0 else None) for r in range(plan.repeats)]
-    fast = answer_all(name, on, rows, plan, shared, options=HEADS[name], test=test)
+    fast = answer_all(name, on, shared, options=HEADS[name])
     out = []
     for o in on:
         X, spans = rows.matrix(o)
@@ -74,7 +74,6 @@ def both_ways(
 
 @pytest.fixture(autouse=True)
 def also_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SMALL", 0)
     monkeypatch.setattr("headstock.heads.kinds.svm.COMPILED_FROM", 0)
 
 
@@ -91,6 +90,30 @@ def test_the_same_numbers(name: str) -> None:
         assert fast.test is not None
         assert slow.test is not None
         np.testing.assert_allclose(fast.test, slow.test, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", [*HEADS, "lightgbm", "tree", "tuned"])
+@pytest.mark.parametrize("folds", [3, 4])
+def test_nested_answers_are_those_of_heads_that_never_saw_the_fold(name: str, folds: int) -> None:
+    """One fit a pair of folds says what two said, each on the rows without one of them."""
+    rows = wide_rows(150, k=3)
+    plan = make_folds(rows.codes, folds, repeats=2, seed=2)
+    options = {"C": [0.01, 1.0], "tol": 1e-7} if name == "tuned" else HEADS.get(name, {})
+    if name == "lightgbm":
+        options = {"rounds": 5}
+    head = "logistic" if name == "tuned" else name
+    shared = [Shared(rows, plan, r, None, nested=True) for r in range(2)]
+    nested = answer_all(head, ON, shared, options=options)
+    for entry in range(2 * folds):
+        repeat, fold = divmod(entry, folds)
+        train = np.flatnonzero(plan.codes[repeat] != fold)
+        cut = FoldPlan(plan.ids, plan.codes[[repeat]]).take(train)
+        alone = answer_all(head, ON, [Shared(rows.take(train), cut, 0, None)], options=options)
+        for on in ON:
+            said = nested[on].proba[entry]
+            tolerance = 3e-3 if name in MACHINES else 2e-4
+            np.testing.assert_allclose(said[train], alone[on].proba[0], atol=tolerance)
+            assert np.isnan(np.delete(said, train, axis=0)).all()
 
 
 @pytest.mark.parametrize("name", MACHINES)
@@ -159,7 +182,7 @@ def test_a_row_never_meets_its_own_label(name: str) -> None:
     for codes in (rows.codes, other):
         changed = replace(rows, codes=codes)
         shared = [Shared(changed, plan, 0, test)]
-        said.append(answer_all(name, ON, changed, plan, shared, test=test))
+        said.append(answer_all(name, ON, shared))
     for o in ON:
         before, after = said[0][o].proba[0], said[1][o].proba[0]
         np.testing.assert_allclose(after[mine], before[mine], atol=1e-5)
@@ -174,7 +197,7 @@ def test_tuned_logistic_chooses_the_same_and_says_the_same(
     options = {"C": [1e-4, 0.3, 1e-3, 0.05], "tol": 1e-6}
     shared = [Shared(rows, plan, 0, test)]
     for on in ("image", "audio"):
-        fast = answer_all("logistic", (on,), rows, plan, shared, options=options, test=test)[on]
+        fast = answer_all("logistic", (on,), shared, options=options)[on]
         X, spans = rows.matrix(on)
         own = make_head("logistic", 0, options)
         own.fit(X, rows.codes, inner=plan.codes[0])  # type: ignore[call-arg]
@@ -198,10 +221,10 @@ def test_less_memory_gives_the_same_numbers() -> None:
     """One kernel in memory at a time."""
     rows, test = wide_rows(240), wide_rows(50, seed=2)
     plan = make_folds(rows.codes, 3)
-    first = answer_all("rbf-svm", ON, rows, plan, [Shared(rows, plan, 0, test)], test=test)
+    first = answer_all("rbf-svm", ON, [Shared(rows, plan, 0, test)])
     shared = [Shared(rows, plan, 0, test)]
     shared[0].memory = product_bytes(shared[0], ON) + kernel_bytes(shared[0])
-    second = answer_all("rbf-svm", ON, rows, plan, shared, test=test)
+    second = answer_all("rbf-svm", ON, shared)
     for o in ON:
         assert second[o].how == "all folds at once"
         np.testing.assert_allclose(second[o].proba, first[o].proba, atol=1e-5)
@@ -217,7 +240,7 @@ def test_components_found_once_give_the_very_numbers(name: str, options: dict, w
     plan = make_folds(rows.codes, 3, repeats=2)
     shared = [Shared(rows, plan, r, test if r == 0 else None) for r in range(2)]
     on = ("image+audio", "audio", "image", "audio+image")
-    fast = answer_all(name, on, rows, plan, shared, options=options, test=test)
+    fast = answer_all(name, on, shared, options=options)
     for o in on:
         X, spans = rows.matrix(o)
         slow = cross_fit(
@@ -232,7 +255,7 @@ def test_components_found_once_give_the_very_numbers(name: str, options: dict, w
         assert len(fast[o].importances) == (6 if name == "lightgbm" else 0)
     if wrong:
         with pytest.raises(HeadError, match="head lightgbm: LightGBMError"):
-            answer_all(name, on, rows, plan, shared, options=wrong)
+            answer_all(name, on, shared, options=wrong)
 
 
 @pytest.mark.parametrize("name", list(HEADS))
@@ -270,7 +293,7 @@ def test_the_same_numbers_from_a_device(monkeypatch: pytest.MonkeyPatch) -> None
         said = []
         for device in ("cpu", "cuda"):
             shared = [Shared(rows, plan, 0, test, device=device)]
-            said.append(answer_all(name, ON, rows, plan, shared, options=HEADS[name], test=test))
+            said.append(answer_all(name, ON, shared, options=HEADS[name]))
         for o in ON:
             tolerance = 3e-3 if name in MACHINES else 1e-4
             np.testing.assert_allclose(said[1][o].proba, said[0][o].proba, atol=tolerance)
@@ -288,9 +311,9 @@ def test_a_device_that_is_not_there_is_refused() -> None:
 def test_little_memory_means_landmarks_and_says_so() -> None:
     rows, test = wide_rows(500), wide_rows(200, seed=6)
     plan = make_folds(rows.codes, 4)
-    whole = answer_all("rbf-svm", ON, rows, plan, [Shared(rows, plan, 0, test)], test=test)
+    whole = answer_all("rbf-svm", ON, [Shared(rows, plan, 0, test)])
     shared = [Shared(rows, plan, 0, test, memory=8.0 * 500 * 60)]
-    some = answer_all("rbf-svm", ON, rows, plan, shared, test=test)
+    some = answer_all("rbf-svm", ON, shared)
     for o in ON:
         assert some[o].how.startswith("fold by fold; landmarks: 60 of 375 rows; kernels would take")
         assert some[o].notes == ["landmarks: 60 of 375 rows"]
@@ -298,7 +321,7 @@ def test_little_memory_means_landmarks_and_says_so() -> None:
         assert right[1] > right[0] - 0.15
     shared = [Shared(rows, plan, 0, test, memory=1e3)]
     with pytest.raises(HeadError, match="GB are too little for 500 rows; allow"):
-        answer_all("rbf-svm", ON, rows, plan, shared, test=test)
+        answer_all("rbf-svm", ON, shared)
 
 
 def test_many_rows_mean_landmarks_in_an_evaluation_as_in_a_model(
@@ -309,7 +332,7 @@ def test_many_rows_mean_landmarks_in_an_evaluation_as_in_a_model(
     monkeypatch.setattr(svm, "LANDMARKS", 50)
     rows = wide_rows(280)
     plan = make_folds(rows.codes, 4)
-    asked = partial(answer_all, "rbf-svm", ("image",), rows, plan)
+    asked = partial(answer_all, "rbf-svm", ("image",))
     many = asked([Shared(rows, plan, 0, None)])["image"]
     assert many.how == (
         "fold by fold; landmarks: 50 of 210 rows; 210 training rows are more than 200"
@@ -321,7 +344,7 @@ def test_many_rows_mean_landmarks_in_an_evaluation_as_in_a_model(
     assert whole.how == "all folds at once"
     few = plan.take(np.arange(260))  # 195 training rows
     some = rows.take(np.arange(260))
-    answer = answer_all("rbf-svm", ("image",), some, few, [Shared(some, few, 0, None)])["image"]
+    answer = answer_all("rbf-svm", ("image",), [Shared(some, few, 0, None)])["image"]
     assert answer.how == "all folds at once"
 
 
@@ -330,7 +353,7 @@ def test_too_many_columns_go_fold_by_fold(monkeypatch: pytest.MonkeyPatch) -> No
     plan = make_folds(rows.codes, 2)
     shared = [Shared(rows, plan, 0, None)]
     monkeypatch.setattr(engine, "WIDEST", 5)
-    assert "too many" in answer_all("lda", ("audio",), rows, plan, shared)["audio"].how
+    assert "too many" in answer_all("lda", ("audio",), shared)["audio"].how
 
 
 def test_an_evaluation_is_told_where_and_how_much(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,6 @@ from headstock.heads import HEADS, make_folds, make_head
 from headstock.heads.engine.held import hold
 from headstock.heads.engine.products import Products
 from headstock.heads.engine.shared import Shared
-from headstock.heads.outoffold import together as engine
 from headstock.heads.outoffold.answer import fit_head, full_proba
 from headstock.heads.outoffold.together import answer_all
 from headstock.heads.rows.folds import FoldPlan
@@ -164,7 +163,6 @@ CASES: dict[str, Callable[[], Case]] = {
 
 @pytest.fixture(autouse=True)
 def also_for_few_rows(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(engine, "SMALL", 0)
     monkeypatch.setattr("headstock.heads.kinds.svm.COMPILED_FROM", 0)
 
 
@@ -187,7 +185,7 @@ def fold_by_fold(name: str, rows: Rows, plan: FoldPlan, on: str) -> np.ndarray:
 def shared_way(name: str, rows: Rows, plan: FoldPlan, on: str) -> tuple[np.ndarray, str]:
     head_name, options = asked(name)
     shared = [Shared(rows, plan, 0, rows)]
-    answer = answer_all(head_name, [on], rows, plan, shared, options=options, test=rows)[on]
+    answer = answer_all(head_name, [on], shared, options=options)[on]
     assert answer.test is not None
     assert np.isfinite(answer.test).all()
     return answer.proba[0], answer.how
@@ -222,7 +220,6 @@ def test_heads_that_share_nothing_say_what_they_say_alone(which: str, name: str)
 @pytest.mark.parametrize("name", ["rbf-svm", "poly-svm", "lda"])
 def test_many_rows_of_a_narrow_set_with_sites(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """From 1,000 rows on kernels are shared without being asked to."""
-    monkeypatch.setattr(engine, "SMALL", 1000)
     monkeypatch.setattr("headstock.heads.kinds.svm.COMPILED_FROM", 1000)
     rows, plan = sites(1040, 12, 30)
     said, how = shared_way(name, rows, plan, "a")
