@@ -201,7 +201,7 @@ def predict(
 
 
 @click.command(cls=Command, name="list")
-@click.argument("what", type=click.Choice(["heads", "fusions", "backbones"]))
+@click.argument("what", type=click.Choice(["heads", "fusions", "metrics", "backbones"]))
 @click.argument("pattern", default="")
 @click.option(
     "--target", type=click.Choice(["classes", "number"]), default="classes", show_default=True,
@@ -212,6 +212,7 @@ def list_(what: str, pattern: str, target: str) -> Answer:
 
     Example: headstock list heads
     Example: headstock list heads --target number
+    Example: headstock list metrics
     Example: headstock list backbones resnext
     """
     with progress("list"):
@@ -223,6 +224,10 @@ def list_(what: str, pattern: str, target: str) -> Answer:
             from headstock.heads.head import listing as heads
 
             found = heads(pattern, target=target)
+        elif what == "metrics":
+            from headstock.heads.metrics.table import listing as metrics
+
+            found = metrics(pattern)
         else:
             from headstock.heads.fusion.fusions import listing as fusions
 
@@ -230,6 +235,7 @@ def list_(what: str, pattern: str, target: str) -> Answer:
     words = {
         "heads": ["evaluate", "STORE", "--head", "NAME"],
         "fusions": ["evaluate", "STORE", "--fusion", "NAME"],
+        "metrics": ["evaluate", "STORE", "--metric", "NAME"],
         "backbones": ["extract", "MANIFEST", "-o", "features.h5", "--image", "NAME"],
     }
     return Answer(

@@ -14,18 +14,19 @@ import argparse
 import os
 import resource
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the headstock command sets it
 from heads_workload import TEST, TRAIN, workload
 
 from headstock.heads import HEADS, make_folds
-from headstock.heads.evaluation.findings import findings
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.fusion.fusions import FUSIONS
 from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.report.findings import findings
+from headstock.heads.run.run import Run
+from headstock.heads.run.scores import Line
 
 ON = ("image", "audio")
 
@@ -50,15 +51,15 @@ def main() -> None:
     )  # fmt: skip
     if given.output:
         result.save(given.output)
-    told = result.to_json()
+    board = result.leaderboard
     taken = f", {kept.counts['found']} answers taken again" if kept else ""
     print(
         f"{given.train:,} + {given.test:,} rows, {given.folds} folds, "
-        f"{len(told['leaderboard'])} systems: {time.perf_counter() - begin:.0f} s, "
+        f"{len(board)} systems: {time.perf_counter() - begin:.0f} s, "
         f"{time.process_time() - cpu:.0f} s of CPU, {len(os.sched_getaffinity(0))} cores, "
         f"load {os.getloadavg()[0]:.1f}, peak {peak():.1f} GB{taken}\n"
     )
-    print(table(told.leaderboard), "\n", *(f"- {line}" for line in others(told)), sep="\n")
+    print(table(board), "\n", *(f"- {line}" for line in others(result.run)), sep="\n")
 
 
 def peak() -> float:
@@ -66,7 +67,7 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
-def table(board: Sequence[Mapping[str, Any]]) -> str:
+def table(board: Sequence[Line]) -> str:
     """Accuracy out of fold, and that of the test rows, of each head on each set and fusion."""
     places = {(r.head, r.fusion or r.on): r for r in board}
     names = [*ON, *(f for f in FUSIONS if f != "stacked" and f != "learned")]
@@ -78,33 +79,34 @@ def table(board: Sequence[Mapping[str, Any]]) -> str:
         for name in names:
             row = places.get((head, name))
             cells.append(_two(row) if row else "")
-        spent = sum(places[head, on]["seconds"] for on in (*ON, "early") if (head, on) in places)
+        spent = sum(places[head, on].seconds or 0 for on in (*ON, "early") if (head, on) in places)
         lines.append(f"| {head} | {' | '.join(cells)} | {spent:.1f} |")
     return "\n".join(lines)
 
 
-def _two(row: Mapping[str, Any]) -> str:
-    return f"{row['accuracy']['value']:.4f}, {row['test']['accuracy']['value']:.4f}"
+def _two(line: Line) -> str:
+    assert line.test
+    return f"{line.accuracy.value:.4f}, {line.test.accuracy.value:.4f}"
 
 
-def others(metrics: Mapping[str, Any]) -> list[str]:
+def others(run: Run) -> list[str]:
     """The systems that are of no one head, then the words."""
     lines = []
-    for row in metrics["leaderboard"]:
+    for row in run.leaderboard:
         if row.fusion in ("stacked", "learned") or row.head == "all":
             low, high = row.accuracy.low, row.accuracy.high
             lines.append(
-                f"{row['name']}: {_two(row)} (95 % {low:.4f} to {high:.4f}, "
-                f"{row['errors']:g} errors, log-loss {row['log_loss']:.4f}, {row['seconds']:.1f} s)"
+                f"{row.name}: {_two(row)} (95 % {low:.4f} to {high:.4f}, "
+                f"{row.errors:g} errors, log-loss {row.log_loss:.4f}, {row.seconds:.1f} s)"
             )
         if row.gate:
             gate = row.gate
             lines.append(
-                f"{row['name']}: {gate['first']} hands {gate['k']} rows to {gate['second']}, "
-                f"{gate['apparent_accuracy']:.4f} apparent, {gate['nested_accuracy']:.4f} nested, "
-                f"best alone {gate['best']} {gate['best_accuracy']:.4f}: {gate['verdict']}"
+                f"{row.name}: {gate.first} hands {gate.k} rows to {gate.second}, "
+                f"{gate.apparent_accuracy:.4f} apparent, {gate.nested_accuracy:.4f} nested, "
+                f"best alone {gate.best} {gate.best_accuracy:.4f}: {gate.verdict}"
             )
-    return lines + findings(metrics)
+    return lines + findings(run)
 
 
 if __name__ == "__main__":

@@ -212,6 +212,7 @@ def extract_like(
                 provenance=(provenance or {}).get(name),
                 device=device,
                 offline=offline,
+                converted=True,
             )
     with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
         output = Path(keep or Path(folder, "features.h5"))

@@ -22,6 +22,7 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
     from headstock.heads.head import Head as Head
     from headstock.heads.head import load_head as load_head
     from headstock.heads.head import make_head as make_head
+    from headstock.heads.regression import NumberEvaluation as NumberEvaluation
     from headstock.heads.result import Evaluation as Evaluation
     from headstock.heads.rows.folds import FoldPlan as FoldPlan
     from headstock.heads.rows.folds import make_folds as make_folds
@@ -37,6 +38,7 @@ _HOMES = {
     "Head": "head",
     "HeadClassifier": "estimator",
     "HeadRegressor": "estimator",
+    "NumberEvaluation": "regression",
     "Predictions": "bundle.predictions",
     "REGRESSORS": "specs",
     "check_head": "contract",

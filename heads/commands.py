@@ -54,6 +54,8 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
 @SETS
 @TUNE
 @METRIC
+@TARGET
+@TRANSFORM
 @click.option(
     "--on", multiple=True, metavar="SETS", shell_complete=complete(stored_sets),
     help="Feature sets: image, image+audio.",
@@ -136,6 +138,9 @@ def evaluate(
         text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
         result.save(output, {"run.toml": text})
     notes, hints = [], []
+    if mlflow and result.run.settings.target != "classes":
+        what = "logs runs of classes, and this one is of numbers"
+        raise OptionError("--mlflow", what, "leave it away: -o writes all of it")
     if mlflow:
         notes.append(f"logged: {mlflow}, run {log_evaluation(result.run, mlflow, folder=output)}")
     if output:
@@ -257,13 +262,13 @@ def report(runs: tuple, output: str | None, store: str | None, data: str | None)
 
     Example: headstock report runs/a -o report.html
     """
-    from headstock.heads.report.text import leaderboard_text
-    from headstock.heads.run.folder import body_of, read_run
+    from headstock.heads.report.regression import any_text
+    from headstock.heads.run.folder import body_of, read_any
 
-    saved = {run: read_run(run) for run in runs}
+    saved = {run: read_any(run) for run in runs}
 
     def boards() -> str:
-        return "\n".join(leaderboard_text(one, width(), strong) for one in saved.values())
+        return "\n".join(any_text(one, width(), strong) for one in saved.values())
 
     if not output:
         return Answer(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from headstock import __version__
 from headstock.heads.engine.shared import MEMORY
@@ -23,6 +23,7 @@ from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.systems import DEFAULTS
 from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.regression import NumberEvaluation, evaluate_numbers
 from headstock.heads.result import Evaluation
 from headstock.heads.rows.adapted import own_sets
 from headstock.heads.rows.agreement import agreement_of
@@ -36,8 +37,8 @@ from headstock.heads.run.plain import parse
 from headstock.heads.run.rows import Account, Hygiene, Looks
 from headstock.heads.run.run import Reused, SetRecipe
 from headstock.heads.run.scores import Line
-from headstock.heads.search.tuning import with_searches
-from headstock.heads.specs import CLASSES
+from headstock.heads.search.tuning import transformed, with_searches
+from headstock.heads.specs import NUMBER
 from headstock.store.errors import OptionError
 from headstock.store.manifest.splits import split_of
 
@@ -46,14 +47,12 @@ if TYPE_CHECKING:
 
 __all__ = ["evaluate", "recipe_of"]
 
-DEFAULT_HEADS, DEFAULT_FUSIONS = DEFAULTS[CLASSES]
-
 
 def evaluate(
     store: StoreReader,
-    heads: Sequence[str] = DEFAULT_HEADS,
+    heads: Sequence[str] | None = None,
     on: Sequence[str] | None = None,
-    fusions: Sequence[str] = DEFAULT_FUSIONS,
+    fusions: Sequence[str] | None = None,
     folds: int | str | FoldPlan | None = None,
     *,
     group: str | None = None,
@@ -73,6 +72,8 @@ def evaluate(
     reuse: bool = False,
     test_scores: str = "chosen",
     metric: Sequence[str] = (),
+    target: str | None = None,
+    transform: str | None = None,
     progress: Callable[[int, int, str], None] | None = None,
 ) -> Evaluation:
     """Score heads on a store's labelled rows.
@@ -110,7 +111,10 @@ def evaluate(
     searches, the weights of a fusion and gates are about; the others are shown; by default the
     accuracy. With ``folds`` ``valid`` the
     valid split is the one fold: the leaderboard is scored on it and ordered by it, and folds are
-    made inside the training rows alone, for whatever must be held out there.
+    made inside the training rows alone, for whatever must be held out there. target: ``classes`` or
+    ``number``; by default what the labels are (``found_target``). Of numbers the answer
+    is a ``NumberEvaluation``, of which a type checker must be told by ``isinstance``. transform:
+    learn numbers by ``log`` or ``rank``.
     """
     if test_scores not in SHOWN:
         raise OptionError("test_scores", f"{test_scores!r} is none", f"one of {', '.join(SHOWN)}")
@@ -122,12 +126,17 @@ def evaluate(
             raise OptionError(
                 asked, "has no meaning with the valid split as the one fold", "leave it"
             )
-    names = _wanted_sets(store, on, fusions)
+    names = _wanted_sets(store, on, fusions or ())
     names_of_metrics = [metric] if isinstance(metric, str) else list(metric)
-    options = with_searches(tune, options or {})
-    rules = Rules(group, missing, dedupe, seen, rare, CLASSES)
+    rules = Rules(group, missing, dedupe, seen, rare, target)
     found = prepare(store, names, rules, folds, repeats)
     rows, test, account = found.rows, found.test, found.account
+    heads = DEFAULTS[rows.target].heads if heads is None else heads
+    fusions = DEFAULTS[rows.target].fusions if fusions is None else fusions
+    given = transformed(options or {}, heads, transform, rows.target)
+    options = with_searches(tune, given, rows.target)
+    if rows.target == NUMBER:
+        _refuse_of_numbers(learning_curve=learning_curve, doubts=doubts)
     plan = plan_for(
         store, rows, folds, group=group, repeats=repeats, seed=seed, spread=rare == "keep"
     )
@@ -138,7 +147,8 @@ def evaluate(
     if test is not None and test_scores == "none":
         valid = test.held_in("valid")
         scored = test.take(valid) if len(valid) else None
-    result = evaluate_rows(
+    score: Any = evaluate_numbers if rows.target == NUMBER else evaluate_rows
+    result = score(
         rows, heads, names, fusions, plan,
         test=scored, seed=seed, options=options, nested=nested, memory=memory, device=device,
         progress=progress, reuse=kept, one_fold=one_fold, metric=names_of_metrics,
@@ -169,22 +179,27 @@ def evaluate(
         "leaks": suspects_of(found.read, asked_sets(store, account["sets"]), seed),
         "neighbours": {} if in_time(plan) else agreement_of(rows, plan.codes[0], rows.X, seed),
     }  # fmt: skip
-    result.run = checked(
-        replace(
-            run,
-            leaderboard=tuple(board),
-            hygiene=parse(Hygiene, hygiene),
-            recipes={name: recipe_of(store, name) for name in account["sets"]},
-            settings=replace(
-                run.settings, when=datetime.now(UTC).isoformat(timespec="seconds"),
-                version=__version__, store=str(store.path), store_uuid=store.uuid, missing=missing,
-                dedupe=dedupe, rare=rare, rows=parse(Account, account),
-                dates=tuple(date_columns(store.items)),
-                reuse=Reused(folder=str(kept.folder), **kept.counts) if kept else None,
-            ),
-        )
+    run = replace(
+        run,
+        leaderboard=tuple(board),
+        hygiene=parse(Hygiene, hygiene),
+        recipes={name: recipe_of(store, name) for name in account["sets"]},
+        settings=replace(
+            run.settings, when=datetime.now(UTC).isoformat(timespec="seconds"),
+            version=__version__, store=str(store.path), store_uuid=store.uuid, missing=missing,
+            dedupe=dedupe, rare=rare, rows=parse(Account, account),
+            dates=tuple(date_columns(store.items)),
+            reuse=Reused(folder=str(kept.folder), **kept.counts) if kept else None,
+        ),
     )  # fmt: skip
-    return result
+    result.run = run if rows.target == NUMBER else checked(run)
+    return cast(Evaluation, result)
+
+
+def _refuse_of_numbers(**asked: bool) -> None:
+    for name, wanted in asked.items():
+        if wanted:
+            raise OptionError(name, "is of classes, and these labels are numbers", "leave it away")
 
 
 def recipe_of(store: StoreReader, name: str) -> SetRecipe:
@@ -203,16 +218,26 @@ def _marked(line: Line, saw: Mapping[str, int]) -> Line:
     return replace(line, saw=count, notes=(*line.notes, note))
 
 
-def _look(result: Evaluation, board: Sequence[Line], store: str | Path) -> Looks | None:
+def _look(
+    result: Evaluation | NumberEvaluation, board: Sequence[Line], store: str | Path
+) -> Looks | None:
     """Leave the answers to the test split to those systems of ``board`` that are scored on it, and
     put the look down; None where there is none."""
     names, held = [line.name for line in board if line.test], result.held.get("test")
     if held is None or not names:
         return None
-    proba = {name: held.proba[name] for name in names}
-    result.held["test"] = replace(held, proba=proba)
-    split = split_digest(held.ids, result.classes[held.codes])
-    digests = {name: answers_digest(p) for name, p in proba.items()}
+    if isinstance(result, NumberEvaluation):
+        numbers = result.held["test"]
+        answers, labels = {name: numbers.said[name] for name in names}, numbers.y
+        result.held["test"] = replace(numbers, said=answers)
+    else:
+        classes = result.held["test"]
+        answers = {name: classes.proba[name] for name in names}
+        result.held["test"], labels = (
+            replace(classes, proba=answers), result.classes[classes.codes],
+        )  # fmt: skip
+    split = split_digest(held.ids, labels)
+    digests = {name: answers_digest(one) for name, one in answers.items()}
     return look(store, split, len(held.ids), digests)
 
 

@@ -1,8 +1,11 @@
 """What tests share: where development data lies, when it is there."""
 
+import atexit
 import os
+import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))  # what tests share
@@ -10,6 +13,10 @@ sys.path.insert(0, str(Path(__file__).parent))  # what tests share
 # Tests run beside each other, a process a core: a thread pool in each of them makes all of them
 # wait. Measured on two cores: 12.5 minutes with threads, 9.2 without. Whoever sets it, decides.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+if "HEADSTOCK_CACHE" not in os.environ:  # the networks that a user has converted stay theirs
+    os.environ["HEADSTOCK_CACHE"] = tempfile.mkdtemp(prefix="headstock-tests-")
+    atexit.register(shutil.rmtree, os.environ["HEADSTOCK_CACHE"], ignore_errors=True)
 
 import pytest
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstock.extract.encoders.audio import audio_encoder, audio_from_recipe, audio_names
+from headstock.extract.encoders.converted import keep_converted, kept_converted, on_cpu
 from headstock.extract.encoders.described import BACKBONE, PACKAGE_DATA, checked_recipe
 from headstock.extract.encoders.options import number, switch, text, whole
 from headstock.extract.encoders.packaged import PICTURES, installed
@@ -164,11 +166,14 @@ def encoder_from_recipe(
     provenance: Mapping[str, Any] | None = None,
     device: str = "auto",
     offline: bool = False,
+    converted: bool = False,
 ) -> Encoder:
     """The Encoder that makes exactly what ``recipe`` describes, to encode new files alike.
 
     The recipe holds no path: weights are looked for in ``weights_hint``, else where
-    ``provenance`` (of the set, as the encoder gave it) says they came from.
+    ``provenance`` (of the set, as the encoder gave it) says they came from. ``converted``: where
+    the CPU encodes and no hint is given, a network that this machine has converted before is taken
+    from the user's cache, without torch, and one that it converts now is kept there.
     Raises WeightsError when what it builds differs, naming the fields; OptionError for a recipe
     that no encoder here can follow; UnsafeInput for a field that no encoder here would write.
     """
@@ -179,7 +184,12 @@ def encoder_from_recipe(
         pass
     elif isinstance(kind, str) and kind in LIBRARIES:
         fields = checked_recipe(fields, tuple(LIBRARIES))
+        converted = converted and weights_hint is None and on_cpu(device)
+        if converted and (kept := kept_converted(Recipe(recipe.modality, fields))) is not None:
+            return kept
         encoder = _network_again(fields, weights_hint, provenance or {}, device, offline)
+        if converted:
+            encoder.forward.on_proof = partial(keep_converted, encoder)
     else:
         what = f"encoder {one_line(repr(kind), 80)} is not one of ours"
         raise OptionError("recipe", what, "extract it elsewhere")

@@ -1,4 +1,7 @@
-"""OpenVINO as the runtime of a network on the CPU: the same graph, compiled for this processor."""
+"""OpenVINO as the runtime of a network on the CPU: the same graph, compiled for this processor.
+
+torch is imported where a network is converted, and not to run one.
+"""
 
 from __future__ import annotations
 
@@ -8,19 +11,23 @@ import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from headstock.extract.runtimes.eager import Result
-from headstock.extract.runtimes.views import Whole
 from headstock.store.errors import OptionError
 
-__all__ = ["HINTS", "OpenVinoRuntime", "present"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from headstock.extract.runtimes.views import Whole
+
+__all__ = ["HINTS", "OpenVinoRuntime", "Result", "converted", "openvino", "present"]
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
+
+Result = tuple[np.ndarray, float, float]
+"""Vectors (b, s) float32, seconds of transfer, seconds of the model."""
 
 
 def present() -> bool:
@@ -28,32 +35,50 @@ def present() -> bool:
     return find_spec("openvino") is not None
 
 
-class OpenVinoRuntime:
-    """``whole`` for tiles of exactly ``tile`` pictures; each is computed by one core, ``threads``
-    of them at a time, so that a vector's bits do not depend on how many there are.
+def openvino() -> Any:
+    """The library. Raises OptionError when it is not there."""
+    # It would report its use over the network, from a forked child that it waits for.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    try:
+        import openvino
+    except ImportError as error:
+        fix = "pip install 'headstock[cpu]', or --runtime torch"
+        raise OptionError("runtime openvino", "is not installed", fix) from error
+    return openvino
 
-    Raises OptionError when OpenVINO is not there or cannot take the network.
+
+def converted(whole: Whole, tile: int) -> Any:
+    """``whole`` as an OpenVINO model of exactly ``tile`` pictures. Raises OptionError when OpenVINO
+    cannot take it."""
+    shape = [tile, *whole.crop, 3]
+    library = openvino()
+    try:
+        return library.convert_model(_traced(whole, shape), input=(shape, np.uint8))
+    except Exception as error:  # many classes, over three libraries
+        raise _refused(error) from error
+
+
+def _refused(error: Exception) -> OptionError:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    what = f"cannot take the network: {lines[-1][:160]}"
+    return OptionError("runtime openvino", what, "--runtime torch")
+
+
+class OpenVinoRuntime:
+    """``model`` (see ``converted``) on tiles of the size it was made for; each is computed by one
+    core, ``threads`` of them at a time, so that a vector's bits do not depend on how many there
+    are. Raises OptionError when OpenVINO is not there or cannot take the network.
     """
 
     name = "openvino"
 
-    def __init__(
-        self, whole: Whole, precision: str, tile: int, threads: int, pool: ThreadPoolExecutor
-    ) -> None:
-        # It would report its use over the network, from a forked child that it waits for.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        try:
-            import openvino
-        except ImportError as error:
-            fix = "pip install 'headstock[cpu]', or --runtime torch"
-            raise OptionError("runtime openvino", "is not installed", fix) from error
+    def __init__(self, model: Any, precision: str, threads: int, pool: ThreadPoolExecutor) -> None:
         self.most: int | None = None
         self._pool = pool
+        library = openvino()
         try:
-            shape = [tile, *whole.crop, 3]
-            model = openvino.convert_model(_traced(whole, shape), input=(shape, np.uint8))
             # weights stay in float32 and threads where the scheduler puts them; a stream a thread
-            compiled = openvino.Core().compile_model(
+            compiled = library.Core().compile_model(
                 model,
                 "CPU",
                 {
@@ -63,16 +88,18 @@ class OpenVinoRuntime:
                     "ENABLE_CPU_PINNING": False,
                 },
             )
-        except Exception as error:  # many classes, over three libraries
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            what = f"cannot take the network: {lines[-1][:160]}"
-            raise OptionError("runtime openvino", what, "--runtime torch") from error
+        except Exception as error:
+            raise _refused(error) from error
         self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(threads):
             self._requests.put(compiled.create_infer_request())
 
     def start(self, pixels: Tensor) -> Future[Result]:
-        return self._pool.submit(self._timed, pixels.numpy())
+        return self.submit(pixels.numpy())
+
+    def submit(self, pixels: np.ndarray) -> Future[Result]:
+        """``start`` of a tile (b, h, w, 3) uint8."""
+        return self._pool.submit(self._timed, pixels)
 
     def _timed(self, pixels: np.ndarray) -> Result:
         request = self._requests.get()
@@ -86,6 +113,8 @@ class OpenVinoRuntime:
 
 def _traced(whole: Whole, shape: list[int]) -> Any:
     """``whole`` as a graph with its weights in it; freezing halves the time of the conversion."""
+    import torch
+
     example = torch.zeros(shape, dtype=torch.uint8)
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")  # torch says that tracing will go; it is what is read here

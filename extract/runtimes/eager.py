@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from headstock.extract.runtimes.compiled import Result
 from headstock.extract.runtimes.views import Whole
 
 __all__ = ["PRECISIONS", "TOLERANCE", "CudaRuntime", "Flight", "Runtime", "TorchRuntime", "threads"]
@@ -28,8 +29,6 @@ TOLERANCE = {"fp32": 1e-4, "bf16": 3e-2, "fp16": 1e-2}
 """The classes of precision: relative distance |v - w| / |w| that a runtime's vector v may have from
 w, torch's in float32 on the same pixels; twice what torch itself is off in that precision, where
 that is more (MobileNetV2 in bf16: 0.07). Runtimes of one class make one recipe."""
-
-Result = tuple[np.ndarray, float, float]
 
 
 class Flight(Protocol):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from headstock.extract.encoder import Status
-from headstock.extract.runtimes.compiled import OpenVinoRuntime, present
+from headstock.extract.runtimes.compiled import OpenVinoRuntime, converted, present
 from headstock.extract.runtimes.eager import TOLERANCE, CudaRuntime, Runtime, TorchRuntime, threads
 from headstock.extract.runtimes.views import View, Whole
 from headstock.store.errors import OptionError
@@ -69,6 +69,7 @@ class Forward:
         self.transfer_seconds = 0.0
         self.start_seconds = 0.0  # that preparing and proving the runtime took
         self.note = ""
+        self.on_proof: Callable[[Any], None] | None = None  # takes the converted network
         self._runtime: Runtime | None = None
         self.torch = self._by_torch()
 
@@ -109,7 +110,8 @@ class Forward:
     def _proven(self, pixels: Tensor) -> Runtime:
         tile = self.tile or TILE
         pool = threads(self.threads)
-        fast = OpenVinoRuntime(self.whole, self.precision, tile, self.threads, pool)
+        model = converted(self.whole, tile)
+        fast = OpenVinoRuntime(model, self.precision, self.threads, pool)
         shown, _, _ = fast.start(filled(pixels, tile)).result()
         plain = TorchRuntime(self.whole, self.device, "fp32", pool)
         right = plain.start(pixels).result()[0].astype(np.float64)
@@ -121,6 +123,8 @@ class Forward:
             worst = float(np.nan_to_num(apart, nan=np.inf).max())
             what = f"is {worst:.1e} from torch on the first pictures, more than {allowed:.1e}"
             raise OptionError("runtime openvino", what, "--runtime torch")
+        if self.on_proof is not None:
+            self.on_proof(model)
         return fast
 
     def start(self, items: Sequence[np.ndarray]) -> list[Any]:

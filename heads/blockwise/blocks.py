@@ -45,7 +45,8 @@ class Block:
 @dataclass
 class Streamed:
     """The wanted rows of a store. codes (n,) int32, fold (n,) int16 (UNUSED where not wanted),
-    mark (n,) uint64, over all n rows of the store; classes (k,)."""
+    mark (n,) uint64, over all n rows of the store; classes (k,). group: the column whose values
+    stay in one fold, if any."""
 
     store: StoreReader
     on: str
@@ -55,6 +56,15 @@ class Streamed:
     mark: np.ndarray
     folds: int
     account: dict[str, Any] = field(default_factory=dict)
+    group: str | None = None
+
+    def where(self, split: str = "") -> np.ndarray:
+        """The numbers of the training rows in the store's order, or of a held-out split's."""
+        return np.flatnonzero(self.fold == HELD[split] if split else self.fold >= 0)
+
+    def groups(self, split: str = "") -> np.ndarray | None:
+        """Which of these rows belong together; None where no column was asked for."""
+        return None if self.group is None else self.mark[self.where(split)]
 
     @property
     def dim(self) -> int:
@@ -158,7 +168,7 @@ def read_streamed(
         "unseen": {name: len(marked) for name in sets if (marked := store.unseen(name))},
         "sets": sets,
     }
-    return Streamed(store, on, classes, codes, fold, mark, folds, account)
+    return Streamed(store, on, classes, codes, fold, mark, folds, account, group)
 
 
 def _marks(part: Any, items: Any, name: str, group: str | None, out: np.ndarray, seed: int) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock import __version__
-from headstock.heads.blockwise.blocks import HELD, Streamed, read_streamed
+from headstock.heads.blockwise.blocks import HELD, Block, Streamed, read_streamed
 from headstock.heads.blockwise.passes import learn
 from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.bundle.members import Member
@@ -21,15 +21,16 @@ from headstock.heads.evaluation.checks import checked
 from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, split_digest
 from headstock.heads.head import head_options
 from headstock.heads.kinds.linear import Linear
-from headstock.heads.metrics.probabilities import brier_rows, loss_rows
-from headstock.heads.numbers.metrics import accuracy_interval
+from headstock.heads.numbers.beside import figures
+from headstock.heads.numbers.chance import chance_p
+from headstock.heads.numbers.metrics import ByRow
 from headstock.heads.result import Result
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects_in
 from headstock.heads.rows.target import found_target
 from headstock.heads.run.plain import parse, plain
-from headstock.heads.run.rows import Account, Hygiene, Leak, Looks, Plan
+from headstock.heads.run.rows import Account, Fold, Hygiene, Leak, Looks, Plan
 from headstock.heads.run.run import Run, Settings
 from headstock.heads.run.scores import Line
 from headstock.heads.solvers.calibration import UNCALIBRATED, none_left
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from headstock.store.reader import StoreReader
 
 __all__ = ["STREAMED", "evaluate_streamed", "fit_streamed"]
-
-FINE = 4096
-"""Steps of confidence by which rows are counted."""
 
 STREAMED = ("lda", "ridge", "logistic")
 
@@ -172,7 +170,7 @@ def evaluate_streamed(
         for place, head in enumerate(heads):
             if progress is not None:
                 progress(number * len(heads) + place, len(names) * len(heads), f"{head}@{name}")
-            board.append(_line(rows, head, name, settings[head]))
+            board.append(_line(rows, head, name, settings[head], seed))
         leaks += [one for one in _leaks(store, rows) if one not in leaks]
     assert rows is not None
     board.sort(key=lambda line: (-line.accuracy.value, line.log_loss))
@@ -181,6 +179,8 @@ def evaluate_streamed(
     run = Run(
         leaderboard=tuple(board),
         folds=parse(Plan, _folds(rows, group, seed)),
+        fold_table=(_fold_table(rows),),
+        baseline=_guessing(rows),
         hygiene=Hygiene(leaks=parse(tuple[Leak, ...], leaks), looks=_look(store, rows, board)),
         recipes={name: recipe_of(store, name) for name in sets},
         settings=Settings(
@@ -195,7 +195,7 @@ def evaluate_streamed(
 
 
 def _unlearned(rows: Streamed) -> list[str]:
-    there = rows.fold >= 0
+    there = rows.where("")
     return unlearned_notes(rows.fold[None, there], rows.codes[there], rows.classes)
 
 
@@ -204,7 +204,7 @@ def _look(store: StoreReader, rows: Streamed, board: Sequence[Line]) -> Looks | 
     scored = {line.name: json.dumps(plain(line.test)) for line in board if line.test}
     if not scored:
         return None
-    which = np.flatnonzero(rows.fold == HELD["test"])
+    which = rows.where("test")
     split = split_digest(store.items.id[which], rows.classes[rows.codes[which]])
     systems = {name: hashlib.sha256(text.encode()).hexdigest() for name, text in scored.items()}
     return look(store.path, split, len(which), systems)
@@ -215,7 +215,7 @@ def _leaks(store: StoreReader, rows: Streamed) -> list[dict[str, Any]]:
     asked = asked_sets(store, parts_of(rows.on))
     if not asked:
         return []
-    marks = rows.mark[rows.fold >= 0]
+    marks = rows.mark[rows.where("")]
     most = np.sort(marks)[min(SAMPLE, len(marks)) - 1]
     some = [(b.X[b.mark <= most], b.codes[b.mark <= most]) for b in rows.blocks()]
     X, codes = (np.concatenate(part) for part in zip(*some))
@@ -229,80 +229,72 @@ def _leaks(store: StoreReader, rows: Streamed) -> list[dict[str, Any]]:
     return out
 
 
-def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any]) -> Line:
+def _line(rows: Streamed, head: str, on: str, options: Mapping[str, Any], seed: int) -> Line:
     begin = time.perf_counter()
     held = [split for split in HELD if rows.account[split]]
     moments, weights = learn(rows, head, options, full=bool(held), folds=True)
-    tally = _Tally(len(rows.classes))
-    for block in rows.blocks():
-        Z = moments(block.X)
+
+    def out_of_fold(block: Block) -> np.ndarray:
+        Z, proba = moments(block.X), np.empty((len(block.codes), len(rows.classes)))
         for fold in np.unique(block.fold).tolist():
-            own = block.fold == fold
-            tally.add(weights[(fold,)].proba(Z[own]), block.codes[own])
+            mine = block.fold == fold
+            proba[mine] = weights[(fold,)].proba(Z[mine])
+        return proba
+
+    answers = _answers(rows, "", out_of_fold)
+    there = rows.where("")
+    p = chance_p(
+        answers.predicted[:, None], rows.codes[there], rows.fold[there], rows.groups(""), seed
+    )
     line: dict[str, Any] = {
         "head": head, "on": on, "fusion": "early" if "+" in on else None, "name": f"{head}@{on}",
-        **tally.scores(), "how": "by blocks",
+        **_figures(rows, "", answers), "chance_p": float(p[0]), "how": "by blocks",
     }  # fmt: skip
     for split in held:
-        apart = _Tally(len(rows.classes))
-        for block in rows.blocks(split):
-            apart.add(weights[()].proba(moments(block.X)), block.codes)
-        line[split] = apart.scores()
+        refit = _answers(rows, split, lambda block: weights[()].proba(moments(block.X)))
+        line[split] = _figures(rows, split, refit)
     if rows.folds == 2 and head != "logistic":
         line["notes"] = [none_left(UNCALIBRATED)]
     line["seconds"] = round(time.perf_counter() - begin, 4)
     return parse(Line, line, line["name"])
 
 
-class _Tally:
-    """Scores that add up over blocks."""
+def _answers(rows: Streamed, split: str, proba: Callable[[Block], np.ndarray]) -> ByRow:
+    """What is kept of each row's answer: some bytes, whatever the number of classes."""
+    parts = [ByRow.of(proba(block), block.codes) for block in rows.blocks(split)]
+    kinds = (np.int32, np.float32, np.float32, np.float32)
+    return ByRow(*(np.concatenate(one).astype(kind) for one, kind in zip(zip(*parts), kinds)))
 
-    def __init__(self, k: int) -> None:
-        self.table = np.zeros((k, k), np.int64)
-        self.loss = self.brier = 0.0
-        self.sure = np.zeros((FINE, 3))  # by confidence: rows, their confidence, the right ones
 
-    def add(self, proba: np.ndarray, codes: np.ndarray) -> None:
-        said, confidence = proba.argmax(axis=1), proba.max(axis=1)
-        np.add.at(self.table, (codes, said), 1)
-        told = np.stack([np.ones(len(said)), confidence, said == codes], axis=1)
-        np.add.at(self.sure, np.minimum((confidence * FINE).astype(int), FINE - 1), told)
-        self.loss += float(loss_rows(proba, codes).sum())
-        self.brier += float(brier_rows(proba, codes).sum())
+def _figures(rows: Streamed, split: str, answers: ByRow) -> dict[str, Any]:
+    codes = rows.codes[rows.where(split)]
+    return figures([answers], codes, len(rows.classes), rows.groups(split))
 
-    def _calibration_error(self, bins: int = 15) -> float:
-        """``metrics.calibration_error``, its bins of equal count to within a step of FINE."""
-        count = self.sure[:, 0]
-        middle = np.cumsum(count) - count / 2
-        place = np.minimum((bins * middle / count.sum()).astype(int), bins - 1)
-        gaps = np.zeros(bins)
-        np.add.at(gaps, place, self.sure[:, 1] - self.sure[:, 2])
-        return float(np.abs(gaps).sum() / count.sum())
 
-    def scores(self) -> dict[str, Any]:
-        true, said, right = self.table.sum(axis=1), self.table.sum(axis=0), np.diag(self.table)
-        n, errors = int(true.sum()), int(true.sum() - right.sum())
-        low, high = accuracy_interval(errors, n)
-        there = true > 0
-        recall = right / np.maximum(true, 1)
-        precision = right / np.maximum(said, 1)
-        f1 = 2 * right / np.maximum(true + said, 1)
-        return {
-            "n": n,
-            "errors": errors,
-            "accuracy": {"value": 1 - errors / n, "low": low, "high": high},
-            "balanced_accuracy": float(recall[there].mean()),
-            "macro_f1": float(f1[there].mean()),
-            "log_loss": self.loss / n,
-            "brier": self.brier / n,
-            "calibration_error": self._calibration_error(),
-            "per_class": [
-                {
-                    "n": int(true[c]),
-                    "errors": int(true[c] - right[c]),
-                    "recall": float(recall[c]) if true[c] else None,
-                    "precision": float(precision[c]) if said[c] else None,
-                }
-                for c in range(len(true))
-            ],
-        }
+def _guessing(rows: Streamed) -> Line:
+    """What the shares of the classes among the rows that each row is answered from would score."""
+    there = rows.where("")
+    table = np.array([fold.classes for fold in _fold_table(rows)])
+    left = table.sum(axis=0) - table
+    line: dict[str, Any] = {"head": "guessing", "on": "-", "fusion": None, "name": "guessing"}
+    line |= _figures(rows, "", _guessed(left, rows.fold[there], rows.codes[there]))
+    for split in HELD:
+        codes = rows.codes[rows.where(split)]
+        if len(codes):
+            guess = _guessed(table.sum(axis=0)[None], np.zeros(len(codes), int), codes)
+            line[split] = _figures(rows, split, guess)
+    return parse(Line, line, "guessing")
+
+
+def _guessed(counts: np.ndarray, fold: np.ndarray, codes: np.ndarray) -> ByRow:
+    """Of rows (n,) answered by the shares of counts (f, k) in the line of their fold."""
+    k = counts.shape[1]
+    each = [ByRow.of(np.tile(line / line.sum(), (k, 1)), np.arange(k)) for line in counts]
+    return ByRow(*(np.stack(one)[fold, codes] for one in zip(*each)))
+
+
+def _fold_table(rows: Streamed) -> tuple[Fold, ...]:
+    k, there = len(rows.classes), rows.where("")
+    table = np.zeros((rows.folds, k), dtype=int)
+    np.add.at(table, (rows.fold[there], rows.codes[there]), 1)
+    return tuple(Fold(n=int(line.sum()), classes=tuple(line.tolist())) for line in table)

@@ -10,7 +10,8 @@ from headstock.heads.bundle.fitting import Fit, fit_prepared
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.prepare import Rules, prepare
-from headstock.heads.run.folder import read_run
+from headstock.heads.run.folder import read_any
+from headstock.heads.run.numbers import NumberLine, NumberRun
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadError, OptionError, near
@@ -34,7 +35,7 @@ def fit_run(
     Raises OptionError for a system that the run does not have, HeadError for a run that cannot be
     fitted again: one by blocks, or of several repeats, or of rows that the store no longer has.
     """
-    saved = read_run(run)
+    saved = read_any(run)
     line, settings = _line(saved, system), saved.settings
     if settings.by_blocks:
         raise HeadError("run", "it read by blocks", "fit with --stream and the head's name")
@@ -58,8 +59,8 @@ def fit_run(
     return bundle
 
 
-def _line(run: Run, system: str | None) -> Line:
-    board = {line.name: line for line in run.leaderboard}
+def _line(run: Run | NumberRun, system: str | None) -> Line | NumberLine:
+    board: dict[str, Line | NumberLine] = {line.name: line for line in run.leaderboard}
     if system is None:
         return run.leaderboard[0]
     if system not in board:

@@ -260,6 +260,9 @@ def answer_systems(
         if absent:
             names_of = ", ".join(one.name for one, _ in absent)
             answer = replace(answer, notes=[*answer.notes, f"without {names_of}: no answer"])
+        if system.fusion == "stacked" and metric not in (None, "accuracy"):
+            learns = f"its head learns from the labels by its own loss, not by {metric}"
+            answer = replace(answer, notes=[*answer.notes, learns])
         answers.systems.append(system)
         out[system.name] = answer
         step(system.name, 1)

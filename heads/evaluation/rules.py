@@ -21,6 +21,10 @@ TOO_STEEP = 0.1
 LOOKS = 3
 TRIED = 10
 UNEVEN = 2.0
+MOSTLY = 0.95
+"""Share of one class from which its rows decide nearly all of the accuracy."""
+BY_ROWS = ("accuracy", "micro_f1")
+"""Metrics in which each class counts as it is frequent."""
 
 
 def _names(names: Sequence[str], most: int = 5) -> str:
@@ -36,9 +40,19 @@ def _classes(run: Run, keep: Callable[[OfClass], bool]) -> list[str]:
 
 def _imbalance(run: Run) -> str | None:
     accuracy, balanced = run.leaderboard[0].accuracy.value, run.leaderboard[0].balanced_accuracy
-    if accuracy - balanced < HIDDEN:
+    if accuracy - balanced < HIDDEN or run.settings.decides not in BY_ROWS:
         return None
     return f"accuracy {accuracy:.4f}, and {balanced:.4f} when each class counts alike"
+
+
+def _mostly_one(run: Run) -> str | None:
+    counts = [one.n for one in run.leaderboard[0].per_class]
+    if run.settings.decides not in BY_ROWS or max(counts, default=-1) < MOSTLY * sum(counts):
+        return None
+    name, rarest = (run.settings.classes[counts.index(edge(counts))] for edge in (max, min))
+    better = "macro_f1" if len(counts) > 2 else f"average_precision:{one_line(rarest, 40)}"
+    share = max(counts) / sum(counts)
+    return f"{100 * share:.1f} % of the rows are {one_line(name, 40)}: try --metric {better}"
 
 
 def _guessing(run: Run) -> str | None:
@@ -292,4 +306,9 @@ RULES: tuple[tuple[str, str, str, str, Look], ...] = (
      "The nearest row of another fold has the same label much more often than the second nearest. "
      "Where features tell the label both do; one alone does where rows have copies.",
      "look for rows of one source, and name it with --group", _neighbours),
+    ("HS28", "the accuracy is nearly all of one class",
+     "Whoever always answers the frequent class is nearly always right: the accuracy hardly tells "
+     "systems apart that find the other rows from those that do not.",
+     "let another metric decide: auroc or average_precision of the rare class, macro_f1, mcc",
+     _mostly_one),
 )  # fmt: skip

@@ -11,13 +11,12 @@ from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.gate import gate_report, gate_verdicts
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.beside import beside
+from headstock.heads.numbers.beside import calibration_line, figures
 from headstock.heads.numbers.chance import chance_p
 from headstock.heads.numbers.compare import rights
 from headstock.heads.numbers.importances import weigh
-from headstock.heads.numbers.intervals import share_interval
 from headstock.heads.numbers.measured import guess_p, metric_record
-from headstock.heads.numbers.metrics import score
+from headstock.heads.numbers.metrics import ByRow
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
@@ -102,19 +101,11 @@ def _scored(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric]) -> dict[st
 def _figures(
     proba: np.ndarray, rows: Rows, which: np.ndarray, metrics: Sequence[Metric]
 ) -> dict[str, Any]:
-    out = score(proba[:, which], rows.codes[which])
+    some, codes = proba[:, which], rows.codes[which]
     groups = None if rows.groups is None else rows.groups[which]
-    more = beside(proba[:, which], rows.codes[which], groups)
-    for line, ends in zip(out["per_class"], more.pop("recalls"), strict=True):
-        line["interval"] = ends
-    out |= more
-    if groups is not None:
-        right = rights(proba[:, which], rows.codes[which])[:, None] / len(proba)
-        low, high = (float(end[0]) for end in share_interval(right, groups))
-        units = len(np.unique(groups.astype(str)))
-        out["accuracy"]["by_group"] = {"low": low, "high": high, "groups": units}
+    out = figures([ByRow.of(one, codes) for one in some], codes, proba.shape[2], groups)
+    out["calibration"] = calibration_line(some, codes, groups)
     if others := [one for one in metrics if one.name != "accuracy"]:
-        some, codes = proba[:, which], rows.codes[which]
         out["metrics"] = {one.name: metric_record(one, some, codes, groups) for one in others}
     return out
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-__all__ = ["FLOOR", "brier_rows", "by_confidence", "calibration_error",
+__all__ = ["FLOOR", "brier_rows", "by_confidence", "calibration_error", "confidence_gap",
     "drawn_calibration", "log_loss", "loss_rows",
 ]  # fmt: skip
 
@@ -32,18 +32,22 @@ def brier_rows(proba: np.ndarray, codes: np.ndarray) -> np.ndarray:
 def calibration_error(proba: np.ndarray, codes: np.ndarray, bins: int = 15) -> float:
     """Expected calibration error of the top class: mean of |confidence - accuracy| over bins of
     equal count (Nguyen and O'Connor 2015), weighted by their rows."""
-    confidence, right = by_confidence(proba, codes)
+    return confidence_gap(proba.max(axis=1), proba.argmax(axis=1) == codes, bins)
+
+
+def confidence_gap(confidence: np.ndarray, right: np.ndarray, bins: int = 15) -> float:
+    """``calibration_error`` of answers (n,) as sure as confidence (n,)."""
+    confidence, right = by_confidence(confidence, right)
     parts = [p for p in np.array_split(np.arange(len(right)), min(bins, len(right))) if len(p)]
     gaps = [len(p) * abs(confidence[p].mean() - right[p].mean()) for p in parts]
-    return float(sum(gaps) / len(codes))
+    return float(sum(gaps) / len(right))
 
 
-def by_confidence(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) probabilities of the top class, rising, and (n,) whether it is right; rows of one
-    probability have the share of them that is, so that the order of rows decides nothing."""
-    values, tied, count = np.unique(proba.max(axis=1), return_inverse=True, return_counts=True)
-    right = np.bincount(tied, proba.argmax(axis=1) == codes) / count
-    return np.repeat(values, count), np.repeat(right, count)
+def by_confidence(confidence: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """confidence (n,), rising, and right (n,) with it; rows of one confidence have the share of
+    them that is right, so that the order of rows decides nothing."""
+    values, tied, count = np.unique(confidence, return_inverse=True, return_counts=True)
+    return np.repeat(values, count), np.repeat(np.bincount(tied, right) / count, count)
 
 
 def drawn_calibration(

@@ -25,7 +25,15 @@ from headstock.heads.metrics.probabilities import (
 from headstock.heads.ownfile import is_own
 from headstock.store.errors import OptionError, near
 
-__all__ = ["ALIASES", "GRAMMAR", "Metric", "metric_named", "metric_names", "metrics_named"]
+__all__ = [
+    "ALIASES",
+    "GRAMMAR",
+    "Metric",
+    "listing",
+    "metric_named",
+    "metric_names",
+    "metrics_named",
+]
 
 Proba: TypeAlias = np.ndarray
 Codes: TypeAlias = np.ndarray
@@ -115,6 +123,12 @@ ALIASES = {
 AVERAGED = re.compile(r"(macro|micro|weighted)_(f\d+(?:\.\d+)?|precision|recall)")
 FORM = re.compile(r"([A-Za-z0-9_.\- ]+?)(?::(.*?))?(?:@([a-z]+)=([0-9.eE+-]+))?")
 LOSSES = {"log_loss": loss_rows, "brier": brier_rows}
+
+
+def listing(match: str = "") -> list[str]:
+    """A line for each metric of the table whose name holds ``match``: the name and what it is."""
+    width = max(map(len, GRAMMAR))
+    return [f"{name:{width}}  {text}" for name, text in GRAMMAR.items() if match in name]
 
 
 def metric_names() -> list[str]:

@@ -3,17 +3,18 @@ probabilities can be taken at their word."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
 from scipy.special import expit, logit, softmax
 
-from headstock.heads.metrics.probabilities import FLOOR, brier_rows, loss_rows
+from headstock.heads.metrics.probabilities import FLOOR
 from headstock.heads.numbers.intervals import Ends, mean_interval, share_interval, spread_of
+from headstock.heads.numbers.metrics import ByRow, score_rows
 
-__all__ = ["beside", "calibration_line"]
+__all__ = ["calibration_line", "figures"]
 
 STEEPEST = 50.0
 """A slope beyond which no error is left to say how steep it is."""
@@ -21,31 +22,33 @@ SUREST = 1e-6
 Interval = dict[str, float] | None
 
 
-def beside(
-    proba: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None
+def figures(
+    rows: Sequence[ByRow], codes: np.ndarray, k: int, groups: np.ndarray | None = None
 ) -> dict[str, Any]:
-    """proba (r, n, k) of r repeats, codes (n,), groups (n,) whose rows are not independent.
+    """``score_rows`` of r repeats, and what stands beside them where rows, or groups (n,), vary.
 
     ``intervals``: 95 % ends of the balanced accuracy, the log-loss and the Brier score over all
-    repeats; ``recalls``: [low, high] of each class, None of one without rows; ``calibration``:
-    slope and intercept (``calibration_line``).
+    repeats; ``interval`` of each class: [low, high] of its recall, None of one without rows;
+    ``by_group`` of the accuracy: the ends with the spread of whole groups.
     """
-    right = (proba.argmax(axis=2) == codes).mean(axis=0)[:, None]
-    losses = np.mean([loss_rows(one, codes) for one in proba], axis=0)
-    brier = np.mean([brier_rows(one, codes) for one in proba], axis=0)
-    recalls = _recalls(right, codes, groups, proba.shape[2])
+    out = score_rows(rows, codes, k)
+    right = np.mean([one.predicted == codes for one in rows], axis=0)[:, None]
+    recalls = _recalls(right, codes, groups, k)
     ends = {"balanced_accuracy": _balanced(right, codes, groups, recalls)}
-    for name, values in (("log_loss", losses), ("brier", brier)):
-        ends[name] = mean_interval(values[:, None], groups)
-    return {
-        "intervals": {
-            name: {"low": max(float(low[0]), 0.0), "high": float(high[0])}
-            for name, (low, high) in ends.items()
-            if np.isfinite(low[0] + high[0])
-        },
-        "recalls": [None if np.isnan(low) else [float(low), float(high)] for low, high in recalls],
-        "calibration": calibration_line(proba, codes, groups),
+    for name, values in (("log_loss", [r.loss for r in rows]), ("brier", [r.brier for r in rows])):
+        ends[name] = mean_interval(np.mean(values, axis=0)[:, None], groups)
+    out["intervals"] = {
+        name: {"low": max(float(low[0]), 0.0), "high": float(high[0])}
+        for name, (low, high) in ends.items()
+        if np.isfinite(low[0] + high[0])
     }
+    for line, (low, high) in zip(out["per_class"], recalls, strict=True):
+        line["interval"] = None if np.isnan(low) else [float(low), float(high)]
+    if groups is not None:
+        low, high = (float(end[0]) for end in share_interval(right, groups))
+        units = len(np.unique(groups.astype(str)))
+        out["accuracy"]["by_group"] = {"low": low, "high": high, "groups": units}
+    return out
 
 
 def _recalls(right: np.ndarray, codes: np.ndarray, groups: np.ndarray | None, k: int) -> np.ndarray:

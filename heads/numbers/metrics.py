@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.special import betaincinv
 
 from headstock.heads.metrics.labels import balanced_accuracy, f_beta, macro, tallies
-from headstock.heads.metrics.probabilities import brier_rows, calibration_error, log_loss
+from headstock.heads.metrics.probabilities import brier_rows, confidence_gap, loss_rows
 
-__all__ = ["accuracy_interval", "score"]
+__all__ = ["ByRow", "accuracy_interval", "score", "score_rows"]
 
 
 def accuracy_interval(errors: float, n: float, level: float = 0.95) -> tuple[float, float]:
@@ -24,15 +25,38 @@ def accuracy_interval(errors: float, n: float, level: float = 0.95) -> tuple[flo
     return low, high
 
 
+class ByRow(NamedTuple):
+    """What the scores of n rows stand on, (n,) each: the answers, how sure they are, the log-loss
+    and the Brier score of each row."""
+
+    predicted: np.ndarray
+    confidence: np.ndarray
+    loss: np.ndarray
+    brier: np.ndarray
+
+    @classmethod
+    def of(cls, proba: np.ndarray, codes: np.ndarray) -> ByRow:
+        """Of probabilities (n, k) against codes (n,)."""
+        return cls(
+            proba.argmax(axis=1), proba.max(axis=1), loss_rows(proba, codes),
+            brier_rows(proba, codes),
+        )  # fmt: skip
+
+
 def score(proba: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
+    """``score_rows`` of probabilities (r, n, k)."""
+    return score_rows([ByRow.of(p, codes) for p in proba], codes, proba.shape[2])
+
+
+def score_rows(rows: Sequence[ByRow], codes: np.ndarray, k: int) -> dict[str, Any]:
     """The figures of one system.
 
-    proba (r, n, k): the probabilities of each repeat's held-out rows; codes (n,): true classes.
-    With repeats the figures are means over them, and ``repeats`` has each one's accuracy and their
-    spread; n stays the number of rows, since repeats do not make more of them.
+    rows: of each repeat; codes (n,): true classes. With repeats the figures are means over them,
+    and ``repeats`` has each one's accuracy and their spread; n stays the number of rows, since
+    repeats do not make more of them.
     """
-    repeats, n, k = proba.shape
-    each = [_score_one(p, codes, k) for p in proba]
+    repeats, n = len(rows), len(codes)
+    each = [_score_one(one, codes, k) for one in rows]
     errors = float(np.mean([e["errors"] for e in each]))
     low, high = accuracy_interval(errors, n)
     out: dict[str, Any] = {
@@ -51,8 +75,8 @@ def score(proba: np.ndarray, codes: np.ndarray) -> dict[str, Any]:
     return out
 
 
-def _score_one(proba: np.ndarray, codes: np.ndarray, k: int) -> dict[str, Any]:
-    predicted = proba.argmax(axis=1)
+def _score_one(rows: ByRow, codes: np.ndarray, k: int) -> dict[str, Any]:
+    predicted = rows.predicted
     counts = (codes[predicted == codes], codes, predicted)
     right, true, said = (np.bincount(each, minlength=k) for each in counts)
     recall = np.divide(right, true, out=np.full(k, np.nan), where=true > 0)
@@ -63,9 +87,9 @@ def _score_one(proba: np.ndarray, codes: np.ndarray, k: int) -> dict[str, Any]:
         "accuracy": float(right.sum() / len(codes)),
         "balanced_accuracy": float(balanced_accuracy(shares)),
         "macro_f1": float(macro(f_beta(1))(shares)),
-        "log_loss": log_loss(proba, codes),
-        "brier": float(brier_rows(proba, codes).mean()),
-        "calibration_error": calibration_error(proba, codes),
+        "log_loss": float(rows.loss.mean()),
+        "brier": float(rows.brier.mean()),
+        "calibration_error": confidence_gap(rows.confidence, predicted == codes),
         "per_class": [
             {
                 "n": int(true[c]),

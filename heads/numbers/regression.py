@@ -7,13 +7,15 @@ logarithm of a loss, Fisher's z of a correlation, the logarithm of what R2 leave
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.intervals import LEVEL, Spread, spread_of
-from headstock.heads.numbers.selection import resamples
+from headstock.heads.numbers.intervals import LEVEL, Spread, group_sums, resamples, spread_of
 
-__all__ = ["Known", "difference", "interval"]
+__all__ = ["Chosen", "Known", "chosen_best", "difference", "interval"]
 
 DRAWS = 1000
 """Resamples behind the interval of a metric of one's own, which has no pseudo-values."""
@@ -55,8 +57,11 @@ def interval(found: Known, groups: np.ndarray | None = None) -> tuple[float, flo
         return np.nan, np.nan
     if found.pseudo is None:
         return _percentiles(found.drawn(groups))
-    spread = _spread(found.pseudo, groups)
-    half = float(spread.half[0])
+    return _ends(metric, value, float(_spread(found.pseudo, groups).half[0]))
+
+
+def _ends(metric: Metric, value: float, half: float) -> tuple[float, float]:
+    """Of a value known to ``half`` on its own scale, drawn on the scale without ends."""
     if not np.isfinite(half):
         return metric.low, metric.high
     if metric.low == 0 and metric.high == np.inf:
@@ -101,3 +106,49 @@ def _spread(pseudo: np.ndarray, groups: np.ndarray | None) -> Spread:
     kurtosis = len(moved) * float((moved**4).sum()) / squares**2 if squares > 0 else 1.0
     tails = 2 * len(moved) / max(kurtosis - 1, 1e-9)
     return spread._replace(freedom=float(max(min(spread.freedom, tails), 1.0)))
+
+
+class Chosen(NamedTuple):
+    """What the best of s systems is worth when other rows choose it: the score of the first on the
+    rows that made it first; the score on rows that were left out of the choice, with its interval;
+    how often each system was chosen (s,)."""
+
+    apparent: float
+    nested: float
+    low: float
+    high: float
+    wins: np.ndarray
+
+
+def chosen_best(
+    systems: Sequence[Known], groups: np.ndarray | None = None, seed: int = 0
+) -> Chosen | None:
+    """As ``selection.selection``, by pseudo-values: rows, or whole groups (n,), are resampled, each
+    resample chooses the best, and the rows it left out score it. None where a system has no
+    pseudo-values, or its score is not defined."""
+    metric = systems[0].metric
+    if any(one.pseudo is None or not np.isfinite(one.value) for one in systems):
+        return None
+    pseudo = np.stack([one.pseudo for one in systems], axis=1)  # type: ignore[misc]
+    sums, sizes = group_sums(pseudo, groups)
+    given, seen, wins = np.zeros(len(sums)), np.zeros(len(sums)), np.zeros(len(systems))
+    for weight in resamples(len(sums), seed):
+        score = metric.sign * (weight @ sums)
+        best = score == score.max(axis=1, keepdims=True)
+        chosen = best / best.sum(axis=1, keepdims=True)
+        left = weight == 0
+        given += np.where(left, chosen @ sums.T, 0).sum(axis=0)
+        seen += left.sum(axis=0)
+        wins += chosen.sum(axis=0)
+    there = seen > 0
+    if not there.any():
+        return None
+    wins /= wins.sum()
+    nested = float((given[there] / seen[there]).sum() / sizes[there].sum())
+    each = [_spread(pseudo[:, s], groups) for s in range(len(systems))]
+    means = np.array([float(one.mean[0]) for one in each])
+    errors = np.array([float(one.error[0]) for one in each])
+    middle = float(wins @ means)
+    error = np.sqrt(float(wins @ (errors**2 + (means - middle) ** 2)))
+    half = float(each[0]._replace(error=np.array([error])).half[0])
+    return Chosen(systems[0].value, nested, *_ends(metric, nested, half), wins)

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 
+from headstock.heads.run.numbers import NumberLine, NumberRun
 from headstock.heads.run.run import Run, Settings
 from headstock.heads.run.scores import Line
 
 __all__ = ["fit_words"]
 
 
-def fit_words(store: str, line: Line, run: Run, folder: str | None = None) -> list[str]:
+def fit_words(
+    store: str, line: Line | NumberLine, run: Run | NumberRun, folder: str | None = None
+) -> list[str]:
     """The words after ``headstock`` that fit what a line of ``run`` scored, with its settings and
     by the plan in its ``folder``."""
     settings = run.settings
@@ -24,6 +27,8 @@ def fit_words(store: str, line: Line, run: Run, folder: str | None = None) -> li
             words += ["--set", f"{name}.{key}={text}"]
     if settings.by_blocks:
         words.append("--stream")
+    if settings.rows and settings.rows.target:
+        words += ["--target", settings.target]
     for key in ("seed", "missing", "dedupe", "rare"):
         if (value := getattr(settings, key)) != USUAL[key]:
             words += [f"--{key}", str(value)]
@@ -33,7 +38,7 @@ def fit_words(store: str, line: Line, run: Run, folder: str | None = None) -> li
 USUAL = {"seed": 0, "missing": "refuse", "dedupe": "group", "rare": "drop"}
 
 
-def _fold_words(line: Line, run: Run, folder: str | None) -> list[str]:
+def _fold_words(line: Line | NumberLine, run: Run | NumberRun, folder: str | None) -> list[str]:
     """What makes ``fit`` hold out as the run did: its saved plan, where it is of the same rows and
     of one repeat, else how it was made."""
     plan = run.folds
@@ -50,7 +55,7 @@ def _fold_words(line: Line, run: Run, folder: str | None) -> list[str]:
     return [*words, "--group", plan.group] if plan.grouped and plan.group else words
 
 
-def _same_rows(line: Line, settings: Settings) -> bool:
+def _same_rows(line: Line | NumberLine, settings: Settings) -> bool:
     """Whether a fit of ``line`` alone reads the rows of the run's plan."""
     sets = {part for on in settings.on for part in on.split("+")}
     whole = settings.missing == "refuse" and settings.dedupe != "drop"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 from headstock.heads.files import write_csv
 from headstock.heads.report.text import held_out
@@ -30,21 +30,22 @@ def leaderboard_as(form: str, boards: Boards, spreadsheet: bool = False) -> str:
 def as_csv(boards: Boards, spreadsheet: bool = False) -> str:
     """A line a system: every score with all its digits, interval ends, the same of each held-out
     split, seconds, and how they came."""
-    header = ["run", "system", "head", "on", "fusion", "n", "errors", *_names("")]
+    metrics = _metrics(boards)
+    header = ["run", "system", "head", "on", "fusion", "n", "errors", *_names("", metrics)]
     # a column that is always there, and one of the valid split where a run has it
     held = sorted({"test"}.union(*(held_out(run.leaderboard) for run in boards.values())))
     for split in held:
-        header += [f"{split}_n", f"{split}_errors", *_names(f"{split}_")]
+        header += [f"{split}_n", f"{split}_errors", *_names(f"{split}_", metrics)]
     header += ["seconds", "reused", "how", "members"]
     rows = []
     for name, run in boards.items():
         for line in run.leaderboard:
-            cells = [name, *_system(line), *_scores(line)]
-            cells += [cell for split in held for cell in _scores(line.held(split))]
+            cells = [name, *_system(line), *_scores(line, metrics)]
+            cells += [cell for split in held for cell in _scores(line.held(split), metrics)]
             cells += [_exact(line.seconds), "yes" if line.reused else "no", line.how]
             rows.append([*cells, " ".join(line.members)])
         for one in run.failed:
-            empty = [""] * (len(_scores(None)) * (1 + len(held)) + 1)
+            empty = [""] * (len(_scores(None, metrics)) * (1 + len(held)) + 1)
             rows.append([name, *_system(one), *empty, "no", f"no score: {one.reason}", ""])
     return write_csv(None, header, rows, spreadsheet)
 
@@ -53,17 +54,26 @@ def _system(line: Line | Failed) -> list[str]:
     return [line.name, line.head, line.on, line.fusion or ""]
 
 
-def _names(lead: str) -> list[str]:
+def _metrics(boards: Boards) -> list[str]:
+    """The metrics that any run was asked for beside the accuracy, what decides first."""
+    every = [name for run in boards.values() for name in run.settings.metric]
+    return [name for name in dict.fromkeys(every) if name != "accuracy"]
+
+
+def _names(lead: str, metrics: Sequence[str]) -> list[str]:
     first, *others = SCORES
-    return [f"{lead}{n}" for n in (first, f"{first}_low", f"{first}_high", *others)]
+    own = [f"{name}{end}" for name in (*metrics, first) for end in ("", "_low", "_high")]
+    return [f"{lead}{name}" for name in (*own, *others)]
 
 
-def _scores(scores: Scores | None) -> list[str]:
+def _scores(scores: Scores | None, metrics: Sequence[str]) -> list[str]:
     """Rows, errors and the figures of ``_names``; empty where there are none."""
     if scores is None:
-        return [""] * (2 + len(_names("")))
+        return [""] * (2 + len(_names("", metrics)))
+    asked = [getattr(scores.metrics.get(name), end, None) for name in metrics for end in ENDS]
     figures = [scores.n, scores.errors, *(getattr(scores.accuracy, e) for e in ENDS)]
-    return [_exact(v) for v in [*figures, *(getattr(scores, name) for name in SCORES[1:])]]
+    others = (getattr(scores, name) for name in SCORES[1:])
+    return [_exact(v) for v in [*figures[:2], *asked, *figures[2:], *others]]
 
 
 def _exact(value: float | None) -> str:
@@ -87,10 +97,10 @@ def _markdown(text: str) -> str:
 
 
 def as_latex(boards: Boards) -> str:
-    """A tabular with the rules of booktabs; the accuracy of each run's first system in bold."""
+    """A tabular with the rules of booktabs; what decides of each run's first system in bold."""
     header, left, rows = _printed(boards)
     columns = "".join("l" if to_left else "r" for to_left in left)
-    at = header.index("accuracy")
+    at = header.index(next(iter(_metrics(boards)), "accuracy"))
     first: dict[str, int] = {}
     for number, row in enumerate(rows):  # the first line of a run is its best
         first.setdefault(row[0] if len(boards) > 1 else "", number)
@@ -123,21 +133,34 @@ def _printed(boards: Boards) -> tuple[list[str], list[bool], list[list[str]]]:
     """Header, which columns are text, and cells as a reader wants them: four digits."""
     several = len(boards) > 1
     held = held_out(line for run in boards.values() for line in run.leaderboard)
-    header = [*(["run"] if several else []), "head", "on", "fusion", "accuracy", "95 %", "errors"]
+    metrics = _metrics(boards)
+    header = [*(["run"] if several else []), "head", "on", "fusion"]
+    header += [c for name in metrics for c in (name, f"{name} 95 %")]
+    header += ["accuracy", "95 %", "errors"]
     header += ["balanced", "log-loss", *(f"{s}{c}" for s in held for c in ("", " 95 %"))]
     rows = []
     for name, run in boards.items():
         lead = [name] if several else []
         for line in run.leaderboard:
-            cells = [*lead, line.head, line.on, line.fusion or "–", *_interval(line)]
+            cells = [*lead, line.head, line.on, line.fusion or "–"]
+            cells += [c for name in metrics for c in _measured(line, name)] + _interval(line)
             cells += [f"{line.errors:g}/{line.n}"]
             cells += [f"{line.balanced_accuracy:.4f}", f"{line.log_loss:.4f}"]
             rows.append([*cells, *(cell for s in held for cell in _interval(line.held(s)))])
         for one in run.failed:
-            cells = [*lead, one.head, one.on, one.fusion or "–", "–", "–", "failed"]
+            cells = [*lead, one.head, one.on, one.fusion or "–", *["–"] * (2 * len(metrics) + 2)]
+            cells.append("failed")
             rows.append([*cells, *["–"] * (len(header) - len(cells))])
     text = {"run", "head", "on", "fusion"}
     return header, [name in text for name in header], rows
+
+
+def _measured(scores: Scores, name: str) -> list[str]:
+    found = scores.metrics.get(name)
+    if found is None or found.value is None:
+        return ["–", "–"]
+    ends = "–" if found.low is None else f"{found.low:.4f}–{found.high:.4f}"
+    return [f"{found.value:.4f}", ends]
 
 
 def _interval(scores: Scores | None) -> list[str]:

@@ -77,8 +77,9 @@ class Listing:
     def text(self, width: int | None = None, strong: Mark = str) -> str:
         """A table, then what the tests say of runs on the same rows."""
         letters = _letters([line.rows for line in self.lines])
-        header = ["run", "made", "store", "rows", "systems", "best", "accuracy", "95 %", "errors"]
-        header += ["test", "seconds"]
+        others = any(line.run.settings.decides != "accuracy" for line in self.lines)
+        header = ["run", "made", "store", "rows", "systems", "best", *(["by"] if others else [])]
+        header += ["accuracy", "95 %", "errors", "test", "seconds"]
         rows = []
         for line in self.lines:
             best, board = line.best, line.run.leaderboard
@@ -91,6 +92,7 @@ class Listing:
                     f"{best.n} {letters[line.rows]}",
                     str(len(board)),
                     one_line(best.name, 60),
+                    *([_by(line.run)] if others else []),
                     f"{best.accuracy.value:.4f}",
                     f"{best.accuracy.low:.4f}-{best.accuracy.high:.4f}",
                     f"{best.errors:g}",
@@ -120,6 +122,13 @@ class Listing:
         ]
         compared = [c for group in self.alike for c in group.to_json()["comparisons"]]
         return {"runs": runs, "comparisons": compared, "unread": self.unread}
+
+
+def _by(run: Run) -> str:
+    """What decides in a run, and the first system's value."""
+    name = run.settings.decides
+    value = run.leaderboard[0].figure(name)
+    return f"{one_line(name, 40)}{'' if value is None else f' {value:.4f}'}"
 
 
 def _letters(values: Sequence[str]) -> dict[str, str]:

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from headstock.heads.report.contest import Against, Contest
 from headstock.heads.report.saved import Saved, System, read_saved
 from headstock.heads.report.text import Mark, filled, text_table
@@ -35,6 +37,10 @@ class Standing:
         """Whether every run has the same rows and labels."""
         return all(len(run.ids) == len(self.contest.ids) for run in self.runs)
 
+    def value(self, system: System) -> float:
+        """What decides, on the shared rows."""
+        return float(self.contest.values[self.contest.systems.index(system)])
+
     def accuracy(self, system: System) -> float:
         """On the shared rows."""
         number = self.contest.systems.index(system)
@@ -43,13 +49,15 @@ class Standing:
     def verdicts(self, width: int | None = None) -> list[str]:
         """A line for each other run: can its best system be told from the best of all?"""
         n = len(self.contest.ids)
-        first, top = self.first, self.accuracy(self.first)
-        lines = [f"{first.saved.name}, {first.name} is first: {top:.4f} of {n} rows right"]
+        first, top, name = self.first, self.value(self.first), self.contest.decides
+        score = f"{top:.4f} of {n} rows right" if name == "accuracy" else f"{name} {top:.4f}"
+        lines = [f"{first.saved.name}, {first.name} is first: {score}"]
         for name, (system, test) in self.against.items():
             words = "worse than it" if test.differs else "not distinguishable from it"
-            gap = "" if test.gap is None else f", {test.gap[1]:+.4f} to {test.gap[2]:+.4f} by group"
+            by = "" if self.contest.groups is None else " by group"
+            gap = "" if test.gap is None else f", {test.gap[1]:+.4f} to {test.gap[2]:+.4f}{by}"
             lines.append(
-                f"{name}, {system.name}: {self.accuracy(system):.4f}, {words} (right alone on "
+                f"{name}, {system.name}: {self.value(system):.4f}, {words} (right alone on "
                 f"{test.test.only_b} rows against {test.test.only_a}, p {test.p:.2g}{gap})"
             )
         return filled(lines, width)
@@ -62,15 +70,19 @@ class Standing:
         if not self.whole:
             each = ", ".join(f"{name} {size}" for name, size in sizes.items())
             lines.append(f"these are not all rows ({each}): the scores here are of the shared ones")
-        rows = []
+        rows, decides = [], self.contest.decides
         for number, system in enumerate(self.contest.systems):
             right = self.contest.right[number]
             wrong = int((~right).sum())
             spent = "reused" if system.line.reused else f"{system.line.seconds or 0:.2f}"
-            cells = [system.saved.name, system.name, f"{right.mean():.4f}", f"{wrong}/{n}", spent]
-            rows.append([one_line(cell, 60) for cell in cells])
-        order = sorted(range(len(rows)), key=lambda r: -self.contest.right[r].mean())
-        header = ["run", "system", "accuracy", "errors", "seconds"]
+            other = [] if decides == "accuracy" else [f"{self.contest.values[number]:.4f}"]
+            cells = [system.saved.name, system.name, *other, f"{right.mean():.4f}", f"{wrong}/{n}"]
+            rows.append([one_line(cell, 60) for cell in (*cells, spent)])
+        order = list(range(len(rows)))
+        if decides == "accuracy":
+            order.sort(key=lambda r: -self.contest.right[r].mean())
+        header = ["run", "system", *([] if decides == "accuracy" else [decides])]
+        header += ["accuracy", "errors", "seconds"]
         table = text_table(header, [rows[r] for r in order], width, ("seconds", "errors"))
         return "\n".join([*lines, "", table, "", *self.verdicts(width), *self.differences()])
 
@@ -90,11 +102,13 @@ class Standing:
 
     def to_json(self) -> dict[str, Any]:
         """``rows`` shared, ``whole``, ``systems``, ``comparisons`` and ``differences``."""
+        decides = self.contest.decides
         systems = [
             {
                 "run": s.saved.name,
                 "name": s.name,
                 "accuracy": self.accuracy(s),
+                **({} if decides == "accuracy" else {decides: self.value(s)}),
                 "row": plain(s.line),
             }
             for s in self.contest.systems
@@ -122,7 +136,8 @@ class Standing:
 
 
 def standing(folders: Sequence[str | Path]) -> Standing:
-    """Two or more runs on the rows they share: the best system of each against the best of all,
+    """Two or more runs on the rows they share, by the metric that decides in all of them, else by
+    the accuracy: the best system of each against the best of all,
     adjusted for all pairs of all their systems, since the best of many leads by chance too; where
     folds kept groups together and the store is still there, whole groups are tested.
 
@@ -134,12 +149,13 @@ def standing(folders: Sequence[str | Path]) -> Standing:
         names = ", ".join(run.name for run in runs)
         raise OptionError(names, "share no row with the same label", "compare runs on one store")
     best: dict[str, int] = {}
+    sign = 1 if contest.metric is None else contest.metric.sign
+    score = np.nan_to_num(sign * contest.values, nan=-np.inf)
     for number, system in enumerate(contest.systems):
-        score = contest.right[number].mean()
         held = best.get(system.saved.name)
-        if held is None or score > contest.right[held].mean():
+        if held is None or score[number] > score[held]:
             best[system.saved.name] = number
-    top, *others = sorted(best.values(), key=lambda s: -contest.right[s].mean())
+    top, *others = sorted(best.values(), key=lambda s: -score[s])
     tests = contest.tests([(top, other) for other in others])
     against = {
         contest.systems[other].saved.name: (contest.systems[other], test)

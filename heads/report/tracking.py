@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -93,6 +94,9 @@ def _scores(line: Line) -> Iterator[tuple[str, float]]:
                 yield f"{lead}accuracy{name}", float(getattr(scores.accuracy, end))
             for name in SCORES:
                 yield lead + name, float(getattr(scores, name))
+            for name, found in scores.metrics.items():
+                if found.value is not None:  # MLflow takes no colons, at signs and equals
+                    yield lead + re.sub(r"[^\w./ -]", "_", name), float(found.value)
     if line.seconds is not None:
         yield "seconds", float(line.seconds)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -47,6 +48,18 @@ class Duplicates:
     skipped: list[str] = field(default_factory=list)
     copies: dict[str, list[np.ndarray]] = field(default_factory=dict)
     large: dict[str, list[int]] = field(default_factory=dict)
+
+    def among(self, kept: np.ndarray) -> Duplicates:
+        """Those of the rows that stay, kept (n + m,) bool, by their new numbers."""
+        place = np.cumsum(kept) - 1
+
+        def cut(found: Mapping[str, list[np.ndarray]]) -> dict[str, list[np.ndarray]]:
+            left = {name: [place[c[kept[c]]] for c in by] for name, by in found.items()}
+            return {name: [c for c in by if len(c) > 1] for name, by in left.items()}
+
+        close = cut(self.near)
+        large = _large(close, int(kept.sum()))
+        return Duplicates(cut(self.exact), close, self.skipped, cut(self.copies), large)
 
     def keys(self, total: int) -> np.ndarray:
         """(total,) one number for all rows that any cluster, in any set, ties together."""
@@ -108,10 +121,15 @@ def find_duplicates(
             f"{', '.join(unprinted)}: no fingerprints: copies saved again are looked for among "
             "vectors only; run extract again"
         )
-    most = _fold_of(sum(map(len, both)))
-    sizes = {name: [len(c) for c in found if len(c) > most] for name, found in close.items()}
-    large = {name: found for name, found in sizes.items() if found}
+    large = _large(close, sum(map(len, both)))
     return Duplicates(exact, close, skipped, copied, large)
+
+
+def _large(close: Mapping[str, list[np.ndarray]], total: int) -> dict[str, list[int]]:
+    """Sizes of the near clusters that no fold of so many rows could hold."""
+    most = _fold_of(total)
+    sizes = {name: [len(c) for c in found if len(c) > most] for name, found in close.items()}
+    return {name: found for name, found in sizes.items() if found}
 
 
 def clean(rows: Rows, test: Rows | None, found: Duplicates, how: str) -> tuple[Rows, int]:

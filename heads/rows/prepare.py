@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from headstock.heads.rows.adapted import adapted_plan, with_views
 from headstock.heads.rows.foldless import with_a_fold
 from headstock.heads.rows.folds import FoldPlan
@@ -70,10 +72,10 @@ def prepare(
     left_out: dict[str, int] = dict.fromkeys(unknown, 0)
     units: dict[str, int] = {}
     lost = sum(unknown.values())
-    while True:  # without a class other rows are alike, and other classes too rare
-        read, saw = with_views(store, read, test, rules.seen, rules.group)
-        ids = [*read.ids, *(() if test is None else test.ids)]
-        duplicates = find_duplicates(read, test, media=media_of(store, list(read.X), ids))
+    read, saw = with_views(store, read, test, rules.seen, rules.group)
+    ids = [*read.ids, *(() if test is None else test.ids)]
+    duplicates = find_duplicates(read, test, media=media_of(store, list(read.X), ids))
+    while True:  # without a class fewer rows are tied, and other classes too rare
         rows, dropped = clean(read, test, duplicates, rules.dedupe)
         if adapted_plan(rows, folds, repeats) is not None:
             break  # the folds of its networks, whatever they hold
@@ -83,12 +85,16 @@ def prepare(
             break
         units |= few
         left_out |= {c: int((read.classes[read.codes].astype(str) == c).sum()) for c in gone}
+        parts = [read, *([] if test is None else [test])]
+        labels = np.concatenate([part.classes[part.codes].astype(str) for part in parts])
+        duplicates = duplicates.among(~np.isin(labels, gone))
         read = without_classes(read, gone)
         if test is not None:
             lost += len(test)
             test = without_classes(test, gone)
             lost -= len(test)
             test = test if len(test) else None
+        read, saw = with_views(store, read, test, rules.seen, rules.group)
     if foldless:
         account["foldless"] = foldless
     if left_out:

@@ -54,7 +54,8 @@ def found_target(labels: Sequence[str] | np.ndarray, target: str | None = None) 
     if target is not None and target not in TARGETS:
         raise OptionError("target", f"{target!r} is none", f"one of {', '.join(TARGETS)}")
     if target == CLASSES:
-        return Found(CLASSES)
+        line = "classes, as asked: all labels are numbers"
+        return Found(CLASSES, None, line if found_target(labels).target == NUMBER else "")
     texts = [str(label) for label in labels]
     numbers = np.array([number_of(text) for text in texts], dtype=np.float64)
     odd = np.flatnonzero(np.isnan(numbers))

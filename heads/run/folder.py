@@ -14,13 +14,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headstock.heads.run.numbers import NumberRun
 from headstock.heads.run.plain import WrongField, parse, plain
 from headstock.heads.run.run import Run
 from headstock.store.disk.folder import write_folder
 from headstock.store.errors import HeadError, OptionError, StorageError, VersionError, one_line
 from headstock.store.jsonfile import read_json
 
-__all__ = ["METRICS", "body_of", "checked_file", "read_run", "write_run"]
+__all__ = ["METRICS", "body_of", "checked_file", "read_any", "read_run", "write_run"]
 
 METRICS = "metrics.json"
 FORMAT, VERSION = "headstock run", 1
@@ -30,12 +31,12 @@ _OURS = re.compile(
 )
 
 
-def body_of(run: Run) -> dict[str, Any]:
+def body_of(run: Run | NumberRun) -> dict[str, Any]:
     """The content of metrics.json."""
     return {"format": FORMAT, "version": VERSION, **plain(run)}
 
 
-def write_run(folder: str | Path, run: Run, files: Mapping[str, bytes | str]) -> None:
+def write_run(folder: str | Path, run: Run | NumberRun, files: Mapping[str, bytes | str]) -> None:
     """Make ``folder`` that of ``run`` and its other ``files``, all of it or what was there before.
     Raises StorageError."""
     raw = {name: v.encode() if isinstance(v, str) else v for name, v in files.items()}
@@ -46,6 +47,16 @@ def write_run(folder: str | Path, run: Run, files: Mapping[str, bytes | str]) ->
 
 
 def read_run(folder: str | Path) -> Run:
+    """The run of classes that lies in ``folder``. Raises what ``read_any`` does, and HeadError for
+    a run of numbers."""
+    run = read_any(folder)
+    if isinstance(run, NumberRun):
+        what = "is a run of numbers, and this is about classes"
+        raise HeadError(Path(folder) / METRICS, what, "headstock report shows it by itself")
+    return run
+
+
+def read_any(folder: str | Path) -> Run | NumberRun:
     """The run that lies in ``folder``. Raises OptionError when there is none, VersionError for one
     of another version, HeadError for a field that is missing or of another kind, StorageError."""
     file = Path(folder) / METRICS
@@ -64,8 +75,11 @@ def read_run(folder: str | Path) -> Run:
     if version != VERSION or isinstance(version, bool):
         what = f"is a run of version {one_line(version, 20)}, and this headstock reads {VERSION}"
         raise VersionError(file, what, AGAIN)
+    run: Run | NumberRun
     try:
-        run = parse(Run, body)
+        settings = body.get("settings")
+        numbers = isinstance(settings, dict) and settings.get("target") == "number"
+        run = parse(NumberRun, body) if numbers else parse(Run, body)
     except WrongField as error:
         raise HeadError(file, error, AGAIN) from error
     if not run.leaderboard:
@@ -73,7 +87,7 @@ def read_run(folder: str | Path) -> Run:
     return run
 
 
-def checked_file(folder: Path, run: Run, name: str) -> Path | None:
+def checked_file(folder: Path, run: Run | NumberRun, name: str) -> Path | None:
     """Where a file of the run lies; None when there is none and need not be. Raises HeadError when
     it is not the one that was written with metrics.json, StorageError."""
     path, fix = folder / name, "evaluate again, into another folder or this one"

@@ -105,6 +105,13 @@ class Scores:
     repeats: Repeats | None = None
     patterns: Mapping[str, Scores] = field(default_factory=dict)
 
+    def figure(self, name: str) -> float | None:
+        """The value of a metric; None where it is not defined, or was not asked for."""
+        if name == "accuracy":
+            return self.accuracy.value
+        found = self.metrics.get(name)
+        return found.value if found else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tried:

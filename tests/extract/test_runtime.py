@@ -64,16 +64,14 @@ def test_lower_precisions_stay_in_their_class(precision):
     assert apart(low.encode(images), full.encode(images)) <= TOLERANCE[precision]
 
 
-class Wrong(ours.OpenVinoRuntime):
-    """Forgets the mean: plausible vectors, and wrong ones."""
-
-    def __init__(self, whole, *others):
-        mean = whole.mean.clone()
-        whole.mean.zero_()
-        try:
-            super().__init__(whole, *others)
-        finally:
-            whole.mean.copy_(mean)
+def wrong(whole, tile):
+    """A conversion that forgets the mean: plausible vectors, and wrong ones."""
+    mean = whole.mean.clone()
+    whole.mean.zero_()
+    try:
+        return ours.converted(whole, tile)
+    finally:
+        whole.mean.copy_(mean)
 
 
 class Blind(ours.OpenVinoRuntime):
@@ -85,9 +83,10 @@ class Blind(ours.OpenVinoRuntime):
 
 
 @needs_openvino
-@pytest.mark.parametrize("broken", [Wrong, Blind])
+@pytest.mark.parametrize("broken", [{"converted": wrong}, {"OpenVinoRuntime": Blind}])
 def test_a_runtime_made_wrong_on_purpose_is_found_on_the_first_batch(monkeypatch, broken):
-    monkeypatch.setattr(forward, "OpenVinoRuntime", broken)
+    for name, thing in broken.items():
+        monkeypatch.setattr(forward, name, thing)
     images = pictures(5)
     auto = encoder()
     assert np.array_equal(auto.encode(images), encoder(runtime="torch").encode(images))

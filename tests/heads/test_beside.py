@@ -8,9 +8,14 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 from headstock.heads.numbers import chance
-from headstock.heads.numbers.beside import beside, calibration_line
+from headstock.heads.numbers.beside import calibration_line, figures
 from headstock.heads.numbers.chance import chance_p, priors
 from headstock.heads.numbers.intervals import mean_interval, share_interval
+from headstock.heads.numbers.metrics import ByRow
+
+
+def figures_of(proba: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None) -> dict:
+    return figures([ByRow.of(one, codes) for one in proba], codes, proba.shape[2], groups)
 
 
 def softmax(z: np.ndarray) -> np.ndarray:
@@ -57,7 +62,7 @@ def test_where_no_row_is_wrong_there_is_no_slope() -> None:
 def test_intervals_of_losses_are_students_t_and_repeats_are_averaged() -> None:
     proba, codes = drawn(200)
     two = np.concatenate([proba, drawn(200, sharper=0.5)[0]])
-    told = beside(two, codes)["intervals"]
+    told = figures_of(two, codes)["intervals"]
     losses = -np.log(two[:, np.arange(200), codes]).mean(axis=0)
     low, high = mean_interval(losses[:, None])
     assert told["log_loss"] == {"low": pytest.approx(low[0]), "high": pytest.approx(high[0])}
@@ -69,12 +74,12 @@ def test_intervals_of_losses_are_students_t_and_repeats_are_averaged() -> None:
 def test_each_class_has_its_exact_interval_and_an_absent_one_has_none() -> None:
     proba, codes = drawn(120)
     codes = np.where(codes == 2, 0, codes)
-    told = beside(proba, codes)
+    told = figures_of(proba, codes)
     right = proba[0].argmax(axis=1) == codes
     for c in (0, 1):
         low, high = share_interval(right[codes == c, None].astype(float))
-        assert told["recalls"][c] == [pytest.approx(low[0]), pytest.approx(high[0])]
-    assert told["recalls"][2] is None
+        assert told["per_class"][c]["interval"] == [pytest.approx(low[0]), pytest.approx(high[0])]
+    assert told["per_class"][2]["interval"] is None
     recall = np.mean([right[codes == c].mean() for c in (0, 1)])
     assert told["intervals"]["balanced_accuracy"]["low"] < recall
     assert recall < told["intervals"]["balanced_accuracy"]["high"]
@@ -84,7 +89,7 @@ def test_groups_widen_everything() -> None:
     proba, codes = drawn(240)
     groups = np.arange(240) // 40
     codes[groups == 0] = (codes[groups == 0] + 1) % 3  # one group is nothing but wrong
-    by_row, by_group = beside(proba, codes), beside(proba, codes, groups)
+    by_row, by_group = figures_of(proba, codes), figures_of(proba, codes, groups)
     for name, wide in by_group["intervals"].items():
         narrow = by_row["intervals"][name]
         assert wide["high"] - wide["low"] > 1.5 * (narrow["high"] - narrow["low"]), name

@@ -133,6 +133,7 @@ ILL: dict[str, Change] = {
     "HS25": first(chosen=[{"k": 9}, {"k": 9}]),
     "HS26": lambda m: m["hygiene"].update(large={"a": [120]}),
     "HS27": neighbours(0.5, 0.3, 1e-9),
+    "HS28": first(per_class=[of_class(190, 10), of_class(10, 2)]),
 }
 BARELY: dict[str, Change] = {
     "HS01": first(balanced_accuracy=0.81),
@@ -152,6 +153,7 @@ BARELY: dict[str, Change] = {
     "HS25": first(chosen=[{"k": 9}, {"k": 5}]),
     "HS26": lambda m: m["hygiene"].update(large={}),
     "HS27": neighbours(0.96, 0.93, 1e-9),
+    "HS28": first(per_class=[of_class(188, 10), of_class(12, 2)]),
 }
 """Cases close by in which a check has nothing to say."""
 
@@ -218,3 +220,16 @@ def test_dates_are_told_from_numbers_and_words() -> None:
     told = as_times(["2026-03-01", "2026/03/01", "2026-03-01T00:00:00+01:00", "20260301", "1", ""])
     assert told[0] == told[1] == told[2] + 3600
     assert np.isnan(told[3:]).all()
+
+
+def test_a_metric_that_sees_rare_classes_is_suggested_and_then_taken() -> None:
+    """Who has named one is told of neither imbalance."""
+    change = first(balanced_accuracy=0.7, per_class=[of_class(195, 10), of_class(10, 2)])
+    parts = copy.deepcopy(HEALTHY)
+    change(parts)
+    lines = parts.pop("leaderboard")
+    by = {one.code: one.found for one in checked(some_run.run(lines, **parts)).checks}
+    assert list(by) == ["HS01", "HS28"]
+    assert by["HS28"] == "95.1 % of the rows are a: try --metric average_precision:b"
+    parts["settings"]["metric"] = ["average_precision:b"]
+    assert checked(some_run.run(lines, **parts)).checks == ()

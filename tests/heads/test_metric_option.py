@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 
 import numpy as np
@@ -13,6 +15,11 @@ from headstock.cli import cli
 from headstock.heads import evaluate, fit_run, make_head
 from headstock.heads.fusion.fusions import make_fusion
 from headstock.heads.metrics.table import metric_named
+from headstock.heads.report.formats import as_csv, as_latex, as_markdown
+from headstock.heads.report.page import write_report
+from headstock.heads.report.runs import list_runs
+from headstock.heads.report.standing import standing
+from headstock.heads.run.folder import read_run
 from headstock.heads.search.aims import METRIC
 from headstock.store.errors import OptionError
 
@@ -196,3 +203,77 @@ def test_answers_chosen_by_another_metric_are_not_taken_again(rare) -> None:
     for metric, reused in (("auroc", False), ("auroc", True), ("macro_f1", False), ("mcc", False)):
         found = evaluate(rare, ("tree",), ("image", "audio"), ("weighted",), metric=metric, **given)
         assert {bool(line.reused) for line in found.leaderboard} == {reused}, metric
+
+
+@pytest.fixture
+def two_runs(rare, tmp_path, monkeypatch):
+    """The same rows by AUROC twice: good heads and a bad one."""
+    monkeypatch.chdir(tmp_path)
+    for name, heads in (("good", ("lda", "knn")), ("bad", ("tree",))):
+        found = evaluate(
+            rare, heads, ("image", "audio"), ("mean",), folds=4, metric=("auroc", "mcc"),
+            options={"tree": {"depth": 1}} if name == "bad" else {},
+        )  # fmt: skip
+        found.save(tmp_path / "runs" / name)
+    return tmp_path / "runs"
+
+
+def test_runs_are_held_against_each_other_by_it(two_runs) -> None:
+    stood = standing([two_runs / "bad", two_runs / "good"])
+    assert stood.first.saved.name == "good"
+    values = [roc_auc_score(s.saved.codes, s.proba[:, 1]) for s in stood.contest.systems]
+    assert stood.contest.values == pytest.approx(values)
+    assert values == sorted(values, reverse=True)
+    (line,) = [one for one in stood.verdicts() if one.startswith("bad")]
+    ((system, test),) = stood.against.values()
+    assert not test.differs  # 24 rows of the rare class
+    assert f"not distinguishable from it (right alone on {test.test.only_b} rows" in line
+    gap = roc_auc_score(system.saved.codes, system.proba[:, 1]) - values[0]
+    assert test.gap[0] == pytest.approx(gap)
+    assert "auroc" in stood.text().splitlines()[2]
+    assert stood.to_json()["systems"][0]["auroc"] == pytest.approx(values[0])
+    listing = list_runs([two_runs]).text()
+    best = max(values)
+    assert f"auroc {best:.4f}" in listing
+    assert f"good, {stood.first.name} is first: auroc {best:.4f}" in listing
+
+
+def test_runs_that_go_by_different_metrics_are_compared_by_the_accuracy(two_runs, rare) -> None:
+    evaluate(rare, ("lda",), ("image",), (), folds=4).save(two_runs / "third")
+    stood = standing([two_runs / "good", two_runs / "third"])
+    assert stood.contest.decides == "accuracy"
+    accuracy = [float(s.right.mean()) for s in stood.contest.systems]
+    assert stood.contest.values == pytest.approx(accuracy)
+
+
+def test_other_formats_have_its_columns(two_runs) -> None:
+    boards = {name: read_run(two_runs / name) for name in ("good", "bad")}
+    rows = list(csv.DictReader(io.StringIO(as_csv(boards))))
+    first = boards["good"].leaderboard[0]
+    assert float(rows[0]["auroc"]) == first.metrics["auroc"].value
+    assert float(rows[0]["mcc_low"]) == first.metrics["mcc"].low
+    assert float(rows[0]["accuracy"]) == first.accuracy.value
+    assert float(rows[0]["test_auroc_high"]) == first.test.metrics["auroc"].high
+    table = as_markdown(boards).splitlines()
+    assert table[0].startswith("| run | head | on | fusion | auroc | auroc 95 % | mcc |")
+    assert len({line.count("|") for line in table}) == 1
+    assert f"\\textbf{{{first.metrics['auroc'].value:.4f}}}" in as_latex(boards)
+
+
+def test_the_page_shows_it_first(two_runs, tmp_path) -> None:
+    pytest.importorskip("matplotlib")
+    write_report([two_runs / "good"], tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text("utf-8")
+    board = page[page.index("Systems, best auroc first") :]
+    assert board.index(">auroc<") < board.index(">mcc<") < board.index(">Accuracy<")
+    assert "p of differences in auroc, adjusted, on" in page
+    assert f"auroc {read_run(two_runs / 'good').leaderboard[0].metrics['auroc'].value:.4f}" in page
+
+
+def test_what_aims_at_something_else_says_so(rare) -> None:
+    given = {"folds": 3, "fusions": ("stacked",)}
+    found = evaluate(rare, ("lda", "knn"), ("image",), metric="mcc", **given)
+    (line,) = [one for one in found.leaderboard if one.fusion == "stacked"]
+    assert "its head learns from the labels by its own loss, not by mcc" in line.notes
+    plain = evaluate(rare, ("lda", "knn"), ("image",), **given)
+    assert not any("its own loss" in note for one in plain.leaderboard for note in one.notes)

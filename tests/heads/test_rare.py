@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate, fit
+from headstock.heads.rows import prepare
 from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.rows.hygiene import find_duplicates
 from headstock.store.errors import HeadError, OptionError
 
 HEADS = ["lda", "knn", "rbf-svm"]
@@ -96,3 +98,26 @@ def test_fit_says_what_it_left_out(uneven, make_store, tmp_path, run_headstock):
     code, _, err = run_headstock("fit", tmp_path / "f.h5", "-o", tmp_path / "m.headstock")
     assert code == 0
     assert "left out: 2 classes too rare for the folds, 4 rows: eel (3), fox (1)" in err
+
+
+def test_copies_are_searched_once_and_cut_to_what_stays(uneven, make_store, monkeypatch, tmp_path):
+    """Without the rare class its row is a copy of nothing, and later rows have other numbers."""
+    X = uneven.X["image"].copy()
+    X[1], X[40], X[92], X[89] = X[0], X[2], X[2], X[88]
+    order = np.r_[90:94, :90]  # the rare rows first
+    rows = replace(uneven, X={"image": X}).take(order)
+    searches = []
+
+    def counted(*given, **more):
+        searches.append(len(given[0]))
+        return find_duplicates(*given, **more)
+
+    monkeypatch.setattr(prepare, "find_duplicates", counted)
+    with make_store(tmp_path / "f.h5", rows) as store:
+        found = prepare.prepare(store, ["image"], prepare.Rules(), 5)
+    assert searches == [94]
+    assert len(found.read) == 90
+    tied = {frozenset(found.read.ids[c].tolist()) for c in found.duplicates.near["image"]}
+    assert tied == {frozenset(uneven.ids[list(c)].tolist()) for c in ((0, 1), (2, 40), (88, 89))}
+    again = find_duplicates(found.read)
+    assert tied == {frozenset(found.read.ids[c].tolist()) for c in again.near["image"]}

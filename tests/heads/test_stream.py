@@ -11,7 +11,9 @@ from headstock.heads import Bundle, FoldPlan, fit
 from headstock.heads.blockwise import blocks, passes, stream
 from headstock.heads.blockwise.stream import STREAMED, evaluate_streamed, fit_streamed
 from headstock.heads.bundle import bundle
-from headstock.heads.numbers.metrics import score
+from headstock.heads.numbers.beside import figures
+from headstock.heads.numbers.chance import priors
+from headstock.heads.numbers.metrics import ByRow, score
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import read_rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe
@@ -107,6 +109,22 @@ def test_blocks_of_parts_give_the_numbers_of_the_head_in_memory(stores, small_bl
     wrong = (answer.test.argmax(1) != test.codes).sum()
     assert abs(line.test.errors - wrong) <= 1
     assert line.errors < 0.55 * line.n  # it learned something
+    same = figures([ByRow.of(answer.proba[0], rows.codes)], rows.codes, K)
+    for name, ends in same["intervals"].items():
+        found = line.intervals[name]
+        assert (found.low, found.high) == pytest.approx((ends["low"], ends["high"]), abs=0.02)
+    for mine, theirs in zip(line.per_class, same["per_class"]):
+        assert mine.interval == pytest.approx(theirs["interval"], abs=0.05)
+    assert line.chance_p < 0.01
+    prior = priors(rows.codes, plan.codes, K)
+    guess = figures([ByRow.of(prior[0], rows.codes)], rows.codes, K)
+    assert result.run.baseline.accuracy.value == guess["accuracy"]["value"]
+    assert result.run.baseline.log_loss == pytest.approx(guess["log_loss"], rel=1e-6)
+    assert result.run.baseline.test.n == 90
+    (folds,) = result.run.fold_table
+    assert [part.n for part in folds] == np.bincount(plan.codes[0]).tolist()
+    assert "a fold holds out" in result.text()
+    assert "guessing by how frequent the classes are" in result.text()
 
 
 @pytest.mark.parametrize("head", STREAMED)

@@ -12,11 +12,11 @@ import world
 
 from headstock.heads.fusion.gate import gate_verdicts
 from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.numbers.beside import beside, calibration_line
+from headstock.heads.numbers.beside import calibration_line, figures
 from headstock.heads.numbers.chance import chance_p
 from headstock.heads.numbers.compare import against_best, compare
 from headstock.heads.numbers.intervals import share_interval
-from headstock.heads.numbers.metrics import score
+from headstock.heads.numbers.metrics import ByRow, score
 from headstock.heads.numbers.selection import selection
 from headstock.heads.report.contest import Contest
 from headstock.heads.rows.folds import make_folds
@@ -108,9 +108,10 @@ def true_figures(grouped: bool, sharper: float) -> dict[str, float]:
 
 def figure_covered(seed: int, figure: str, groups: int = 0, sharper: float = 1.3) -> float:
     proba, codes, keys = world.drawn(seed, 300, groups, sharper)
-    told = beside(proba[None], codes, keys)
+    told = figures([ByRow.of(proba, codes)], codes, 3, keys)
+    told["calibration"] = calibration_line(proba[None], codes, keys)
     if figure == "class":
-        low, high = told["recalls"][2]
+        low, high = told["per_class"][2]["interval"]
     else:
         where = "calibration" if figure in ("slope", "intercept") else "intervals"
         low, high = (told[where][figure][end] for end in ("low", "high"))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from headstock.heads.report.contest import LEVEL, Contest
-from headstock.heads.report.findings import best_by_pattern, check_lines, findings, fold_lines
+from headstock.heads.report.findings import best_by_pattern, check_lines, findings
 from headstock.heads.report.page.markup import Safe, h, joined, table
 from headstock.heads.report.rows import hygiene_lines
 from headstock.heads.report.saved import Saved
@@ -41,20 +41,27 @@ def leaderboard(contest: Contest) -> Safe:
     it can be told from the best."""
     runs = contest.runs
     lines = [(saved, line) for saved in runs for line in saved.run.leaderboard]
-    lines.sort(key=lambda one: -one[1].accuracy.value)
+    names = list(dict.fromkeys(name for saved in runs for name in saved.run.settings.metric))
+    names = [name for name in names if name != "accuracy"]
+    if contest.metric is None:
+        lines.sort(key=lambda one: -one[1].accuracy.value)
+    else:
+        sign, decides = contest.metric.sign, contest.decides
+        lines.sort(key=lambda one: -sign * _or(one[1].figure(decides), -sign * float("inf")))
     held = held_out(line for _, line in lines)
     floor = min(line.accuracy.low for _, line in lines)
     header = [
         *([_sortable("Run", "text")] if len(runs) > 1 else []),
         *(_sortable(name, "text") for name in ("Head", "On", "Fusion")),
+        *(_sortable(name) for name in names),
         _sortable("Accuracy"),
         h("th", "95 % interval", scope="col"),
         *(_sortable(n) for n in ("Errors", "Balanced", "Log-loss", "Calibration", "Seconds")),
         *(_sortable(split.capitalize()) for split in held),
         h("th", "Against the best", scope="col"),
     ]
-    rows = [_line(saved, line, contest, floor, held) for saved, line in lines]
-    rows += [_guess(saved, contest, held) for saved in runs if saved.run.baseline]
+    rows = [_line(saved, line, contest, floor, held, names) for saved, line in lines]
+    rows += [_guess(saved, contest, held, names) for saved in runs if saved.run.baseline]
     filtered = h("label", "Filter the leaderboard ", h("input", type="search", data_rows="board"))
     several = len(runs) > 1
 
@@ -70,10 +77,10 @@ def leaderboard(contest: Contest) -> Safe:
         *(
             h("p", f"{saved.name}: {line}" if several else line, class_="hygiene")
             for saved in runs
-            for line in [*fold_lines(saved.run), *hygiene_lines(saved.run.hygiene)]
+            for line in hygiene_lines(saved.run.hygiene)
         ),
         h("p", filtered, h("output", data_count="board"), class_="tools"),
-        table("Systems, best accuracy first", header, rows, name="board"),
+        table(f"Systems, best {contest.decides} first", header, rows, name="board"),
         h(
             "p",
             "Accuracy is out of fold, with the exact (Clopper-Pearson) interval; by group: with "
@@ -81,8 +88,8 @@ def leaderboard(contest: Contest) -> Safe:
             "any, by the refit on all training rows. A "
             "system differs from the best when the paired test on the same rows, adjusted for all "
             f"pairs of systems, is below {LEVEL:g}: any such statement of a run is wrong in 5 % of "
-            "runs at most, though the best was chosen by these rows. Where rows come in groups, "
-            "whole groups are tested.",
+            "runs at most, though the best was chosen by these rows.",
+            " Where rows come in groups, whole groups are tested.",
             class_="says",
         ),
         *named("Checks", lambda run: _listed(check_lines(run))),
@@ -116,7 +123,13 @@ def _listed(lines: list[str]) -> Safe | None:
     return h("ul", *(h("li", line) for line in lines), class_="findings") if lines else None
 
 
-def _line(saved: Saved, line: Line, contest: Contest, floor: float, held: list[str]) -> list[Any]:
+def _or(value: float | None, other: float) -> float:
+    return other if value is None else value
+
+
+def _line(
+    saved: Saved, line: Line, contest: Contest, floor: float, held: list[str], names: list[str]
+) -> list[Any]:
     group = line.accuracy.by_group
     by_group = h("small", f"by group {_ends(group)}") if group else None
     span = max(1 - floor, 1e-9)
@@ -133,21 +146,24 @@ def _line(saved: Saved, line: Line, contest: Contest, floor: float, held: list[s
     )  # fmt: skip
     interval = h("td", _ends(line.accuracy), bar, by_group, class_="number")
     return [
-        *_figures(saved, line, interval, contest, held), h("td", *_against(saved, line, contest))
-    ]  # fmt: skip
+        *_figures(saved, line, interval, contest, held, names),
+        h("td", *_against(saved, line, contest)),
+    ]
 
 
-def _guess(saved: Saved, contest: Contest, held: list[str]) -> list[Any]:
+def _guess(saved: Saved, contest: Contest, held: list[str], names: list[str]) -> list[Any]:
     """What guessing by how frequent the classes are scores."""
     line = saved.run.baseline
     assert line is not None
     interval = h("td", _ends(line.accuracy), class_="number")
-    return [*_figures(saved, line, interval, contest, held), h("td", "the most frequent class")]
+    figures = _figures(saved, line, interval, contest, held, names)
+    return [*figures, h("td", "the most frequent class")]
 
 
 def _figures(
-    saved: Saved, line: Line, interval: Safe, contest: Contest, held: list[str]
-) -> list[Any]:
+    saved: Saved, line: Line, interval: Safe, contest: Contest, held: list[str],
+    metrics: list[str],
+) -> list[Any]:  # fmt: skip
     names = [line.head, line.on, line.fusion or "–"]
     if len(contest.runs) > 1:
         names.insert(0, saved.name)
@@ -155,6 +171,7 @@ def _figures(
     return [
         h("th", names[0], scope="row"),
         *names[1:],
+        *(_metric(line, name) for name in metrics),
         _value(number(line.accuracy.value, 4), line.accuracy.value),
         interval,
         _value(f"{number(line.errors, 0)} / {number(line.n, 0)}", line.errors),
@@ -166,6 +183,17 @@ def _figures(
     ]
 
 
+def _metric(line: Line, name: str) -> Safe:
+    """A metric with its interval below."""
+    found = line.metrics.get(name)
+    if found is None or found.value is None:
+        return _value("–", None)
+    ends = (
+        None if found.low is None else h("small", f" {number(found.low)} to {number(found.high)}")
+    )
+    return h("td", number(found.value, 4), ends, data_value=found.value, class_="number")
+
+
 def _against(saved: Saved, line: Line, contest: Contest) -> list[object]:
     if contest.systems and line is contest.systems[0].line:
         return [h("strong", "best")]
@@ -175,8 +203,11 @@ def _against(saved: Saved, line: Line, contest: Contest) -> list[object]:
     words = "differs" if known.differs else "not distinguishable"
     gap = ""
     if known.gap:
-        value, low, high = (round(100 * g, 1) + 0.0 for g in known.gap)
-        gap = f", {value:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
+        if contest.metric is None:
+            value, low, high = (round(100 * g, 1) + 0.0 for g in known.gap)
+            gap = f", {value:+.1f} % ({low:+.1f} to {high:+.1f})".replace("-", "−")
+        else:
+            gap = ", {:+.4f} ({:+.4f} to {:+.4f})".format(*known.gap).replace("-", "−")
     alone = f"right alone: the best on {known.test.only_a} rows, this on {known.test.only_b}; "
     title = f"{alone}unadjusted p {_p(known.test.p)}"
     return [words, " ", h("small", f"p {_p(known.p)}{gap}", title=title)]
@@ -207,7 +238,8 @@ def differences(contest: Contest) -> Safe:
             against = tests[min(a, b), max(a, b)]
             test = against.test
             mine, theirs = (test.only_a, test.only_b) if a < b else (test.only_b, test.only_a)
-            better = "better" if mine > theirs else "worse"
+            ahead = mine > theirs if contest.metric is None else against.ahead == (a > b)
+            better = "better" if ahead else "worse"
             words = better if against.differs else "not distinguishable"
             told = (
                 f"{contest.title(system)} is right alone on {mine} rows, "
@@ -218,7 +250,7 @@ def differences(contest: Contest) -> Safe:
                     "td",
                     h("b", {"better": "▲", "worse": "▼"}.get(words, "≈"), aria_hidden="true"),
                     h("span", f"{words}: ", class_="hidden"),
-                    f" {_short(test.p)}",
+                    f" {_short(test.p if contest.metric is None else against.p)}",
                     title=told,
                     class_=words.split(maxsplit=1)[0],
                 )
@@ -230,11 +262,13 @@ def differences(contest: Contest) -> Safe:
     ]
     left = len(contest.systems) - len(shown)
     by_group = "" if contest.groups is None else ", whole groups tested"
+    exact = contest.metric is None
+    of = "of exact McNemar tests" if exact else f"of differences in {contest.decides}, adjusted,"
     return joined(
         table("Is the row's system better than the column's?", header, rows, class_="matrix"),
         h(
             "p",
-            f"p of exact McNemar tests on {len(contest.ids):,} shared rows. ▲ better, ▼ worse when "
+            f"p {of} on {len(contest.ids):,} shared rows. ▲ better, ▼ worse when "
             f"p adjusted for all pairs of the {len(contest.systems)} systems is below "
             f"{LEVEL:g}{by_group}; ≈ not distinguishable.",
             f" The {left} systems below the first {MOST} are not in the matrix." if left else None,

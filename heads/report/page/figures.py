@@ -30,7 +30,7 @@ def reliability(proba: np.ndarray, codes: np.ndarray, bins: int = 10) -> list[Bi
 
     proba (n, k), codes (n,). The parts are those of the expected calibration error in metrics.
     """
-    confidence, right = by_confidence(proba, codes)
+    confidence, right = by_confidence(proba.max(axis=1), proba.argmax(axis=1) == codes)
     return [
         Bin(len(part), float(confidence[part].mean()), float(right[part].mean()))
         for part in np.array_split(np.arange(len(right)), min(bins, len(right)))
@@ -41,7 +41,7 @@ def reliability(proba: np.ndarray, codes: np.ndarray, bins: int = 10) -> list[Bi
 def coverage(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(n,) shares and (n,) accuracies: of the most confident rows, 1 to n of them, the share of
     all rows and how many of them are right."""
-    right = by_confidence(proba, codes)[1][::-1]
+    right = by_confidence(proba.max(axis=1), proba.argmax(axis=1) == codes)[1][::-1]
     count = np.arange(1, len(codes) + 1)
     return count / len(codes), np.cumsum(right) / count
 

@@ -10,13 +10,19 @@ from headstock import __version__
 from headstock.heads.report.page.board import number
 from headstock.heads.report.page.markup import Safe, h, joined, table
 from headstock.heads.report.page.source import Source
+from headstock.heads.run.numbers import NumberRun
 from headstock.heads.run.plain import plain
 from headstock.heads.run.run import Run
 
-__all__ = ["provenance"]
+__all__ = ["provenance", "recorded"]
 
 
-def provenance(run: Run, source: Source | None) -> Safe:
+def recorded(run: Run | NumberRun) -> Safe:
+    """``provenance`` without a store."""
+    return provenance(run, None)
+
+
+def provenance(run: Run | NumberRun, source: Source | None) -> Safe:
     """Tables of everything the run recorded about itself."""
     parts = [
         _pairs("Settings", plain(run.settings), opened=True),
@@ -52,7 +58,7 @@ def _flat(value: object, path: str = "") -> Iterator[tuple[str, str]]:
         yield path, str(value)
 
 
-def _times(run: Run) -> Safe:
+def _times(run: Run | NumberRun) -> Safe:
     rows: list[list[Any]] = [
         [line.name, h("td", number(line.seconds, 2), class_="number"), line.how or "–"]
         for line in run.leaderboard

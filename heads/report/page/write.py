@@ -11,10 +11,17 @@ from pathlib import Path
 
 from headstock.heads.files import write_text
 from headstock.heads.report.contest import Contest
+from headstock.heads.report.findings import fold_lines
 from headstock.heads.report.page import board, chart, closer, gallery, scatter
 from headstock.heads.report.page.gallery import Cards
 from headstock.heads.report.page.markup import Safe, h, joined, json_block
 from headstock.heads.report.page.media import Shelf
+from headstock.heads.report.page.regression import (
+    SavedNumbers,
+    facts_of,
+    number_sections,
+    read_saved_numbers,
+)
 from headstock.heads.report.page.settings import provenance
 from headstock.heads.report.page.source import Source, sources_of
 from headstock.heads.report.page.weights import weights
@@ -84,6 +91,9 @@ def write_report(
     if projection not in scatter.PROJECTIONS:
         known = ", ".join(scatter.PROJECTIONS)
         raise OptionError("projection", f"{projection!r} is none", f"one of {known}")
+    numbers = read_saved_numbers(run_dirs)
+    if numbers is not None:
+        return _written_numbers(numbers, output)
     runs = read_saved(run_dirs)
     shelf = Shelf(limit=int(media_mb * 1e6))
     with sources_of(runs, store, data) as (sources, notes):
@@ -105,7 +115,7 @@ def write_report(
                 (key + "-map", "Map" + of, scatter.maps(cards, map_rows, projection, key + "map")),
                 (key + "-settings", "Settings and times" + of, provenance(run.run, cards.source)),
             ]
-    page = _page(runs, sections, shelf, notes)
+    page = _page([run.name for run in runs], _facts(runs), sections, shelf, notes)
     refuse_other(output, "page")
     write_text(output, page)
     return Written(
@@ -160,6 +170,10 @@ def _run_sections(
 
 def _closer(system: System, cards: Cards, name: str, size: int, *, opened: bool) -> Safe:
     accuracy = board.percent(system.line.accuracy.value)
+    decides = system.saved.run.settings.decides
+    if decides != "accuracy":
+        figure = board.number(system.line.figure(decides), 4)
+        accuracy = f"{decides} {figure}, accuracy {accuracy}"
     return h(
         "details",
         h("summary", h("h3", f"{system.name} "), f"{accuracy}, {system.line.errors:g} errors"),
@@ -175,9 +189,19 @@ def _closer(system: System, cards: Cards, name: str, size: int, *, opened: bool)
     )  # fmt: skip
 
 
+def _written_numbers(runs: list[SavedNumbers], output: str | Path) -> Written:
+    """The page of runs of numbers."""
+    sections, shelf = number_sections(runs), Shelf(limit=0)
+    page = _page([run.name for run in runs], facts_of(runs), sections, shelf, [])
+    refuse_other(output, "page")
+    write_text(output, page)
+    return Written(Path(output), len(page.encode()), 0, 0, 0, 0)
+
+
 def _page(
-    runs: list[Saved], sections: list[tuple[str, str, Safe]], shelf: Shelf, notes: list[str]
-) -> Safe:
+    names: list[str], facts: list[Safe], sections: list[tuple[str, str, Safe]], shelf: Shelf,
+    notes: list[str],
+) -> Safe:  # fmt: skip
     here = files("headstock.heads.report.page")
     style = here.joinpath("page.css").read_text("utf-8")
     script = here.joinpath("page.js").read_text("utf-8")
@@ -187,7 +211,7 @@ def _page(
         "default-src 'none'; img-src data:; media-src data:; style-src 'unsafe-inline'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
     )
-    title = "headstock: " + ", ".join(run.name for run in runs)
+    title = "headstock: " + ", ".join(names)
     head = h(
         "head",
         h("meta", charset="utf-8"),
@@ -204,7 +228,7 @@ def _page(
     body = h(
         "body",
         h("a", "To the results", href="#leaderboard", class_="skip"),
-        h("header", h("h1", title), *_facts(runs), switch),
+        h("header", h("h1", title), *facts, switch),
         h("nav", h("ul", *links), _finder(), aria_label="Parts of the report"),
         h("main", *(h("section", h("h2", n), inner, id=key) for key, n, inner in sections)),
         h("footer", *_limits(shelf, notes)),
@@ -229,10 +253,12 @@ def _facts(runs: list[Saved]) -> list[Safe]:
         plan = run.run.folds
         group = f" ({plan.group})" if plan.group else ""
         lead = f"{run.name}: " if len(runs) > 1 else ""
-        out.append(
-            h("p", f"{lead}{len(run.ids):,} rows, {len(run.classes)} classes, {plan.folds} folds, "
-              f"{plan.kind}{group}, seed {plan.seed}, {len(run.run.leaderboard)} systems")
-        )  # fmt: skip
+        facts = [
+            f"{lead}{len(run.ids):,} rows, {len(run.classes)} classes, {plan.folds} folds, "
+            f"{plan.kind}{group}, seed {plan.seed}, {len(run.run.leaderboard)} systems",
+            *fold_lines(run.run),
+        ]
+        out.append(h("p", "; ".join(facts)))
     return out
 
 
