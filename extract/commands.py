@@ -70,7 +70,7 @@ def demo(output: str) -> Answer:
     "--audio",
     multiple=True,
     metavar="[NAME=]ENCODER[,K=V]",
-    help="For sounds: mfcc, headstock:speech_embedding, net:FILE.",
+    help="For sounds: mfcc, headstock:speech_embedding, net:FILE, hf:FOLDER.",
 )
 @click.option("--columns", multiple=True, metavar="PATTERN", help="Columns of numbers to take …")
 @click.option("--as", "column_sets", multiple=True, metavar="NAME", help="… as this feature set.")

@@ -1,5 +1,6 @@
 """From the name of a sound encoder to its Encoder: ``mfcc``, ``headstock:speech_embedding``
-(weights inside another package), ``net:FILE`` (ONNX or TFLite, described by the JSON beside it).
+(weights inside another package), ``net:FILE`` (ONNX or TFLite, described by the JSON beside it),
+``hf:FOLDER`` (a network of the transformers library).
 """
 
 from __future__ import annotations
@@ -17,14 +18,14 @@ from headstock.store.errors import OptionError, UnsafeInput, WeightsError, one_l
 
 __all__ = ["AUDIO", "audio_encoder", "audio_from_recipe", "audio_names", "audio_options"]
 
-AUDIO = ("mfcc", "net:FILE", *(f"headstock:{name}" for name in SOUNDS))
+AUDIO = ("mfcc", "net:FILE", "hf:FOLDER", *(f"headstock:{name}" for name in SOUNDS))
 OF_RECIPE = ("encoder", "version", "network", "format", "decoder")
 """Fields of a network's recipe that are not settings."""
 
 
 def audio_names() -> list[str]:
     """Those that need no file."""
-    return [name for name in AUDIO if not name.endswith("FILE")]
+    return [name for name in AUDIO if not name.endswith(("FILE", "FOLDER"))]
 
 
 def audio_options() -> set[str]:
@@ -45,6 +46,10 @@ def audio_encoder(name: str = "mfcc", **parameters: Any) -> Encoder:
         return MfccEncoder(**parameters)
     if library == "net" and rest:
         return _by_file(name, Path(rest), parameters)
+    if library == "hf" and rest:
+        from headstock.extract.encoders.folder_sounds import folder_sounds
+
+        return folder_sounds(Path(rest), **parameters)
     if library == "headstock" and rest in SOUNDS:
         paths = SOUNDS[rest].paths(name)
         return _network(name, beside(PACKAGE_DATA / rest), parameters, paths, source=name)
@@ -84,7 +89,10 @@ def _network(
 
 
 def audio_from_recipe(
-    fields: Mapping[str, Any], hint: str | Path | None, provenance: Mapping[str, Any]
+    fields: Mapping[str, Any],
+    hint: str | Path | None,
+    provenance: Mapping[str, Any],
+    device: str = "auto",
 ) -> Encoder | None:
     """The Encoder that ``fields`` of a recipe describe; None when they are of no sound encoder.
     Files are looked for at ``hint`` and where ``provenance`` says, and taken by their digest.
@@ -95,6 +103,10 @@ def audio_from_recipe(
     if kind == "mfcc":
         known = MfccEncoder().loader.__dataclass_fields__
         return MfccEncoder(**{k: v for k, v in fields.items() if k in known})
+    if kind == "hf":
+        from headstock.extract.encoders.folder_sounds import folder_sounds_again
+
+        return folder_sounds_again(fields, (hint, provenance.get("weights")), device)
     if kind != "net" or fields.get("decoder") is None:
         return None
     own = {k: v for k, v in fields.items() if k not in OF_RECIPE}

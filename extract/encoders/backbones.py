@@ -179,7 +179,7 @@ def encoder_from_recipe(
     """
     fields = recipe.fields
     kind = fields.get("encoder")
-    encoder = audio_from_recipe(fields, weights_hint, provenance or {})
+    encoder = audio_from_recipe(fields, weights_hint, provenance or {}, device)
     if encoder is not None:
         pass
     elif isinstance(kind, str) and kind in LIBRARIES:

@@ -26,7 +26,7 @@ from headstock.extract.runtimes.network_file import FORMATS, digest_of, opened
 from headstock.store.errors import ItemError, OptionError, one_line
 from headstock.store.recipe import Recipe
 
-__all__ = ["SoundNetworkEncoder", "SoundNetworkLoader"]
+__all__ = ["Pooled", "SoundNetworkEncoder", "SoundNetworkLoader", "windows_of"]
 
 TOGETHER = 8  # windows a pass, each pass of one shape: others would be compiled, and kept, anew
 CHUNK = 1000  # frames that a front network makes at a time where the whole sound is one window
@@ -128,7 +128,7 @@ class SoundNetworkLoader(Loader):
             whole = np.concatenate(list(self._bounded(frames)))
             yield whole[None]
             return
-        windows = _windows(frames, s.window, s.hop or s.window, s.rest == "end")
+        windows = windows_of(frames, s.window, s.hop or s.window, s.rest == "end")
         while group := list(itertools.islice(windows, TOGETHER)):
             yield np.stack(group)
 
@@ -265,7 +265,7 @@ def _at_least(blocks: Iterable[np.ndarray], count: int) -> Iterator[np.ndarray]:
         yield np.zeros(count - seen, dtype=np.float32)
 
 
-def _windows(
+def windows_of(
     frames: Iterable[np.ndarray], length: int, hop: int, to_end: bool
 ) -> Iterator[np.ndarray]:
     """(length, m) each ``hop`` frames; ``to_end``: one more that ends with the last frame, when

@@ -18,7 +18,7 @@ from headstock.extract import audio_encoder, encoder_from_recipe, extract
 from headstock.extract.decode.reading import Reader, Task
 from headstock.extract.decode.workers import Workers
 from headstock.extract.encoders.packaged import SOUNDS, installed
-from headstock.extract.encoders.sound_networks import Pooled, _windows
+from headstock.extract.encoders.sound_networks import Pooled, windows_of
 from headstock.store import FeatureStore, Items, Recipe
 from headstock.store.errors import HeadstockError, OptionError, UnsafeInput, WeightsError
 
@@ -191,7 +191,7 @@ def test_windows_do_not_depend_on_how_the_frames_come():
         for cuts in ([], [1], [3, 4], [2, 5, 11]):
             parts = np.split(frames, [c for c in cuts if c < n])
             for to_end in (False, True):
-                shown = list(_windows(parts, length, hop, to_end))
+                shown = list(windows_of(parts, length, hop, to_end))
                 wanted = expected + [frames[-length:]] * (to_end and rest)
                 assert len(shown) == len(wanted), (n, length, hop, cuts)
                 assert all(np.array_equal(a, b) for a, b in zip(shown, wanted))
