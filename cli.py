@@ -205,7 +205,7 @@ def predict(
 @click.argument("pattern", default="")
 @click.option(
     "--target", type=click.Choice(["classes", "number"]), default="classes", show_default=True,
-    help="Heads that learn classes, or numbers.",
+    help="Heads and metrics of classes, or of numbers.",
 )  # fmt: skip
 def list_(what: str, pattern: str, target: str) -> Answer:
     """List what can be named: all, or what holds PATTERN.
@@ -225,8 +225,10 @@ def list_(what: str, pattern: str, target: str) -> Answer:
 
             found = heads(pattern, target=target)
         elif what == "metrics":
-            from headstock.heads.metrics.table import listing as metrics
-
+            if target == "number":
+                from headstock.heads.metrics.regression import listing as metrics
+            else:
+                from headstock.heads.metrics.table import listing as metrics
             found = metrics(pattern)
         else:
             from headstock.heads.fusion.fusions import listing as fusions

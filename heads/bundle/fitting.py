@@ -105,6 +105,9 @@ def fit(
         plan.save(save_plan)
     given = transformed(options or {}, names, transform, of)
     asked = [metric] if isinstance(metric, str) else list(metric)
+    if asked and of == NUMBER:
+        what = "is what searches aim at, and those of numbers aim at squared errors"
+        raise OptionError(f"metric {asked[0]}", what, "leave it away")
     aims = metrics_named(asked, found.rows.classes.tolist())[0].name if asked else None
     system = Fit(on, names, fusion, seed, with_searches(tune, given, of), metric=aims)
     return fit_prepared(store, found, plan, system, progress)

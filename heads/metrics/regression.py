@@ -16,7 +16,7 @@ from headstock.heads.metrics.table import Metric
 from headstock.heads.ownfile import function_of, is_own
 from headstock.store.errors import HeadError, HeadstockError, OptionError, near
 
-__all__ = ["ABOUT", "SHOWN", "USUAL", "number_metric"]
+__all__ = ["ABOUT", "SHOWN", "USUAL", "listing", "number_metric"]
 
 USUAL = "rmse"
 """What decides where nobody says."""
@@ -46,6 +46,14 @@ ALIASES = {
     "root_mean_squared_log_error": "rmsle",
 }  # fmt: skip
 """Other words for the same, scikit-learn's scoring names among them."""
+
+
+def listing(match: str = "") -> list[str]:
+    """A line for each metric of numbers whose name holds ``match``."""
+    width = max(map(len, ABOUT))
+    return [f"{name:{width}}  {words}" for name, words in ABOUT.items() if match in name]
+
+
 Pseudo = tuple[float, np.ndarray]
 Score = Callable[[np.ndarray, np.ndarray], Pseudo]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +16,11 @@ class TunedRegressor(Tuned):
     """A head whose options are those with the smallest mean squared error on rows held out by
     ``inner``; as ``Tuned``, the choice is made anew inside each fold."""
 
-    loss = "squared_error"
+    def __init__(
+        self, make: Callable[[Mapping[str, Any]], Any], points: list[dict[str, Any]]
+    ) -> None:
+        super().__init__(make, points)
+        self.loss = "squared_error"
 
     def fit(
         self,

@@ -11,7 +11,7 @@ import pytest
 import sklearn.metrics as sk
 from scipy.stats import pearsonr, spearmanr
 
-from headstock.heads.metrics.regression import ABOUT, ALIASES, number_metric
+from headstock.heads.metrics.regression import ABOUT, ALIASES, listing, number_metric
 from headstock.heads.numbers.regression import Known, difference, interval
 from headstock.store.errors import HeadError, OptionError
 
@@ -45,6 +45,7 @@ def test_definitions_are_those_of_scikit_learn_and_scipy(name: str, ties: bool) 
 
 
 def test_every_name_of_the_table_and_every_other_word_is_taken() -> None:
+    assert [line.split("  ")[0].strip() for line in listing()] == list(ABOUT)
     for name in (*ABOUT, *ALIASES, "RMSE", "median-ae"):
         assert number_metric(name).needs == "numbers"
     for name in ("accuracy", "rmse@quantile=0.5", "pinball@quantile=2", "pinball@alpha=0.5", "rms"):
