@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,18 +22,76 @@ MOST_BYTES = 4e9
 """That the class shares of all leaves may take while trees grow."""
 
 
-def _within_memory(model: Any, n: int, k: int) -> None:
-    """Raises HeadError, before anything is fitted, for trees of n rows and k classes that would
-    not fit: each node keeps a share a class, and there are at most two nodes a leaf."""
-    trees, leaf = int(getattr(model, "n_estimators", 1)), int(getattr(model, "min_samples_leaf", 1))
-    size = trees * 2.0 * (n / leaf) * k * 8
-    if size > MOST_BYTES:
-        raise HeadError(
-            "trees",
-            f"{trees} of {n:,} rows and {k:,} classes could take {size / 1e9:.1f} GB, "
-            f"{MOST_BYTES / 1e9:.0f} are allowed",
-            "set fewer trees, or more rows a leaf (min_leaf)",
+@dataclass(frozen=True)
+class Growth:
+    """How trees grow. columns: of d, tried at a split: ``sqrt``, ``log2``, a share, a number, or
+    None for all; depth: at most so deep; min_leaf, min_split: rows (below 1: a share of all);
+    random: thresholds are drawn; sampled: each tree has its own bootstrap sample; majority: a tree
+    gives its vote and not its shares."""
+
+    trees: int = 1
+    columns: float | str | None = None
+    depth: int | None = None
+    min_leaf: float = 1
+    min_split: float = 2
+    criterion: str = "gini"
+    random: bool = False
+    sampled: bool = False
+    majority: bool = False
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        columns = self.columns
+        good = {
+            "trees is a whole number from 1": self.trees == int(self.trees) >= 1,
+            "threads is a whole number from 1": self.threads == int(self.threads) >= 1,
+            "depth is a whole number from 1, or null": self.depth is None
+            or self.depth == int(self.depth) >= 1,
+            "min_leaf is a number of rows from 1, or a share below 1": _counts(self.min_leaf, 1),
+            "min_split is a number of rows from 2, or a share up to 1": _counts(self.min_split, 2)
+            or (isinstance(self.min_split, float) and self.min_split == 1),
+            "columns is sqrt, log2, a share up to 1, a number of columns, or null": columns
+            in ("sqrt", "log2", None)
+            or (not isinstance(columns, str) and _counts(columns, 1)),
+            "criterion is gini, entropy or log_loss": self.criterion
+            in ("gini", "entropy", "log_loss"),
+        }
+        wrong = [rule for rule, kept in good.items() if not kept]
+        if wrong:
+            raise ValueError("; ".join(wrong))
+
+    def rule(self, n: int, d: int) -> tuple[int, int, int, int, bool, bool]:
+        """What ``grow`` is given for n rows of d columns."""
+        named = {"sqrt": np.sqrt(d), "log2": np.log2(d), None: d}
+        columns = self.columns
+        if isinstance(columns, str) or columns is None:
+            tried = named[columns]
+        else:
+            tried = columns * d if isinstance(columns, float) and columns <= 1 else columns
+        return (
+            min(d, max(1, int(tried))),
+            n if self.depth is None else self.depth,
+            int(self.min_leaf if self.min_leaf >= 1 else np.ceil(self.min_leaf * n)),
+            int(max(2, self.min_split if self.min_split > 1 else np.ceil(self.min_split * n))),
+            self.random,
+            self.criterion != "gini",
         )
+
+    def within_memory(self, n: int, k: int) -> None:
+        """Raises HeadError, before anything is fitted, for trees of n rows and k classes that would
+        not fit: each node keeps a share a class, and there are at most two nodes a leaf."""
+        size = self.trees * 2.0 * (n / self.rule(n, 1)[2]) * k * 8
+        if size > MOST_BYTES:
+            raise HeadError(
+                "trees",
+                f"{self.trees} of {n:,} rows and {k:,} classes could take {size / 1e9:.1f} GB, "
+                f"{MOST_BYTES / 1e9:.0f} are allowed",
+                "set fewer trees, or more rows a leaf (min_leaf)",
+            )
+
+
+def _counts(value: float, least: int) -> bool:
+    return 0 < value < 1 or (value >= least and value == int(value))
 
 
 class Trees:
@@ -40,57 +100,61 @@ class Trees:
     All trees stand one after the other in flat arrays: ``left``, ``right`` (child numbers inside
     the tree, -1 at a leaf), ``feature``, ``threshold`` and ``value`` (nodes, k); tree t owns nodes
     ``starts[t] : starts[t + 1]``. A row goes left when its value is at most the threshold. Rows are
-    not scaled: a split does not see scale.
+    not scaled: a split does not see scale. Splits are found between bins of each column (``bins``).
     """
 
     kind = "trees"
     parallel = True
 
-    def __init__(self, make: Callable[[], Any] | None, majority: bool) -> None:
-        self._make, self._majority = make, majority
+    def __init__(self, seed: int, growth: Growth | None) -> None:
+        self._seed, self._growth = seed, growth
 
     def fit(self, X: np.ndarray, y: np.ndarray) -> Trees:
-        assert self._make is not None
+        from headstock.heads.kinds.bins import binned
+        from headstock.heads.kinds.growing import bootstrap, grow, shares
+
+        growth = self._growth
+        assert growth is not None
         self.classes_, codes = encode_labels(y)
-        model = self._make()
-        _within_memory(model, len(X), len(self.classes_))
-        model.fit(X, codes)
-        trees = [e.tree_ for e in getattr(model, "estimators_", [model])]
-        self.columns_ = X.shape[1]
-        self.starts_ = np.cumsum([0, *(t.node_count for t in trees)])
-        self.left_ = np.concatenate([t.children_left for t in trees]).astype(np.int32)
-        self.right_ = np.concatenate([t.children_right for t in trees]).astype(np.int32)
-        self.feature_ = np.concatenate([t.feature for t in trees]).astype(np.int32)
-        self.threshold_ = np.concatenate([t.threshold for t in trees]).astype(np.float64)
-        value = np.concatenate([t.value[:, 0, :] for t in trees])
-        value = value / value.sum(axis=1, keepdims=True)
-        if len(trees) == 1:  # half a row of each leaf is spread, so that no probability is zero
-            count = trees[0].n_node_samples[:, None]
-            value = (value * count + 0.5 / value.shape[1]) / (count + 0.5)
-        if self._majority:
-            value = np.eye(len(self.classes_))[value.argmax(axis=1)]
-        self.value_ = value.astype(np.float32)
-        self.importances_ = np.asarray(
-            model.feature_importances_
-            if hasattr(model, "feature_importances_")
-            else np.mean([t.compute_feature_importances() for t in trees], axis=0)
-        )
+        (n, d), k = X.shape, len(self.classes_)
+        growth.within_memory(n, k)
+        bins, low, high = binned(X)
+        rule, labels = growth.rule(n, d), codes.astype(np.int32)
+
+        def one(seed: np.random.SeedSequence) -> tuple[np.ndarray, ...]:
+            state = seed.generate_state(1, np.uint64)
+            weight = bootstrap(n, state) if growth.sampled else np.ones(n, np.int32)
+            *nodes, rows, spans, gains = grow(bins, low, high, labels, weight, k, state, rule)
+            value = np.empty((len(spans), k), np.float32)
+            shares(rows, spans, labels, weight, value)
+            if growth.trees == 1:  # half a row is spread, so that no probability is zero
+                count = np.diff(spans)
+                value = ((value * count + 0.5 / k) / (count + 0.5)).astype(np.float32)
+            return *nodes, value, gains
+
+        seeds = np.random.SeedSequence(self._seed).spawn(growth.trees)
+        with ThreadPoolExecutor(growth.threads) as pool:
+            left, right, feature, threshold, value, gains = zip(*pool.map(one, seeds))
+        self.columns_ = d
+        self.starts_ = np.cumsum([0, *map(len, left)])
+        self.left_, self.right_ = np.concatenate(left), np.concatenate(right)
+        self.feature_, self.threshold_ = np.concatenate(feature), np.concatenate(threshold)
+        self.value_ = np.concatenate(value)
+        if growth.majority:
+            self.value_ = np.eye(k, dtype=np.float32)[self.value_.argmax(axis=1)]
+        removed = [gain / gain.sum() for gain in gains if gain.sum() > 0]
+        self.importances_ = np.mean(removed, axis=0) if removed else np.zeros(d)
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        X = np.asarray(X, dtype=np.float32)
-        rows = np.arange(len(X))
+        from headstock.heads.kinds.growing import walk
+
+        X = np.ascontiguousarray(X, dtype=np.float32)
         out = np.zeros((len(X), self.value_.shape[1]))
-        for start in self.starts_[:-1]:
-            node = np.full(len(X), start)
-            open_rows = rows
-            while len(open_rows):
-                here = node[open_rows]
-                inside = self.left_[here] >= 0
-                open_rows, here = open_rows[inside], here[inside]
-                low = X[open_rows, self.feature_[here]] <= self.threshold_[here]
-                node[open_rows] = start + np.where(low, self.left_[here], self.right_[here])
-            out += self.value_[node]
+        walk(
+            X, self.starts_, self.left_, self.right_, self.feature_, self.threshold_, self.value_,
+            out,
+        )  # fmt: skip
         if len(self.starts_) > 2:  # half a tree that knows nothing: no probability is zero
             out += 0.5 / out.shape[1]
         return out / out.sum(axis=1, keepdims=True)
@@ -104,7 +168,7 @@ class Trees:
 
     @classmethod
     def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int) -> Trees:
-        head = cls(None, False)
+        head = cls(0, None)
         head.classes_ = np.arange(k)
         head.columns_ = int(meta["columns"])
         for name in ARRAYS:
@@ -147,20 +211,10 @@ def tree(
     criterion: str = "gini",
 ) -> Trees:
     """One decision tree. depth: at most so deep (None: as deep as the rows ask); min_leaf: rows of
-    a leaf; min_split: rows a node needs to be split."""
-
-    def make() -> Any:
-        from sklearn.tree import DecisionTreeClassifier
-
-        return DecisionTreeClassifier(
-            criterion=criterion,
-            max_depth=depth,
-            min_samples_leaf=min_leaf,
-            min_samples_split=min_split,
-            random_state=seed,
-        )
-
-    return Trees(make, majority=False)
+    a leaf; min_split: rows a node needs to be split; criterion: gini, entropy or log_loss."""
+    return Trees(
+        seed, Growth(depth=depth, min_leaf=min_leaf, min_split=min_split, criterion=criterion)
+    )
 
 
 def bagging(
@@ -168,15 +222,7 @@ def bagging(
 ) -> Trees:
     """Trees on bootstrap samples that vote, one vote a tree (majority vote). columns: share of
     them tried at a split; 1.0 is Breiman's bagging and costs much on wide embeddings."""
-
-    def make() -> Any:
-        from sklearn.ensemble import RandomForestClassifier
-
-        return RandomForestClassifier(
-            trees, max_depth=depth, max_features=columns, random_state=seed, n_jobs=1
-        )
-
-    return Trees(make, majority=True)
+    return Trees(seed, Growth(trees, columns, depth, sampled=True, majority=True))
 
 
 def forest(
@@ -188,20 +234,7 @@ def forest(
     threads: int = 1,
 ) -> Trees:
     """Random forest: the mean of trees on bootstrap samples, a few columns tried at a split."""
-
-    def make() -> Any:
-        from sklearn.ensemble import RandomForestClassifier
-
-        return RandomForestClassifier(
-            trees,
-            max_depth=depth,
-            min_samples_leaf=min_leaf,
-            max_features=columns,
-            random_state=seed,
-            n_jobs=threads,
-        )
-
-    return Trees(make, majority=False)
+    return Trees(seed, Growth(trees, columns, depth, min_leaf, sampled=True, threads=threads))
 
 
 def extra_trees(
@@ -213,17 +246,4 @@ def extra_trees(
     threads: int = 1,
 ) -> Trees:
     """Extremely randomised trees: random thresholds, no bootstrap."""
-
-    def make() -> Any:
-        from sklearn.ensemble import ExtraTreesClassifier
-
-        return ExtraTreesClassifier(
-            trees,
-            max_depth=depth,
-            min_samples_leaf=min_leaf,
-            max_features=columns,
-            random_state=seed,
-            n_jobs=threads,
-        )
-
-    return Trees(make, majority=False)
+    return Trees(seed, Growth(trees, columns, depth, min_leaf, random=True, threads=threads))
