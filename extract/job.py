@@ -217,6 +217,7 @@ def extract_like(
     with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
         output = Path(keep or Path(folder, "features.h5"))
         columns = {name: r for name, r in recipes.items() if r.modality == "columns"}
+        flags["gather"] = keep is not None  # what is read once needs not be written twice
         account = _run(manifest, output, builders, columns, device, flags)
         with open_store(output) as store:
             yield store, account
@@ -231,6 +232,7 @@ def _run(
     flags: dict[str, Any],
 ) -> Account:
     shard, engine = flags.pop("shard", None) or "", flags.pop("engine", "local")
+    gather = flags.pop("gather", True)
     actors, fingerprints = flags.pop("actors", None), flags.pop("fingerprints", False)
     if actors is not None and engine != "ray":
         raise OptionError("actors", "encode on a cluster", "--engine ray")
@@ -265,7 +267,7 @@ def _run(
         part = f"-{shard.replace('/', '-of-')}" if shard else ""
         account.save(Path(output).with_suffix(f".run{part}.json"))
         # gathering is for the last of several jobs: each time it writes the whole store
-        if not shard or _settled(store, encoders):
+        if gather and (not shard or _settled(store, encoders)):
             store.compact()
     return account
 

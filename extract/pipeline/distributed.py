@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, fields, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -169,7 +170,11 @@ def extract_on_ray(
     account = Account()
     rows = _plan(store, admitted, encoders, options, account)
     if len(rows):
-        _send(store, admitted.items, rows, builders, encoders, device, actors, options, account)
+        items, largest = admitted.items, max(e.batch_size for e in encoders.values())
+        numbers = store.rows(items.id[rows].tolist())
+        tables = list(_tables(items, rows, numbers, 32 * (options.batch_size or largest)))
+        given = (str(store.path), items.root, dict(builders))
+        _send(tables, given, options, account, partial(resources, device=device, actors=actors))
         store.refresh()
     if admission is None:
         settle(store, admitted)
@@ -178,36 +183,31 @@ def extract_on_ray(
 
 
 def _send(
-    store: FeatureStore,
-    items: Items,
-    rows: np.ndarray,
-    builders: Mapping[str, Builder],
-    encoders: Mapping[str, Encoder],
-    device: str,
-    actors: int | None,
+    tables: list[Any],
+    given: tuple[Any, ...],
     options: Options,
     account: Account,
+    ask: Callable[..., Resources],
 ) -> None:
-    """Have ``rows`` done by the cluster, and add what it says to ``account``."""
-    largest = max(options.batch_size or e.batch_size for e in encoders.values())
-    tables = list(_tables(items, rows, store.rows(items.id[rows].tolist()), 32 * largest))
+    """Have the rows of ``tables`` done by actors that are made of ``given``, as many as ``ask`` of
+    the nodes, and add what they say to ``account``."""
+    rows = sum(map(len, tables))
     begin = time.perf_counter()
     with _ray() as ray, terminable():
         nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        asked = resources(nodes, device, actors, options.workers)
+        asked = ask(nodes, workers=options.workers)
         theirs = replace(  # what is said of all rows is done here
             options, workers=asked.workers, limit=None, fail_threshold=None, overwrite=False,
             progress=False, data_roots=[os.path.abspath(root) for root in options.data_roots],
         )  # fmt: skip
-        given = (str(store.path), items.root, dict(builders), theirs)
         done = 0
-        title, shown = "+".join(encoders), options.progress
+        title, shown = "+".join(account.sets), options.progress
         with Progress(title, "rows", not shown, always=shown) as report:
-            for part in _answers(ray, tables, asked, given):
+            for part in _answers(ray, tables, asked, (*given, theirs)):
                 if isinstance(part, HeadstockError):
                     raise part
                 done += _merge(account, part)
-                report(done, len(rows))
+                report(done, rows)
                 _judge(account, options.fail_threshold, JUDGED)
     for one in account.sets.values():
         _on_the_clock(one, asked.actors, time.perf_counter() - begin)

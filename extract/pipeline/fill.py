@@ -12,10 +12,10 @@ from headstock.extract.decode.reading import SKIP, Done, Several, Task, peak_mem
 from headstock.extract.decode.workers import Workers
 from headstock.extract.pipeline.account import refuse_failures
 from headstock.extract.pipeline.lane import Lane
+from headstock.extract.pipeline.options import Options
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import FeatureStore, Items
-from headstock.store.datafile import Reader
 from headstock.store.errors import TooManyFailures
 
 __all__ = ["BLOCK", "Pass"]
@@ -38,14 +38,15 @@ class Pass:
     """One pass of one ``extract`` over the files of one modality, for the sets in ``lanes``."""
 
     def __init__(
-        self, store: FeatureStore, items: Items, lanes: Sequence[Lane], progress: bool
+        self, store: FeatureStore, items: Items, lanes: Sequence[Lane], options: Options
     ) -> None:
-        self._store, self._items, self._progress = store, items, progress
+        self._store, self._items, self._options = store, items, options
+        self._reader = options.reader(items.root)
         self._lanes = list(lanes)
         self._missing = 0  # files on end that were not there
         self._paths = items.paths[lanes[0].encoder.modality]
 
-    def go(self, reader: Reader, workers: int | None, seconds: float) -> None:
+    def go(self) -> None:
         """Do the pending rows of all sets and close their accounts."""
         begin = time.perf_counter()
         active = [lane for lane in self._lanes if lane.rows]
@@ -53,11 +54,11 @@ class Pass:
             lane.tally.beside = [other.name for other in active if other is not lane]
         try:
             if active:
-                self._fill(active, [lane.rows for lane in active], reader, workers, seconds)
+                self._fill(active, [lane.rows for lane in active])
             for lane in active[1:]:  # blocks are claimed by the first set's name
                 rest = self._unsaid(lane)
                 if rest:
-                    self._fill([lane], [rest], reader, workers, seconds)
+                    self._fill([lane], [rest])
         finally:
             for lane in self._lanes:
                 self._close(lane, time.perf_counter() - begin)
@@ -85,14 +86,7 @@ class Pass:
         now = self._store.sequence(lane.name, self._items.id[rows].tolist())
         return {row for row, seq in zip(rows, now.tolist()) if seq == lane.before[row]}
 
-    def _fill(
-        self,
-        lanes: list[Lane],
-        wanted: list[set[int]],
-        reader: Reader,
-        workers: int | None,
-        seconds: float,
-    ) -> None:
+    def _fill(self, lanes: list[Lane], wanted: list[set[int]]) -> None:
         """The rows ``wanted`` of each lane, in blocks that several extractors share among them."""
         ids = self._items.id
         rows = sorted(set().union(*wanted))
@@ -103,22 +97,23 @@ class Pass:
             said = self._store.sequence(lane.name, ids[listed].tolist())
             lane.before = dict(zip(listed, said.tolist()))
         blocks = self._store.share(lanes[0].name, list(row_of), max(BLOCK, 32 * largest))
-        count, most = _count(workers, lanes, len(rows))
+        count, most = _count(self._options.workers, lanes, len(rows))
+        seconds, shown = self._options.item_seconds, self._options.progress
         loaders = Several(tuple(lane.encoder.loader for lane in lanes))
         with ExitStack() as stack:
             lock = None
             for lane, own in zip(lanes, wanted):
-                shown = self._progress and lane is lanes[0]
-                out = Writer(self._store, lane.name, lane.tally, len(own), shown, lock)
+                first = lane is lanes[0]
+                out = Writer(self._store, lane.tally, len(own), shown and first, lock)
                 lock = out.lock
                 lane.begin(stack.enter_context(out))
             pool = stack.enter_context(
-                Workers(reader, loaders, count, 2 * largest + 64, seconds=seconds, most=most)
+                Workers(self._reader, loaders, count, 2 * largest + 64, seconds=seconds, most=most)
             )
             stack.enter_context(closing(blocks))
             for block in blocks:
                 files = self._files(lanes, wanted, [row_of[identity] for identity in block])
-                self._block(lanes, pool, files, reader)
+                self._block(lanes, pool, files)
             for lane in lanes:
                 lane.tally.workers = max(lane.tally.workers, pool.count)
         for lane, own in zip(lanes, wanted):
@@ -139,7 +134,7 @@ class Pass:
             files.append(_File(path, own, known))
         return files
 
-    def _block(self, lanes: list[Lane], pool: Workers, files: list[_File], reader: Reader) -> None:
+    def _block(self, lanes: list[Lane], pool: Workers, files: list[_File]) -> None:
         """The rows of ``files``, committed when it returns."""
         tasks = (Task(i, file.path, file.known) for i, file in enumerate(files))
         hunger = _Hunger(pool)
@@ -147,10 +142,10 @@ class Pass:
             with closing(pool.run(tasks)) as results:
                 while (done := self._waited(lanes, results, hunger)) is not None:
                     file = files[done.number]
-                    self._still_there(done, lanes[0].encoder.modality, reader)
+                    self._still_there(done, lanes[0].encoder.modality)
                     for i, lane in enumerate(lanes):
                         if file.rows[i]:
-                            lane.take(file.path, file.rows[i], done.of(i), reader)
+                            lane.take(file.path, file.rows[i], done.of(i), self._reader)
             for lane in lanes:
                 lane.settle()
         except TooManyFailures:
@@ -161,13 +156,13 @@ class Pass:
             for lane in lanes:
                 lane.abandon()
 
-    def _still_there(self, done: Done, modality: str, reader: Reader) -> None:
+    def _still_there(self, done: Done, modality: str) -> None:
         """Raises StorageError when many files on end are missing because all of them are: a disk
         that went away is no failure of the rows that remain."""
         missing = done.error is not None and done.error[0] == "missing"
         self._missing = self._missing + 1 if missing else 0
         if self._missing >= MANY_MISSING and self._missing.bit_count() == 1:  # now and then
-            refuse_absent(self._items, modality, reader, "what was committed is kept")
+            refuse_absent(self._items, modality, self._reader, "what was committed is kept")
 
     def _waited(self, lanes: list[Lane], results: Iterator[Done], hunger: _Hunger) -> Done | None:
         begin = time.perf_counter()

@@ -20,6 +20,7 @@ from headstock.extract.pipeline.account import (
     refuse_failures,
 )
 from headstock.extract.pipeline.batch import Assembly, Rows
+from headstock.extract.pipeline.options import Options
 from headstock.extract.pipeline.pending import Pending
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import OK, FeatureStore, Items
@@ -32,7 +33,7 @@ RIDERS = 8  # rows a batch may hold for each item that it encodes
 
 
 class Lane:
-    """The set ``name``: ``todo`` is what is pending, ``tally`` its account."""
+    """The set ``name``: ``todo`` is what is pending; ``tally`` becomes its account."""
 
     def __init__(
         self,
@@ -41,12 +42,12 @@ class Lane:
         name: str,
         encoder: Encoder,
         todo: Pending,
-        tally: SetAccount,
-        batch_size: int,
-        fail_threshold: float | None,
+        options: Options,
     ) -> None:
-        self.name, self.encoder, self.todo, self.tally = name, encoder, todo, tally
-        self.batch_size, self.fail_threshold = batch_size, fail_threshold
+        self.name, self.encoder, self.todo = name, encoder, todo
+        self.tally = tally = SetAccount(name, encoder.name)
+        self.batch_size = options.batch_size or encoder.batch_size
+        self.fail_threshold = options.fail_threshold
         self.rows = set(todo.rows.tolist())
         self.taken: set[int] = set()
         self.before: dict[int, int] = {}  # what the store had been told of each row

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstock.extract.decode.reading import HEALS
+from headstock.extract.pipeline.options import Options
 from headstock.store import FAILED, OK, Items
 from headstock.store.datafile import Reader
 from headstock.store.errors import StorageError
@@ -46,9 +47,7 @@ def pending(
     modality: str,
     known: Progress,
     errors: Mapping[str, RowError],
-    reader: Reader,
-    retry_failed: bool = False,
-    limit: int | None = None,
+    options: Options,
     looked: np.ndarray | None = None,
 ) -> Pending:
     """Compare what the store knows of each row with what lies on the disk now.
@@ -56,11 +55,12 @@ def pending(
     ``known`` is aligned to the items; ``errors``: by id, why rows failed. A row that is done or
     failed stands while its file has the mark it had. Failed ones are looked at again when a retry
     can heal them (``HEALS``, or a path that is allowed by now), and all with ``retry_failed``. At
-    most ``limit`` rows are planned. ``looked`` (n, 2): the files' marks, where somebody looked.
+    most ``limit`` rows are planned; both are of ``options``. ``looked`` (n, 2): the files'
+    marks, where somebody looked.
     """
-    paths = items.paths[modality]
+    paths, reader = items.paths[modality], options.reader(items.root)
     missing = np.array([not p for p in paths], dtype=bool)
-    settled = (known.status == OK) | ((known.status == FAILED) & (not retry_failed))
+    settled = (known.status == OK) | ((known.status == FAILED) & (not options.retry_failed))
     before = {}
     for row in np.flatnonzero((known.status == FAILED) & ~missing).tolist():
         if error := errors.get(items.id[row]):
@@ -73,7 +73,7 @@ def pending(
     now = marks(reader, paths[asked].tolist()) if looked is None else looked[asked]
     stands[asked] = (now == known.stat[asked]).all(axis=1)
     todo = np.flatnonzero(~stands & ~missing)
-    kept = todo if limit is None else todo[:limit]
+    kept = todo[: options.limit]
     made = kept[known.status[kept] == OK]
     return Pending(
         rows=kept,

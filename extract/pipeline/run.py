@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from headstock.extract.encoder import Encoder, refuse_unlike
-from headstock.extract.pipeline.account import Account, SetAccount
+from headstock.extract.pipeline.account import Account
 from headstock.extract.pipeline.admit import Admission, admit, settle
 from headstock.extract.pipeline.fill import Pass
 from headstock.extract.pipeline.lane import Lane
@@ -102,11 +102,10 @@ def extract_some(
     """``extract``. ``admission``: what ``admit`` said of the rows, by whoever registered them and
     settles them; they may be a part of a table, whose files are all absent."""
     admitted = admission or admit_for(store, items, encoders, options)
-    items, account, reader = admitted.items, Account(), options.reader(items.root)
+    items, account = admitted.items, Account()
     with terminable():
         for name, encoder in encoders.items():
             declare(store, name, encoder, options.overwrite)
-            account.sets[name] = SetAccount(name, encoder.name)
         for modality in dict.fromkeys(encoder.modality for encoder in encoders.values()):
             mine = {n: e for n, e in encoders.items() if e.modality == modality}
             todo = {
@@ -115,16 +114,11 @@ def extract_some(
             }
             shared = sharing(mine, {name: plan.rows.tobytes() for name, plan in todo.items()})
             lanes = [
-                Lane(
-                    store, items, name, encoder, todo[name], account.sets[name],
-                    options.batch_size or encoder.batch_size,
-                    options.fail_threshold,
-                )
+                Lane(store, items, name, encoder, todo[name], options)
                 for name, encoder in shared.items()
-            ]  # fmt: skip
-            Pass(store, items, lanes, options.progress).go(
-                reader, options.workers, options.item_seconds
-            )
+            ]
+            account.sets.update({lane.name: lane.tally for lane in lanes})
+            Pass(store, items, lanes, options).go()
     if admission is None:
         settle(store, admitted)
     return account
@@ -152,11 +146,9 @@ def plan_set(
 ) -> Pending:
     """What is left to do for the set ``name`` of the rows that were admitted."""
     items, modality = admitted.items, encoder.modality
-    return pending(
-        items, modality, store.progress(name, items.id),
-        {error.id: error for error in store.errors(name)}, options.reader(items.root),
-        options.retry_failed, options.limit, admitted.marks.get(modality),
-    )  # fmt: skip
+    errors = {error.id: error for error in store.errors(name)}
+    known = store.progress(name, items.id)
+    return pending(items, modality, known, errors, options, admitted.marks.get(modality))
 
 
 def declare(store: FeatureStore, name: str, encoder: Encoder, overwrite: bool) -> None:

@@ -33,20 +33,19 @@ class Writer:
     def __init__(
         self,
         store: FeatureStore,
-        name: str,
         tally: SetAccount,
         total: int,
         progress: bool,
         lock: threading.Lock | None = None,
     ) -> None:
-        self._store, self._name, self._tally = store, name, tally
+        self._store, self._name, self._tally = store, tally.name, tally
         self._queue: queue.Queue[tuple[Batch, set[str]] | None] = queue.Queue(AHEAD)
         self._waiting: dict[bytes, np.ndarray] = {}  # vectors put and not yet in the store
         self.lock = lock or threading.Lock()  # around the store: readers and writers take turns
         self._error: BaseException | None = None
         self._over = False
         self._ended = threading.Event()
-        self._progress = Progress(name, "rows", not progress, always=progress)
+        self._progress = Progress(tally.name, "rows", not progress, always=progress)
         self._total, self._written = total, 0
         self._thread = threading.Thread(target=self._work, name="headstock-writer")
 

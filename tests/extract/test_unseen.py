@@ -128,7 +128,7 @@ def test_evaluate_says_once_how_many_rows_were_not_seen(store, folder):
     (folder / "03").unlink()
     go(store, folder)
     result = evaluate(store, heads=["lda"], folds=2)
-    assert result.settings["rows"]["unseen"] == {"image": 1}
+    assert result.run.settings.rows.unseen == {"image": 1}
     assert result.text().count("1 rows of image: their files were absent") == 1
     (folder / "03").write_bytes(b"file 3")
     go(store, folder)
