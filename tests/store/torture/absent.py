@@ -10,11 +10,12 @@ complete, and no mark is left.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import random
 import shutil
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,50 +37,35 @@ FAULTS = ("EIO", "EMFILE", "ENOMEM", "EACCES", "stat EIO", "read EIO", "short", 
 
 
 @contextmanager
-def _failing(fault: str | None) -> Iterator[None]:
-    """The calls of one read, with one of them failing: in this thread, for another one commits."""
-    real = {name: getattr(os, name) for name in ("open", "fstat", "fdopen")}
-    here = threading.get_ident()
+def _failing(call: str, number: int) -> Iterator[None]:
+    """One call of ``os`` fails, in this thread: another one commits."""
+    real, here = getattr(os, call), threading.get_ident()
 
-    def here_only(name: str, instead: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*args: Any, **options: Any) -> Any:
-            wanted = instead if threading.get_ident() == here else real[name]
-            return wanted(*args, **options)
-
-        return call
-
-    def refuse(*_: Any, **__: Any) -> Any:
-        number = getattr(errno, str(fault).rpartition(" ")[2])
+    def refuse(*args: Any, **options: Any) -> Any:
+        if threading.get_ident() != here:
+            return real(*args, **options)
         raise OSError(number, os.strerror(number))
 
-    class Short:
-        def __init__(self, file: Any) -> None:
-            self._file = file
-
-        def __enter__(self) -> Short:
-            return self
-
-        def __exit__(self, *_: object) -> None:
-            self._file.close()
-
-        def readall(self) -> bytes:
-            if fault == "memory":
-                raise MemoryError
-            if fault == "short":
-                return self._file.readall()[:-1]
-            return refuse()
-
-    if fault in ("read EIO", "short", "memory"):
-        os.fdopen = here_only("fdopen", lambda *a, **o: Short(real["fdopen"](*a, **o)))
-    elif fault == "stat EIO":
-        os.fstat = here_only("fstat", refuse)
-    elif fault:
-        os.open = here_only("open", refuse)
+    setattr(os, call, refuse)
     try:
         yield
     finally:
-        for name, call in real.items():
-            setattr(os, name, call)
+        setattr(os, call, real)
+
+
+class Bad(io.FileIO):
+    """A file that opens and does not give its bytes: too few, an error, no memory for them."""
+
+    def __init__(self, descriptor: int, fault: str) -> None:
+        super().__init__(descriptor, "rb")
+        self._fault = fault
+
+    def readall(self) -> bytes:
+        if self._fault == "memory":
+            raise MemoryError
+        if self._fault == "read EIO":
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return super().readall()[:-1]
 
 
 @dataclass(frozen=True)
@@ -88,9 +74,14 @@ class Spoilt(Reader):
 
     faults: tuple[tuple[str, str], ...] = ()
 
-    def read(self, path: str) -> tuple[bytes, tuple[int, int]]:
-        with _failing(dict(self.faults).get(path)):
-            return super().read(path)
+    def open(self, path: str) -> io.FileIO:
+        fault = dict(self.faults).get(path, "")
+        if fault in ("", "short", "memory", "read EIO"):
+            file = super().open(path)
+            return Bad(os.dup(file.fileno()), fault) if fault else file
+        call = "fstat" if fault.startswith("stat ") else "open"
+        with _failing(call, getattr(errno, fault.rpartition(" ")[2])):
+            return super().open(path)
 
 
 class Counting(KnownEncoder):

@@ -26,7 +26,7 @@ import world
 
 from headstock.store import features
 from headstock.store.care import evidence
-from headstock.store.disk import commit, compact, file, state, trace
+from headstock.store.disk import column, commit, compact, file, state, trace
 
 
 @dataclass(frozen=True)
@@ -177,7 +177,7 @@ MUTANTS = [
     ),
     Mutant(
         "an old shard overrules a newer row",
-        state,
+        column,
         (("(self.seq[rows] < seq)", "(self.seq[rows] >= 0)"),),
         _kills,
     ),
