@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import io
 from pathlib import Path
 
 import numpy as np
 
+from headstock.store.disk.commit import write_whole
 from headstock.store.errors import OptionError
 
 __all__ = ["ABOUT", "commands", "keypad_tone", "write_demo"]
@@ -97,10 +99,9 @@ def write_demo(folder: str | Path, seed: int = 0) -> Path:
         write(folder / f"audio/{name}.wav", keypad_tone(int(label), rng), _RATE, subtype="PCM_16")
         split = "test" if i >= len(digits.target) - _TEST_ROWS else "train"
         rows.append((name, f"images/{name}.png", f"audio/{name}.wav", int(label), split))
-    part = index.with_suffix(".part")
-    with part.open("w", newline="") as file:
-        table = csv.writer(file)
-        table.writerow(("id", "image", "audio", "label", "split"))
-        table.writerows(rows)
-    part.rename(index)
+    text = io.StringIO(newline="")
+    table = csv.writer(text)
+    table.writerow(("id", "image", "audio", "label", "split"))
+    table.writerows(rows)
+    write_whole(index, text.getvalue().encode())
     return index

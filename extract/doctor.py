@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import platform
 import tempfile
 import time
@@ -27,6 +26,7 @@ from headstock.extract.encoders.mfcc import MfccLoader
 from headstock.extract.encoders.network import NetworkEncoder
 from headstock.extract.runtimes.compiled import present
 from headstock.store import OK, Batch, FeatureStore, Items, Recipe
+from headstock.store.cores import cores
 from headstock.store.errors import OptionError
 from headstock.store.progress import Report, unheard
 
@@ -177,7 +177,7 @@ def measure(
             "python": platform.python_version(),
             **encoder.provenance()["versions"],
         },
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1,
+        cores=cores(),
         device=encoder.device.type,
         backbone=backbone,
         dim=encoder.dim,

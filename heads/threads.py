@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +9,8 @@ from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
+
+from headstock.store.cores import cores
 
 __all__ = ["beside", "by_rows", "libraries", "one_thread_each", "threads"]
 
@@ -25,7 +26,7 @@ _known: list[Any] = [0, None]
 
 def threads() -> int:
     """How many threads to use: those this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return cores()
 
 
 def libraries() -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,8 @@ from torch import Tensor
 
 from headstock.extract.decode.preprocess import Preprocess
 from headstock.extract.encoders.checkpoint import NOTE, read_note
-from headstock.store.errors import StorageError, WeightsError
+from headstock.store.disk.commit import write_whole
+from headstock.store.errors import WeightsError
 from headstock.store.seen import NO_FOLD
 
 __all__ = [
@@ -23,7 +23,6 @@ __all__ = [
     "load_checkpoint",
     "save_checkpoint",
     "settings_of",
-    "write_bytes",
     "write_weights",
 ]
 
@@ -71,29 +70,14 @@ def settings_of(architecture: str, args: dict[str, Any], p: Preprocess) -> dict[
 
 def write_weights(path: Path, state: dict[str, Tensor], note: dict[str, Any]) -> None:
     """A safetensors file whose metadata holds ``note``. Raises StorageError."""
-    write_bytes(path, safetensors.torch.save(state, {NOTE: json.dumps(note)}))
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """The file whole or not at all. Raises StorageError."""
-    fresh = path.with_name(path.name + ".new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with fresh.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
-    except OSError as error:
-        what = f"cannot be written ({error.strerror})"
-        raise StorageError(path, what, "check folder and disk") from error
+    write_whole(path, safetensors.torch.save(state, {NOTE: json.dumps(note)}))
 
 
 def save_checkpoint(path: Path, body: dict[str, Any]) -> None:
     """One file, replaced whole: a kill leaves the old one or the new one. Raises StorageError."""
     whole = io.BytesIO()
     torch.save(body, whole)
-    write_bytes(path, whole.getvalue())
+    write_whole(path, whole.getvalue())
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

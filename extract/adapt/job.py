@@ -17,7 +17,6 @@ from headstock.extract.adapt.files import (
     load_checkpoint,
     save_checkpoint,
     settings_of,
-    write_bytes,
     write_weights,
 )
 from headstock.extract.adapt.pictures import Pictures
@@ -28,6 +27,7 @@ from headstock.extract.adapt.train import Training
 from headstock.extract.encoders.checkpoint import read_note, read_state_dict
 from headstock.extract.encoders.network import NetworkEncoder
 from headstock.store import Items
+from headstock.store.disk.commit import write_whole
 from headstock.store.errors import OptionError
 from headstock.store.manifest.classes import join_forms
 from headstock.store.manifest.splits import HELD_OUT, in_split
@@ -224,7 +224,7 @@ class Job:
 
     def _write(self, report: Adapted, tail: str, content: bytes) -> None:
         file = beside(self.path, tail)
-        write_bytes(file, content)
+        write_whole(file, content)
         report.files.append(str(file))
 
 

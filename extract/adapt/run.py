@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,11 +16,13 @@ from headstock.extract.adapt.report import Adapted
 from headstock.extract.adapt.rows import Divide, labelled, parts, plan_of
 from headstock.extract.adapt.settings import Settings
 from headstock.extract.encoders.backbones import image_encoder
+from headstock.extract.pipeline.account import refuse_failures
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import terminable
 from headstock.store import Items
+from headstock.store.cores import cores
 from headstock.store.datafile import Reader
-from headstock.store.errors import ItemError, OptionError, TooManyFailures
+from headstock.store.errors import ItemError, OptionError
 from headstock.store.progress import Report
 
 __all__ = ["adapt"]
@@ -85,7 +86,9 @@ def adapt(
         folder=path.parent, workers=count, seconds=item_seconds, cache=cache,
     ) as pictures:  # fmt: skip
         pictures.read(lambda done, n: progress(done, n, "reading pictures") if progress else None)
-        _judge(pictures, fail_threshold)
+        failures = pictures.failures
+        first = f"the first is {failures[0].text()}" if failures else ""
+        refuse_failures("adapt", len(failures), len(pictures.good), fail_threshold, fix=first)
         digests = [pictures.digest, *_others(some, reader)]
         told = labelled(some, pictures.good, digests, group)
         ids = some.id[told.rows]
@@ -103,15 +106,7 @@ def _workers(asked: int | None, device: torch.device) -> int:
     """Decoding processes: half the cores beside training on the CPU, all of them otherwise."""
     if asked is not None:
         return asked
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return max(1, (cores or 1) // (2 if device.type == "cpu" else 1))
-
-
-def _judge(pictures: Pictures, threshold: float | None) -> None:
-    failed, tried = len(pictures.failures), len(pictures.good)
-    if threshold is not None and failed > threshold * tried:
-        what = f"{failed} of {tried} pictures failed, more than {threshold:.0%}"
-        raise TooManyFailures("adapt", what, pictures.failures[0].text())
+    return max(1, cores() // (2 if device.type == "cpu" else 1))
 
 
 def _others(items: Items, reader: Reader) -> list[np.ndarray]:

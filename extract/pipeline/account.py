@@ -16,6 +16,7 @@ from typing import Any
 import headstock
 from headstock.extract.pipeline.holdings import Holdings
 from headstock.extract.pipeline.pending import Pending
+from headstock.store.cores import cores
 from headstock.store.datafile import outside_folder
 from headstock.store.disk.commit import write_whole
 from headstock.store.errors import TooManyFailures, one_line
@@ -24,11 +25,6 @@ __all__ = ["JUDGED", "Account", "Failure", "SetAccount", "known_failures", "refu
 
 SHOWN = 10
 JUDGED = 20  # rows before a share of failures means anything, while there are more to come
-
-
-def _cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
 
 
 @dataclass(frozen=True, slots=True)  # there may be as many as rows
@@ -108,7 +104,7 @@ class SetAccount:
 
     def advice(self) -> str:
         """What would make the next run faster; empty when the model is the limit."""
-        s, cores = self.seconds, _cores()
+        s, have = self.seconds, cores()
         total, waited = s["total"], s["wait"]
         if total < 5:
             return ""
@@ -116,14 +112,14 @@ class SetAccount:
             lost = f"the model waited {waited:.0f} of {total:.0f} s for files"
             if s["read"] > s["decode"] + s["transform"]:
                 return f"{lost}, most of it for reading: copy them to a nearer disk, or more -j"
-            useful = min(cores, self.encoded + self.failed)
+            useful = min(have, self.encoded + self.failed)
             if self.workers < useful:
                 return f"{lost}: try more workers (-j {useful})"
-            if useful < cores:
+            if useful < have:
                 return ""  # a worker a file
             if self.decode == "full":
-                return f"{lost} on all {cores} cores: try --decode fast, or more cores"
-            return f"{lost} on all {cores} cores: more of them would help" if self.decode else ""
+                return f"{lost} on all {have} cores: try --decode fast, or more cores"
+            return f"{lost} on all {have} cores: more of them would help" if self.decode else ""
         if s["commit"] > 0.5 * total:
             return f"writing took {s['commit']:.0f} of {total:.0f} s: a bigger batch (-b), or disk"
         if s["transfer"] > 0.25 * max(s["model"], 1e-9) and self.calls > 4:
@@ -176,16 +172,18 @@ class SetAccount:
 
 
 def refuse_failures(
-    name: str, failed: int, tried: int, threshold: float | None, least: int = 1
+    where: str,
+    failed: int,
+    tried: int,
+    threshold: float | None,
+    least: int = 1,
+    fix: str = "what was done is kept; look at the errors, or raise --fail-threshold",
 ) -> None:
-    """Raises TooManyFailures when more than the share ``threshold`` of the rows of a set that were
-    ``tried`` have failed; fewer than ``least`` say nothing yet."""
+    """Raises TooManyFailures when more than the share ``threshold`` of the rows that were ``tried``
+    have failed; fewer than ``least`` say nothing yet."""
     if threshold is not None and tried >= least and failed > threshold * tried:
-        raise TooManyFailures(
-            f"set {name}",
-            f"{failed} of {tried} rows failed, more than {threshold:.0%}",
-            "what was done is kept; look at the errors, or raise --fail-threshold",
-        )
+        what = f"{failed} of {tried} rows failed, more than {threshold:.0%}"
+        raise TooManyFailures(where, what, fix)
 
 
 def _by_place(failures: Sequence[Failure]) -> tuple[list[str], list[Failure]]:
@@ -282,7 +280,7 @@ class Account:
         about = {
             "when": datetime.now(UTC).isoformat(timespec="seconds"),
             "headstock": headstock.__version__,
-            "machine": f"{platform.machine()}, {_cores()} cores",
+            "machine": f"{platform.machine()}, {cores()} cores",
         }
         body = json.dumps({**about, "sets": self._body()}, indent=2, allow_nan=False)
         write_whole(Path(path), body.encode())

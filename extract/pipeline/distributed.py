@@ -345,4 +345,4 @@ def _on_the_clock(one: SetAccount, actors: int, wall: float) -> None:
 
 def _judge(account: Account, threshold: float | None, least: int = 1) -> None:
     for name, one in account.sets.items():
-        refuse_failures(name, one.failed, one.tried, threshold, least)
+        refuse_failures(f"set {name}", one.failed, one.tried, threshold, least)

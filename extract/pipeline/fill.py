@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -16,6 +15,7 @@ from headstock.extract.pipeline.options import Options
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.writer import Writer
 from headstock.store import FeatureStore, Items
+from headstock.store.cores import cores
 from headstock.store.errors import TooManyFailures
 
 __all__ = ["BLOCK", "Pass"]
@@ -65,7 +65,7 @@ class Pass:
         for lane in self._lanes:
             lane.remember()
             tally = lane.tally
-            refuse_failures(lane.name, tally.failed, tally.tried, lane.fail_threshold)
+            refuse_failures(f"set {lane.name}", tally.failed, tally.tried, lane.fail_threshold)
 
     def _close(self, lane: Lane, seconds: float) -> None:
         tally, status = lane.tally, lane.encoder.status()
@@ -196,7 +196,6 @@ def _count(workers: int | None, lanes: Sequence[Lane], tasks: int) -> tuple[int,
     all of them when it starves; otherwise this device's share of the cores."""
     if workers is not None:
         return min(workers, tasks), 0
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    own = max(1, (cores or 1) // max(lane.encoder.devices for lane in lanes))
+    own = max(1, cores() // max(lane.encoder.devices for lane in lanes))
     first = own // (2 if any(lane.encoder.on_cpu for lane in lanes) else 1)
     return max(1, min(first, tasks)), min(own, tasks)

@@ -89,7 +89,9 @@ class Lane:
         if done.error is not None:
             self._failed(rows, done)
             self._tried_failed += len(rows)
-            refuse_failures(self.name, self._tried_failed, self._tried, self.fail_threshold, JUDGED)
+            refuse_failures(
+                f"set {self.name}", self._tried_failed, self._tried, self.fail_threshold, JUDGED
+            )
         elif done.digest in assembly.made:
             vector = self._vector(done.digest)
             if vector is not None:

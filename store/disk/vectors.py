@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from headstock.store.cores import cores
 from headstock.store.disk.column import Column
 from headstock.store.disk.halves import widen
 from headstock.store.disk.state import BLOCK, State
@@ -78,5 +78,4 @@ def gather(x: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
 
 
 def _threads() -> int:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(cores or 1, MOST)
+    return min(cores(), MOST)

@@ -509,7 +509,7 @@ def test_progress_tells_rows_and_failures(store, folder, monkeypatch, capsys):
 
 
 def test_the_account_advises_only_what_can_help(monkeypatch):
-    monkeypatch.setattr("headstock.extract.pipeline.account._cores", lambda: 8)
+    monkeypatch.setattr("headstock.extract.pipeline.account.cores", lambda: 8)
     slow = SetAccount("image", workers=1, encoded=1000, decode="full")
     slow.seconds.update(total=100.0, wait=60.0, model=30.0, read=5.0, decode=60.0)
     assert "more workers (-j 8)" in slow.advice()
