@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache, partial
 
 import metric_claims
+import number_claims
 import numpy as np
 import world
 
@@ -295,4 +296,5 @@ def _claims() -> list[Claim]:
     return out
 
 
-CLAIMS = [*_claims(), *(Claim(**one) for one in metric_claims.claims())]
+OF_OTHERS = [*metric_claims.claims(), *number_claims.claims()]
+CLAIMS = [*_claims(), *(Claim(**one) for one in OF_OTHERS)]
