@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from headstock.extract.encoder import Encoder
 from headstock.extract.encoders.described import HEXADECIMAL, PACKAGE_DATA, beside
 from headstock.extract.encoders.mfcc import MfccEncoder
 from headstock.extract.encoders.packaged import SOUNDS, installed
-from headstock.store.errors import OptionError, UnsafeInput, WeightsError, one_line
+from headstock.store.errors import OptionError, UnsafeInput, one_line
 
 __all__ = ["AUDIO", "audio_encoder", "audio_from_recipe", "audio_names", "audio_options"]
 
@@ -121,6 +121,7 @@ def audio_from_recipe(
             raise UnsafeInput("recipe", what, "a sha256 of 64 hexadecimal digits")
     from headstock.extract.encoders.sound_networks import SoundNetworkEncoder
     from headstock.extract.encoders.sound_settings import settings_from
+    from headstock.extract.runtimes.network_file import found_by_digest
 
     settings = settings_from("recipe", own)
     carried = {one: name for name in installed(SOUNDS) for one in SOUNDS[name].files.values()}
@@ -129,19 +130,5 @@ def audio_from_recipe(
         paths = SOUNDS[name].paths(f"headstock:{name}")
         return SoundNetworkEncoder(f"headstock:{name}", settings, paths, f"headstock:{name}")
     places = (hint, provenance.get("weights"), provenance.get("front"))
-    found = [_with_digest(str(digest), places) for digest in digests]
+    found = [found_by_digest(str(digest), places) for digest in digests]
     return SoundNetworkEncoder(f"net:{found[0].name}", settings, found)
-
-
-def _with_digest(digest: str, places: Iterable[Any]) -> Path:
-    from headstock.extract.runtimes.network_file import digest_of
-
-    for place in places:
-        if isinstance(place, str | Path) and "\0" not in str(place) and len(str(place)) < 4096:
-            try:
-                if digest_of(Path(place)) == digest:
-                    return Path(place)
-            except WeightsError:
-                continue
-    what = f"the network file of sha256 {digest[:12]}… is not where it was"
-    raise WeightsError("recipe", what, "put it there, or name it (--weights)")

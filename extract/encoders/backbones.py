@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from headstock.extract.encoders.audio import audio_encoder, audio_from_recipe, audio_names
 from headstock.extract.encoders.converted import keep_converted, kept_converted, on_cpu
 from headstock.extract.encoders.described import BACKBONE, PACKAGE_DATA, checked_recipe
-from headstock.extract.encoders.options import number, switch, text, whole
+from headstock.extract.encoders.options import number, sides, switch, text, three_numbers, whole
 from headstock.extract.encoders.packaged import PICTURES, installed
 from headstock.store.errors import OptionError, WeightsError, one_line
 from headstock.store.recipe import Recipe
@@ -110,6 +110,23 @@ def image_encoder(
     file = None if weights is None else Path(weights)
     if file is not None and untrained_seed is not None:
         raise OptionError("untrained-seed", "weights are given as well", "one of the two")
+    stated = {
+        "input_size": sides(input_size),
+        "crop_pct": crop_pct,
+        "crop_mode": crop_mode,
+        "mean": three_numbers(mean),
+        "std": three_numbers(std),
+        "interpolation": interpolation,
+    }
+    if name.startswith("net:"):
+        if model_args or compile or file or untrained_seed is not None:
+            raise OptionError(name, "is a network with its weights", "its JSON and --input-size")
+        if precision != "fp32" or device not in ("auto", "cpu", "elsewhere") or layer:
+            raise OptionError(name, "is computed on the CPU in fp32, as a whole", "leave it away")
+        from headstock.extract.encoders.file_pictures import build, encoder_of
+
+        picked = {k: v for k, v in stated.items() if v is not None}
+        return encoder_of(build(Path(name.partition(":")[2]), picked), decode, flip)
     inside = name if name.startswith("headstock:") and not _own(name) else ""
     if inside:
         file, said = _carried(name, file, untrained_seed)
@@ -117,20 +134,12 @@ def image_encoder(
         said = _settings(file)
     library, rest = _resolve(said.get("architecture", name) if inside else name)
     _agree(file, said.get("architecture"), library, rest)
-    stated = {
-        "input_size": _size(input_size),
-        "crop_pct": crop_pct,
-        "crop_mode": crop_mode,
-        "mean": _numbers(mean),
-        "std": _numbers(std),
-        "interpolation": interpolation,
-    }
     beside = {k: said[k] for k in stated if k in said}
     if "input_size" in beside:
-        beside["input_size"] = _size(beside["input_size"])
+        beside["input_size"] = sides(beside["input_size"])
     for key in ("mean", "std"):
         if key in beside:
-            beside[key] = _numbers(beside[key])
+            beside[key] = three_numbers(beside[key])
     network = import_module(LIBRARIES[library]).build(
         rest,
         weights=file if untrained_seed is None else None,
@@ -179,9 +188,17 @@ def encoder_from_recipe(
     """
     fields = recipe.fields
     kind = fields.get("encoder")
-    encoder = audio_from_recipe(fields, weights_hint, provenance or {}, device)
+    encoder: Encoder | None = None
+    if recipe.modality == "audio":
+        encoder = audio_from_recipe(fields, weights_hint, provenance or {}, device)
     if encoder is not None:
         pass
+    elif kind == "net" and recipe.modality == "image":
+        from headstock.extract.encoders.file_pictures import build_again, encoder_of
+
+        fields = checked_recipe(fields, ("net",))
+        network = build_again(fields, (weights_hint, (provenance or {}).get("weights")))
+        encoder = encoder_of(network, _decode(fields), fields.get("flip", "none"))
     elif isinstance(kind, str) and kind in LIBRARIES:
         fields = checked_recipe(fields, tuple(LIBRARIES))
         converted = converted and weights_hint is None and on_cpu(device)
@@ -228,10 +245,13 @@ def _network_again(
     network.preprocess = Preprocess.from_recipe(fields["preprocess"])
     full = f"{library}:{name}" + ("" if seed is None else f"[untrained:{seed}]")
     network.seen = _seen(None if hint is None else Path(hint))
-    said = str(fields["decoder"].get("jpeg", ""))
-    decode = "device" if said == "by the device" else "fast" if said else "full"
-    view = View.from_recipe(fields)
+    view, decode = View.from_recipe(fields), _decode(fields)
     return NetworkEncoder(full, network, device, fields["precision"], decode=decode, view=view)
+
+
+def _decode(fields: Mapping[str, Any]) -> str:
+    said = str(fields["decoder"].get("jpeg", ""))
+    return "device" if said == "by the device" else "fast" if said else "full"
 
 
 def _recorded(provenance: Mapping[str, Any]) -> Path | None:
@@ -325,22 +345,3 @@ def _near(bare: str, every: list[str]) -> list[str]:
     close = sorted((n for n in by_name if n.startswith(wanted)), key=len) if wanted else []
     close += difflib.get_close_matches(wanted, by_name, n=3, cutoff=0.6)
     return [full for name in dict.fromkeys(close) for full in by_name[name]][:3]
-
-
-def _size(size: int | Sequence[int] | None) -> tuple[int, int] | None:
-    """(h, w) from 224, (224, 224) or (3, 224, 224)."""
-    if size is None:
-        return None
-    if not isinstance(size, list | tuple):
-        side = whole("input-size", size)
-        return side, side
-    pair = tuple(whole("input-size", v) for v in size)[-2:]
-    return (pair[0], pair[0]) if len(pair) == 1 else (pair[0], pair[1])
-
-
-def _numbers(values: float | Sequence[float] | None) -> list[float] | None:
-    if values is None:
-        return None
-    if not isinstance(values, list | tuple):
-        return [number("mean, std", values)] * 3
-    return [number("mean, std", v) for v in values]

@@ -112,7 +112,8 @@ SETTINGS: Mapping[str, Check] = {
 def beside(path: Path) -> tuple[Path, dict[str, Any]]:
     """The JSON beside a file (``model.onnx.json`` or ``model.json``) and what it states; {} when
     there is none. Raises WeightsError when it cannot be read, OptionError when it is no object."""
-    for place in (path.with_name(path.name + ".json"), path.with_suffix(".json")):
+    places = (path.with_name(path.name + ".json"), path.with_suffix(".json")) if path.name else ()
+    for place in places:
         if not place.is_file():
             continue
         try:

@@ -36,7 +36,8 @@ class Network:
 
     ``seed`` is set when the weights are untrained; ``file`` is the weights file that was given,
     ``source`` says in words where weights came from, ``versions`` what built it; ``seen`` is set
-    when the weights were adapted on labels of rows that may be encoded now.
+    when the weights were adapted on labels of rows that may be encoded now. ``digest``: of the
+    file, where the weights are no tensors of ``module``; ``more``: further fields of the recipe.
     """
 
     module: nn.Module
@@ -50,6 +51,8 @@ class Network:
     source: str = ""
     versions: dict[str, str] = field(default_factory=dict)
     seen: Seen | None = None
+    digest: str = ""
+    more: dict[str, Any] = field(default_factory=dict)
 
 
 def pick_device(asked: str) -> torch.device:
@@ -120,7 +123,7 @@ class NetworkEncoder(Encoder):
             self.loader = DeviceLoader(network.preprocess)
             if not elsewhere:
                 judge_device(self.device)
-        self._digest = digest(network.module)
+        self._digest = network.digest or digest(network.module)
         self._layout = torch.channels_last if channels_last else torch.contiguous_format
         if self.device.type == "cuda":  # fp32 is to mean fp32; TF32 changes the fourth digit
             torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
@@ -194,6 +197,7 @@ class NetworkEncoder(Encoder):
             "preprocess": n.preprocess.recipe(),
             "decoder": self.loader.recipe(),
             "precision": self.precision,
+            **n.more,
         }
         return Recipe("image", fields)
 

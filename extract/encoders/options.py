@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 from headstock.store.errors import OptionError
 
-__all__ = ["number", "switch", "text", "whole"]
+__all__ = ["number", "sides", "switch", "text", "three_numbers", "whole"]
 
 LARGEST = 1 << 63
 
@@ -45,3 +46,23 @@ def text(name: str, value: Any) -> str:
     if not isinstance(value, str) or not value:
         raise OptionError(name, f"{value!r} is no word", "a name")
     return value
+
+
+def sides(size: int | Sequence[int] | None) -> tuple[int, int] | None:
+    """(h, w) from 224, (224, 224) or (3, 224, 224). Raises OptionError."""
+    if size is None:
+        return None
+    if not isinstance(size, list | tuple):
+        side = whole("input-size", size)
+        return side, side
+    pair = tuple(whole("input-size", v) for v in size)[-2:]
+    return (pair[0], pair[0]) if len(pair) == 1 else (pair[0], pair[1])
+
+
+def three_numbers(values: float | Sequence[float] | None) -> list[float] | None:
+    """One for each colour, from one for all or from three. Raises OptionError."""
+    if values is None:
+        return None
+    if not isinstance(values, list | tuple):
+        return [number("mean, std", values)] * 3
+    return [number("mean, std", v) for v in values]

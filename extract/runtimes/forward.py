@@ -76,12 +76,15 @@ class Forward:
     @property
     def runtime(self) -> str:
         """The name of what computes, or would: it is settled with the first pictures."""
-        if self._runtime is not None:
-            return self._runtime.name
-        return "openvino" if self._wanted() else "torch"
+        if self._runtime is None:
+            name = "openvino" if self._wanted() else "torch"
+        else:
+            name = self._runtime.name
+        return str(getattr(self.whole.module, "computed_by", name))
 
     def _wanted(self) -> bool:
-        able = self.device.type == "cpu" and not self._compiled and present()
+        traceable = not hasattr(self.whole.module, "computed_by")
+        able = traceable and self.device.type == "cpu" and not self._compiled and present()
         return self._asked == "openvino" or (self._asked == "auto" and able)
 
     def _by_torch(self) -> TorchRuntime:

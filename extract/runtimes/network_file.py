@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import queue
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,12 @@ from headstock.extract.runtimes.compiled import present
 from headstock.extract.runtimes.onnx_bytes import has_outside_data
 from headstock.store.errors import OptionError, WeightsError, one_line
 
-__all__ = ["FORMATS", "NetworkFile", "digest_of", "opened"]
+__all__ = ["FORMATS", "NetworkFile", "digest_of", "found_by_digest", "opened"]
 
 FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
 LARGEST_BYTES = 2 << 30  # of a protocol buffer, and so of ONNX in one file
 SETTINGS = {
     "INFERENCE_PRECISION_HINT": "f32",
-    "INFERENCE_NUM_THREADS": 1,
-    "NUM_STREAMS": 1,
     "ENABLE_CPU_PINNING": False,
 }
 
@@ -47,29 +46,54 @@ def digest_of(path: Path) -> str:
         raise WeightsError(path, f"cannot be read: {error}", "a plain file") from error
 
 
+def found_by_digest(sha256: str, places: Iterable[Any]) -> Path:
+    """The first of ``places`` that is the file. Raises WeightsError when none is."""
+    for place in places:
+        if isinstance(place, str | Path) and "\0" not in str(place) and len(str(place)) < 4096:
+            try:
+                if digest_of(Path(place)) == sha256:
+                    return Path(place)
+            except WeightsError:
+                continue
+    what = f"the network file of sha256 {sha256[:12]}… is not where it was"
+    raise WeightsError("recipe", what, "put it there, or name it (--weights)")
+
+
 Sides = tuple[int, ...]
 
 
 @functools.cache
 def opened(
-    path: Path, sha256: str, input: str | None, output: str | None, shape: Sides
+    path: Path,
+    sha256: str,
+    input: str | None,
+    output: str | None,
+    shape: Sides,
+    threads: int = 1,
 ) -> NetworkFile:
     """The network in ``path``, opened once a process; see ``NetworkFile``."""
-    return NetworkFile(path, sha256, input, output, shape)
+    return NetworkFile(path, sha256, input, output, shape, threads)
 
 
 class NetworkFile:
     """float32 arrays in, float32 arrays out. ``input`` and ``output``: their names in the file;
     None for the only input, or the first output. ``shape``: of what it will be given, -1 for any
     number; the network is fitted to it, for OpenVINO computes nonsense where a shape is left open
-    and turns out wrong. ``alone``: it takes one item a pass.
+    and turns out wrong. ``alone``: it takes one item a pass. ``threads``: that may call at a time,
+    each computed by one core.
 
     Raises OptionError without OpenVINO and for names that the file does not have, WeightsError for
     a file that cannot be read or whose digest is not ``sha256``.
     """
 
     def __init__(
-        self, path: Path, sha256: str, input: str | None, output: str | None, shape: Sides
+        self,
+        path: Path,
+        sha256: str,
+        input: str | None,
+        output: str | None,
+        shape: Sides,
+        threads: int = 1,
     ) -> None:
         if not present():
             fix = "pip install 'headstock[cpu]'"
@@ -89,7 +113,11 @@ class NetworkFile:
             fitted = self._fitted(path, shape, port.partial_shape)
             self.alone = fitted[:1] == (1,)
             model.reshape({port: openvino.PartialShape(list(fitted))})
-            self._run = core.compile_model(model, "CPU", SETTINGS).create_infer_request()
+            settings = {**SETTINGS, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
+            compiled = core.compile_model(model, "CPU", settings)
+            self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+            for _ in range(threads):
+                self._requests.put(compiled.create_infer_request())
         except (OptionError, WeightsError):
             raise
         except Exception as error:  # many classes, over two libraries
@@ -127,9 +155,12 @@ class NetworkFile:
 
     def __call__(self, batch: np.ndarray) -> np.ndarray:
         """Raises RuntimeError for an array that the network does not take."""
-        self._run.infer([np.ascontiguousarray(batch, dtype=np.float32)])
-        out = self._run.get_output_tensor(self._output).data
-        return np.array(out, dtype=np.float32)
+        request = self._requests.get()
+        try:
+            request.infer([np.ascontiguousarray(batch, dtype=np.float32)])
+            return np.array(request.get_output_tensor(self._output).data, dtype=np.float32)
+        finally:
+            self._requests.put(request)
 
 
 def _spoken(shape: Sequence[int]) -> str:
