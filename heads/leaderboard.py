@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.engine.shared import MEMORY
-from headstock.heads.evaluation.answers import answer_systems, nested_fits
+from headstock.heads.evaluation.answers import How, answer_systems, nested_fits
 from headstock.heads.evaluation.checks import checked
 from headstock.heads.evaluation.failures import failed_lines
 from headstock.heads.evaluation.in_time import (
@@ -105,11 +105,8 @@ def evaluate_rows(
             progress(done, total, name)
 
     systems += fused
-    ask = partial(
-        answer_systems,
-        options=options, seed=seed, nested=nested, memory=memory, device=device, step=step,
-        reuse=reuse, metric=metrics[0].name,
-    )  # fmt: skip
+    how = How(options, seed, nested, memory, device, reuse, metrics[0].name, step)
+    ask = partial(answer_systems, how=how)
     timed = in_time(plan) and not one_fold
     if timed:
         given = answer_in_time(systems, rows, plan, ask, test, seed)

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.engine.shared import MEMORY
-from headstock.heads.evaluation.answers import answer_systems, nested_fits
+from headstock.heads.evaluation.answers import How, answer_systems, nested_fits
 from headstock.heads.evaluation.failures import failed_lines
 from headstock.heads.evaluation.in_time import answer_in_time, scored_in_time
 from headstock.heads.evaluation.ledger import saved_as
@@ -158,11 +158,8 @@ def evaluate_numbers(
             progress(done, total, name)
 
     systems += fused
-    ask = partial(
-        answer_systems,
-        options=options, seed=seed, nested=nested, memory=memory, device=device, step=step,
-        reuse=reuse,
-    )  # fmt: skip
+    how = How(options, seed, nested, memory, device, reuse, None, step)
+    ask = partial(answer_systems, how=how)
     timed = in_time(plan) and not one_fold
     if timed:
         given = answer_in_time(systems, rows, plan, ask, test, seed)

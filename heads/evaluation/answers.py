@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -36,7 +36,26 @@ from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.search.aims import METRIC, aimed
 from headstock.store.errors import HeadError
 
-__all__ = ["Answers", "answer_systems", "base_answers", "nested_fits"]
+__all__ = ["Answers", "How", "answer_systems", "base_answers", "nested_fits"]
+
+
+@dataclass(frozen=True)
+class How:
+    """How the systems of an evaluation are fitted. options: by head or fusion. nested: fusions that
+    learn do so from members that never saw the fold they are scored on; by default where the rows
+    and folds allow it, and a note says where not; a stack that reads features always does. memory:
+    bytes that what heads share may take; device: where the largest products are computed. What
+    ``reuse`` has is not computed again. metric: what searches, weights and gates aim at
+    (``aimed``). ``step`` is told of fits done."""
+
+    options: Options = field(default_factory=dict)
+    seed: int = 0
+    nested: bool | None = None
+    memory: float = MEMORY
+    device: str = "cpu"
+    reuse: Reuse | None = None
+    metric: str | None = None
+    step: Callable[[str, int], None] = lambda name, fits: None
 
 
 @dataclass
@@ -53,27 +72,20 @@ def base_answers(
     wanted: Sequence[Base],
     rows: Rows,
     plan: FoldPlan,
+    how: How,
     *,
     test: Rows | None = None,
-    options: Options | None = None,
-    seed: int = 0,
-    memory: float = MEMORY,
-    device: str = "cpu",
     step: Callable[[Base, int], None] = lambda base, fits: None,
-    reuse: Reuse | None = None,
     failed: dict[Base, HeadError] | None = None,
     nested: bool = False,
 ) -> dict[Base, Answer]:
     """The answers of heads, each learned from the rows that have all the sets it reads.
 
     proba (r, n, k) and test (m, k) are NaN for rows that lack one. Raises HeadError when the rows
-    that have the sets lie in one fold. memory: bytes that what heads share may take;
-    device: where its largest products are computed. What ``reuse`` has is not computed again.
-    nested: proba is (r f, n, k), what heads that did not see a fold say of the rows of the others;
-    NaN on the fold's own, and where no such row is among theirs. A head that cannot answer is
-    raised, or kept in ``failed`` with its reason.
+    that have the sets lie in one fold. nested: proba is (r f, n, k), what heads that did not see a
+    fold say of the rows of the others; NaN on the fold's own, and where no such row is among
+    theirs. A head that cannot answer is raised, or kept in ``failed`` with its reason.
     """
-    options = options or {}
     out: dict[Base, Answer] = {}
     alike: dict[bytes, list[str]] = {}
     for on in dict.fromkeys(on for _, on in wanted):
@@ -102,13 +114,14 @@ def base_answers(
                 failed |= lost
                 continue
             shared = [
-                Shared(mine, cut, r, fresh if r == 0 else None, memory, device, nested)
+                Shared(mine, cut, r, fresh if r == 0 else None, how.memory, how.device, nested)
                 for r in range(cut.repeats)
             ]
-            answer = answer_all if reuse is None else reuse.scope(mine, cut, fresh).answer_all
+            kept = None if how.reuse is None else how.reuse.scope(mine, cut, fresh)
+            answer = answer_all if kept is None else kept.answer_all
             for function in dict.fromkeys(f for f, on in wanted if on in some):
                 ons = [on for on in dict.fromkeys(some) if (function, on) in wanted]
-                given = {"options": options.get(function), "seed": seed}
+                given = {"options": how.options.get(function), "seed": how.seed}
                 plain = [on for on in ons if not mine.viewed(on)]
                 named = partial(_named, step, function)
 
@@ -116,11 +129,11 @@ def base_answers(
                 at_once = partial(_at_once, answer, function, shared, named, given)
                 one_by_one = partial(_one_by_one, function, shared[0], named, given)
                 found: dict[str, Answer] = {}
-                for how, places_of in ((at_once, plain), (one_by_one, viewed)):
+                for way, places_of in ((at_once, plain), (one_by_one, viewed)):
                     if failed is None:
-                        found |= how(places_of)
+                        found |= way(places_of)
                         continue
-                    answered, cannot = attempt(how, function, places_of)
+                    answered, cannot = attempt(way, function, places_of)
                     found |= answered
                     failed |= {(function, on): why for on, why in cannot.items()}
                 for on, one in found.items():
@@ -177,39 +190,23 @@ def _spread(
 
 
 def answer_systems(
-    systems: Sequence[System],
-    rows: Rows,
-    plan: FoldPlan,
-    *,
-    test: Rows | None = None,
-    options: Options | None = None,
-    seed: int = 0,
-    nested: bool | None = None,
-    memory: float = MEMORY,
-    device: str = "cpu",
-    step: Callable[[str, int], None] = lambda name, fits: None,
-    reuse: Reuse | None = None,
-    metric: str | None = None,
+    systems: Sequence[System], rows: Rows, plan: FoldPlan, how: How, test: Rows | None = None
 ) -> Answers:
     """What each system says. NaN where a system has nothing to read of a row.
 
     A head that cannot answer costs the systems that need it and no other; a fusion of several
     heads goes on with those that answer. Raises HeadError when nothing answers.
-
-    nested: fusions that learn do so from members that never saw the fold they are scored on; by
-    default where the rows and folds allow it, and a note says where not. A stack that reads
-    features always does. memory, device: as in ``base_answers``. ``step`` is told of fits done.
-    metric: what searches, weights and gates aim at (``aimed``).
     """
-    options = aimed(options or {}, metric, rows.classes.tolist())
+    how = replace(how, options=aimed(how.options, how.metric, rows.classes.tolist()))
+    options, step = how.options, how.step
     patterns = patterns_of(rows, test)
     single = [s for s in systems if not s.members]
     bases = bases_of(single, patterns)
     names = {(s.function, s.on): s.name for s in single}
     lost: dict[Base, HeadError] = {}
     base = base_answers(
-        bases, rows, plan, test=test, options=options, seed=seed, memory=memory, device=device,
-        step=lambda b, fits: step(names.get(b, "@".join(b)), fits), reuse=reuse, failed=lost,
+        bases, rows, plan, how, test=test, failed=lost,
+        step=lambda b, fits: step(names.get(b, "@".join(b)), fits),
     )  # fmt: skip
     answers = Answers([], {}, [])
     for system in single:
@@ -223,27 +220,26 @@ def answer_systems(
         raise answers.failed[0][1]
     out = answers.by_name
     read = {m for s in systems if s.fusion not in UNLEARNED for m in s.members}
-    learned = partial(
-        base_answers, rows=rows, plan=plan, options=options, seed=seed, memory=memory,
-        device=device, reuse=reuse, nested=True,
-    )  # fmt: skip
+    learned = partial(base_answers, rows=rows, plan=plan, how=how, nested=True)
     again = Nested(learned, plan, patterns, [s for s in answers.systems if s.name in read], base)
-    setting = Setting(rows, plan, test, patterns, options, seed, again)
-    kept = None if reuse is None else reuse.scope(rows, plan, test)
+    setting = Setting(rows, plan, test, patterns, options, how.seed, again)
+    kept = None if how.reuse is None else how.reuse.scope(rows, plan, test)
 
     def join(system: System) -> Answer:
-        fuse = partial(fused, system, out, setting, nested, step)
+        fuse = partial(fused, system, out, setting, how.nested, step)
         given = dict(options.get(str(system.fusion)) or {})
         aim = given.pop(METRIC, None)
         if kept is None or given:
             return fuse()
-        more = [] if nested is False or system.fusion in UNLEARNED else [
-            kept.of_head(function, on, options.get(function), seed, False, memory, device)
+        more = [] if how.nested is False or system.fusion in UNLEARNED else [
+            kept.of_head(
+                function, on, options.get(function), how.seed, False, how.memory, how.device
+            )
             for function, on in again.bases(system.members)
         ]  # fmt: skip
         members = [out[m] for m in system.members]
         more += [] if aim is None else [repr(aim)]
-        return kept.fused(system, members, seed, nested, more, fuse)
+        return kept.fused(system, members, how.seed, how.nested, more, fuse)
 
     for whole in systems:
         if not whole.members:
@@ -260,8 +256,8 @@ def answer_systems(
         if absent:
             names_of = ", ".join(one.name for one, _ in absent)
             answer = replace(answer, notes=[*answer.notes, f"without {names_of}: no answer"])
-        if system.fusion == "stacked" and metric not in (None, "accuracy"):
-            learns = f"its head learns from the labels by its own loss, not by {metric}"
+        if system.fusion == "stacked" and how.metric not in (None, "accuracy"):
+            learns = f"its head learns from the labels by its own loss, not by {how.metric}"
             answer = replace(answer, notes=[*answer.notes, learns])
         answers.systems.append(system)
         out[system.name] = answer

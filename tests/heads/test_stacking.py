@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_folds
-from headstock.heads.evaluation.answers import answer_systems
+from headstock.heads.evaluation.answers import How, answer_systems
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.fusions import KINDS, listing, make_fusion
 from headstock.heads.fusion.stacking import Stacked
@@ -94,10 +94,9 @@ def test_a_nested_fusion_never_meets_the_labels_of_the_fold_it_is_scored_on(
     mine = plan.codes[0] == 1
     other = replace(rows, codes=np.where(mine, (rows.codes + 1) % 4, rows.codes))
     nested = [
-        answer_systems(SYSTEMS, r, plan, options=options, nested=True).by_name
-        for r in (rows, other)
+        answer_systems(SYSTEMS, r, plan, How(options, nested=True)).by_name for r in (rows, other)
     ]
-    plain = [answer_systems(SYSTEMS, r, plan, nested=False).by_name for r in (rows, other)]
+    plain = [answer_systems(SYSTEMS, r, plan, How(nested=False)).by_name for r in (rows, other)]
     for system in SYSTEMS[2:]:
         before, after = (a[system.name].proba[0, mine] for a in nested)
         np.testing.assert_array_equal(before, after)
