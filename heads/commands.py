@@ -92,7 +92,7 @@ REPEAT = "What this run was made with: headstock evaluate --config FILE makes it
     "--test-scores", type=click.Choice(["chosen", "all", "none"]), default="chosen",
     show_default=True, help="Whose score on the test split is shown; each look is counted.",
 )  # fmt: skip
-@click.option("--doubts", is_flag=True, help="Rank doubtful labels (needs headstock[labels]).")
+@click.option("--doubts", is_flag=True, help="List the labels that the answers doubt most.")
 @click.option(
     "--nested/--no-nested", default=None,
     help="Fit a fusion's members again without the scored fold  [default: where it can be]",

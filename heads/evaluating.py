@@ -8,6 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
+
 from headstock import __version__
 from headstock.heads.engine.shared import MEMORY
 from headstock.heads.evaluation.checks import checked
@@ -23,18 +25,19 @@ from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.systems import DEFAULTS
 from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.numbers.doubts import doubts as doubtful
 from headstock.heads.regression import NumberEvaluation, evaluate_numbers
 from headstock.heads.result import Evaluation
 from headstock.heads.rows.adapted import own_sets
 from headstock.heads.rows.agreement import agreement_of
 from headstock.heads.rows.folds import FoldPlan
-from headstock.heads.rows.hygiene import KINDS, group_report, hygiene_report, label_doubts
+from headstock.heads.rows.hygiene import KINDS, group_report, hygiene_report
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
 from headstock.heads.rows.times import date_columns, in_time
 from headstock.heads.run.plain import parse
-from headstock.heads.run.rows import Account, Hygiene, Looks
+from headstock.heads.run.rows import Account, Doubt, Hygiene, Looks
 from headstock.heads.run.run import Reused, SetRecipe
 from headstock.heads.run.scores import Line
 from headstock.heads.search.tuning import transformed, with_searches
@@ -46,6 +49,9 @@ if TYPE_CHECKING:
     from headstock.store.reader import StoreReader
 
 __all__ = ["evaluate", "recipe_of"]
+
+DOUBTED = 20
+"""Labels in doubt that a run keeps."""
 
 
 def evaluate(
@@ -94,27 +100,27 @@ def evaluate(
     (``cuda``). dedupe: what becomes of rows with the same bytes or nearly the same vector:
     ``group`` keeps them in one fold, ``drop`` keeps one, ``keep`` does nothing; they are reported
     always. tune: heads whose options are chosen inside the folds, among the values given as lists
-    in ``options`` or else the default ones (``HEADS``). doubts: rank doubtful labels (needs
-    cleanlab). seen: rows whose labels the network of a set saw when it was adapted are a reason to
-    ``refuse``, or scored and ``mark``-ed as not honest; a set that was adapted with folds is scored
-    on these very folds. rare: what becomes of classes with fewer rows (or groups) than there are
-    folds, and of held-out rows of a class that no training row has: ``drop`` leaves them out,
-    counted and named; ``keep`` deals a class to as many folds as it reaches, and leaves out those
-    of a single row; ``refuse`` raises. reuse: take what an earlier evaluation computed from the
-    very same rows, folds, vectors, options and code, and keep what is computed now, in a folder
-    beside the store (see ``reuse``). Rows of the splits ``valid`` and ``test`` are in no fold: they
-    are scored apart, each split by itself, by the refit on all training rows. test_scores: which
-    systems' scores on the test split are shown, the ``chosen`` one's (the first of the
-    leaderboard), ``all`` or ``none``; each look is put down beside the store (``ledger``), and the
-    result says how many there have been. metric: names of the table of metrics (docs/metrics.md),
-    of which the first orders the leaderboard, is what comparisons, the estimate of the choice,
-    searches, the weights of a fusion and gates are about; the others are shown; by default the
-    accuracy. With ``folds`` ``valid`` the
-    valid split is the one fold: the leaderboard is scored on it and ordered by it, and folds are
-    made inside the training rows alone, for whatever must be held out there. target: ``classes`` or
-    ``number``; by default what the labels are (``found_target``). Of numbers the answer
-    is a ``NumberEvaluation``, of which a type checker must be told by ``isinstance``. transform:
-    learn numbers by ``log`` or ``rank``.
+    in ``options`` or else the default ones (``HEADS``). doubts: list the labels that the first
+    system's answers doubt most, which the run keeps anyhow. seen: rows whose labels the network of
+    a set saw when it was adapted are a reason to ``refuse``, or scored and ``mark``-ed as not
+    honest; a set that was adapted with folds is scored on these very folds. rare: what becomes of
+    classes with fewer rows (or groups) than there are folds, and of held-out rows of a class that
+    no training row has: ``drop`` leaves them out, counted and named; ``keep`` deals a class to as
+    many folds as it reaches, and leaves out those of a single row; ``refuse`` raises. reuse: take
+    what an earlier evaluation computed from the very same rows, folds, vectors, options and code,
+    and keep what is computed now, in a folder beside the store (see ``reuse``). Rows of the splits
+    ``valid`` and ``test`` are in no fold: they are scored apart, each split by itself, by the refit
+    on all training rows. test_scores: which systems' scores on the test split are shown, the
+    ``chosen`` one's (the first of the leaderboard), ``all`` or ``none``; each look is put down
+    beside the store (``ledger``), and the result says how many there have been. metric: names of
+    the table of metrics (docs/metrics.md), of which the first orders the leaderboard, is what
+    comparisons, the estimate of the choice, searches, the weights of a fusion and gates are about;
+    the others are shown; by default the accuracy. With ``folds`` ``valid`` the valid split is the
+    one fold: the leaderboard is scored on it and ordered by it, and folds are made inside the
+    training rows alone, for whatever must be held out there. target: ``classes`` or ``number``; by
+    default what the labels are (``found_target``). Of numbers the answer is a ``NumberEvaluation``,
+    of which a type checker must be told by ``isinstance``. transform: learn numbers by ``log`` or
+    ``rank``.
     """
     if test_scores not in SHOWN:
         raise OptionError("test_scores", f"{test_scores!r} is none", f"one of {', '.join(SHOWN)}")
@@ -170,11 +176,8 @@ def evaluate(
         parted = (tied if dedupe != "keep" else []) + ([groups] if groups and group else [])
         for one in parted:
             one["across_folds"] = 0
-    doubted = []
-    if doubts:
-        doubted = label_doubts(result.proba[board[0].name], result.codes, result.ids, rows.classes)
     hygiene |= {
-        "groups": groups, "seen": found.saw, "label_doubts": doubted,
+        "groups": groups, "seen": found.saw, "label_doubts": _doubts(result, board[0]),
         "looks": _look(result, board, store.path),
         "leaks": suspects_of(found.read, asked_sets(store, account["sets"]), seed),
         "neighbours": {} if in_time(plan) else agreement_of(rows, plan.codes[0], rows.X, seed),
@@ -187,7 +190,7 @@ def evaluate(
         settings=replace(
             run.settings, when=datetime.now(UTC).isoformat(timespec="seconds"),
             version=__version__, store=str(store.path), store_uuid=store.uuid, missing=missing,
-            dedupe=dedupe, rare=rare, rows=parse(Account, account),
+            dedupe=dedupe, rare=rare, doubts=doubts, rows=parse(Account, account),
             dates=tuple(date_columns(store.items)),
             reuse=Reused(folder=str(kept.folder), **kept.counts) if kept else None,
         ),
@@ -216,6 +219,22 @@ def _marked(line: Line, saw: Mapping[str, int]) -> Line:
         return line
     note = f"not honest: a network it reads saw the labels of {count} of these rows"
     return replace(line, saw=count, notes=(*line.notes, note))
+
+
+def _doubts(result: Evaluation | NumberEvaluation, line: Line) -> list[Doubt]:
+    """The labels that the answers of a system doubt most; of classes alone."""
+    if isinstance(result, NumberEvaluation):
+        return []
+    proba, codes = result.proba[line.name], result.codes
+    there = np.flatnonzero(~np.isnan(proba[:, 0]))
+    rows, instead = doubtful(proba[there], codes[there])
+    return [
+        Doubt(
+            id=str(result.ids[row]), label=str(result.classes[codes[row]]),
+            likely=str(result.classes[other]), quality=float(proba[row, codes[row]]),
+        )
+        for row, other in zip(there[rows[:DOUBTED]], instead)
+    ]  # fmt: skip
 
 
 def _look(

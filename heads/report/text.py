@@ -57,7 +57,7 @@ def leaderboard_text(run: Run, width: int | None = None, strong: Mark = str) -> 
     table = text_table(header, rows, width, (*run.settings.beside, *DROPPED), marked)
     below = [*_verdicts(run), *findings(run), *(f"check {line}" for line in check_lines(run))]
     below += [_gate_line(line.name, line.gate) for line in board if line.gate]
-    for doubt in run.hygiene.label_doubts:
+    for doubt in run.hygiene.label_doubts if run.settings.doubts else ():
         name, label, likely = (one_line(t, 60) for t in (doubt.id, doubt.label, doubt.likely))
         below.append(f"label in doubt: {name} is {label}, looks like {likely}")
     noted: dict[str, list[str]] = {}

@@ -13,7 +13,7 @@ from headstock.heads.rows.labelled import NARROWEST, Rows
 from headstock.heads.rows.media import WORDS, Media
 from headstock.heads.rows.near import clusters, components, graded
 from headstock.heads.rows.near import near as near_clusters
-from headstock.store.errors import HeadError, OptionError
+from headstock.store.errors import OptionError
 
 __all__ = [
     "DEDUPE",
@@ -22,7 +22,6 @@ __all__ = [
     "find_duplicates",
     "group_report",
     "hygiene_report",
-    "label_doubts",
 ]
 
 KINDS = ("exact", "copies", "near")
@@ -233,29 +232,3 @@ def group_report(
                 ties.setdefault(key, set()).add(name)
         out["tied"] = sum(len(names) for names in ties.values() if len(names) > 1)
     return out
-
-
-def label_doubts(
-    proba: np.ndarray, codes: np.ndarray, ids: Any, classes: Any, top: int = 20
-) -> list[dict[str, Any]]:
-    """Rows whose label the held-out probabilities (n, k) contradict most, worst first, by cleanlab
-    (confident learning, Northcutt et al. 2021). Raises HeadError where it is not installed."""
-    try:
-        from cleanlab.filter import find_label_issues
-        from cleanlab.rank import get_label_quality_scores
-    except ImportError as error:
-        raise HeadError(
-            "label doubts", "cleanlab is not installed", "pip install cleanlab"
-        ) from error
-    quality = get_label_quality_scores(codes, proba)
-    issue = find_label_issues(codes, proba, n_jobs=1)
-    worst = [r for r in np.argsort(quality, kind="stable") if issue[r]][:top]
-    return [
-        {
-            "id": str(ids[r]),
-            "label": str(classes[codes[r]]),
-            "likely": str(classes[proba[r].argmax()]),
-            "quality": float(quality[r]),
-        }
-        for r in worst
-    ]

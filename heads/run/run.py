@@ -51,6 +51,7 @@ class Settings:
     metric: tuple[str, ...] = ("accuracy",)
     scored: str = "folds"
     by_blocks: bool = False
+    doubts: bool = False
     missing: str = "refuse"
     dedupe: str = "group"
     rare: str = "drop"

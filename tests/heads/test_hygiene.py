@@ -15,13 +15,12 @@ from headstock.heads.rows.hygiene import (
     clean,
     find_duplicates,
     hygiene_report,
-    label_doubts,
 )
 from headstock.heads.rows.labelled import Rows, read_rows
 from headstock.heads.rows.near import moments as block_moments
 from headstock.heads.solvers.scaling import moments
 from headstock.store import OK, Batch, FeatureStore, Items, Manifest, Recipe
-from headstock.store.errors import HeadError, OptionError
+from headstock.store.errors import OptionError
 
 
 @pytest.fixture
@@ -242,26 +241,22 @@ def test_the_duplicates_planted_in_real_data_are_found(
     assert all(any(ids <= cluster for cluster in near) for ids in expected)
 
 
-def test_label_doubts_by_cleanlab() -> None:
-    pytest.importorskip("cleanlab", reason="the extra cleanlab is not installed")
-    rng = np.random.default_rng(0)
-    true = np.arange(300) % 3
-    z = rng.normal(size=(300, 3)) + 5 * np.eye(3)[true]
-    proba = np.exp(z) / np.exp(z).sum(axis=1, keepdims=True)
-    said = true.copy()
-    said[:6] = (true[:6] + 1) % 3
-    doubts = label_doubts(proba, said, [f"r{i}" for i in range(300)], ["a", "b", "c"])
-    planted = {f"r{i}" for i in range(6)}
-    assert len({d["id"] for d in doubts} & planted) >= 5
-    assert doubts[0].keys() == {"id", "label", "likely", "quality"}
-
-
-def test_without_cleanlab_it_says_so(monkeypatch) -> None:
-    import sys
-
-    monkeypatch.setitem(sys.modules, "cleanlab.filter", None)
-    with pytest.raises(HeadError, match="cleanlab is not installed"):
-        label_doubts(np.eye(2), np.array([0, 1]), ["a", "b"], ["x", "y"])
+def test_doubted_labels_are_kept_and_listed_on_request(two_sets, make_store, tmp_path) -> None:
+    rows = two_sets(160, strength=3.0)
+    wrong = rows.codes.copy()
+    wrong[:6] = (wrong[:6] + 1) % 4
+    with make_store(tmp_path / "s.h5", replace(rows, codes=wrong)) as store:
+        plain = evaluate(store, ("lda",), ("image",), (), folds=4)
+        asked = evaluate(store, ("lda",), ("image",), (), folds=4, doubts=True)
+    kept = plain.run.hygiene.label_doubts
+    assert {one.id for one in kept[:6]} == set(rows.ids[:6])
+    assert [one.quality for one in kept] == sorted(one.quality for one in kept)
+    first = kept[0]
+    place = rows.ids.tolist().index(first.id)
+    assert (first.label, first.likely) == tuple(rows.classes[[wrong[place], rows.codes[place]]])
+    assert "label in doubt" not in plain.text()
+    assert f"label in doubt: {first.id} is {first.label}, looks like {first.likely}" in asked.text()
+    assert asked.run.hygiene.label_doubts == kept
 
 
 def test_equal_values_in_few_columns_of_a_table_are_no_copies(tmp_path: Path) -> None:

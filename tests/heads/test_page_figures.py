@@ -8,10 +8,10 @@ import some_run
 from scipy.stats import binomtest
 
 from headstock.heads.metrics.probabilities import calibration_error
+from headstock.heads.numbers.doubts import doubts
 from headstock.heads.report.contest import Contest, pair
 from headstock.heads.report.page.figures import (
     coverage,
-    doubts,
     reliability,
     thinned,
 )

@@ -1,4 +1,4 @@
-"""What the charts show, as plain numbers: calibration, coverage, doubts."""
+"""What the charts show, as plain numbers: calibration, coverage."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from headstock.heads.metrics.probabilities import by_confidence
 __all__ = [
     "Bin",
     "coverage",
-    "doubts",
     "reliability",
     "thinned",
 ]
@@ -49,22 +48,3 @@ def coverage(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarr
 def thinned(n: int, most: int = 240) -> np.ndarray:
     """At most ``most`` of the positions 0 to n-1, evenly, the ends always among them."""
     return np.unique(np.linspace(0, n - 1, min(n, most)).round().astype(np.int64))
-
-
-def doubts(proba: np.ndarray, codes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows whose label the held-out probabilities doubt, most doubtful first, and the class each
-    would have instead.
-
-    Confident learning (Northcutt, Jiang, Chuang 2021): class j is believed of a row when its
-    probability reaches the mean that rows labelled j get for j. A row is in doubt when the most
-    probable class so believed is not its label; the order is by how much more probable it is.
-    """
-    threshold = np.full(proba.shape[1], np.inf)
-    for c in np.unique(codes):
-        threshold[c] = proba[codes == c, c].mean()
-    believed = np.where(proba >= threshold, proba, -1.0)
-    other = believed.argmax(axis=1)
-    rows = np.flatnonzero((believed.max(axis=1) >= 0) & (other != codes))
-    gap = proba[rows, other[rows]] - proba[rows, codes[rows]]
-    order = np.argsort(-gap, kind="stable")
-    return rows[order], other[rows][order]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from headstock.heads.report.page.board import percent
-from headstock.heads.report.page.figures import doubts
 from headstock.heads.report.page.markup import Safe, h, joined
 from headstock.heads.report.page.media import Shelf
 from headstock.heads.report.page.source import Source
@@ -80,9 +79,7 @@ def of_system(system: System, cards: Cards, most: int) -> Safe:
     wrong = np.flatnonzero(~system.right)
     unsure = np.argsort(top, kind="stable")
     sure = wrong[np.argsort(-top[wrong], kind="stable")]
-    suspect, instead = doubts(proba, run.codes)
     first = system.name == run.run.leaderboard[0].name  # whose doubts the run recorded
-    given = run.run.hygiene.label_doubts if first else ()
 
     def card(row: int, *more: object) -> Safe:
         label, guess = str(run.labels[row]), str(run.classes[said[row]])
@@ -90,9 +87,6 @@ def of_system(system: System, cards: Cards, most: int) -> Safe:
         return cards.card(
             str(run.ids[row]), label, verdict, f"confidence {percent(top[row])}", *more, said=guess
         )
-
-    def suggested(name: str) -> Safe:
-        return h("em", f"suggested: {name}")
 
     return joined(
         shelf_of_cards(
@@ -103,24 +97,21 @@ def of_system(system: System, cards: Cards, most: int) -> Safe:
             "Least confident", "Rows with the lowest top probability, right or wrong.",
             [card(r) for r in unsure[:most]], len(unsure),
         ),
-        shelf_of_cards(
-            "Likely mislabelled",
-            "Held-out probability believes another class than the label (confident learning); a "
-            "hint to look, not a verdict.",
-            [card(r, suggested(run.classes[c])) for r, c in zip(suspect[:most], instead)],
-            len(suspect),
-        ) if not given else _recorded(given, cards, most),
+        _doubted(run.run.hygiene.label_doubts, cards, most) if first else None,
     )  # fmt: skip
 
 
-def _recorded(doubts: Sequence[Doubt], cards: Cards, most: int) -> Safe:
+def _doubted(doubts: Sequence[Doubt], cards: Cards, most: int) -> Safe:
     made = [
         cards.card(
             one.id, one.label, f"labelled {one.label}", h("em", f"suggested: {one.likely}")
         )
         for one in doubts[:most]
     ]  # fmt: skip
-    about = "Labels that the run's own check doubts, the most doubtful first; look, then decide."
+    about = (
+        "Held-out probability believes another class than the label (confident learning), the most "
+        "doubtful first; a hint to look, not a verdict."
+    )
     return shelf_of_cards("Likely mislabelled", about, made, len(doubts))
 
 
