@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -56,7 +57,7 @@ def score_lines(
         answer, name = answers[system.name], system.name
         line: dict[str, Any] = {
             "head": system.head, "on": system.on, "fusion": system.fusion, "name": name,
-            **_scored(answer.proba, rows, metrics), "chance_p": beyond[name],
+            **_scored(answer.proba, rows, metrics), "chance_p": beyond.get(name),
             "gate": gates.get(name), "seconds": round(answer.seconds, 4), "how": answer.how,
             "reused": answer.reused,
             "chosen": answer.chosen, "tried": answer.tried or None, "notes": answer.notes,
@@ -72,7 +73,24 @@ def score_lines(
                     line[split] = _scored(answer.test[None, which], test.take(which), metrics)
         board.append(parse(Line, line, name))
     best = lambda line: (*_rank(line, metrics), -line.accuracy.value, line.log_loss)  # noqa: E731
-    return sorted(board, key=lambda line: (-line.n, *best(line)))
+    first, *others = sorted(board, key=lambda line: (-line.n, *best(line)))
+    return [
+        _beyond_by_metric(first, answers[first.name].proba[0], rows, folds, seed, metrics),
+        *others,
+    ]
+
+
+def _beyond_by_metric(
+    line: Line, proba: np.ndarray, rows: Rows, folds: np.ndarray | None, seed: int,
+    metrics: Sequence[Metric],
+) -> Line:  # fmt: skip
+    """The first line with its p-value against guessing by the metric that decides."""
+    if not metrics or metrics[0].name == "accuracy":
+        return line
+    there = answered(proba)
+    strata, groups = (None if x is None else x[there] for x in (folds, rows.groups))
+    p = guess_p(metrics[0], proba[there], rows.codes[there], strata, groups, seed)
+    return replace(line, chance_p=p)
 
 
 def _rank(line: Line, metrics: Sequence[Metric]) -> tuple[float, ...]:
@@ -118,15 +136,10 @@ def _beyond_chance(
     seed: int,
     metrics: Sequence[Metric],
 ) -> dict[str, float]:
-    """p-values against guessing by system, at once for all that answer the same rows; by the metric
-    that decides, where it has pseudo-values."""
+    """p-values against guessing by system, at once for all that answer the same rows; none where
+    another metric than the accuracy decides (``_beyond_by_metric``)."""
     out: dict[str, float] = {}
-    if metrics and metrics[0].name != "accuracy" and metrics[0].interval != "resamples":
-        for name in names:
-            there = answered(answers[name].proba[0])
-            some = None if rows.groups is None else rows.groups[there]
-            proba = answers[name].proba[:, there]
-            out[name] = guess_p(metrics[0], proba, rows.codes[there], some)
+    if metrics and metrics[0].name != "accuracy":
         return out
     alike: dict[bytes, list[str]] = {}
     for name in names:

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.special import logsumexp, softmax
 
 from headstock.heads.metrics.table import Metric
+from headstock.heads.numbers.measured import gained
 
 __all__ = ["FLOOR", "Mean"]
 
@@ -23,7 +24,7 @@ class Mean:
     ``weighted``: softmax(sum of w_s log p_s), a product with weights w >= 0 under which the
     held-out labels are most likely (a concave likelihood: the start does not matter). It can turn a
     system down, off, or, where all are timid, up; an arithmetic mixture could only mix. With a
-    metric the weights go on from there to where they are best by it.
+    metric the weights go on from there to where they are best by it, if that is clearly better.
     """
 
     def __init__(self, rule: str, metric: Metric | None = None) -> None:
@@ -77,18 +78,21 @@ class Mean:
 STEPS = (0.0, 0.5, 0.8, 1.25, 2.0)
 """Factors of a weight that are tried, one weight after the other."""
 ROUNDS = 3
+SURE = 2.0
 
 
 def _climbed(metric: Metric, weights: np.ndarray, P: np.ndarray, codes: np.ndarray) -> np.ndarray:
-    """Weights from which no step on one of them is better by the metric, or ROUNDS rounds on. Their
-    sum stays, so that what ranks rows alone does not make them sharp."""
+    """Weights from which no step on one of them is better by the metric, or ROUNDS rounds on, where
+    they gain more than SURE standard errors over those that were given, else these: what only a few
+    rows decide is better known from the likelihood. Their sum stays, so that what ranks rows alone
+    does not make them sharp."""
     logs, total = np.log(np.maximum(P, FLOOR)), weights.sum()
 
     def value(w: np.ndarray) -> float:
         found = metric.sign * metric.score(softmax(np.einsum("s,nsk->nk", w, logs), axis=1), codes)
         return found if np.isfinite(found) else -np.inf
 
-    best = value(weights)
+    start, best = weights, value(weights)
     for _ in range(ROUNDS):
         before = best
         for s in range(len(weights)):
@@ -102,4 +106,7 @@ def _climbed(metric: Metric, weights: np.ndarray, P: np.ndarray, codes: np.ndarr
                     best, weights = found, tried
         if best == before:
             break
-    return weights
+    moved, stayed = (
+        softmax(np.einsum("s,nsk->nk", w, logs), axis=1)[None] for w in (weights, start)
+    )
+    return weights if metric.sign * gained(metric, moved, stayed, codes) > SURE else start

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import expit, logit, stdtr, stdtrit
+from scipy.special import expit, logit, ndtr, stdtr, stdtrit
 
 from headstock.heads.metrics.table import Metric
 from headstock.heads.numbers.intervals import (
@@ -30,6 +30,8 @@ LEAST = 5.0
 """Degrees of freedom that tails leave at least: fewer only make the ends of an interval jump."""
 DRAWS = 400
 """Resamples behind an interval of a metric that has no pseudo-values."""
+PERMUTED = 199
+"""Exchanges of labels behind a p-value against guessing."""
 
 
 class Measured(NamedTuple):
@@ -283,22 +285,44 @@ def _gain(
     return float(ends[0][0]), float(ends[1][0])
 
 
+def gained(metric: Metric, a: np.ndarray, b: np.ndarray, codes: np.ndarray) -> float:
+    """The difference a - b of two systems (r, n, k), in units of its standard error; 0 where they
+    are alike, or the metric has no pseudo-values."""
+    first, second = (measured(metric, one, codes) for one in (a, b))
+    if first.pseudo is None or second.pseudo is None:
+        return 0.0
+    spread = spread_of((first.pseudo - second.pseudo)[:, None])
+    return float(np.nan_to_num(spread.mean[0] / max(float(spread.error[0]), 1e-12)))
+
+
 def guess_p(
-    metric: Metric, proba: np.ndarray, codes: np.ndarray, groups: np.ndarray | None
-) -> float:
-    """One-sided p-value that (r, n, k) is as good by ``metric`` as answering every row with how
-    frequent the classes are: Student's t of the paired difference."""
-    k = proba.shape[2]
-    share = np.bincount(codes, minlength=k) / len(codes)
-    guess = np.broadcast_to(share, (1, len(codes), k))
-    mine, theirs = (measured(metric, one, codes, groups) for one in (proba, guess))
-    assert mine.pseudo is not None
-    assert theirs.pseudo is not None
-    gain = metric.sign * (mine.pseudo - theirs.pseudo)[:, None]
-    if not np.isfinite(gain).all():
+    metric: Metric, proba: np.ndarray, codes: np.ndarray, strata: np.ndarray | None,
+    groups: np.ndarray | None, seed: int = 0,
+) -> float:  # fmt: skip
+    """One-sided p-value that (n, k) is as good by ``metric`` though it says nothing of the labels:
+    they change places within strata (n,), the folds; more than three standard deviations from what
+    that gives, the normal tail. With groups (n,), whose labels cannot change places one by one, no
+    smaller than by Student's t of whole groups about the mean of these values."""
+    rng = np.random.default_rng(seed)
+    value = metric.sign * metric.score(proba, codes)
+    parts = [np.flatnonzero(strata == s) for s in np.unique(strata)] if strata is not None else []
+    values = np.empty(PERMUTED)
+    for number in range(PERMUTED):
+        labels = rng.permutation(codes) if not parts else codes.copy()
+        for part in parts:
+            labels[part] = rng.permutation(codes[part])
+        values[number] = metric.sign * metric.score(proba, labels)
+    if not np.isfinite(value) or not np.isfinite(values).all():
         return 1.0
-    spread = with_doubt(concentrated(gain, groups), mine.doubt)
+    z = (value - values.mean()) / max(float(values.std(ddof=1)), 1e-12)
+    p = (1 + (values >= value).sum()) / (1 + PERMUTED) if z < 3 else float(ndtr(-z))
+    if groups is None:
+        return float(p)
+    found = measured(metric, proba[None], codes, groups)
+    if found.pseudo is None:
+        return float(p)
+    spread = with_doubt(concentrated(found.pseudo[:, None], groups), found.doubt)
     if spread.units < 2:
         return 1.0
-    score = float(spread.mean[0] / max(spread.error[0], 1e-12))
-    return float(1 - stdtr(spread.freedom, score))
+    score = (value - values.mean()) / max(float(spread.error[0]), 1e-12)
+    return float(max(p, 1 - stdtr(spread.freedom, score)))

@@ -12,9 +12,10 @@ from click.testing import CliRunner
 from sklearn.metrics import log_loss, roc_auc_score
 
 from headstock.cli import cli
-from headstock.heads import evaluate, fit_run, make_head
+from headstock.heads import FoldPlan, evaluate, fit_run, make_head
 from headstock.heads.fusion.fusions import make_fusion
 from headstock.heads.metrics.table import metric_named
+from headstock.heads.numbers.measured import guess_p
 from headstock.heads.report.formats import as_csv, as_latex, as_markdown
 from headstock.heads.report.page import write_report
 from headstock.heads.report.runs import list_runs
@@ -277,3 +278,37 @@ def test_what_aims_at_something_else_says_so(rare) -> None:
     assert "its head learns from the labels by its own loss, not by mcc" in line.notes
     plain = evaluate(rare, ("lda", "knn"), ("image",), **given)
     assert not any("its own loss" in note for one in plain.leaderboard for note in one.notes)
+
+
+def test_the_first_is_held_against_labels_that_changed_places(rare) -> None:
+    """By the metric: with one row in eight of a class the accuracy says nothing of either."""
+    found = run(rare, "auroc")
+    first, *others = found.leaderboard
+    assert first.chance_p < 0.05
+    assert {line.chance_p for line in others} == {None}
+    assert "that it guesses: p" in found.text()
+    codes = found.codes
+    noise = np.random.default_rng(0).random(len(codes))
+    metric = metric_named("auroc", ["ant", "bee"])
+    proba = np.stack([1 - noise, noise], axis=1)
+    values = []
+    for seed in range(3):
+        p = guess_p(metric, proba, codes, found.folds.codes[0], None, seed)
+        values.append(p)
+    assert min(values) > 0.05
+    better = np.stack([1 - noise - codes, noise + codes], axis=1)
+    assert guess_p(metric, better, codes, None, None) < 1e-6
+
+
+def _repeat(plan: FoldPlan, r: int) -> FoldPlan:
+    return FoldPlan(plan.ids, plan.codes[r : r + 1], plan.kind, plan.seed, plan.group)
+
+
+def test_repeats_are_means(rare) -> None:
+    found = evaluate(rare, ("lda",), ("image",), (), folds=3, repeats=2, metric="macro_f1")
+    once = [
+        evaluate(rare, ("lda",), ("image",), (), folds=_repeat(found.folds, r), metric="macro_f1")
+        for r in range(2)
+    ]
+    values = [one.leaderboard[0].metrics["macro_f1"].value for one in once]
+    assert found.leaderboard[0].metrics["macro_f1"].value == pytest.approx(np.mean(values))

@@ -6,11 +6,13 @@ from collections.abc import Iterator
 from functools import cache, partial
 from typing import Any
 
+import numpy as np
 import world
+from scipy.special import softmax
 
 from headstock.heads.metrics.table import Metric, metric_named
 from headstock.heads.numbers.compare import against_best
-from headstock.heads.numbers.measured import metric_difference, metric_record
+from headstock.heads.numbers.measured import guess_p, metric_difference, metric_record
 from headstock.heads.numbers.selection import selection
 
 CLASSES = ("c0", "c1", "c2")
@@ -74,6 +76,18 @@ def chosen(seed: int, name: str, what: str, groups: int) -> float:
     return float(nested.low <= true <= nested.high)
 
 
+def above_chance(seed: int, name: str, groups: int) -> float:
+    """Answers that say nothing of the labels, though both lean group by group."""
+    rng = np.random.default_rng(seed)
+    keys = np.arange(300) % groups if groups else None
+    z, codes = rng.normal(size=(300, 3)), rng.choice(3, 300, p=[0.5, 0.3, 0.2])
+    if keys is not None:
+        z = z + rng.normal(size=(groups, 3))[keys]
+        codes = np.where(rng.random(300) < 0.6, rng.integers(0, 3, groups)[keys], codes)
+    folds = np.arange(300) % 5 if keys is None else keys % 5
+    return float(guess_p(named(name), softmax(z, axis=1), codes, folds, keys, seed) <= 0.05)
+
+
 def claims() -> Iterator[dict[str, Any]]:
     """As keywords of a ``Claim``."""
     hold = {"nominal": "at least .95", "low": 0.95, "high": 1.0}
@@ -106,6 +120,14 @@ def claims() -> Iterator[dict[str, Any]]:
                 "says": f"any *better* or *worse* in {name} is wrong",
                 "simulation": f"10 equal systems{words}",
                 "measure": partial(false_better, name=name, groups=groups), **rate,
+            }  # fmt: skip
+    for name in ("auroc", "average_precision", "macro_f1", "log_loss"):
+        for groups in (0, 8, 40):
+            yield {
+                "key": f"metric-chance-{name}-{groups}",
+                "says": f"p against guessing, by {name}, is at most .05",
+                "simulation": "answers by chance, 300 rows" + f", {groups} groups" * bool(groups),
+                "measure": partial(above_chance, name=name, groups=groups), **rate,
             }  # fmt: skip
     for name in ("auroc", "macro_f1"):
         for groups in (0, 40):
