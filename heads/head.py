@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import importlib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from math import isfinite
 from typing import Any, Protocol, cast, runtime_checkable
@@ -16,7 +16,7 @@ from headstock.heads.ownfile import function_of, is_own
 from headstock.heads.search.aims import aim_of
 from headstock.heads.search.draws import DRAWS
 from headstock.heads.search.tuning import Tuned, points_of
-from headstock.heads.specs import CLASSES, NUMBER, TARGETS
+from headstock.heads.specs import CLASSES, NUMBER, RENAMED, TARGETS
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.jsonfile import parse_json
 
@@ -120,11 +120,7 @@ def make_head(
         known = {**known, TRANSFORM: None}
     unknown = [k for k in options if k not in known and k != DRAWS]
     if unknown and not any(p.kind is p.VAR_KEYWORD for p in parameters):
-        raise OptionError(
-            f"head {name}",
-            f"unknown option {', '.join(map(str, unknown))}",
-            f"it has {', '.join(f'{k}={v}' for k, v in known.items()) or 'none'}",
-        )
+        raise _unknown(name, unknown, known)
     points = points_of(options, seed, f"head {name}")
     if not points:
         raise OptionError(
@@ -165,6 +161,17 @@ def make_head(
             f"return a {'regressor' if target == NUMBER else 'classifier'} that has both",
         )
     return head
+
+
+def _unknown(name: str, unknown: Sequence[str], known: Mapping[str, Any]) -> OptionError:
+    """Which options a head does not have, and which may be meant: by a name of before, or one that
+    is nearly it."""
+    meant = [new for new in RENAMED.get(unknown[0], ()) if new in known]
+    meant = meant or difflib.get_close_matches(unknown[0], known, 1)
+    every = ", ".join(f"{k}={v}" for k, v in known.items()) or "none"
+    fix = f"write {meant[0]}; " if meant else ""
+    what = f"unknown option {', '.join(map(str, unknown))}"
+    return OptionError(f"head {name}", what, f"{fix}it has {every}")
 
 
 def value_of(value: Any) -> Any:

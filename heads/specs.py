@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 __all__ = [
-    "CLASSES", "HEADS", "HEAD_KINDS", "KINDS", "NUMBER", "REGRESSORS", "TARGETS", "HeadSpec",
-    "Kind",
+    "CLASSES", "HEADS", "HEAD_KINDS", "KINDS", "NUMBER", "REGRESSORS", "RENAMED", "TARGETS",
+    "HeadSpec", "Kind",
 ]  # fmt: skip
 
 WITHIN = "headstock.heads.kinds."
@@ -83,51 +83,52 @@ HEADS: Mapping[str, HeadSpec] = {
     "knn": HeadSpec(
         make=f"{WITHIN}neighbours:knn",
         kind="neighbours",
-        grid={"neighbours": [1, 5, 10, 20, 40]},
-        ranges={"neighbours": "1..50", "sharpness": "1.0..50"},
+        grid={"n_neighbors": [1, 5, 10, 20, 40]},
+        ranges={"n_neighbors": "1..50", "sharpness": "1.0..50"},
     ),
     "lightgbm": HeadSpec(
         make=f"{WITHIN}boosted:lightgbm",
         kind="lightgbm",
-        grid={"leaves": [4, 15, 31]},
-        ranges={"leaves": "4..63", "min_leaf": "3..50", "l2": "0.1..100"},
+        grid={"num_leaves": [4, 15, 31]},
+        ranges={"num_leaves": "4..63", "min_child_samples": "3..50", "reg_lambda": "0.1..100"},
     ),
     "xgboost": HeadSpec(
         make=f"{WITHIN}boosted:xgboost",
         kind="xgboost",
-        grid={"depth": [3, 4, 6]},
-        ranges={"depth": "2..8", "l2": "0.1..100"},
+        grid={"max_depth": [3, 4, 6]},
+        ranges={"max_depth": "2..8", "reg_lambda": "0.1..100"},
     ),
     "tree": HeadSpec(
         make=f"{WITHIN}trees:tree",
         kind="trees",
-        grid={"depth": [4, 6, 8, 12, 16], "min_split": [2, 5, 10, 20]},
-        ranges={"depth": "3..20", "min_split": "2..50", "min_leaf": "1..20"},
+        grid={"max_depth": [4, 6, 8, 12, 16], "min_samples_split": [2, 5, 10, 20]},
+        ranges={"max_depth": "3..20", "min_samples_split": "2..50", "min_samples_leaf": "1..20"},
     ),
     "bagging": HeadSpec(
         make=f"{WITHIN}trees:bagging",
         kind="trees",
-        grid={"depth": [8, None]},
-        ranges={"depth": "4..20", "columns": "0.01..0.3"},
+        grid={"max_depth": [8, None]},
+        ranges={"max_depth": "4..20", "max_features": "0.01..0.3"},
     ),
     "forest": HeadSpec(
         make=f"{WITHIN}trees:forest",
         kind="trees",
-        grid={"min_leaf": [1, 3, 10]},
-        ranges={"min_leaf": "1..20", "columns": "0.01..0.3"},
+        grid={"min_samples_leaf": [1, 3, 10]},
+        ranges={"min_samples_leaf": "1..20", "max_features": "0.01..0.3"},
     ),
     "extra-trees": HeadSpec(
         make=f"{WITHIN}trees:extra_trees",
         kind="trees",
-        grid={"min_leaf": [1, 3, 10]},
-        ranges={"min_leaf": "1..20", "columns": "0.01..0.3"},
+        grid={"min_samples_leaf": [1, 3, 10]},
+        ranges={"min_samples_leaf": "1..20", "max_features": "0.01..0.3"},
     ),
     "mlp": HeadSpec(
         make=f"{WITHIN}neural:mlp",
         kind="network",
-        grid={"hidden": [64, 256]},
+        grid={"hidden_layer_sizes": [64, 256]},
         ranges={
-            "hidden": "32..512", "rate": "3e-4..3e-3", "decay": "0.001..1", "dropout": "0.0..0.6",
+            "hidden_layer_sizes": "32..512", "learning_rate_init": "3e-4..3e-3",
+            "weight_decay": "0.001..1", "dropout": "0.0..0.6",
         },
     ),
 }  # fmt: skip
@@ -193,6 +194,16 @@ REGRESSORS: Mapping[str, HeadSpec] = {
         ranges={"hidden_layer_sizes": "16..256", "alpha": "0.00001..1"},
     ),
 }
+RENAMED: Mapping[str, tuple[str, ...]] = {
+    "batch": ("batch_size",), "columns": ("colsample_bytree", "max_features"),
+    "components": ("n_components",), "decay": ("weight_decay",), "depth": ("max_depth",),
+    "epochs": ("max_iter",), "hidden": ("hidden_layer_sizes",), "l2": ("reg_lambda",),
+    "leaves": ("num_leaves",), "min_leaf": ("min_child_samples", "min_samples_leaf"),
+    "min_split": ("min_samples_split",), "neighbours": ("n_neighbors",),
+    "rate": ("learning_rate_init",), "rounds": ("n_estimators",), "rows": ("max_samples",),
+    "threads": ("n_jobs",), "trees": ("n_estimators",),
+}  # fmt: skip
+"""What options were called before they had the names of scikit-learn and LightGBM."""
 TARGETS: Mapping[str, Mapping[str, HeadSpec]] = {CLASSES: HEADS, NUMBER: REGRESSORS}
 """The heads that can learn each target."""
 KINDS: Mapping[str, Kind] = {

@@ -191,10 +191,10 @@ def test_a_plan_or_search_that_cannot_be_is_one_line(run, store, tmp_path, words
 
 def test_a_random_search_by_flags_and_by_a_file_is_the_same(run, store, tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
-    words = ("--head", "knn", "--tune", "knn:4", "--set", "neighbours=2..20", "--on", "audio")
+    words = ("--head", "knn", "--tune", "knn:4", "--set", "n_neighbors=2..20", "--on", "audio")
     assert run("evaluate", store, *words, "-o", one, "-q")[0] == 0
     (tmp_path / "r.toml").write_text(
-        'head = ["knn"]\ntune = ["knn:4"]\nset = ["neighbours=2..20"]\non = ["audio"]\n'
+        'head = ["knn"]\ntune = ["knn:4"]\nset = ["n_neighbors=2..20"]\non = ["audio"]\n'
     )
     config = ("--config", tmp_path / "r.toml", "--no-reuse")
     assert run("evaluate", store, *config, "-o", two, "-q")[0] == 0
@@ -202,7 +202,7 @@ def test_a_random_search_by_flags_and_by_a_file_is_the_same(run, store, tmp_path
         json.loads((f / "metrics.json").read_text())["leaderboard"] for f in (one, two)
     )
     assert len(first[0]["tried"]["points"]) == 4
-    assert {p["neighbours"] for p in first[0]["tried"]["points"]} <= set(range(2, 21))
+    assert {p["n_neighbors"] for p in first[0]["tried"]["points"]} <= set(range(2, 21))
     assert second[0]["tried"] == first[0]["tried"]
     assert second[0]["log_loss"] == first[0]["log_loss"]
 

@@ -167,11 +167,11 @@ def test_toml_reads_back_equal() -> None:
 
 def test_a_run_is_made_again_from_what_it_wrote(here, capsys) -> None:
     words = ("evaluate", "features.h5", "--head", "knn", "--head", "lda", "--fusion", "weighted")
-    words += ("--set", "knn.neighbours=3", "--folds", 4, "--seed", 5, "--dedupe", "keep", "-q")
+    words += ("--set", "knn.n_neighbors=3", "--folds", 4, "--seed", 5, "--dedupe", "keep", "-q")
     assert call(*words, "-o", "runs/again") == 0
     kept = read_toml("runs/again/run.toml")
     assert kept["head"] == ["knn", "lda"]
-    assert kept["set"] == ["knn.neighbours=3"]
+    assert kept["set"] == ["knn.n_neighbors=3"]
     assert kept["on"] == ["image", "audio", "image+audio"]
     assert (kept["folds"], kept["seed"], kept["store"]) == ("4", 5, "features.h5")
     assert not {"output", "json", "quiet"} & kept.keys()

@@ -161,43 +161,43 @@ class LightGBM(OnComponents):
 
 def lightgbm(
     seed: int,
-    rounds: int | str = "auto",
+    n_estimators: int | str = "auto",
     learning_rate: float | str = "auto",
-    leaves: int | str = "auto",
-    min_leaf: int = 10,
-    columns: float | str = "auto",
-    rows: int | str = "auto",
-    components: int | str = "auto",
-    l2: float | str = "auto",
-    threads: int = 1,
+    num_leaves: int | str = "auto",
+    min_child_samples: int = 10,
+    colsample_bytree: float | str = "auto",
+    max_samples: int | str = "auto",
+    n_components: int | str = "auto",
+    reg_lambda: float | str = "auto",
+    n_jobs: int = 1,
 ) -> LightGBM:
     """LightGBM for embeddings: a wide set's principal components in place of its columns, small
     trees that each see few columns. Axes and bins are those of a fold's own training rows.
 
-    components: of each set that has more columns; ``auto``: 96 from 512 columns, 0: never. Of the
+    n_components: of each set that has more columns; ``auto``: 96 from 512 columns, 0: never. Of the
     others ``auto`` means, without components, 100 rounds (trees a class) at a rate of .15, 15
     leaves, extremely random thresholds, 30 % of the columns; with them 300 rounds at .25, 4 leaves,
     30 columns, and above 5,000 rows 150 rounds at .35 with the best thresholds and a tenth of
-    the penalty on leaves (l2). leaves: of a tree; min_leaf: rows of a leaf; columns: share a tree
-    sees; rows: a round sees, others each time
-    (``auto`` 5,000, 0 all); threads: one, because folds run beside each other faster than one fit
-    on many threads."""
+    the penalty on leaves (reg_lambda). n_estimators: rounds; num_leaves: of a tree;
+    min_child_samples: rows of a leaf; colsample_bytree: share of the columns a tree sees;
+    max_samples: rows a round sees, others each time (``auto`` 5,000, 0 all); n_jobs: one, because
+    folds run beside each other faster than one fit on many threads."""
     parameters = {
         "objective": "multiclass",
         "learning_rate": learning_rate,
-        "num_leaves": leaves,
-        "min_data_in_leaf": min_leaf,
-        "feature_fraction": columns,
-        "lambda_l2": l2,
+        "num_leaves": num_leaves,
+        "min_data_in_leaf": min_child_samples,
+        "feature_fraction": colsample_bytree,
+        "lambda_l2": reg_lambda,
         "max_bin": 31,
         "bin_construct_sample_cnt": BIN_ROWS,
         "seed": seed,
         "deterministic": True,
         "force_col_wise": True,
-        "num_threads": threads,
+        "num_threads": n_jobs,
         "verbosity": -1,
     }
-    head = LightGBM(parameters, rounds, components, rows)
+    head = LightGBM(parameters, n_estimators, n_components, max_samples)
     head.strategy = OnceReduced()
     return head
 
@@ -276,25 +276,25 @@ def _xgboost() -> Any:
 
 def xgboost(
     seed: int,
-    rounds: int = 60,
+    n_estimators: int = 60,
     learning_rate: float = 0.15,
-    depth: int = 4,
-    columns: float | str = "auto",
-    l2: float = 1.0,
-    threads: int = 1,
+    max_depth: int = 4,
+    colsample_bytree: float | str = "auto",
+    reg_lambda: float = 1.0,
+    n_jobs: int = 1,
 ) -> XGBoost:
-    """XGBoost by histograms of 31 bins. rounds: trees a class; depth: of a tree; columns: share of
-    them a tree sees."""
+    """XGBoost by histograms of 31 bins. n_estimators: trees a class; max_depth: of a tree;
+    colsample_bytree: share of the columns a tree sees."""
     parameters = {
         "objective": "multi:softprob",
         "eta": learning_rate,
-        "max_depth": depth,
-        "colsample_bytree": columns,
-        "lambda": l2,
+        "max_depth": max_depth,
+        "colsample_bytree": colsample_bytree,
+        "lambda": reg_lambda,
         "max_bin": 31,
         "tree_method": "hist",
         "seed": seed,
-        "nthread": threads,
+        "nthread": n_jobs,
         "verbosity": 0,
     }
-    return XGBoost(parameters, rounds)
+    return XGBoost(parameters, n_estimators)

@@ -170,13 +170,13 @@ class Neighbours(OnComponents):
 
 
 def knn(
-    seed: int, neighbours: int = 10, sharpness: float = 10.0, components: int | str = "auto"
+    seed: int, n_neighbors: int = 10, sharpness: float = 10.0, n_components: int | str = "auto"
 ) -> Neighbours:
-    """k-nearest neighbours by cosine, nearer ones weighing more. neighbours: how many vote;
-    sharpness: how fast a vote falls with the distance (0: all equal); components: of each set that
-    has more columns, which are levelled first; ``auto``: 96 from 512 columns, 0: never."""
-    if not isinstance(neighbours, int) or neighbours < 1:
-        raise ValueError("neighbours must be a whole number from 1")
+    """k-nearest neighbours by cosine, nearer ones weighing more. n_neighbors: how many vote;
+    sharpness: how fast a vote falls with the distance (0: all equal); n_components: of each set
+    that has more columns, which are levelled first; ``auto``: 96 from 512 columns, 0: never."""
+    if not isinstance(n_neighbors, int) or n_neighbors < 1:
+        raise ValueError("n_neighbors must be a whole number from 1")
     if not sharpness >= 0:
         raise ValueError("sharpness must be 0 or more")
-    return Neighbours(neighbours, sharpness, components, seed)
+    return Neighbours(n_neighbors, sharpness, n_components, seed)

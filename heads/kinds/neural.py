@@ -37,7 +37,7 @@ class Network:
 
     def __init__(self, branched: bool, seed: int, **settings: Any) -> None:
         if not (0 <= settings["dropout"] < 1 and settings["hidden"] > 0 and settings["epochs"] > 0):
-            raise ValueError("dropout is from 0 to below 1, hidden and epochs are positive")
+            raise ValueError("dropout is from 0 to below 1, hidden_layer_sizes and max_iter from 1")
         self._branched, self._seed, self._settings = branched, seed, settings
 
     def fit(
@@ -156,44 +156,44 @@ class Network:
 
 def mlp(
     seed: int,
-    hidden: int = 128,
-    epochs: int = 30,
-    rate: float = 1e-3,
-    decay: float = 0.05,
+    hidden_layer_sizes: int = 128,
+    max_iter: int = 30,
+    learning_rate_init: float = 1e-3,
+    weight_decay: float = 0.05,
     dropout: float = 0.3,
-    batch: int = 64,
+    batch_size: int = 64,
 ) -> Network:
-    """One hidden layer over all columns. hidden: its units; epochs: at most so many; rate: AdamW's
-    step; decay: its weight decay."""
+    """One hidden layer over all columns. hidden_layer_sizes: its units; max_iter: epochs at
+    most; learning_rate_init and weight_decay: AdamW's."""
     return Network(
         False,
         seed,
-        hidden=hidden,
-        epochs=epochs,
-        rate=rate,
-        decay=decay,
+        hidden=hidden_layer_sizes,
+        epochs=max_iter,
+        rate=learning_rate_init,
+        decay=weight_decay,
         dropout=dropout,
-        batch=batch,
+        batch=batch_size,
     )
 
 
 def learned(
     seed: int,
-    hidden: int = 128,
-    epochs: int = 30,
-    rate: float = 1e-3,
-    decay: float = 0.05,
+    hidden_layer_sizes: int = 128,
+    max_iter: int = 30,
+    learning_rate_init: float = 1e-3,
+    weight_decay: float = 0.05,
     dropout: float = 0.3,
-    batch: int = 64,
+    batch_size: int = 64,
 ) -> Network:
     """One hidden layer for each feature set, a second that joins them: the learned fusion."""
     return Network(
         True,
         seed,
-        hidden=hidden,
-        epochs=epochs,
-        rate=rate,
-        decay=decay,
+        hidden=hidden_layer_sizes,
+        epochs=max_iter,
+        rate=learning_rate_init,
+        decay=weight_decay,
         dropout=dropout,
-        batch=batch,
+        batch=batch_size,
     )

@@ -24,35 +24,37 @@ MOST_BYTES = 4e9
 
 @dataclass(frozen=True)
 class Growth:
-    """How trees grow. columns: of d, tried at a split: ``sqrt``, ``log2``, a share, a number, or
-    None for all; depth: at most so deep; min_leaf, min_split: rows (below 1: a share of all);
+    """How trees grow, by scikit-learn's names. max_features: tried at a split: ``sqrt``, ``log2``,
+    a share, a number, or None for all; min_samples_leaf and _split: below 1 a share of the rows;
     random: thresholds are drawn; sampled: each tree has its own bootstrap sample; majority: a tree
     gives its vote and not its shares."""
 
-    trees: int = 1
-    columns: float | str | None = None
-    depth: int | None = None
-    min_leaf: float = 1
-    min_split: float = 2
+    n_estimators: int = 1
+    max_features: float | str | None = None
+    max_depth: int | None = None
+    min_samples_leaf: float = 1
+    min_samples_split: float = 2
     criterion: str = "gini"
     random: bool = False
     sampled: bool = False
     majority: bool = False
-    threads: int = 1
+    n_jobs: int = 1
 
     def __post_init__(self) -> None:
-        columns = self.columns
+        share, leaf, split = self.max_features, self.min_samples_leaf, self.min_samples_split
         good = {
-            "trees is a whole number from 1": self.trees == int(self.trees) >= 1,
-            "threads is a whole number from 1": self.threads == int(self.threads) >= 1,
-            "depth is a whole number from 1, or null": self.depth is None
-            or self.depth == int(self.depth) >= 1,
-            "min_leaf is a number of rows from 1, or a share below 1": _counts(self.min_leaf, 1),
-            "min_split is a number of rows from 2, or a share up to 1": _counts(self.min_split, 2)
-            or (isinstance(self.min_split, float) and self.min_split == 1),
-            "columns is sqrt, log2, a share up to 1, a number of columns, or null": columns
+            "n_estimators is a whole number from 1": self.n_estimators
+            == int(self.n_estimators)
+            >= 1,
+            "n_jobs is a whole number from 1": self.n_jobs == int(self.n_jobs) >= 1,
+            "max_depth is a whole number from 1, or null": self.max_depth is None
+            or self.max_depth == int(self.max_depth) >= 1,
+            "min_samples_leaf is a number of rows from 1, or a share below 1": _counts(leaf, 1),
+            "min_samples_split is a number of rows from 2, or a share up to 1": _counts(split, 2)
+            or (isinstance(split, float) and split == 1),
+            "max_features is sqrt, log2, a share up to 1, a number of columns, or null": share
             in ("sqrt", "log2", None)
-            or (not isinstance(columns, str) and _counts(columns, 1)),
+            or (not isinstance(share, str) and _counts(share, 1)),
             "criterion is gini, entropy or log_loss": self.criterion
             in ("gini", "entropy", "log_loss"),
         }
@@ -63,16 +65,16 @@ class Growth:
     def rule(self, n: int, d: int) -> tuple[int, int, int, int, bool, bool]:
         """What ``grow`` is given for n rows of d columns."""
         named = {"sqrt": np.sqrt(d), "log2": np.log2(d), None: d}
-        columns = self.columns
-        if isinstance(columns, str) or columns is None:
-            tried = named[columns]
+        share, leaf, split = self.max_features, self.min_samples_leaf, self.min_samples_split
+        if isinstance(share, str) or share is None:
+            tried = named[share]
         else:
-            tried = columns * d if isinstance(columns, float) and columns <= 1 else columns
+            tried = share * d if isinstance(share, float) and share <= 1 else share
         return (
             min(d, max(1, int(tried))),
-            n if self.depth is None else self.depth,
-            int(self.min_leaf if self.min_leaf >= 1 else np.ceil(self.min_leaf * n)),
-            int(max(2, self.min_split if self.min_split > 1 else np.ceil(self.min_split * n))),
+            n if self.max_depth is None else self.max_depth,
+            int(leaf if leaf >= 1 else np.ceil(leaf * n)),
+            int(max(2, split if split > 1 else np.ceil(split * n))),
             self.random,
             self.criterion != "gini",
         )
@@ -80,13 +82,14 @@ class Growth:
     def within_memory(self, n: int, k: int) -> None:
         """Raises HeadError, before anything is fitted, for trees of n rows and k classes that would
         not fit: each node keeps a share a class, and there are at most two nodes a leaf."""
-        size = self.trees * 2.0 * (n / self.rule(n, 1)[2]) * k * 8
+        size = self.n_estimators * 2.0 * (n / self.rule(n, 1)[2]) * k * 8
         if size > MOST_BYTES:
             raise HeadError(
                 "trees",
-                f"{self.trees} of {n:,} rows and {k:,} classes could take {size / 1e9:.1f} GB, "
+                f"{self.n_estimators} of {n:,} rows and {k:,} classes could take "
+                f"{size / 1e9:.1f} GB, "
                 f"{MOST_BYTES / 1e9:.0f} are allowed",
-                "set fewer trees, or more rows a leaf (min_leaf)",
+                "set n_estimators lower, or min_samples_leaf higher",
             )
 
 
@@ -127,13 +130,13 @@ class Trees:
             *nodes, rows, spans, gains = grow(bins, low, high, labels, weight, k, state, rule)
             value = np.empty((len(spans), k), np.float32)
             shares(rows, spans, labels, weight, value)
-            if growth.trees == 1:  # half a row is spread, so that no probability is zero
+            if growth.n_estimators == 1:  # half a row is spread, so that no probability is zero
                 count = np.diff(spans)
                 value = ((value * count + 0.5 / k) / (count + 0.5)).astype(np.float32)
             return *nodes, value, gains
 
-        seeds = np.random.SeedSequence(self._seed).spawn(growth.trees)
-        with ThreadPoolExecutor(growth.threads) as pool:
+        seeds = np.random.SeedSequence(self._seed).spawn(growth.n_estimators)
+        with ThreadPoolExecutor(growth.n_jobs) as pool:
             left, right, feature, threshold, value, gains = zip(*pool.map(one, seeds))
         self.columns_ = d
         self.starts_ = np.cumsum([0, *map(len, left)])
@@ -205,45 +208,57 @@ class Trees:
 
 def tree(
     seed: int,
-    depth: int | None = None,
-    min_leaf: int = 5,
-    min_split: int = 2,
+    max_depth: int | None = None,
+    min_samples_leaf: int = 5,
+    min_samples_split: int = 2,
     criterion: str = "gini",
 ) -> Trees:
-    """One decision tree. depth: at most so deep (None: as deep as the rows ask); min_leaf: rows of
-    a leaf; min_split: rows a node needs to be split; criterion: gini, entropy or log_loss."""
+    """One decision tree. max_depth: at most so deep (None: as deep as the rows ask);
+    min_samples_leaf: rows of a leaf; min_samples_split: rows a node needs to be split;
+    criterion: gini, entropy or log_loss."""
     return Trees(
-        seed, Growth(depth=depth, min_leaf=min_leaf, min_split=min_split, criterion=criterion)
+        seed,
+        Growth(
+            max_depth=max_depth,
+            min_samples_leaf=min_samples_leaf,
+            min_samples_split=min_samples_split,
+            criterion=criterion,
+        ),
     )
 
 
 def bagging(
-    seed: int, trees: int = 50, depth: int | None = None, columns: float | str = "sqrt"
+    seed: int,
+    n_estimators: int = 50,
+    max_depth: int | None = None,
+    max_features: float | str = "sqrt",
 ) -> Trees:
-    """Trees on bootstrap samples that vote, one vote a tree (majority vote). columns: share of
-    them tried at a split; 1.0 is Breiman's bagging and costs much on wide embeddings."""
-    return Trees(seed, Growth(trees, columns, depth, sampled=True, majority=True))
+    """Trees on bootstrap samples that vote, one vote a tree (majority vote). max_features: share
+    of the columns tried at a split; 1.0 is Breiman's bagging and costs much on wide embeddings."""
+    return Trees(seed, Growth(n_estimators, max_features, max_depth, sampled=True, majority=True))
 
 
 def forest(
     seed: int,
-    trees: int = 200,
-    depth: int | None = None,
-    min_leaf: int = 1,
-    columns: float | str = "sqrt",
-    threads: int = 1,
+    n_estimators: int = 200,
+    max_depth: int | None = None,
+    min_samples_leaf: int = 1,
+    max_features: float | str = "sqrt",
+    n_jobs: int = 1,
 ) -> Trees:
     """Random forest: the mean of trees on bootstrap samples, a few columns tried at a split."""
-    return Trees(seed, Growth(trees, columns, depth, min_leaf, sampled=True, threads=threads))
+    growth = n_estimators, max_features, max_depth, min_samples_leaf
+    return Trees(seed, Growth(*growth, sampled=True, n_jobs=n_jobs))
 
 
 def extra_trees(
     seed: int,
-    trees: int = 200,
-    depth: int | None = None,
-    min_leaf: int = 1,
-    columns: float | str = "sqrt",
-    threads: int = 1,
+    n_estimators: int = 200,
+    max_depth: int | None = None,
+    min_samples_leaf: int = 1,
+    max_features: float | str = "sqrt",
+    n_jobs: int = 1,
 ) -> Trees:
     """Extremely randomised trees: random thresholds, no bootstrap."""
-    return Trees(seed, Growth(trees, columns, depth, min_leaf, random=True, threads=threads))
+    growth = n_estimators, max_features, max_depth, min_samples_leaf
+    return Trees(seed, Growth(*growth, random=True, n_jobs=n_jobs))

@@ -99,11 +99,11 @@ def lightgbm(
     colsample_bytree: float = 0.5,
     reg_lambda: float = 1.0,
     alpha: float = 0.9,
-    components: int | str = "auto",
+    n_components: int | str = "auto",
 ) -> LightGBMRegressor:
     """LightGBM, by the names of its LGBMRegressor. objective: ``regression`` (squares),
     ``regression_l1`` (absolute errors), ``quantile`` or ``huber`` at ``alpha``, ``poisson``,
-    ``tweedie``, ``gamma``; components: of each set that has more columns (``auto``: 96 from 512
+    ``tweedie``, ``gamma``; n_components: of each set that has more columns (``auto``: 96 from 512
     columns, 0: never)."""
     if objective not in LIGHTGBM:
         raise ValueError(f"objective is one of {', '.join(LIGHTGBM)}")
@@ -113,7 +113,7 @@ def lightgbm(
         "colsample_bytree": colsample_bytree, "reg_lambda": reg_lambda, "seed": seed,
         "deterministic": True, "force_col_wise": True, "num_threads": 1, "verbosity": -1,
     }  # fmt: skip
-    return LightGBMRegressor(parameters, n_estimators, components)
+    return LightGBMRegressor(parameters, n_estimators, n_components)
 
 
 class XGBoostRegressor:

@@ -28,12 +28,12 @@ from headstock.store.errors import (
 )
 
 FAST = {
-    "lightgbm": {"rounds": 5},
-    "xgboost": {"rounds": 5},
-    "bagging": {"trees": 5},
-    "forest": {"trees": 5},
-    "extra-trees": {"trees": 5},
-    "mlp": {"epochs": 3, "hidden": 8},
+    "lightgbm": {"n_estimators": 5},
+    "xgboost": {"n_estimators": 5},
+    "bagging": {"n_estimators": 5},
+    "forest": {"n_estimators": 5},
+    "extra-trees": {"n_estimators": 5},
+    "mlp": {"max_iter": 3, "hidden_layer_sizes": 8},
 }
 
 
@@ -52,7 +52,7 @@ def test_every_head_comes_back_the_same(name: str, store, tmp_path: Path) -> Non
 
 
 def test_axes_come_back_and_must_fit(store, tmp_path: Path) -> None:
-    bundle = fit(store, "lightgbm", options={"lightgbm": {"rounds": 9, "components": 4}})
+    bundle = fit(store, "lightgbm", options={"lightgbm": {"n_estimators": 9, "n_components": 4}})
     head = bundle.members[0].fitted
     assert [c is not None for c in head.components_] == [True, True]
     assert head.importances().shape == (sum(bundle.widths.values()),)
@@ -133,7 +133,7 @@ def test_a_head_that_only_pickle_could_save_is_refused(tmp_path: Path, store) ->
     file.write_text(
         "from sklearn.naive_bayes import GaussianNB\ndef bayes(seed):\n    return GaussianNB()\n"
         "from headstock.heads import make_head\n"
-        "def sharp(seed):\n    return make_head('knn', seed, {'neighbours': 1})\n"
+        "def sharp(seed):\n    return make_head('knn', seed, {'n_neighbors': 1})\n"
     )
     bundle = fit(store, f"{file}:bayes")
     assert bundle.predict(store).proba.shape == (160, 4)
@@ -253,7 +253,7 @@ def test_lightgbm_text_is_checked_before_the_library_sees_it(
     from headstock.heads.kinds.modeltext import check_lightgbm
 
     X, _ = rows.matrix("image+audio")
-    text = lightgbm(0, rounds=3).fit(X, rows.codes).text_
+    text = lightgbm(0, n_estimators=3).fit(X, rows.codes).text_
     check_lightgbm(text)
     head, value, tail = text.partition(old)
     assert value
@@ -267,7 +267,7 @@ def test_xgboost_text_is_checked_before_the_library_sees_it(rows: Rows) -> None:
     from headstock.heads.kinds.modeltext import check_xgboost
 
     X, _ = rows.matrix("image+audio")
-    text = xgboost(0, rounds=3).fit(X, rows.codes).text_
+    text = xgboost(0, n_estimators=3).fit(X, rows.codes).text_
     check_xgboost(text)
     for key, value in (("left_children", 10**6), ("split_indices", 10**6), ("right_children", -5)):
         body = json.loads(text)

@@ -96,7 +96,7 @@ def test_shares_of_each_set_and_their_spread() -> None:
 
 
 def test_the_leaderboard_holds_them_for_each_set(store) -> None:
-    options = {"lightgbm": {"rounds": 4}, "forest": {"trees": 5}}
+    options = {"lightgbm": {"n_estimators": 4}, "forest": {"n_estimators": 5}}
     result = evaluate(store, ("lightgbm", "forest", "knn"), fusions=(), options=options, folds=3)
     for row in result.leaderboard:
         if row.head == "knn":

@@ -95,13 +95,13 @@ def test_points_are_drawn_by_the_seed_alone_and_differ() -> None:
     assert len({json.dumps(p) for p in one}) == 20
     assert {p["gamma"] for p in one} == {0.3, 1.0}
     assert {p["degree"] for p in one} == {3}
-    few = draw_points({"depth": "2..4"}, 30, 0, "here")
-    assert sorted(p["depth"] for p in few) == [2, 3, 4]
+    few = draw_points({"max_depth": "2..4"}, 30, 0, "here")
+    assert sorted(p["max_depth"] for p in few) == [2, 3, 4]
 
 
 def test_a_word_of_tune_asks_for_a_grid_or_for_draws() -> None:
-    found = with_searches(("knn:7", "tree"), {"knn": {"neighbours": "3..9"}})
-    assert found["knn"] == {**HEADS["knn"].ranges, "neighbours": "3..9", "draws": 7}
+    found = with_searches(("knn:7", "tree"), {"knn": {"n_neighbors": "3..9"}})
+    assert found["knn"] == {**HEADS["knn"].ranges, "n_neighbors": "3..9", "draws": 7}
     assert "draws" not in found["tree"]
     own = "./mine.py:nearest"
     made = with_searches((f"{own}:9",), {own: {"sharpness": "0.1..10"}})
@@ -115,7 +115,7 @@ def test_the_choice_among_drawn_points_is_made_on_rows_held_out_inside(two_sets)
     """``losses_`` of each point are those of fitting it by hand on the other inner folds."""
     rows = two_sets(150)
     X, y, inner = rows.X["image"], rows.codes, np.arange(150) % 4
-    options = {"neighbours": "1..40", "sharpness": "1.0..50", "draws": 6}
+    options = {"n_neighbors": "1..40", "sharpness": "1.0..50", "draws": 6}
     head = make_head("knn", 3, options)
     head.fit(X, y, inner=inner)  # type: ignore[call-arg]
     points = points_of(options, 3)
@@ -133,7 +133,7 @@ def test_the_choice_among_drawn_points_is_made_on_rows_held_out_inside(two_sets)
 @pytest.mark.parametrize(
     ("head", "options"),
     [
-        ("knn", {"neighbours": "1..40", "draws": 5}),
+        ("knn", {"n_neighbors": "1..40", "draws": 5}),
         ("logistic", {"C": "1e-4..10", "draws": 5}),
         ("logistic", {"C": "1e-4..10", "tol": [1e-4, 1e-3], "draws": 4}),
     ],
@@ -196,7 +196,7 @@ def test_a_random_search_of_pure_chance_is_no_better_than_chance(make_store, tmp
     X = {"image": rng.normal(size=(n, 6)).astype(np.float32)}
     ids = np.array([f"r{i:03d}" for i in range(n)], dtype=object)
     rows = Rows(ids, X, rng.integers(0, 2, n), np.array(["a", "b"], dtype=object))
-    options = {"neighbours": "1..60", "sharpness": "0.1..50", "draws": 40}
+    options = {"n_neighbors": "1..60", "sharpness": "0.1..50", "draws": 40}
     with make_store(tmp_path / "s.h5", rows) as store:
         result = evaluate(store, ("knn",), ("image",), (), options={"knn": options}, dedupe="keep")
     accuracy = result.leaderboard[0].accuracy
@@ -206,11 +206,11 @@ def test_a_random_search_of_pure_chance_is_no_better_than_chance(make_store, tmp
 
 def test_reuse_tells_searches_apart(store) -> None:
     wanted = {"on": ("audio",), "fusions": (), "folds": 3, "reuse": True}
-    first = {"knn": {"neighbours": "1..40", "draws": 4}}
+    first = {"knn": {"n_neighbors": "1..40", "draws": 4}}
     changed = [
-        {"knn": {"neighbours": "1..40", "draws": 5}},
-        {"knn": {"neighbours": "1..30", "draws": 4}},
-        {"knn": {"neighbours": "1..40", "sharpness": "1.0..9", "draws": 4}},
+        {"knn": {"n_neighbors": "1..40", "draws": 5}},
+        {"knn": {"n_neighbors": "1..30", "draws": 4}},
+        {"knn": {"n_neighbors": "1..40", "sharpness": "1.0..9", "draws": 4}},
     ]
     fresh = evaluate(store, ("knn",), options=first, **wanted)
     for options in changed:

@@ -18,7 +18,11 @@ from headstock.heads import HEADS, REGRESSORS, HeadClassifier, HeadRegressor, ma
 from headstock.store.errors import OptionError
 
 QUICK = ("logistic", "lda", "knn")
-SMALL = {"lightgbm": {"rounds": 5}, "xgboost": {"rounds": 5}, "mlp": {"epochs": 20, "hidden": 16}}
+SMALL = {
+    "lightgbm": {"n_estimators": 5},
+    "xgboost": {"n_estimators": 5},
+    "mlp": {"max_iter": 20, "hidden_layer_sizes": 16},
+}
 
 
 @pytest.mark.parametrize(
@@ -61,8 +65,8 @@ def test_a_pipeline_is_searched_and_cross_validated(iris) -> None:
 
 def test_the_answer_is_the_heads_own(iris) -> None:
     X, y = iris
-    mine = HeadClassifier("knn", {"neighbours": 3}).fit(X, y)
-    theirs = make_head("knn", 0, {"neighbours": 3})
+    mine = HeadClassifier("knn", {"n_neighbors": 3}).fit(X, y)
+    theirs = make_head("knn", 0, {"n_neighbors": 3})
     theirs.fit(X.astype(np.float32), y)
     np.testing.assert_allclose(mine.predict_proba(X), theirs.predict_proba(X.astype("f4")), 1e-12)
     assert mine.classes_.tolist() == ["setosa", "versicolor", "virginica"]
@@ -70,16 +74,16 @@ def test_the_answer_is_the_heads_own(iris) -> None:
 
 
 def test_parameters() -> None:
-    head = HeadClassifier("knn", {"neighbours": 3}, seed=4)
+    head = HeadClassifier("knn", {"n_neighbors": 3}, seed=4)
     params = head.get_params()
-    assert params["options__neighbours"] == 3
+    assert params["options__n_neighbors"] == 3
     assert {"head", "options", "seed", "options__sharpness"} <= params.keys()
     twin = clone(head)
     assert twin.get_params() == params
-    twin.set_params(options__neighbours=9, seed=1)
-    assert (twin.options, twin.seed) == ({"neighbours": 9}, 1)
-    assert head.options == {"neighbours": 3}
-    with pytest.raises(ValueError, match=r"no options__k; it has options__neighbours"):
+    twin.set_params(options__n_neighbors=9, seed=1)
+    assert (twin.options, twin.seed) == ({"n_neighbors": 9}, 1)
+    assert head.options == {"n_neighbors": 3}
+    with pytest.raises(ValueError, match=r"no options__k; it has options__n_neighbors"):
         head.set_params(options__k=3)
 
 

@@ -74,7 +74,7 @@ def test_the_default_heads_do_without_torch(store) -> None:
         "import sys\nfrom headstock.heads import evaluate\n"
         "from headstock.store import FeatureStore\n"
         "with FeatureStore.open(sys.argv[1]) as store:\n"
-        "    evaluate(store, folds=2, options={'lightgbm': {'rounds': 2}}).text()\n"
+        "    evaluate(store, folds=2, options={'lightgbm': {'n_estimators': 2}}).text()\n"
         "print('torch' in sys.modules)"
     )
     command = [sys.executable, "-c", code, str(store.path)]
@@ -153,7 +153,7 @@ def test_wrong_requests_cost_no_fit(store) -> None:
     with pytest.raises(OptionError, match="early, mean"):
         evaluate(store, ("knn",), fusions=("median",))
     with pytest.raises(OptionError, match="not among the heads"):
-        evaluate(store, ("knn",), options={"tree": {"depth": 3}})
+        evaluate(store, ("knn",), options={"tree": {"max_depth": 3}})
     with pytest.raises(OptionError, match="it has neighbours"):
         evaluate(store, ("knn",), options={"knn": {"k": 3}})
 
@@ -195,7 +195,7 @@ def test_repeats_give_a_spread_and_the_same_n(store) -> None:
 
 
 def test_learned_fusion_is_one_network_with_a_branch_a_set(store) -> None:
-    options = {"learned": {"epochs": 10, "hidden": 16, "rate": 0.01}}
+    options = {"learned": {"max_iter": 10, "hidden_layer_sizes": 16, "learning_rate_init": 0.01}}
     result = evaluate(store, ("knn",), fusions=("learned",), options=options, folds=3)
     row = next(r for r in result.leaderboard if r.fusion == "learned")
     assert row.accuracy.value > 0.6

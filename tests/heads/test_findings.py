@@ -40,13 +40,13 @@ def test_no_error_is_told_with_the_exact_bound(two_sets) -> None:
 def test_repeats_and_choices_are_told(store) -> None:
     result = evaluate(
         store, ("knn",), on=("audio",), fusions=(), repeats=3,
-        options={"knn": {"neighbours": [1, 15]}},
+        options={"knn": {"n_neighbors": [1, 15]}},
     )  # fmt: skip
     text = result.text()
     spread = result.leaderboard[0].repeats
     assert f"standard deviation {spread.sd:.4f}" in text
     assert np.std(spread.accuracy, ddof=1) == spread.sd
-    assert "knn@audio chose inside the folds: neighbours=15 (1" in text
+    assert "knn@audio chose inside the folds: n_neighbors=15 (1" in text
 
 
 def test_parts_that_a_run_lacks_are_left_out() -> None:
@@ -73,7 +73,7 @@ def test_guessing_folds_and_calibration_stand_beside_the_scores(store) -> None:
 
 def test_two_folds_leave_a_head_uncalibrated_and_it_is_said(two_sets) -> None:
     rows: Rows = two_sets(60)
-    options = {"knn": {"neighbours": [1, 5]}}
+    options = {"knn": {"n_neighbors": [1, 5]}}
     result = evaluate_rows(
         rows, ["ridge", "rbf-svm", "logistic", "knn"], ["audio"], [],
         make_folds(rows.codes, 2), options=options,

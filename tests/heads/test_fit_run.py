@@ -24,7 +24,7 @@ def made(tmp_path_factory, two_sets, make_store):
     with FeatureStore.open(folder / "f.h5") as store:
         result = evaluate(
             store, HEADS, fusions=["mean", "weighted", "stacked", "gated"], folds=4, seed=3,
-            group="hand", options={"knn": {"neighbours": 7}, "lda": {"shrinkage": 0.3}},
+            group="hand", options={"knn": {"n_neighbors": 7}, "lda": {"shrinkage": 0.3}},
             test_scores="all",
         )  # fmt: skip
         result.save(folder / "run")

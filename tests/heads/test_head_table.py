@@ -11,16 +11,16 @@ import pytest
 
 from headstock.heads import HEADS, Bundle, check_head, evaluate, fit, load_head, make_head
 from headstock.heads.head import head_options
-from headstock.heads.specs import HEAD_KINDS, HeadSpec
+from headstock.heads.specs import HEAD_KINDS, RENAMED, HeadSpec
 from headstock.store.errors import HeadError, OptionError
 
 FAST = {
-    "lightgbm": {"rounds": 8},
-    "xgboost": {"rounds": 8},
-    "bagging": {"trees": 10},
-    "forest": {"trees": 10},
-    "extra-trees": {"trees": 10},
-    "mlp": {"epochs": 30, "hidden": 16, "rate": 0.01},
+    "lightgbm": {"n_estimators": 8},
+    "xgboost": {"n_estimators": 8},
+    "bagging": {"n_estimators": 10},
+    "forest": {"n_estimators": 10},
+    "extra-trees": {"n_estimators": 10},
+    "mlp": {"max_iter": 30, "hidden_layer_sizes": 16, "learning_rate_init": 0.01},
 }
 
 
@@ -108,14 +108,38 @@ def test_unknown_names_and_options_say_what_exists() -> None:
     with pytest.raises(OptionError, match=r"it has C=.*tol"):
         make_head("logistic", 0, {"c": 1})
     with pytest.raises(OptionError, match="depth"):
-        make_head("tree", 0, {"trees": 1})
+        make_head("tree", 0, {"n_estimators": 1})
     with pytest.raises(OptionError, match="shrinkage"):
         make_head("lda", 0, {"shrinkage": "2"})
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("knn", "neighbours", "n_neighbors"), ("lightgbm", "leaves", "num_leaves"),
+        ("lightgbm", "min_leaf", "min_child_samples"), ("tree", "min_leaf", "min_samples_leaf"),
+        ("forest", "trees", "n_estimators"), ("forest", "columns", "max_features"),
+        ("xgboost", "columns", "colsample_bytree"), ("mlp", "rate", "learning_rate_init"),
+        ("knn", "n_neighbours", "n_neighbors"), ("tree", "max_dept", "max_depth"),
+    ],
+)  # fmt: skip
+def test_an_old_name_and_a_near_miss_are_answered_with_the_name(name, old, new) -> None:
+    with pytest.raises(OptionError) as error:
+        make_head(name, 0, {old: 3})
+    assert error.value.what == f"unknown option {old}"
+    assert str(error.value.fix).startswith(f"write {new}; it has ")
+
+
+def test_every_old_name_has_a_new_one_that_a_head_knows() -> None:
+    known = {option for name in HEADS for option in head_options(name)}
+    for old, news in RENAMED.items():
+        assert old not in known
+        assert set(news) <= known
+
+
 def test_option_values_may_be_text() -> None:
     X, y = easy()
-    number, text = make_head("knn", 0, {"neighbours": 3}), make_head("knn", 0, {"neighbours": "3"})
+    number, text = (make_head("knn", 0, {"n_neighbors": value}) for value in (3, "3"))
     for head in (number, text):
         head.fit(X, y)
     np.testing.assert_array_equal(number.predict_proba(X), text.predict_proba(X))
@@ -164,8 +188,14 @@ def test_lightgbm_takes_its_defaults_from_the_width_and_the_rows(monkeypatch) ->
     X, y = rng.normal(size=(90, 800)).astype(np.float32), np.arange(90) % 3
     assert told(20) == [100, 15, 0.3, 1, 1]
     assert told(800) == [300, 4, round(30 / 89, 3), 1, 1]  # 90 rows have 89 components
-    assert told(800, components=0) == [100, 15, 0.25, 1, 1]
-    assert told(20, components=5, leaves=9, rounds=3, rows=45) == [3, 9, 1, 1, 0.5]
+    assert told(800, n_components=0) == [100, 15, 0.25, 1, 1]
+    assert told(20, n_components=5, num_leaves=9, n_estimators=3, max_samples=45) == [
+        3,
+        9,
+        1,
+        1,
+        0.5,
+    ]
     monkeypatch.setattr("headstock.heads.kinds.boosted.ROWS", 60)
     assert told(800) == [150, 4, round(30 / 89, 3), 0, 0.667]
     assert told(20) == [100, 15, 0.3, 1, 0.667]

@@ -75,7 +75,7 @@ def test_a_forest_that_would_not_fit_is_a_line_before_it_grows(many, monkeypatch
     result = evaluate_rows(many, ["forest", "lda"], ["image"], [], make_folds(many.codes, 5))
     assert [line.head for line in result.leaderboard] == ["lda"]
     assert "200 of 320 rows and 80 classes could take 0.1 GB" in result.run.failed[0].reason
-    fewer = {"forest": {"trees": 20}}  # the way out that it names
+    fewer = {"forest": {"n_estimators": 20}}  # the way out that it names
     good = evaluate_rows(many, ["forest"], ["image"], [], make_folds(many.codes, 5), options=fewer)
     assert not good.run.failed
     assert make_head("forest", 0, fewer["forest"])

@@ -125,7 +125,7 @@ def test_a_wrong_metric_costs_no_fit(rare) -> None:
 
 def test_a_search_takes_what_is_best_by_it(rare) -> None:
     """Trees deep and shallow, weighed by two metrics: each takes its own best, fold by fold."""
-    options = {"tree": {"depth": [1, 3, 9], "min_leaf": [1, 25]}}
+    options = {"tree": {"max_depth": [1, 3, 9], "min_samples_leaf": [1, 25]}}
     for metric, best in (("auroc", max), ("brier", min)):
         found = evaluate(
             rare, ("tree",), ("image",), (), folds=4, options=options, metric=(metric,)
@@ -144,15 +144,15 @@ def test_the_inner_value_is_the_metric_of_what_is_held_out_inside() -> None:
     X = (rng.normal(size=(200, 5)) + codes[:, None]).astype(np.float32)
     inner = np.arange(200) % 4
     metric = metric_named("auroc", ["a", "b"])
-    head = make_head("knn", 0, {"neighbours": [2, 30], METRIC: metric})
+    head = make_head("knn", 0, {"n_neighbors": [2, 30], METRIC: metric})
     head.fit(X, codes, inner=inner)  # type: ignore[call-arg]
     said = np.zeros(200)
     for fold in range(4):
         mine = inner == fold
-        one = make_head("knn", 0, {"neighbours": 30}).fit(X[~mine], codes[~mine])
+        one = make_head("knn", 0, {"n_neighbors": 30}).fit(X[~mine], codes[~mine])
         said[mine] = one.predict_proba(X[mine])[:, 1]
     assert head.losses_[1] == pytest.approx(roc_auc_score(codes, said))  # type: ignore[attr-defined]
-    assert head.chosen_ == {"neighbours": 30}  # type: ignore[attr-defined]
+    assert head.chosen_ == {"n_neighbors": 30}  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("fusion", ["weighted", "gated"])
@@ -181,7 +181,7 @@ def test_weights_and_gates_are_no_worse_by_it_where_they_were_fitted(
 
 def test_what_was_scored_is_what_is_fitted(rare, tmp_path) -> None:
     """The refit of the run and fit --run aim at the same."""
-    options = {"tree": {"depth": [1, 3, 9]}}
+    options = {"tree": {"max_depth": [1, 3, 9]}}
     found = evaluate(
         rare, ("tree", "lda"), ("image", "audio"), ("weighted", "gated"), folds=4,
         options=options, metric=("average_precision",), test_scores="all",
@@ -199,7 +199,7 @@ def test_what_was_scored_is_what_is_fitted(rare, tmp_path) -> None:
 
 
 def test_answers_chosen_by_another_metric_are_not_taken_again(rare) -> None:
-    options = {"tree": {"depth": [1, 3, 9]}}
+    options = {"tree": {"max_depth": [1, 3, 9]}}
     given = {"folds": 4, "options": options, "reuse": True}
     for metric, reused in (("auroc", False), ("auroc", True), ("macro_f1", False), ("mcc", False)):
         found = evaluate(rare, ("tree",), ("image", "audio"), ("weighted",), metric=metric, **given)
@@ -213,7 +213,7 @@ def two_runs(rare, tmp_path, monkeypatch):
     for name, heads in (("good", ("lda", "knn")), ("bad", ("tree",))):
         found = evaluate(
             rare, heads, ("image", "audio"), ("mean",), folds=4, metric=("auroc", "mcc"),
-            options={"tree": {"depth": 1}} if name == "bad" else {},
+            options={"tree": {"max_depth": 1}} if name == "bad" else {},
         )  # fmt: skip
         found.save(tmp_path / "runs" / name)
     return tmp_path / "runs"

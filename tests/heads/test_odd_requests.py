@@ -22,7 +22,7 @@ from headstock.store.errors import HeadError, HeadstockError, OptionError
         ("logistic", {"C": "many"}, "C='many'"),
         ("ridge", {"alpha": -3}, "above 0"),
         ("ridge", {"alpha": 0}, "above 0"),
-        ("knn", {"neighbours": 1.5}, "whole number"),
+        ("knn", {"n_neighbors": 1.5}, "whole number"),
         ("knn", {"sharpness": -1}, "0 or more"),
         ("knn", {"sharpness": "x"}, "sharpness='x'"),
     ],

@@ -23,13 +23,13 @@ onnx = pytest.importorskip("onnx", reason="an extra: pip install 'headstock[onnx
 onnxruntime = pytest.importorskip("onnxruntime", reason="an extra: pip install 'headstock[onnx]'")
 
 FAST = {
-    "lightgbm": {"rounds": 5},
-    "xgboost": {"rounds": 5},
-    "bagging": {"trees": 5},
-    "forest": {"trees": 5},
-    "extra-trees": {"trees": 5},
-    "mlp": {"epochs": 3, "hidden": 8},
-    "learned": {"epochs": 3, "hidden": 8},
+    "lightgbm": {"n_estimators": 5},
+    "xgboost": {"n_estimators": 5},
+    "bagging": {"n_estimators": 5},
+    "forest": {"n_estimators": 5},
+    "extra-trees": {"n_estimators": 5},
+    "mlp": {"max_iter": 3, "hidden_layer_sizes": 8},
+    "learned": {"max_iter": 3, "hidden_layer_sizes": 8},
 }
 
 
@@ -78,7 +78,7 @@ def test_every_head_gives_the_same(name: str, small, tmp_path: Path) -> None:
 
 
 def test_trees_on_components(small, tmp_path: Path) -> None:
-    options = {"lightgbm": {"rounds": 20, "components": 4}}
+    options = {"lightgbm": {"n_estimators": 20, "n_components": 4}}
     bundle = fit(small, "lightgbm", "image+audio", options=options)
     assert any(bundle.members[0].fitted.components_)
     told = export_model(bundle, tmp_path / "m.onnx", store=small)

@@ -158,7 +158,7 @@ def test_scores_by_pattern_from_a_store(lacking_store) -> None:
 def test_a_model_answers_each_row_by_what_it_has(
     fusion: str | None, lacking_store, tmp_path: Path
 ) -> None:
-    options = {"learned": {"epochs": 3, "hidden": 8}} if fusion == "learned" else None
+    options = {"learned": {"max_iter": 3, "hidden_layer_sizes": 8}} if fusion == "learned" else None
     heads = ["logistic", "knn"] if fusion in ("stacked", "gated") else None
     bundle = fit(
         lacking_store, "logistic", "image+audio", fusion, heads,

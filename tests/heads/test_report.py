@@ -105,7 +105,7 @@ def test_the_hint_fits_what_was_scored(run) -> None:
 def test_the_hint_takes_over_what_the_run_was_made_with() -> None:
     settings = {
         "seed": 3, "missing": "exclude", "dedupe": "keep", "on": ["image", "image+audio"],
-        "options": {"knn": {"neighbours": "2..20", "draws": 4}, "lda": {"shrinkage": 0.1}},
+        "options": {"knn": {"n_neighbors": "2..20", "draws": 4}, "lda": {"shrinkage": 0.1}},
     }  # fmt: skip
     folds = {"kind": "stratified by group", "group": "hand", "folds": 4}
 
@@ -115,7 +115,7 @@ def test_the_hint_takes_over_what_the_run_was_made_with() -> None:
 
     row, whole = made().leaderboard
     start = ["fit", "f.h5", "--head", "knn", "--on", "image"]
-    start += ["--set", "knn.neighbours=2..20", "--set", "knn.draws=4"]
+    start += ["--set", "knn.n_neighbors=2..20", "--set", "knn.draws=4"]
     start += ["--seed", "3", "--missing", "exclude", "--dedupe", "keep"]
     end = ["-o", "model.headstock"]
     apart = ["--folds", "4", "--group", "hand"]  # its rows may be more than the plan's

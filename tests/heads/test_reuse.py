@@ -89,7 +89,7 @@ def test_a_set_more_costs_that_set(store, fitted) -> None:
 def test_what_is_known_changes_no_bit(n: int, tmp_path: Path, make_store, two_sets) -> None:
     """Some heads known on some sets, in another order than they are asked in now."""
     heads = ["logistic", "ridge", "lda", "linear-svm", "rbf-svm", "knn", "tree", "lightgbm"]
-    options = {"lightgbm": {"rounds": 5}, "logistic": {"C": [0.1, 1.0]}}
+    options = {"lightgbm": {"n_estimators": 5}, "logistic": {"C": [0.1, 1.0]}}
     split = ["test" if i % 5 == 0 else "train" for i in range(n)]
     with make_store(tmp_path / "s.h5", two_sets(n), split=split) as store:
         few = {k: v for k, v in options.items() if k in heads[::2]}
@@ -115,8 +115,8 @@ def _relabel(store: FeatureStore) -> None:
 
 
 CHANGES = {
-    "an option": {"options": {"knn": {"neighbours": 7}, "lda": {"shrinkage": 0.3}}},
-    "a list of options": {"options": {"knn": {"neighbours": [3, 9]}, "lda": {"shrinkage": [0.1]}}},
+    "an option": {"options": {"knn": {"n_neighbors": 7}, "lda": {"shrinkage": 0.3}}},
+    "a list of options": {"options": {"knn": {"n_neighbors": [3, 9]}, "lda": {"shrinkage": [0.1]}}},
     "the seed of folds and heads": {"seed": 1},
     "the number of folds": {"folds": 4},
     "a repeat more": {"repeats": 2},

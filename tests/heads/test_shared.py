@@ -100,7 +100,7 @@ def test_nested_answers_are_those_of_heads_that_never_saw_the_fold(name: str, fo
     plan = make_folds(rows.codes, folds, repeats=2, seed=2)
     options = {"C": [0.01, 1.0], "tol": 1e-7} if name == "tuned" else HEADS.get(name, {})
     if name == "lightgbm":
-        options = {"rounds": 5}
+        options = {"n_estimators": 5}
     head = "logistic" if name == "tuned" else name
     shared = [Shared(rows, plan, r, None, nested=True) for r in range(2)]
     nested = answer_all(head, ON, shared, options=options)
@@ -233,7 +233,7 @@ def test_less_memory_gives_the_same_numbers() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "wrong"),
-    [("lightgbm", {"rounds": 6}, {"leaves": -3}), ("knn", {"neighbours": 4}, None)],
+    [("lightgbm", {"n_estimators": 6}, {"num_leaves": -3}), ("knn", {"n_neighbors": 4}, None)],
 )
 def test_components_found_once_give_the_very_numbers(name: str, options: dict, wrong: dict) -> None:
     rows, test = wide_rows(200), wide_rows(30, seed=8)

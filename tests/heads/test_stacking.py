@@ -26,7 +26,7 @@ SYSTEMS = [
     System("knn", "image+audio", "weighted", MEMBERS),
 ]
 SLOW = pytest.mark.slow
-LIGHT = {"stacked": {"meta": "lightgbm", "features": True, "rounds": 5}}
+LIGHT = {"stacked": {"meta": "lightgbm", "features": True, "n_estimators": 5}}
 
 
 def odd_ones(n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -59,7 +59,7 @@ def test_a_boosted_stack_with_features_learns_whom_to_believe_when() -> None:
 @pytest.mark.parametrize("meta", ["logistic", "lightgbm", "forest", "rbf-svm", "knn"])
 def test_any_head_may_be_the_meta_learner_and_comes_back(meta: str) -> None:
     P, codes, X = odd_ones(150)
-    stack = Stacked(0, meta, features=True, **({"trees": 5} if meta == "forest" else {}))
+    stack = Stacked(0, meta, features=True, **({"n_estimators": 5} if meta == "forest" else {}))
     stack.fit(P, codes, np.arange(150) % 5, X)
     assert stack.head_.kind in HEAD_KINDS
     stack.reads = ("image",)
@@ -74,7 +74,7 @@ def test_options_of_a_stack_are_checked_before_any_fit(store) -> None:
     with pytest.raises(OptionError, match="not in the table"):
         evaluate(store, ("knn",), options={"stacked": {"meta": "magic"}}, fusions=("stacked",))
     with pytest.raises(OptionError, match="it has C="):
-        evaluate(store, ("knn",), options={"stacked": {"rounds": 3}}, fusions=("stacked",))
+        evaluate(store, ("knn",), options={"stacked": {"n_estimators": 3}}, fusions=("stacked",))
     with pytest.raises(OptionError, match="unknown option C"):
         evaluate(store, ("knn",), options={"gated": {"C": 3}}, fusions=("gated",))
     with pytest.raises(OptionError, match="not among the heads"):

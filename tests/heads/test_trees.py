@@ -56,7 +56,7 @@ def test_the_tree_is_scikit_learns_where_bins_keep_every_value(criterion):
     fresh, _ = ugly(400, 2)
     for rows in (X, fresh):  # scikit-learn takes values within 1e-7 for one
         rows[:, 2] *= np.float32(1e30)
-    options = {"depth": 3, "min_leaf": 8, "criterion": criterion}
+    options = {"max_depth": 3, "min_samples_leaf": 8, "criterion": criterion}
     head = make_head("tree", 0, options).fit(X, y)
     peer = DecisionTreeClassifier(
         criterion=criterion, max_depth=3, min_samples_leaf=8, random_state=0
@@ -81,7 +81,7 @@ def test_no_worse_than_scikit_learn_on_the_same_folds(name, data):
     X, y = load_digits(return_X_y=True) if data == "digits" else ugly(1500, 0)
     X = X.astype(np.float32)
     fold, k = np.arange(len(y)) % 5, y.max() + 1
-    options = {} if name == "tree" else {"trees": 60}
+    options = {} if name == "tree" else {"n_estimators": 60}
     mine, peers = np.empty((len(y), k)), np.empty((len(y), k))
     for f in range(5):
         train, held = fold != f, fold == f
@@ -100,7 +100,7 @@ def test_no_worse_than_scikit_learn_on_the_same_folds(name, data):
 
 def test_bagging_votes_whole_trees():
     X, y = ugly(300, 0)
-    head = make_head("bagging", 0, {"trees": 7}).fit(X, y)
+    head = make_head("bagging", 0, {"n_estimators": 7}).fit(X, y)
     votes = head.predict_proba(X) * 7.5 - 0.5 / 4
     np.testing.assert_allclose(votes, np.round(votes), atol=1e-6)
 
@@ -108,9 +108,9 @@ def test_bagging_votes_whole_trees():
 @pytest.mark.parametrize("name", ["bagging", "forest", "extra-trees"])
 def test_a_seed_gives_one_forest_and_threads_do_not_change_it(name):
     X, y = ugly(400, 0)
-    options = {"trees": 9}
+    options = {"n_estimators": 9}
     first, other = (make_head(name, seed, options).fit(X, y) for seed in (0, 1))
-    beside = make_head(name, 0, options if name == "bagging" else {**options, "threads": 4})
+    beside = make_head(name, 0, options if name == "bagging" else {**options, "n_jobs": 4})
     beside.fit(X, y)
     for array, value in first.state()[1].items():
         assert np.array_equal(value, beside.state()[1][array])
@@ -123,7 +123,9 @@ def test_a_seed_gives_one_forest_and_threads_do_not_change_it(name):
 @pytest.mark.parametrize("name", ["tree", "forest", "extra-trees"])
 def test_leaves_hold_as_many_rows_as_asked(name):
     X, y = ugly(500, 0)
-    head = make_head(name, 0, {"min_leaf": 9, **({} if name == "tree" else {"trees": 1})})
+    head = make_head(
+        name, 0, {"min_samples_leaf": 9, **({} if name == "tree" else {"n_estimators": 1})}
+    )
     head.fit(X, y)
     node = np.zeros(len(X), dtype=int)
     for _ in range(len(head.left_)):
@@ -137,11 +139,11 @@ def test_leaves_hold_as_many_rows_as_asked(name):
 
 def test_depth_and_rows_of_a_split_bound_a_tree():
     X, y = ugly(500, 0)
-    assert len(make_head("tree", 0, {"depth": 1}).fit(X, y).left_) == 3
-    assert len(make_head("tree", 0, {"min_split": 501}).fit(X, y).left_) == 1
-    assert len(make_head("tree", 0, {"min_split": 500}).fit(X, y).left_) > 1
-    share = make_head("tree", 0, {"min_leaf": 0.1}).fit(X, y)
-    count = make_head("tree", 0, {"min_leaf": 50}).fit(X, y)
+    assert len(make_head("tree", 0, {"max_depth": 1}).fit(X, y).left_) == 3
+    assert len(make_head("tree", 0, {"min_samples_split": 501}).fit(X, y).left_) == 1
+    assert len(make_head("tree", 0, {"min_samples_split": 500}).fit(X, y).left_) > 1
+    share = make_head("tree", 0, {"min_samples_leaf": 0.1}).fit(X, y)
+    count = make_head("tree", 0, {"min_samples_leaf": 50}).fit(X, y)
     assert np.array_equal(share.threshold_, count.threshold_)
 
 
@@ -151,7 +153,7 @@ def test_among_constant_columns_the_one_that_varies_is_found(name):
     X = np.full((80, 300), 3, dtype=np.float32)
     X[:, 271] = rng.normal(size=80)
     y = (X[:, 271] > 0).astype(int)
-    head = make_head(name, 0, {"trees": 5}).fit(X, y)
+    head = make_head(name, 0, {"n_estimators": 5}).fit(X, y)
     assert (head.predict_proba(X).argmax(axis=1) == y).mean() > 0.95
     assert head.importances()[271] == 1
 
@@ -159,10 +161,11 @@ def test_among_constant_columns_the_one_that_varies_is_found(name):
 @pytest.mark.parametrize(
     ("name", "options"),
     [
-        ("tree", {"criterion": "squared"}), ("tree", {"min_split": 1}), ("tree", {"depth": 0}),
-        ("tree", {"min_leaf": 0}), ("forest", {"trees": 0}), ("forest", {"columns": "half"}),
-        ("forest", {"columns": 1.5}), ("extra-trees", {"min_leaf": 2.5}),
-        ("bagging", {"columns": -1}), ("forest", {"threads": 0}),
+        ("tree", {"criterion": "squared"}), ("tree", {"min_samples_split": 1}),
+        ("tree", {"max_depth": 0}), ("tree", {"min_samples_leaf": 0}),
+        ("forest", {"n_estimators": 0}), ("forest", {"max_features": "half"}),
+        ("forest", {"max_features": 1.5}), ("extra-trees", {"min_samples_leaf": 2.5}),
+        ("bagging", {"max_features": -1}), ("forest", {"n_jobs": 0}),
     ],
 )  # fmt: skip
 def test_an_option_that_means_nothing_is_refused_before_any_fit(name, options):

@@ -18,11 +18,11 @@ def test_grids_name_options_that_exist() -> None:
 
 
 def test_points_are_all_combinations() -> None:
-    points = points_of({"depth": [2, 4], "min_split": [2, 5, 9], "min_leaf": 3})
+    points = points_of({"max_depth": [2, 4], "min_samples_split": [2, 5, 9], "min_samples_leaf": 3})
     assert len(points) == 6
-    assert points[0] == {"depth": 2, "min_split": 2, "min_leaf": 3}
+    assert points[0] == {"max_depth": 2, "min_samples_split": 2, "min_samples_leaf": 3}
     assert points_of({}) == [{}]
-    assert with_searches(("tree",), {"tree": {"depth": 3}})["tree"]["depth"] == 3
+    assert with_searches(("tree",), {"tree": {"max_depth": 3}})["tree"]["max_depth"] == 3
 
 
 def noisy(n: int = 150) -> tuple[np.ndarray, np.ndarray]:
@@ -35,27 +35,27 @@ def noisy(n: int = 150) -> tuple[np.ndarray, np.ndarray]:
 
 def test_the_best_held_out_value_is_taken() -> None:
     X, y = noisy()
-    head = make_head("knn", 0, {"neighbours": "[1, 25]"})
+    head = make_head("knn", 0, {"n_neighbors": "[1, 25]"})
     head.fit(X, y)
-    assert head.chosen_ == {"neighbours": 25}  # type: ignore[attr-defined]
-    plain = make_head("knn", 0, {"neighbours": 25})
+    assert head.chosen_ == {"n_neighbors": 25}  # type: ignore[attr-defined]
+    plain = make_head("knn", 0, {"n_neighbors": 25})
     plain.fit(X, y)
     np.testing.assert_array_equal(head.predict_proba(X), plain.predict_proba(X))
 
 
 def test_a_wrong_value_in_a_grid_costs_no_fit() -> None:
     with pytest.raises(OptionError, match="whole number from 1"):
-        make_head("knn", 0, {"neighbours": [5, 0]})
+        make_head("knn", 0, {"n_neighbors": [5, 0]})
     with pytest.raises(OptionError, match="unknown option"):
         make_head("knn", 0, {"k": [5, 7]})
 
 
 def test_the_search_of_depth_by_split_inside_the_folds(store) -> None:
-    grid = {"tree": {"depth": [1, 6], "min_split": [2, 40]}}
+    grid = {"tree": {"max_depth": [1, 6], "min_samples_split": [2, 40]}}
     result = evaluate(store, ("tree", "knn"), on=("image",), fusions=(), options=grid, folds=3)
     row = next(r for r in result.leaderboard if r.head == "tree")
     assert len(row.chosen) == 3
-    assert all(set(c) == {"depth", "min_split"} for c in row.chosen)
+    assert all(set(c) == {"max_depth", "min_samples_split"} for c in row.chosen)
     tuned = evaluate(store, ("ridge",), on=("audio",), fusions=(), tune=("ridge",), folds=3)
     assert tuned.run.settings.options["ridge"] == {"alpha": HEADS["ridge"].grid["alpha"]}
 

@@ -27,12 +27,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "logistic": {"tol": 1e-6},
     "linear-svm": {"tol": 1e-6},
     "poly-svm": {"degree": 2},
-    "lightgbm": {"rounds": 4},
-    "xgboost": {"rounds": 3},
-    "bagging": {"trees": 3},
-    "forest": {"trees": 3},
-    "extra-trees": {"trees": 3},
-    "mlp": {"epochs": 3, "hidden": 8},
+    "lightgbm": {"n_estimators": 4},
+    "xgboost": {"n_estimators": 3},
+    "bagging": {"n_estimators": 3},
+    "forest": {"n_estimators": 3},
+    "extra-trees": {"n_estimators": 3},
+    "mlp": {"max_iter": 3, "hidden_layer_sizes": 8},
     "tuned": {"C": [0.01, 0.1, 1.0], "tol": 1e-6},
 }
 SHARED = (

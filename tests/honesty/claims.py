@@ -274,7 +274,7 @@ def _claims() -> list[Claim]:
     how = partial(
         guessing,
         heads=("knn", "tree"),
-        options={"knn": {"neighbours": [1, 5, 20]}, "tree": {"depth": [2, 8]}},
+        options={"knn": {"n_neighbors": [1, 5, 20]}, "tree": {"max_depth": [2, 8]}},
     )
     add(
         "chance-tuned",
