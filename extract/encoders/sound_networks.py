@@ -28,7 +28,7 @@ from headstock.store.recipe import Recipe
 
 __all__ = ["Pooled", "SoundNetworkEncoder", "SoundNetworkLoader", "windows_of"]
 
-TOGETHER = 8  # windows a pass, each pass of one shape: others would be compiled, and kept, anew
+TOGETHER = 8  # windows a pass, or four, two, one: each shape is compiled, and kept
 CHUNK = 1000  # frames that a front network makes at a time where the whole sound is one window
 WHOLE_SECONDS = 600.0  # of a sound that is one window
 
@@ -130,7 +130,10 @@ class SoundNetworkLoader(Loader):
             return
         windows = windows_of(frames, s.window, s.hop or s.window, s.rest == "end")
         while group := list(itertools.islice(windows, TOGETHER)):
-            yield np.stack(group)
+            while group:
+                count = 1 << (len(group).bit_length() - 1)  # eight, four, two or one
+                yield np.stack(group[:count])
+                group = group[count:]
 
     def _bounded(self, frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
         s, seen = self.settings, 0
@@ -145,18 +148,16 @@ class SoundNetworkLoader(Loader):
     def _through(self, group: np.ndarray) -> np.ndarray:
         """(n, d) float32: what the network makes of windows (w, t, m), over windows and time."""
         s = self.settings
-        count = 1 if s.window is None else TOGETHER
-        sides = {"b": count, "t": s.window or -1, "m": group.shape[2], "1": 1}
+        sides = {"b": len(group), "t": s.window or -1, "m": group.shape[2], "1": 1}
         shape = tuple(sides[axis] for axis in s.axes)
         network = opened(self.path, self.sha256, s.input, s.output, shape)
         if network.alone or "b" not in s.axes:
             return np.concatenate([_rows(network(_laid(one[None], s.axes)), s) for one in group])
-        filled = np.concatenate([group, group[-1:].repeat(count - len(group), axis=0)])
-        out = network(_laid(filled, s.axes))
-        if out.shape[:1] != (count,):
-            what = f"gives {out.shape[0] if out.ndim else 0} items for {count}"
+        out = network(_laid(group, s.axes))
+        if out.shape[:1] != (len(group),):
+            what = f"gives {out.shape[0] if out.ndim else 0} items for {len(group)}"
             raise OptionError(self.path, what, "an output whose first axis is that of the windows")
-        return _rows(out[: len(group)], s)
+        return _rows(out, s)
 
 
 class SoundNetworkEncoder(Encoder):
