@@ -178,6 +178,10 @@ def evaluate(
 @RARE
 @TARGET
 @TRANSFORM
+@click.option(
+    "--coverage", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
+    help="Of numbers: predictions come with an interval that holds so many: 0.95.",
+)  # fmt: skip
 @STREAM
 @click.option("--run", "run", type=ANY, help="Fit what this run scored first, by its own plan.")
 @click.option("--system", metavar="NAME", help="Another line of that run, such as lda@image.")

@@ -51,6 +51,12 @@ class Bundle:
         """``classes`` or ``number``."""
         return CLASSES if len(self.classes) else NUMBER
 
+    @property
+    def halves(self) -> Mapping[str, float]:
+        """{pattern: half of the width of a prediction's interval}, of a model of numbers that was
+        fitted with a coverage."""
+        return (self.settings.get("interval") or {}).get("half") or {}
+
     def pattern(self, sets: Collection[str]) -> str | None:
         """What answers rows that have ``sets``: the pattern with most of them, or None."""
         whole = list(self.patterns) or ["+".join(self.widths)]
@@ -109,8 +115,11 @@ class Bundle:
                 proba[mine] = self.predict_arrays(X)
                 done += len(mine)
         answered_by = np.array(names, dtype=object)[by] if self.patterns else None
-        of = Predictions if self.target == CLASSES else NumberPredictions
-        return of(store.items.id[chosen], self.classes, proba, answered_by)
+        ids = store.items.id[chosen]
+        if self.target == CLASSES:
+            return Predictions(ids, self.classes, proba, answered_by)
+        half = np.array([self.halves[name] for name in names])[by] if self.halves else None
+        return NumberPredictions(ids, self.classes, proba, answered_by, half)
 
     def ready(self, store: StoreReader) -> np.ndarray:
         """(n,) bool: the rows of a store that have what the model needs. Raises as ``predict``."""

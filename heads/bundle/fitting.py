@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.bundle.coverage import asked, halves
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.systems import DEFAULTS, restrict
@@ -54,6 +55,7 @@ class Fit:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     members: Sequence[tuple[str, str]] = ()
     metric: str | None = None
+    coverage: float | None = None
 
 
 def fit(
@@ -73,6 +75,7 @@ def fit(
     tune: Sequence[str] = (),
     target: str | None = None,
     transform: str | None = None,
+    coverage: float | None = None,
     save_plan: str | Path | None = None,
     metric: str | Sequence[str] = (),
     progress: Report = unheard,
@@ -86,8 +89,9 @@ def fit(
     folds is held out whatever must be: for calibration, early stopping and the choice of options,
     for the answers that a fusion or a gate learns from. They are a new plan or a saved one of a
     single repeat; which it was stands in the bundle's settings, and ``save_plan`` writes it to a
-    file that ``evaluate`` and ``fit`` take as ``folds``. metric: what searches, the weights of a
-    fusion and a gate aim at; of several the first.
+    file that ``evaluate`` and ``fit`` take as ``folds``. coverage: of numbers, the part of new rows
+    (of new groups, where rows come in such) that the interval of a prediction is to hold. metric:
+    what searches, the weights of a fusion and a gate aim at; of several the first.
     """
     if isinstance(folds, str) and split_of(folds) == "valid":
         folds = None  # as evaluate: the valid rows score, folds are made inside the training rows
@@ -104,12 +108,14 @@ def fit(
         _of_one_repeat(plan)
         plan.save(save_plan)
     given = transformed(options or {}, names, transform, of)
-    asked = [metric] if isinstance(metric, str) else list(metric)
-    if asked and of == NUMBER:
+    aimed_at = [metric] if isinstance(metric, str) else list(metric)
+    if aimed_at and of == NUMBER:
         what = "is what searches aim at, and those of numbers aim at squared errors"
-        raise OptionError(f"metric {asked[0]}", what, "leave it away")
-    aims = metrics_named(asked, found.rows.classes.tolist())[0].name if asked else None
-    system = Fit(on, names, fusion, seed, with_searches(tune, given, of), metric=aims)
+        raise OptionError(f"metric {aimed_at[0]}", what, "leave it away")
+    classes = found.rows.classes.tolist()
+    aims = metrics_named(aimed_at, classes)[0].name if aimed_at else None
+    searched = with_searches(tune, given, of)
+    system = Fit(on, names, fusion, seed, searched, metric=aims, coverage=coverage)
     return fit_prepared(store, found, plan, system, progress)
 
 
@@ -117,6 +123,7 @@ def fit_prepared(
     store: StoreReader, found: Prepared, plan: FoldPlan, system: Fit, progress: Report = unheard
 ) -> Bundle:
     """``fit`` on rows and folds that are there; the bundle has the recipes of what it reads."""
+    asked(system.coverage, found.rows.target)
     told = {name: count for name, count in found.saw.items() if name in parts_of(system.on)}
     if told and system.fusion in LEARN:
         name, count = next(iter(told.items()))
@@ -134,6 +141,16 @@ def fit_prepared(
         feature_set = store.feature_set(name)
         bundle.recipes[name] = feature_set.recipe
         bundle.provenance[name] = dict(feature_set.provenance)
+    if system.coverage is not None:
+        patterns = list(bundle.patterns) or ["+".join(bundle.widths)]
+        members = list(dict.fromkeys((m.head, m.on) for m in bundle.members))
+        if system.fusion in (None, "early"):
+            members = [(system.heads[0], "+".join(parts_of(system.on)))]
+        half = halves(
+            found.rows, plan, patterns, members, system.fusion, system.coverage,
+            {"options": system.options, "seed": system.seed},
+        )  # fmt: skip
+        bundle.settings["interval"] = {"coverage": system.coverage, "half": half}
     bundle.settings["rows"] = {**found.account, "dropped": found.dropped}
     bundle.settings["folds"] = plan.summary()
     return bundle

@@ -163,6 +163,11 @@ def _build(
         dict(body["settings"]),
         patterns,
     )
+    half = bundle.halves
+    if half and set(half) != set(patterns or ["+".join(widths)]):
+        raise BundleError("model", "its intervals are of other sets", "fit the model again")
+    if not all(isinstance(v, int | float) and 0 <= v < np.inf for v in half.values()):
+        raise BundleError("model", "its intervals are no widths", "fit the model again")
     if set(recipes) != set(widths):
         raise BundleError("model", "recipes and widths name other sets", "fit the model again")
     # Shapes that do not fit show here, not at a user's rows

@@ -93,9 +93,11 @@ class Predictions:
         if self.answered_by is not None:
             answered_by = np.where(rows < 0, "fill", self.answered_by[rows]).astype(object)
         full = np.where(rows[:, None] < 0, proba, self.proba[rows])
-        return replace(
-            self, ids=np.array(list(ids), dtype=object), proba=full, answered_by=answered_by
-        )
+        more: dict[str, Any] = {}
+        if isinstance(self, NumberPredictions) and self.half is not None:
+            more["half"] = np.where(rows < 0, np.inf, self.half[rows])  # of a fill nothing is known
+        names = np.array(list(ids), dtype=object)
+        return replace(self, ids=names, proba=full, answered_by=answered_by, **more)
 
     def _fill(self, fill: str) -> np.ndarray:
         """(k,) what rows that are not here are answered by."""
@@ -116,7 +118,10 @@ class Predictions:
 
 @dataclass(frozen=True)
 class NumberPredictions(Predictions):
-    """Of a model of numbers: ids (m,), no classes, and its answers as ``proba`` (m, 1)."""
+    """Of a model of numbers: ids (m,), no classes, and its answers as ``proba`` (m, 1). half: (m,)
+    of the width of their intervals, of a model that has such."""
+
+    half: np.ndarray | None = None
 
     @property
     def numbers(self) -> np.ndarray:
@@ -126,15 +131,19 @@ class NumberPredictions(Predictions):
     @property
     def labels(self) -> np.ndarray:
         """(m,) text, as files hold it."""
-        return np.array([f"{number:.9g}" for number in self.numbers], dtype=object)
+        return _texts(self.numbers)
 
     @property
     def confidence(self) -> np.ndarray:
         raise AttributeError("a number has no confidence")
 
     def to_csv(self, path: str | Path | None = None, spreadsheet: bool = False) -> str:
-        """Write ``id,prediction``, and last ``answered_by``; see ``Predictions.to_csv``."""
+        """Write ``id,prediction``, ``low,high`` of a model with intervals, and last
+        ``answered_by``; see ``Predictions.to_csv``."""
         columns = {"id": self.ids, "prediction": self.labels}
+        if self.half is not None:
+            columns["low"] = _texts(self.numbers - self.half)
+            columns["high"] = _texts(self.numbers + self.half)
         if self.answered_by is not None:
             columns["answered_by"] = self.answered_by
         if path is not None:
@@ -143,9 +152,11 @@ class NumberPredictions(Predictions):
         return write_csv(path, list(columns), rows, spreadsheet)
 
     def to_json(self) -> list[dict[str, Any]]:
-        """A dict a row: id, prediction, and answered_by where there is one."""
+        """A dict a row: id, prediction, low and high, and answered_by where there are such."""
         pairs = zip(self.ids, self.numbers.tolist())
         out: list[dict[str, Any]] = [{"id": str(i), "prediction": number} for i, number in pairs]
+        for line, half in zip(out, [] if self.half is None else self.half.tolist()):
+            line |= {"low": line["prediction"] - half, "high": line["prediction"] + half}
         if self.answered_by is not None:
             for line, sets in zip(out, self.answered_by):
                 line["answered_by"] = str(sets)
@@ -156,3 +167,8 @@ class NumberPredictions(Predictions):
         if np.isnan(value):
             raise OptionError("--fill", f"{fill!r} is no number", "a number, or mean")
         return np.array([value])
+
+
+def _texts(numbers: np.ndarray) -> np.ndarray:
+    """(m,) text with nine digits."""
+    return np.array([f"{number:.9g}" for number in numbers], dtype=object)

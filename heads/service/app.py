@@ -178,7 +178,12 @@ class _Service:
     def _said(self, proba: np.ndarray, seconds: float) -> dict[str, Any]:
         classes = self._about["classes"]
         if self._bundle.target == NUMBER:
-            return {"prediction": float(proba[0]), "seconds": round(seconds, 4)}
+            said = float(proba[0])
+            half = next(iter(self._bundle.halves.values()), None)
+            # of several patterns the service does not say which answered
+            ends = {"low": said - half, "high": said + half} if half is not None else {}
+            ends = ends if len(self._bundle.halves) == 1 else {}
+            return {"prediction": said, **ends, "seconds": round(seconds, 4)}
         best = int(proba.argmax())
         return {
             "prediction": classes[best],

@@ -17,7 +17,9 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
-from headstock.heads import REGRESSORS, Bundle, fit, make_head
+from headstock.heads import REGRESSORS, Bundle, evaluate, fit, make_folds, make_head
+from headstock.heads.bundle.coverage import half_width, halves
+from headstock.heads.bundle.fitting import fit_rows
 from headstock.heads.bundle.modelfile import VERSION
 from headstock.heads.bundle.submission import Submission
 from headstock.heads.fusion.complete import predict_complete
@@ -257,3 +259,79 @@ def test_it_is_served(numbered) -> None:
     assert set(answer.json()) == {"prediction", "seconds", "from"}
     assert about.json()["target"] == "number"
     assert "the model says its number." in page.text
+
+
+def test_half_a_width_is_the_conformal_quantile() -> None:
+    off = np.array([3.0, -1.0, 2.0, -5.0, 4.0, 0.5, -0.2, 1.5, 2.5])  # of nine rows and a tenth
+    assert half_width(off, 0.9) == 5.0
+    assert half_width(off, 0.5) == 2.0
+    with pytest.raises(HeadError, match=r"9 rows promise no 0\.95; 19 are needed"):
+        half_width(off, 0.95)
+    assert half_width(np.arange(19.0), 0.95) == 18.0
+    groups = np.array(["a"] * 50 + ["b", "c", "d"])
+    off = np.r_[np.full(50, 9.0), 1.0, 2.0, 3.0]
+    assert half_width(off, 0.6, groups) == 3.0  # by rows it would be 9
+    with pytest.raises(HeadError, match=r"4 groups promise no 0\.9"):
+        half_width(off, 0.9, groups)
+
+
+@pytest.mark.parametrize("fusion", [None, "mean", "stacked"])
+def test_predictions_come_with_an_interval(fusion, numbered, tmp_path: Path) -> None:
+    bundle = fit(numbered, fusion=fusion, heads=["ridge", "knn"][: 1 + bool(fusion)], coverage=0.9)
+    (half,) = bundle.halves.values()
+    bundle.save(tmp_path / "m.headstock")
+    said = Bundle.load(tmp_path / "m.headstock").predict(numbered, np.arange(140, 160))
+    assert (said.half == half).all()
+    lines = list(csv.reader(said.to_csv().splitlines()))
+    assert lines[0] == ["id", "prediction", "low", "high"]
+    assert float(lines[1][2]) == pytest.approx(said.numbers[0] - half)
+    row = said.to_json()[0]
+    assert row["high"] - row["low"] == pytest.approx(2 * half)
+    inside = np.abs(said.numbers - truth(numbered)[140:]) <= half
+    assert inside.mean() >= 0.7
+    if fusion is None:
+        result = evaluate(numbered, ["ridge"], ["image+audio"], (), target="number")
+        off = np.abs(result.said["ridge@image+audio"] - result.y)
+        assert half == np.sort(off)[int(np.ceil(0.9 * (len(off) + 1))) - 1]
+
+
+def test_new_rows_lie_in_the_interval_as_often_as_promised() -> None:
+    held = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        X = rng.normal(size=(260, 12)).astype(np.float32)
+        y = X[:, 0] + rng.standard_t(4, 260)
+        ids = np.arange(60).astype(str)
+        rows = Rows(ids, {"t": X[:60]}, np.zeros(60, int), np.array(["number"]), numbers=y[:60])
+        plan = make_folds(np.arange(60) % 2, 5, ids=ids, seed=seed)
+        (half,) = halves(rows, plan, ["t"], [("ridge", "t")], None, 0.9, {}).values()
+        bundle = fit_rows(rows, plan, "ridge", "t")
+        said = bundle.predict_arrays({"t": X[60:]})[:, 0]
+        held.append(np.mean(np.abs(said - y[60:]) <= half))
+    assert abs(np.mean(held) - 0.9) < 0.025
+
+
+def test_each_pattern_has_an_interval_of_its_own(rows: Rows, make_store, tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    has = {"image": np.arange(160) % 3 != 0, "audio": np.ones(160, dtype=bool)}
+    labels = [f"{y:g}" for y in numbers(rows)]
+    with make_store(tmp_path / "g.h5", replace(rows, present=has), label=labels) as store:
+        bundle = fit(store, "ridge", "image+audio", missing="patterns", coverage=0.8)
+        said = bundle.predict(store)
+        assert set(bundle.halves) == {"image+audio", "image", "audio"}
+        for name, half in bundle.halves.items():
+            assert (said.half[said.answered_by == name] == half).all()
+
+
+def test_a_coverage_that_is_none_is_refused(numbered, tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=r"coverage: 1\.5 is no share"):
+        fit(numbered, coverage=1.5)
+    with pytest.raises(OptionError, match="coverage: is of numbers"):
+        fit(numbered, "knn", target="classes", rare="keep", coverage=0.9, folds=2)
+    bundle = fit(numbered, coverage=0.9)
+    for odd in ({"other": 1.0}, {"image+audio": -1.0}, {"image+audio": "wide"}):
+        bundle.settings["interval"]["half"] = odd
+        bundle.save(tmp_path / "m.headstock")
+        with pytest.raises(BundleError, match="its intervals are"):
+            Bundle.load(tmp_path / "m.headstock")
