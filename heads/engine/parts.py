@@ -1,14 +1,21 @@
-"""Training parts, named by the folds that they leave out."""
+"""Training parts, named by the folds that they leave out, and what is said of each."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import combinations
 
 import numpy as np
 
-__all__ = ["Part", "parts_left_out", "places", "spread"]
+__all__ = ["Part", "Scores", "Weigh", "parts_left_out", "places", "spread"]
 
 Part = tuple[int, ...]
+
+Scores = Mapping[Part, tuple[np.ndarray, np.ndarray | None]]
+"""For each training part, scores of all rows (n, k) and of the test rows (m, k)."""
+
+Weigh = dict[Part, np.ndarray]
+"""For each training part that leaves out one fold, (d,) what the columns weigh."""
 
 
 def parts_left_out(folds: int, calibrate: bool, full: bool, nested: bool = False) -> list[Part]:

@@ -14,14 +14,9 @@ from typing import Any, cast
 
 import numpy as np
 
+from headstock.heads.engine.closed_forms import WIDEST, from_gram
 from headstock.heads.engine.fastkernel import kernel_bytes, machine_answers, product_bytes
-from headstock.heads.engine.fastlinear import (
-    WIDEST,
-    descent,
-    from_gram,
-    linear_answer,
-    tuned_answer,
-)
+from headstock.heads.engine.fastlinear import descent, linear_answer, tuned_answer
 from headstock.heads.engine.fastreduced import reduced_answers
 from headstock.heads.engine.parts import Part, spread
 from headstock.heads.engine.shared import Shared, widths
