@@ -131,6 +131,10 @@ def adapt(
     help="Write what a competition takes: ids, order and columns of its sample, or this header.",
 )  # fmt: skip
 @click.option("--fill", metavar="ANSWER|mean", help="Answer rows that cannot be read by this.")
+@click.option(
+    "--prior", type=FILE, metavar="FILE",
+    help="How frequent the classes are here: a CSV with the columns class,share.",
+)  # fmt: skip
 @click.option("--only", metavar="SPLIT", help="Predict the rows of this split only.")
 @click.option("--weights", type=FILE, help="Weights file, when not where extraction found it.")
 @click.option(
@@ -142,14 +146,15 @@ def adapt(
 @RUN_OPTIONS
 def predict(
     model: str, rows: tuple[str, ...], output: str | None, submission: str | None,
-    fill: str | None, keep: str | None, only: str | None, **flags: Any,
+    fill: str | None, keep: str | None, only: str | None, prior: str | None, **flags: Any,
 ) -> Answer:  # fmt: skip
     """Predict the rows of a MANIFEST or STORE, or single FILEs.
 
     Example: headstock predict model.headstock index.csv -o predictions.csv
     Example: headstock predict model.headstock features.h5 --only test --json
     """
-    from headstock.heads import Bundle
+    from headstock.heads import Bundle, Predictions
+    from headstock.heads.bundle.prior import read_prior, with_prior
     from headstock.heads.bundle.submission import Submission
     from headstock.heads.fusion.complete import predict_complete
     from headstock.store import FeatureStore, is_store
@@ -159,6 +164,7 @@ def predict(
     form = Submission.of(submission, bundle.classes.tolist()) if submission else None
     if output:  # before anything is computed
         refuse_other(output, *(form.kind if form else ("predictions",)))
+    shares = read_prior(prior, bundle.classes.tolist()) if prior else None
     told: dict[str, Any] = {"split": only, "fill": fill}
     spreadsheet = flags.pop("spreadsheet")
     repeated: tuple[str, ...] = ()
@@ -181,6 +187,8 @@ def predict(
             told |= {"ids": account.ids, "where": table.source}
             predictions, left_out = predict_complete(bundle, features, **told)
         predictions = predictions.named(dict(zip(account.ids, table.items.id, strict=True)))
+    if shares is not None and isinstance(predictions, Predictions):
+        predictions = with_prior(predictions, shares, bundle.settings)
     if form:
         text, notes = form.write(predictions, output), form.notes(predictions)
     else:

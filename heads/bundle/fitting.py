@@ -273,6 +273,9 @@ def fit_rows(
     widths = {name: rows.X[name].shape[1] for name in sets}
     fits = list(fitted.values())
     classes = rows.classes.astype(object) if rows.numbers is None else np.empty(0, dtype=object)
+    if rows.numbers is None:
+        counts = np.bincount(rows.codes, minlength=len(classes))
+        settings["shares"] = (counts / counts.sum()).tolist()
     if not more:
         return Bundle(fits, first[1], classes, {}, widths, {}, settings)
     return Bundle(fits, None, classes, {}, widths, {}, settings, by_pattern)

@@ -141,9 +141,8 @@ def ends_of(
 ) -> tuple[float, float]:
     """The 95 % interval of a value that is a mean of pseudo-values with this spread: Student's t,
     on the log-odds of where it, moved by ``shift``, lies between the least and the most that it can
-    be. Where all but
-    less than one row of the rarest class (``fewest``) are right, it is no narrower than the exact
-    one of a share of so many rows."""
+    be. Of the least and the most themselves, where nothing varies, it is no narrower than the exact
+    one of a share of as many rows as the rarest class has (``fewest``)."""
     value, half = float(spread.mean[0]), float(spread.half[0])
     if not np.isfinite(value):
         return np.nan, np.nan
@@ -157,12 +156,11 @@ def ends_of(
     share = min(max((value + shift - low) / width, least), 1 - least)
     reach = half / width / (share * (1 - share))
     ends = [float(expit(logit(share) + side * reach)) for side in (-1, 1)]
-    wrong = (1 - (value - low) / width) * fewest
-    if wrong < 1:
-        ends[0] = min(ends[0], accuracy_interval(wrong, fewest)[0])
-    if fewest - wrong < 1:
-        ends[1] = max(ends[1], accuracy_interval(wrong, fewest)[1])
     whole = (value - low) / width
+    if whole > 1 - 1e-9:
+        ends[0] = min(ends[0], accuracy_interval(0, fewest)[0])
+    if whole < 1e-9:
+        ends[1] = max(ends[1], accuracy_interval(fewest, fewest)[1])
     return low + width * min(ends[0], whole), low + width * max(ends[1], whole)
 
 
