@@ -171,7 +171,7 @@ def test_from_the_table_to_predictions(clinic, run_headstock, tmp_path):
     assert "age: empty cells count as" in out
     with FeatureStore.open(store) as features:
         result = evaluate(features, heads=["logistic"], folds=3)
-        assert 0.9 < result.leaderboard[0]["accuracy"]["value"] < 0.99
+        assert 0.9 < result.leaderboard[0].accuracy.value < 0.99
         fit(features, "logistic").save(model)
     new = tmp_path / "new.csv"
     new.write_text("id,site,age\nq1,north,\nq2,east,40\nq3,mars,40\n")
@@ -188,5 +188,5 @@ def test_words_that_tell_the_label_are_a_suspected_leak(clinic, run_headstock, t
     words = ["--columns", "age", "--as", "clinic", "--columns", "ward", "--as", "clinic"]
     assert run_headstock("extract", clinic, "-o", store, *words, "--categories", "ward")[0] == 0
     with FeatureStore.open(store) as features:
-        found = evaluate(features, heads=["lda"], folds=3).hygiene["leaks"]
-    assert [one["feature"] for one in found] == ["ward"]
+        found = evaluate(features, heads=["lda"], folds=3).run.hygiene.leaks
+    assert [one.feature for one in found] == ["ward"]
