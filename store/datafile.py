@@ -124,9 +124,9 @@ def unreadable(path: str, error: OSError, fix: str) -> ItemError:
 def outside_folder(line: str) -> str | None:
     """The folder that the line of a row outside the data root names; None for any other line."""
     before, _, rest = line.partition(f"{OUTSIDE}; --data-root ")
-    told, end, _ = rest.rpartition(ANYWHERE)
+    folder, end, _ = rest.rpartition(ANYWHERE)
     try:
-        return shlex.split(told)[0] if before and end else None
+        return shlex.split(folder)[0] if before and end else None
     except (ValueError, IndexError):  # cut short, or with a letter that was escaped
         return None
 
@@ -138,8 +138,8 @@ def mark(path: str, found: os.stat_result) -> tuple[int, int]:
     alone are not enough: archives unpack whole folders of equal size within one tick of the clock,
     and a manifest may then point a row at the neighbour.
     """
-    said = f"{path}\0{found.st_mtime_ns}\0{found.st_ctime_ns}".encode("utf-8", "surrogateescape")
-    return found.st_size, int.from_bytes(hashlib.sha256(said).digest()[:8], "little") >> 1
+    key = f"{path}\0{found.st_mtime_ns}\0{found.st_ctime_ns}".encode("utf-8", "surrogateescape")
+    return found.st_size, int.from_bytes(hashlib.sha256(key).digest()[:8], "little") >> 1
 
 
 def inside(place: str, folder: str) -> bool:

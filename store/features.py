@@ -86,11 +86,11 @@ class FeatureStore(SingleStore):
         changes: list[Change] = []
 
         def patch(state: State) -> Patch | None:
-            told = difference(items, state.known, state.columns, state.root)
-            changes.append(told.change)
-            if not told.ids and told.root is None:
+            differs = difference(items, state.known, state.columns, state.root)
+            changes.append(differs.change)
+            if not differs.ids and differs.root is None:
                 return None
-            return Patch(ids=told.ids, columns=told.columns, root=told.root)
+            return Patch(ids=differs.ids, columns=differs.columns, root=differs.root)
 
         self.change(patch)
         return changes[-1]
@@ -133,8 +133,8 @@ class FeatureStore(SingleStore):
             cells |= {i: code for i, code in unseen.items() if marked.get(i) != code}
             if not cells:
                 return None
-            told = {column: text_column(list(cells.values()))}
-            return Patch(ids=list(cells), columns=told, clear=[column])
+            columns = {column: text_column(list(cells.values()))}
+            return Patch(ids=list(cells), columns=columns, clear=[column])
 
         if unseen or self.unseen(name):
             self.change(patch)
@@ -151,19 +151,19 @@ class FeatureStore(SingleStore):
             number = max((*self._state.listing.patches, self._state.watermark)) + 1
             raw = made.pack(number, self.uuid)
             target = self._depot.patch_path(number)
-            told = trace.begin(self.path, self.uuid, target.name, len(made.ids))
+            trace_file = trace.begin(self.path, self.uuid, target.name, len(made.ids))
             with suppress(FileNotFoundError):
                 if not commit.publish_bytes(target, raw):
-                    trace.drop(told)
+                    trace.drop(trace_file)
                     continue
                 self.refresh()
                 if self._state.watermark < number:
-                    trace.keep(told)
+                    trace.keep(trace_file)
                     return
                 # The number was free because its patch had been absorbed: ours was not. (If a
                 # compaction did see ours, saying it again changes nothing.)
                 commit.remove([target])
-            trace.drop(told)
+            trace.drop(trace_file)
         raise StoreBusy(self.path, "others keep changing its rows", "wait for them to end")
 
     def forget(self, ids: Sequence[str]) -> None:
@@ -171,17 +171,17 @@ class FeatureStore(SingleStore):
         their files and vectors stay."""
 
         def patch(state: State) -> Patch | None:
-            own = ("path/", f"extra/{UNSEEN}")  # not said by anybody
-            said = {c: v for c, v in state.columns.items() if not c.startswith(own)}
+            others = ("path/", f"extra/{UNSEEN}")  # not said by anybody
+            columns = {c: v for c, v in state.columns.items() if not c.startswith(others)}
             rows = np.array([state.index[i] for i in ids if i in state.index], dtype=np.int64)
             full = np.zeros(len(rows), dtype=bool)
-            for cells in said.values():
+            for cells in columns.values():
                 full |= cells[rows] != ""
             if not full.any():
                 return None
             named = [state.ids[row] for row in rows[full].tolist()]
             blank = text_column([""] * len(named))
-            return Patch(named, dict.fromkeys(said, blank), clear=list(said))
+            return Patch(named, dict.fromkeys(columns, blank), clear=list(columns))
 
         if len(ids):
             self.change(patch)
@@ -189,17 +189,17 @@ class FeatureStore(SingleStore):
     def _changed(self, name: str, batch: Batch) -> list[str]:
         """The ids of rows whose content is another than the store knows. A failed row that could
         not be read keeps the digest that its label was said of."""
-        rows, own = self.rows(batch.ids), self.declared(name)
+        rows, modality = self.rows(batch.ids), self.declared(name).recipe.modality
         known = self.column(name).digest[rows]
         unread = ~batch.digest.any(axis=1) & known.any(axis=1) & (batch.status == FAILED)
         if unread.any():
             batch.digest = np.where(unread[:, None], known, batch.digest)
         had, same = known.any(axis=1), (known == batch.digest).all(axis=1)
-        if own.recipe.modality != "columns":  # files: other sets may know this content
+        if modality != "columns":  # files: other sets may know this content
             for other in self.all_sets:
                 if (same | ~batch.digest.any(axis=1)).all():
                     break
-                if other != name and self.declared(other).recipe.modality == own.recipe.modality:
+                if other != name and self.declared(other).recipe.modality == modality:
                     known = self.column(other).digest[rows]
                     had |= known.any(axis=1)
                     same |= known.any(axis=1) & (known == batch.digest).all(axis=1)
@@ -252,13 +252,13 @@ class FeatureStore(SingleStore):
             plan, arrays = shard_plan(batch, declared, self.uuid, seq)
             raw, shard = plan.pack(arrays), shard_name(batch, declared, again)
             target = self._depot.directory / shard
-            told = trace.begin(self.path, self.uuid, shard, len(batch.ids))
+            trace_file = trace.begin(self.path, self.uuid, shard, len(batch.ids))
             try:
                 made = commit.publish_bytes(target, raw)
             except FileNotFoundError as error:
                 raise StorageError(self.path, f"{self._depot.directory.name} is gone") from error
             if made:
-                trace.keep(told)
+                trace.keep(trace_file)
                 rows = np.array([state.index[i] for i in batch.ids], dtype=np.int64)
                 state.clock = seq
                 column.lay(shard, seq, rows, replace(batch, x=batch.x[:, :0]))
@@ -266,7 +266,7 @@ class FeatureStore(SingleStore):
                 for at in np.flatnonzero(batch.status == OK).tolist():
                     known[batch.digest[at].tobytes()] = int(rows[at])
                 return
-            trace.drop(told)
+            trace.drop(trace_file)
             self.refresh()  # somebody, perhaps an earlier run, did the same work
             now = self.progress(name, batch.ids)
             if (now.digest == batch.digest).all() and (now.status == batch.status).all():

@@ -39,7 +39,7 @@ def interruptible() -> Iterator[None]:
     for end in (reader, writer):
         os.set_blocking(end, end is reader)
     over = threading.Event()
-    told = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    outer = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     threading.Thread(
         target=_watch, args=(reader, over), name="headstock-interrupts", daemon=True
     ).start()
@@ -47,7 +47,7 @@ def interruptible() -> Iterator[None]:
         yield
     finally:
         over.set()
-        signal.set_wakeup_fd(told)
+        signal.set_wakeup_fd(outer)
         os.close(writer)  # which ends the watching thread
         _answer(*before)
 

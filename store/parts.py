@@ -22,7 +22,7 @@ from headstock.store.disk.declared import ABSENT, Declared
 from headstock.store.disk.depot import Depot, is_parts
 from headstock.store.disk.parts_file import read_parts
 from headstock.store.disk.rows import columns_of, items_of
-from headstock.store.disk.state import BLOCK
+from headstock.store.disk.state import READ_BYTES
 from headstock.store.errors import ManifestError, OptionError, RecipeMismatch, StoreBusy
 from headstock.store.feature_set import FeatureSet
 from headstock.store.items import Items, text_column
@@ -220,7 +220,7 @@ class _PartedSet(FeatureSet):
         wanted = self._wanted(rows)
         self._column.require(wanted, self._store.path)
         homes = np.searchsorted(self._store.starts, wanted, side="right") - 1
-        step = max(1, BLOCK // (self.dim * 4))
+        step = max(1, READ_BYTES // (self.dim * 4))
         for number in np.unique(homes).tolist():
             theirs = self._store.part(number).feature_set(self.name)
             here = np.flatnonzero(homes == number)

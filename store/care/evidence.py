@@ -20,7 +20,7 @@ from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.disk.forms import DROPPED
 from headstock.store.disk.layout import text_from
 from headstock.store.disk.rows import dataset
-from headstock.store.disk.state import BLOCK
+from headstock.store.disk.state import READ_BYTES
 from headstock.store.errors import OptionError, StoreDamaged, UnsafeInput
 from headstock.store.items import text_column
 
@@ -89,25 +89,25 @@ def examine(path: Path) -> Evidence:
     """Raises FileNotFoundError, StorageError, VersionError; StoreDamaged or UnsafeInput when
     nothing in the file can be told."""
     with Remains(path) as file:
-        told = Evidence(
+        proof = Evidence(
             path, file.kind, file.whole, file.proven, file.uuid, file.generation, file.meta
         )
         if file.kind == "shard":
-            told.declared = list(_declarations([file.meta.get("declared")], None))
-            told.pieces += _piece(file, "/id", "", file.meta)
-            told.ids = [i for piece in told.pieces for i in piece.ids]
-            return told
+            proof.declared = list(_declarations([file.meta.get("declared")], None))
+            proof.pieces += _piece(file, "/id", "", file.meta)
+            proof.ids = [i for piece in proof.pieces for i in piece.ids]
+            return proof
         made = file.meta["sets" if file.kind == "generation" else "declare"]
         epoch = file.generation if file.kind == "patch" else None
-        told.declared = list(_declarations(made if isinstance(made, list) else [], epoch))
+        proof.declared = list(_declarations(made if isinstance(made, list) else [], epoch))
         known = np.full(file.n, file.holds("/items/id"))
-        for one in told.declared if file.kind == "generation" else ():
+        for one in proof.declared if file.kind == "generation" else ():
             about = {"set": one.name, "epoch": one.epoch, "fingerprint": one.recipe.fingerprint}
             for piece in _piece(file, "/items/id", f"/features/{one.name}", about):
-                told.pieces.append(piece)
+                proof.pieces.append(piece)
                 known[piece.position] = True
-        _text(file, told, known)
-        return told
+        _text(file, proof, known)
+        return proof
 
 
 def _declarations(metas: list[Any], epoch: int | None) -> Iterator[Declared]:
@@ -118,15 +118,15 @@ def _declarations(metas: list[Any], epoch: int | None) -> Iterator[Declared]:
             continue
 
 
-def _text(file: Remains, told: Evidence, known: np.ndarray) -> None:
+def _text(file: Remains, proof: Evidence, known: np.ndarray) -> None:
     """The ids that are proven, and the cells of the columns that are."""
-    told.nameless = int((~known).sum())
+    proof.nameless = int((~known).sum())
     raw = file.first("/items/id", file.n)[known]
-    told.ids = text_from(raw)
+    proof.ids = text_from(raw)
     if DROPPED in file.regions and file.holds(DROPPED):
-        told.dropped = file.texts(DROPPED)
-    elif told.kind == "patch" and told.meta.get("drop") is True:
-        told.dropped = told.ids
+        proof.dropped = file.texts(DROPPED)
+    elif proof.kind == "patch" and proof.meta.get("drop") is True:
+        proof.dropped = proof.ids
     columns = file.meta.get("columns")
     for name in columns if isinstance(columns, list) else ():
         try:
@@ -135,9 +135,9 @@ def _text(file: Remains, told: Evidence, known: np.ndarray) -> None:
         except (*SENSE, StoreDamaged):
             cells = None
         if cells is None or len(cells) != len(known):
-            told.failed.append(str(name))
+            proof.failed.append(str(name))
         else:
-            told.columns[name] = cells[known]
+            proof.columns[name] = cells[known]
 
 
 def _piece(file: Remains, ids_at: str, base: str, about: dict[str, Any]) -> list[Piece]:
@@ -154,7 +154,7 @@ def _piece(file: Remains, ids_at: str, base: str, about: dict[str, Any]) -> list
     m = min(map(file.room, needed))
     ids, digests, crcs = (file.first(path, m) for path in needed[:3])
     match, finite, some = (np.zeros(m, dtype=bool) for _ in range(3))
-    step = max(1, BLOCK // (x.shape[1] * x.dtype.itemsize))
+    step = max(1, READ_BYTES // (x.shape[1] * x.dtype.itemsize))
     for start in range(0, m, step):
         rows = np.arange(start, min(start + step, m))
         block = file.rows(needed[3], rows)
@@ -162,17 +162,19 @@ def _piece(file: Remains, ids_at: str, base: str, about: dict[str, Any]) -> list
         finite[rows] = np.isfinite(block).all(axis=1)
         some[rows] = block.any(axis=1)
     status, named = np.full(m, ABSENT, np.uint8), match | file.holds(ids_at)
-    said, beyond = _held(file, f"{base}/status", "|u1", m), np.empty(0, np.int64)
-    if said is not None and file.holds(ids_at):  # rows that a cut file has no vectors of
+    stored, beyond = _held(file, f"{base}/status", "|u1", m), np.empty(0, np.int64)
+    if stored is not None and file.holds(ids_at):  # rows that a cut file has no vectors of
         beyond = m + np.flatnonzero(file.column(f"{base}/status")[m : file.n] == OK)
         ids = file.first(ids_at, file.n)
-    if said is not None:
-        status[(said == OK) & match & finite] = OK
-        status[(said == FAILED) & named] = FAILED
+    if stored is not None:
+        status[(stored == OK) & match & finite] = OK
+        status[(stored == FAILED) & named] = FAILED
     else:  # a generation keeps NaN where nothing is, a shard zeros where a row failed
         status[match & finite & (some if file.kind == "shard" else True)] = OK
     keep = np.flatnonzero(status != ABSENT)
-    lost = np.flatnonzero((status == ABSENT) & named & (said == OK if said is not None else ~match))
+    lost = np.flatnonzero(
+        (status == ABSENT) & named & (stored == OK if stored is not None else ~match)
+    )
     seq = np.full(m, _whole(file.meta.get("clock" if base else "seq")), np.int64)
     if base and (known := _held(file, f"{base}/seq", "<i8", m)) is not None:
         seq = known
@@ -211,8 +213,8 @@ def _reasons(file: Remains, base: str, place: dict[int, int]) -> dict[int, tuple
         codes, lines = file.texts(f"{base}/code"), file.texts(f"{base}/line")
     except (StoreDamaged, UnsafeInput):
         return {}
-    told = zip(rows, codes, lines, strict=False)
-    return {place[row]: (code, line) for row, code, line in told if row in place}
+    failures = zip(rows, codes, lines, strict=False)
+    return {place[row]: (code, line) for row, code, line in failures if row in place}
 
 
 def _whole(value: object) -> int:

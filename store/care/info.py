@@ -54,28 +54,28 @@ def describe(store: StoreReader) -> dict[str, Any]:
 
 def description(store: StoreReader) -> str:
     """``describe`` as text."""
-    told = describe(store)
-    labelled = sum(told["labels"].values())
-    parts = len(told["parts"])
+    facts = describe(store)
+    labelled = sum(facts["labels"].values())
+    parts = len(facts["parts"])
     lines = [
-        f"{told['path']}: {told['rows']:,} rows, {labelled:,} with one of "
-        f"{len(told['labels']):,} labels, "
-        + (f"in {parts:,} parts" if parts else f"generation {told['generation']}")
-        + (f", {told['pending_files']} files not compacted yet" if told["pending_files"] else "")
+        f"{facts['path']}: {facts['rows']:,} rows, {labelled:,} with one of "
+        f"{len(facts['labels']):,} labels, "
+        + (f"in {parts:,} parts" if parts else f"generation {facts['generation']}")
+        + (f", {facts['pending_files']} files not compacted yet" if facts["pending_files"] else "")
     ]
-    if told["splits"]:
-        lines.append("  splits: " + ", ".join(f"{k} {v:,}" for k, v in told["splits"].items()))
-    if told["text_columns"]:
-        lines.append("  groups to choose from: " + ", ".join(told["text_columns"]))
-    for name, one in told["sets"].items():
+    if facts["splits"]:
+        lines.append("  splits: " + ", ".join(f"{k} {v:,}" for k, v in facts["splits"].items()))
+    if facts["text_columns"]:
+        lines.append("  groups to choose from: " + ", ".join(facts["text_columns"]))
+    for name, one in facts["sets"].items():
         state = ", ".join(f"{one[k]:,} {k}" for k in ("done", "failed", "absent") if one[k])
         lines.append(
             f"{name}: {one['dim']:,} values ({one['dtype']}) of {one['modality']}; {state}"
         )
         lines += [f"    {key} {value}" for key, value in _flat(one["recipe"])]
         lines += [f"    failed, {code}: {count:,}" for code, count in one["failures"].items()]
-    if told["fingerprints"]:
-        kept = ", ".join(f"{name} {done:,}" for name, done in told["fingerprints"].items())
+    if facts["fingerprints"]:
+        kept = ", ".join(f"{name} {done:,}" for name, done in facts["fingerprints"].items())
         lines.append(f"to find copies by: {kept}")
     errors = store.errors()
     lines += [f"  {e.set} {one_line(e.id, 60)}: {e.code}: {e.line}" for e in errors[:_SHOWN]]

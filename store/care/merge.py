@@ -77,7 +77,7 @@ def merge(
     come with their reason. An interrupted merge goes on where it stopped. Raises RecipeMismatch
     when a set was made another way, MissingSet, OptionError.
     """
-    told = Merged(Path(target), kept=keep or "")
+    merged = Merged(Path(target), kept=keep or "")
     for source in sources:
         if os.path.realpath(source) == os.path.realpath(target):
             raise OptionError(source, "is the store to merge into", "name other stores")
@@ -91,18 +91,18 @@ def merge(
                     store.agrees(other.declared(name))
                 found = _conflicts(store, other, names)
                 if found.lines():
-                    told.conflicts[str(source)] = found
+                    merged.conflicts[str(source)] = found
                 apart = set(found.content)
                 if keep == "theirs" and apart:
                     store.drop(found.content)
                     apart = set()
                 rows = np.array([i not in apart for i in other.items.id.tolist()], dtype=bool)
                 items = _joined(store, other.items.take(rows), keep == "theirs")
-                told.rows += store.register(items).added
+                merged.rows += store.register(items).added
                 for name in names:
-                    _take(store, other, name, told, np.flatnonzero(rows), progress)
+                    _take(store, other, name, merged, np.flatnonzero(rows), progress)
         store.compact(progress=progress)
-    return told
+    return merged
 
 
 def _refuse_conflicts(
@@ -164,9 +164,9 @@ def _other_content(
             if modality == "columns" and other != name:
                 continue
             right = theirs.progress(other).digest[yours]
-            told = left.any(axis=1) & right.any(axis=1)
-            had |= told
-            same |= told & (left == right).all(axis=1)
+            both_known = left.any(axis=1) & right.any(axis=1)
+            had |= both_known
+            same |= both_known & (left == right).all(axis=1)
             if other == name:
                 had |= _other_vectors(ours, theirs, name, mine, yours)
     return had & ~same
@@ -222,7 +222,7 @@ def _take(
     store: FeatureStore,
     other: StoreReader,
     name: str,
-    told: Merged,
+    merged: Merged,
     rows: np.ndarray,
     progress: Report,
 ) -> None:
@@ -256,7 +256,7 @@ def _take(
                 errors=[(i, *reasons[i]) for i in picked if i in reasons],
             ),
         )
-    told.taken[name] = told.taken.get(name, 0) + int((theirs.status[wanted] == OK).sum())
+    merged.taken[name] = merged.taken.get(name, 0) + int((theirs.status[wanted] == OK).sum())
 
 
 def _some(ids: Sequence[str]) -> str:

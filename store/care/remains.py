@@ -70,8 +70,8 @@ class Remains(StoreFile):
             self.uuid, self.generation = root["uuid"].decode(errors="replace"), root["generation"]
             return
         self.generation = int(named[1]) if named else 0
-        if len(told := set(UUID.findall(root.get("uuid") or self._head))) == 1:
-            self.uuid = told.pop().decode()
+        if len(uuids := set(UUID.findall(root.get("uuid") or self._head))) == 1:
+            self.uuid = uuids.pop().decode()
 
     @cached_property
     def _head(self) -> bytes:

@@ -116,24 +116,26 @@ def repair(
         raise StorageError(depot.path, f"could not be checked: {verdict.unread[0]}", CANNOT)
     if not verdict.findings:
         return Repaired(depot.path)
-    told = Repaired(depot.path if output is None else Path(os.path.abspath(output)), changed=True)
-    told.files = verdict.damaged
+    repaired = Repaired(
+        depot.path if output is None else Path(os.path.abspath(output)), changed=True
+    )
+    repaired.files = verdict.damaged
     traces = trace.missing(depot.directory, trace.kept(depot.path))
-    told.gone = {one.name: one.rows for one in traces}
+    repaired.gone = {one.name: one.rows for one in traces}
     salvage = _salvage(depot, names, verdict.damaged, progress)
     try:
         number = max((salvage.number, *depot.generations())) + 1
         write = partial(write_generation, state=salvage, number=number, progress=progress)
         check = partial(check_file, progress=progress)
         if output is None:
-            _exchange(depot, told, write, check, names)
-        elif not commit.publish(told.path, write, check):
+            _exchange(depot, repaired, write, check, names)
+        elif not commit.publish(repaired.path, write, check):
             raise OptionError(output, "is there already", "name a file that is not")
     finally:
         salvage.close()
-    told.taken, told.rows, told.nameless = salvage.taken, salvage.rows, salvage.nameless
-    told.columns, told.older = salvage.emptied, salvage.older
-    return told
+    repaired.taken, repaired.rows, repaired.nameless = salvage.taken, salvage.rows, salvage.nameless
+    repaired.columns, repaired.older = salvage.emptied, salvage.older
+    return repaired
 
 
 def _of_store(names: list[str]) -> list[str]:
@@ -164,11 +166,11 @@ def _salvage(depot: Depot, names: list[str], damaged: list[str], progress: Repor
                 known[inode] = examine(place)
         except (FileNotFoundError, StoreDamaged, UnsafeInput):
             continue
-    told = [one for one in known.values() if one is not None]
-    uuid = _uuid(depot, told, known.get(inode) if depot.path.exists() else None)
-    told = [one for one in told if one.uuid == uuid or not one.proven]
-    salvage = Salvage(told, uuid)
-    whole = any(e.kind == "generation" and e.whole and e.path.name not in damaged for e in told)
+    evidence = [one for one in known.values() if one is not None]
+    uuid = _uuid(depot, evidence, known.get(inode) if depot.path.exists() else None)
+    evidence = [one for one in evidence if one.uuid == uuid or not one.proven]
+    salvage = Salvage(evidence, uuid)
+    whole = any(e.kind == "generation" and e.whole and e.path.name not in damaged for e in evidence)
     if not salvage.n and not whole:
         salvage.close()
         what = "no generation of it can be read, and no shard"
@@ -178,7 +180,7 @@ def _salvage(depot: Depot, names: list[str], damaged: list[str], progress: Repor
     return salvage
 
 
-def _uuid(depot: Depot, told: list[Evidence], file: Evidence | None) -> str:
+def _uuid(depot: Depot, evidence: list[Evidence], file: Evidence | None) -> str:
     """The identity of the new store, of which ``file`` was the main one. Raises StoreDamaged when
     that is another store's."""
     try:
@@ -186,7 +188,7 @@ def _uuid(depot: Depot, told: list[Evidence], file: Evidence | None) -> str:
     except StoreDamaged:
         beside = None
     main = file.uuid if file is not None and file.proven else ""
-    others = {e.uuid for e in told if e.proven and e is not file}
+    others = {e.uuid for e in evidence if e.proven and e is not file}
     if beside not in others and (main or others):
         beside = None  # nothing else says so: its own bytes are damaged
     if beside and main and beside != main:
@@ -194,13 +196,15 @@ def _uuid(depot: Depot, told: list[Evidence], file: Evidence | None) -> str:
             depot.path, f"belongs to another store than {depot.directory.name}",
             "put the file that belongs there back, or move one of the two away",
         )  # fmt: skip
-    known = [e.uuid for e in told if e.uuid and e.proven] or [e.uuid for e in told if e.uuid]
+    known = [e.uuid for e in evidence if e.uuid and e.proven] or [
+        e.uuid for e in evidence if e.uuid
+    ]
     return beside or main or (known[0] if known else str(uuids.uuid4()))
 
 
 def _exchange(
     depot: Depot,
-    told: Repaired,
+    repaired: Repaired,
     write: Callable[[int], None],
     check: Callable[[Path], None],
     names: list[str],
@@ -228,7 +232,7 @@ def _exchange(
         shutil.rmtree(fresh, ignore_errors=True)
         raise
     made = aside / NEW
-    told.aside = aside
+    repaired.aside = aside
     commit.replace(made, depot.path)
     commit.remove([made])
     for folder in (trace.folder(depot.path), depot.directory):

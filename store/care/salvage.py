@@ -98,9 +98,9 @@ class Salvage:
             self._more(newest)
             for name in newest.failed:
                 self._older(name, generations[1:])
-        for told in patches:
-            if told.number > mark:
-                self._patch(told)
+        for proof in patches:
+            if proof.number > mark:
+                self._patch(proof)
         count = len(self.ids)
         for other in [*generations[1:], *reversed(patches)]:
             self._more(other)
@@ -109,12 +109,12 @@ class Salvage:
             fresh = [i for i in piece.ids if i not in self._index and i not in self._gone]
             self._apply(Patch(ids=fresh))
 
-    def _more(self, told: Evidence) -> None:
+    def _more(self, proof: Evidence) -> None:
         """Rows that nothing newer knows, or has dropped."""
         known = self._index.keys() | self._gone
-        fresh = [at for at, i in enumerate(told.ids) if i not in known]
-        cells = {c: v[fresh] for c, v in told.columns.items()}
-        self._apply(Patch(ids=[told.ids[at] for at in fresh], columns=cells))
+        fresh = [at for at, i in enumerate(proof.ids) if i not in known]
+        cells = {c: v[fresh] for c, v in proof.columns.items()}
+        self._apply(Patch(ids=[proof.ids[at] for at in fresh], columns=cells))
 
     def _older(self, name: str, generations: list[Evidence]) -> None:
         """A column that the newest generation does not prove, as the last that does has it."""
@@ -130,16 +130,16 @@ class Salvage:
         if name.partition("/")[0] in ("label", "split", "group", "path", "extra"):
             self.columns[name] = cells
 
-    def _patch(self, told: Evidence) -> None:
-        root, clear = told.meta.get("root"), told.meta.get("clear")
-        if isinstance(root, str) and told.proven:
+    def _patch(self, proof: Evidence) -> None:
+        root, clear = proof.meta.get("root"), proof.meta.get("clear")
+        if isinstance(root, str) and proof.proven:
             self.root = root
-        kept = [c for c in clear if c in told.columns] if isinstance(clear, list) else []
-        self.dropped = (self.dropped - set(told.ids)) | set(told.dropped)
-        self._gone -= set(told.ids)
-        drop = bool(told.dropped)
-        self._apply(Patch(ids=told.ids, columns=told.columns, clear=kept, drop=drop))
-        self.emptied += [f"{name} (of {told.path.name})" for name in told.failed]
+        kept = [c for c in clear if c in proof.columns] if isinstance(clear, list) else []
+        self.dropped = (self.dropped - set(proof.ids)) | set(proof.dropped)
+        self._gone -= set(proof.ids)
+        drop = bool(proof.dropped)
+        self._apply(Patch(ids=proof.ids, columns=proof.columns, clear=kept, drop=drop))
+        self.emptied += [f"{name} (of {proof.path.name})" for name in proof.failed]
 
     def _apply(self, patch: Patch) -> None:
         if patch.ids:
@@ -151,14 +151,14 @@ class Salvage:
         """The newest way in which each set was declared. A declaration that nothing proves counts
         only where rows carry its recipe's sha256, or where there is no other."""
         chances: dict[tuple[str, str], _Chance] = {}
-        for told in evidence:
-            for made in told.declared:
+        for proof in evidence:
+            for made in proof.declared:
                 chance = chances.setdefault((made.name, made.recipe.fingerprint), _Chance())
-                worth = (told.proven, told.kind != "shard", made.epoch)
+                worth = (proof.proven, proof.kind != "shard", made.epoch)
                 if worth > chance.worth:
                     chance.declared, chance.worth = made, worth
                 chance.epoch = max(chance.epoch, made.epoch)
-            for piece in told.pieces:
+            for piece in proof.pieces:
                 chance = chances.setdefault((piece.set, piece.fingerprint), _Chance())
                 chance.pieces.append(piece)
                 chance.epoch = max(chance.epoch, piece.epoch)

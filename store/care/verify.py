@@ -34,7 +34,6 @@ from headstock.store.progress import Report, unheard
 
 __all__ = ["ASIDE", "Verdict", "check_file", "check_shard", "verify"]
 
-BLOCK = 1 << 22
 ASIDE = "damaged-"
 
 
@@ -69,10 +68,10 @@ class Verdict:
         sets = ", ".join(f"{name} {done} of {self.rows}" for name, done in self.sets.items())
         head = f"{self.path}: generation {self.generation}, {self.rows} rows ({sets or 'no sets'})"
         wrong = len(self.findings) + len(self.notes)
-        told = f"{wrong or 'no'} findings"
+        ending = f"{wrong or 'no'} findings"
         if self.unread:
-            told += f", {len(self.unread)} not checked"
-        return "\n".join([*self.findings, *self.unread, *self.notes, f"{head}: {told}"])
+            ending += f", {len(self.unread)} not checked"
+        return "\n".join([*self.findings, *self.unread, *self.notes, f"{head}: {ending}"])
 
 
 def verify(

@@ -66,10 +66,10 @@ class Column:
         self.stat[won], self.seq[won] = batch.stat[wins], seq
         for row in won.tolist():
             self.errors.pop(row, None)
-        said = {identity: (code, line) for identity, code, line in batch.errors}
+        reasons = {identity: (code, line) for identity, code, line in batch.errors}
         for at, row in zip(wins.tolist(), won.tolist(), strict=True):
-            if batch.ids[at] in said:
-                self.errors[row] = said[batch.ids[at]]
+            if batch.ids[at] in reasons:
+                self.errors[row] = reasons[batch.ids[at]]
 
     def require(self, rows: np.ndarray, where: object) -> None:
         """Raises IncompleteSet, by counts, when one of ``rows`` has no vector; ``where`` names the

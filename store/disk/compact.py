@@ -23,7 +23,7 @@ from headstock.store.disk.file import REPAIR, StoreFile
 from headstock.store.disk.forms import DROPPED, generation_form
 from headstock.store.disk.layout import LARGE_PAGE, SKELETON, Plan, text_bytes
 from headstock.store.disk.rows import dataset
-from headstock.store.disk.state import BLOCK, State
+from headstock.store.disk.state import READ_BYTES, State
 from headstock.store.errors import StoreBusy, StoreDamaged
 from headstock.store.progress import Report, unheard
 
@@ -92,7 +92,7 @@ def check_bytes(file: StoreFile, progress: Report = unheard) -> None:
             continue
         base = path.rsplit("/", 1)[0]
         digests, crcs = file.column(f"{base}/content_sha256"), file.column(f"{base}/crc32")
-        step = max(1, BLOCK // max(1, region.shape[1] * region.dtype.itemsize))
+        step = max(1, READ_BYTES // max(1, region.shape[1] * region.dtype.itemsize))
         scratch = np.empty((step, region.shape[1]), region.dtype)
         for start in range(0, region.shape[0], step):
             progress(start, region.shape[0], f"checking {base.rpartition('/')[2]}")
@@ -155,7 +155,9 @@ def _datasets(state: Content, kept: np.ndarray) -> dict[str, np.ndarray]:
         arrays[f"{base}/seq"] = column.seq[rows]
         if declared.feature_names is not None:
             arrays[f"{base}/names"] = text_bytes(declared.feature_names)
-        failed = sorted((new[row], row, *told) for row, told in column.errors.items() if row in new)
+        failed = sorted(
+            (new[row], row, *reason) for row, reason in column.errors.items() if row in new
+        )
         arrays[f"/errors/{name}/row"] = np.array([at for at, *_ in failed], dtype="<i8")
         arrays[f"/errors/{name}/id"] = text_bytes([state.ids[row] for _, row, *_ in failed])
         arrays[f"/errors/{name}/code"] = text_bytes([code for *_, code, _ in failed])
@@ -245,7 +247,7 @@ def _write_vectors(
     declared = column.declared
     width = declared.dim * declared.stored.itemsize
     n = len(kept)
-    crcs, step = np.zeros(n, "<u4"), max(1, BLOCK // width)
+    crcs, step = np.zeros(n, "<u4"), max(1, READ_BYTES // width)
     held, begin, filled = np.empty(min(WRITE, n * width) + step * width, np.uint8), offset, 0
     for start in range(0, n, step):
         progress(start, n, f"writing {declared.name}")

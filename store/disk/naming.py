@@ -55,7 +55,7 @@ def _rename_locked(source: Path, target: Path) -> None:
     """Rename under a lock directory: the last resort, where names can be neither linked nor
     renamed without replacing. Raises FileExistsError, StoreBusy."""
     lock = target.with_name(f"lock-{target.name}")
-    held, since, told = None, time.monotonic(), False
+    held, since, warned = None, time.monotonic(), False
     for _ in range(int(STALE_LOCK * 20) + 100):
         try:
             lock.mkdir()
@@ -68,8 +68,8 @@ def _rename_locked(source: Path, target: Path) -> None:
                 age = max(source.stat().st_mtime - found.st_mtime, now - since)
                 if age > STALE_LOCK:
                     lock.rename(temp_name(lock.parent))  # only one of several can break it
-                elif now - since > PATIENCE and not told:
-                    told = True
+                elif now - since > PATIENCE and not warned:
+                    warned = True
                     log.warning(f"{lock}: waiting for whoever holds it, {STALE_LOCK:.0f} s at most")
             time.sleep(0.05)
     else:

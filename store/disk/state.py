@@ -32,7 +32,7 @@ from headstock.store.items import Items, text_column
 __all__ = ["State"]
 
 OPEN_SHARDS = 32
-BLOCK = 1 << 20  # bytes of vectors read and checked in one go: they stay in the cache
+READ_BYTES = 1 << 20  # of vectors that are read and checked in one go: they stay in the cache
 STORED = {"digest": "content_sha256"}
 
 
@@ -181,7 +181,7 @@ class State:
         kept = {s["name"]: s["epoch"] for s in self.file.meta["sets"]}
         if kept.get(declared.name) == declared.epoch:
             self._stored(column, f"/features/{declared.name}")
-        said = []
+        batches = []
         for name in self.listing.shards:
             if name.rsplit("-", 1)[0] == f"shard-{declared.name}":
                 try:
@@ -192,12 +192,12 @@ class State:
                             raise StoreDamaged(file.path, what, trace.FIX)
                         if file.meta["epoch"] == declared.epoch:
                             shard_form(file, declared)
-                            said.append((int(file.meta["seq"]), name, read_batch(file)))
+                            batches.append((int(file.meta["seq"]), name, read_batch(file)))
                 except FileNotFoundError:
                     if self.overtaken():
                         raise
                     self._missed(name)
-        for seq, name, batch in sorted(said, key=lambda each: each[:2]):
+        for seq, name, batch in sorted(batches, key=lambda each: each[:2]):
             rows = np.array([self.index.get(i, -1) for i in batch.ids], dtype=np.int64)
             strange = [batch.ids[at] for at in np.flatnonzero(rows < 0).tolist()]
             if odd := next((i for i in strange if i not in self.gone), None):
@@ -251,16 +251,16 @@ class State:
             positions = column.position[picked]
             alone = len(here) == len(rows)
             x = file.rows(f"{base}/x", positions, out if alone else None)
-            told = self._crcs(file, base)[positions]
+            stored = self._crcs(file, base)[positions]
             what = (self.id_bytes[picked], column.digest[picked], x)
-            if not agree(*what, told):
-                wrong = np.flatnonzero(row_crcs(*what) != told)
+            if not agree(*what, stored):
+                wrong = np.flatnonzero(row_crcs(*what) != stored)
                 identity = self.ids[int(picked[wrong[0]])]
                 raise StoreDamaged(
                     file.path, f"set {column.declared.name}: the vector of {identity} fails its "
                     f"checksum ({wrong.size} in this read)", REPAIR,
                 )  # fmt: skip
-            crcs[here] = told
+            crcs[here] = stored
             if not alone:
                 out[here] = x
         return crcs

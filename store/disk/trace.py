@@ -103,10 +103,10 @@ def _traces(path: Path, *kinds: str) -> list[Trace]:
             names = sorted(os.listdir(place))
         except (FileNotFoundError, NotADirectoryError):
             return []
-    told = [(name, name.split("-", 5)) for name in names]
+    split = [(name, name.split("-", 5)) for name in names]
     return [
         Trace(place / name, words[1], words[2], words[3], words[5])
-        for name, words in told
+        for name, words in split
         if words[0] in kinds and len(words) == 6
     ]
 

@@ -9,7 +9,7 @@ import numpy as np
 from headstock.store.cores import cores
 from headstock.store.disk.column import Column
 from headstock.store.disk.halves import widen
-from headstock.store.disk.state import BLOCK, State
+from headstock.store.disk.state import READ_BYTES, State
 
 __all__ = ["gather", "read"]
 
@@ -27,7 +27,7 @@ def read(
     Much of it by threads: reading and checking a block leaves the others the interpreter.
     """
     dim, stored = column.declared.dim, column.declared.stored
-    step = max(1, BLOCK // (dim * stored.itemsize))
+    step = max(1, READ_BYTES // (dim * stored.itemsize))
     direct = out is not None and out.flags.c_contiguous and out.dtype == stored
     scattered = _scattered(rows, step)
     if scattered and direct:
@@ -36,14 +36,14 @@ def read(
     def work(starts: np.ndarray) -> None:
         scratch = np.empty((0 if direct else min(step, len(rows)), dim), stored)
         mine = rows[starts[0] : starts[-1] + step]
-        told = iter(()) if pending or known else iter(state.block_crcs(column, mine, step))
+        wanted = iter(()) if pending or known else iter(state.block_crcs(column, mine, step))
         for start in starts.tolist():
             block = rows[start : start + step]
             part = None if out is None else out[start : start + len(block)]
             x = part if direct and part is not None else scratch[: len(block)]
             if known:
                 state.unchecked(column, block, x)
-            elif pending or not state.matches(column, block, x, next(told)):
+            elif pending or not state.matches(column, block, x, next(wanted)):
                 state.vectors(column, block, x)  # which checks row by row, and says which
             if part is not None and not direct:
                 widen(x, part)
@@ -68,7 +68,7 @@ def _scattered(rows: np.ndarray, step: int) -> bool:
 
 def gather(x: np.ndarray, rows: np.ndarray, out: np.ndarray) -> None:
     """Copy rows of a map that has been checked."""
-    step = max(1, BLOCK // (x.shape[1] * x.dtype.itemsize))
+    step = max(1, READ_BYTES // (x.shape[1] * x.dtype.itemsize))
     plain = x.view(np.ndarray)
     for start in range(0, len(rows), step):
         block = rows[start : start + step]

@@ -39,7 +39,7 @@ from headstock.store.reader import StoreReader
 
 __all__ = ["Exported", "export"]
 
-BLOCK = 1024  # rows in memory at once
+ROWS = 1024  # rows in memory at once
 TAKEN = {"id", "ids", "label", "split", "group", "features", KEY}
 
 
@@ -140,9 +140,9 @@ class _Given:
 
     def blocks(self, name: str) -> Iterator[np.ndarray]:
         """(b, d) float32 of the set, NaN in rows without a vector."""
-        for start in range(0, len(self.rows), BLOCK):
+        for start in range(0, len(self.rows), ROWS):
             self.report(start, len(self.rows), name)
-            yield self._vectors(name, self.rows[start : start + BLOCK])
+            yield self._vectors(name, self.rows[start : start + ROWS])
 
     def _vectors(self, name: str, rows: np.ndarray) -> np.ndarray:
         column = self.store.feature_set(name)
@@ -165,9 +165,9 @@ class _Given:
     def table(self) -> Iterator[tuple[list[list[str]], np.ndarray]]:
         """(columns of text, (b, sum of d) float32) of each block of rows."""
         shas = {name: self.digests(name) for name in self.names}
-        for start in range(0, len(self.rows), BLOCK):
+        for start in range(0, len(self.rows), ROWS):
             self.report(start, len(self.rows), "rows")
-            part = slice(start, start + BLOCK)
+            part = slice(start, start + ROWS)
             texts = [cells[part].tolist() for cells in self.texts.values()]
             texts += [hex_of(sha[part]) for sha in shas.values()]
             yield texts, np.hstack([self._vectors(name, self.rows[part]) for name in self.names])

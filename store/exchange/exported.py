@@ -24,7 +24,7 @@ from headstock.store.exchange.description import (
 from headstock.store.exchange.export import array_name, set_name
 from headstock.store.exchange.plain_h5 import plain_dataset, plain_texts
 from headstock.store.exchange.source import Source, Vectors, width_of
-from headstock.store.exchange.unpacked import Archive, columns_of
+from headstock.store.exchange.unpacked import Archive, parquet_columns
 from headstock.store.items import Items
 from headstock.store.textfile import read_text
 
@@ -182,11 +182,11 @@ def _parquet(path: Path) -> Source | None:
         file: Any = pq.ParquetFile(raw)
         texts = [f.name for f in file.schema_arrow if str(f.type) in ("string", "large_string")]
         file = pq.ParquetFile(raw, read_dictionary=texts)
-        said = (file.metadata.metadata or {}).get(KEY.encode())
-        if said is None:
+        text = (file.metadata.metadata or {}).get(KEY.encode())
+        if text is None:
             return None
-        about = Description.from_text(said, path)
+        about = Description.from_text(text, path)
         wanted = _columns(about)
         if file.schema_arrow.names != wanted or file.metadata.num_rows != about.rows:
             raise StoreDamaged(path, "its columns are not those of its description", AGAIN)
-        return _table(path, about, "Parquet", columns_of(file, wanted, path))
+        return _table(path, about, "Parquet", parquet_columns(file, wanted, path))

@@ -28,7 +28,7 @@ from headstock.store.exchange.source import (
     first_of,
     width_of,
 )
-from headstock.store.exchange.unpacked import Archive, columns_of, mapped
+from headstock.store.exchange.unpacked import Archive, mapped, parquet_columns
 from headstock.store.items import Items, text_column
 from headstock.store.manifest.columns import cells_of, taken_columns
 from headstock.store.manifest.table import read_table
@@ -271,7 +271,7 @@ def _clip(path: Path, metadata: list[Path]) -> Source:
     for file in sorted(metadata, key=lambda f: (len(f.name), f.name)):
         name = first_of(IDS, pq.read_schema(file).names, file, "ids")
         with pq.ParquetFile(file, read_dictionary=[name]) as table:
-            (cells,) = columns_of(table, [name], file)
+            (cells,) = parquet_columns(table, [name], file)
         ids += texts_of(np.array(cells))
     arrays = [
         mapped(file)

@@ -109,10 +109,10 @@ def import_features(
         given = [labels.get(i, label) for i, label in zip(ids, items.label, strict=True)]
         items = replace(items, label=text_column(given))
     if all(one.declared is None for one in found.sets):  # what we wrote comes back as it was
-        splits, told = read_splits(items.split.tolist(), lambda i: f"{source}, row {ids[i]}")
+        splits, lines = read_splits(items.split.tolist(), lambda i: f"{source}, row {ids[i]}")
         joined, more = join_forms(items.label.tolist())
         items = replace(items, split=text_column(splits), label=text_column(joined))
-        found.notes += [*told, *more]
+        found.notes += [*lines, *more]
     sets = {_name(one, name): one for one in _chosen(found, name)}
     made = {n: _declared(found, one, n, modality, progress) for n, one in sets.items()}
     failed: list[str] = []
@@ -179,11 +179,11 @@ def _declared(
             return replace(made, name=name, provenance={**made.provenance, **about}, epoch=0)
         found.notes.append(f"{name}: the file was changed since it was exported")
         one.digest = None
-    told: dict[str, Any] = {"unknown": f"import of {found.layout} {found.path.name}"}
+    fields: dict[str, Any] = {"unknown": f"import of {found.layout} {found.path.name}"}
     if found.pool:
-        told["unknown"] += f", {found.pool} of each item's vectors"
+        fields["unknown"] += f", {found.pool} of each item's vectors"
     kind = modality or (made.recipe.modality if made else "audio" if name == "audio" else "image")
-    return Declared.of(name, Recipe(kind, told), one.dim, "float32", one.feature_names, about)
+    return Declared.of(name, Recipe(kind, fields), one.dim, "float32", one.feature_names, about)
 
 
 def _sealed(found: Source, one: Vectors, progress: Report) -> bool:

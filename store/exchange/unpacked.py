@@ -20,7 +20,7 @@ import numpy as np
 from headstock.store.errors import StorageError, UnsafeInput
 from headstock.store.textfile import refuse_odd
 
-__all__ = ["FIX", "Archive", "columns_of", "mapped", "room"]
+__all__ = ["FIX", "Archive", "parquet_columns", "mapped", "room"]
 
 FACTOR = 64
 FREE = 64 << 20  # bytes
@@ -121,7 +121,7 @@ def mapped(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
-def columns_of(file: Any, names: Sequence[str], path: Path) -> list[list[Any]]:
+def parquet_columns(file: Any, names: Sequence[str], path: Path) -> list[list[Any]]:
     """Columns of an open ``pyarrow.parquet.ParquetFile``, whose texts come as dictionaries.
 
     One value may stand for a million rows there. Raises UnsafeInput.

@@ -79,8 +79,8 @@ def feature_columns(
     out: list[str] = []
     for name in sets:
         declared = store.declared(name)
-        said = declared.feature_names or [""] * declared.dim
-        plain = (unicodedata.normalize("NFC", one.strip()) for one in said)
+        names = declared.feature_names or [""] * declared.dim
+        plain = (unicodedata.normalize("NFC", one.strip()) for one in names)
         out += [one or f"{name}_{k}" for k, one in enumerate(plain)]
     counts = Counter(out)
     used = {*taken, *(name for name in out if counts[name] == 1)}

@@ -125,8 +125,8 @@ def join_forms(labels: Sequence[str], known: Iterable[str] = ()) -> tuple[Sequen
     forms: dict[str, list[str]] = {}
     for label in [*dict.fromkeys(known), *sorted(counts, key=lambda v: (-counts[v], v))]:
         if not label.isascii():
-            told = forms.setdefault(unicodedata.normalize("NFC", label), [])
-            told += [label] if label not in told else []
+            spellings = forms.setdefault(unicodedata.normalize("NFC", label), [])
+            spellings += [label] if label not in spellings else []
     moved = {other: one for one, *others in forms.values() for other in others if counts[other]}
     if not moved:
         return labels, []

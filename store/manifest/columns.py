@@ -70,8 +70,8 @@ def taken_columns(
         text = [n for n in fits if n not in apart and n not in (kinds or ()) and _is_text(table, n)]
         apart |= set(text)
         if held:
-            told = "ids, labels, groups, splits and paths are features only when named one by one"
-            lines.append(f"columns {pattern!r}: without {_shown(held)} ({told})")
+            reason = "ids, labels, groups, splits and paths are features only when named one by one"
+            lines.append(f"columns {pattern!r}: without {_shown(held)} ({reason})")
         if text:
             way = "no number in it"
             if kinds is not None:

@@ -36,8 +36,8 @@ def with_endings(paths: Sequence[str], root: str, modality: str) -> tuple[list[s
         lines.append(f"{len(taken):,} paths have no ending: {first} is read as {found}")
     if several:
         first, fits = several[0]
-        told = f"{first} may be {' or '.join(sorted(fits)[:3])}"
-        lines.append(f"{len(several):,} paths without an ending fit several files: {told}")
+        choice = f"{first} may be {' or '.join(sorted(fits)[:3])}"
+        lines.append(f"{len(several):,} paths without an ending fit several files: {choice}")
     return out, lines
 
 

@@ -84,7 +84,7 @@ def read_folder(source: str | Path) -> tuple[Items, list[str]]:
         except UnicodeEncodeError as err:
             raise ManifestError(root, f"{identity!r} is not UTF-8", "rename this file") from err
     modalities = [m for m in ("image", "audio") if any(m in row[1] for row in rows)]
-    splits, told = read_splits([row[3] for row in rows], lambda i: f"{root}/{rows[i][0]}")
+    splits, notes = read_splits([row[3] for row in rows], lambda i: f"{root}/{rows[i][0]}")
     items = Items.of(
         [row[0] for row in rows],
         paths={m: [row[1].get(m, "") for row in rows] for m in modalities},
@@ -92,7 +92,7 @@ def read_folder(source: str | Path) -> tuple[Items, list[str]]:
         split=splits,
         root=str(root.resolve()),
     )
-    return items, [*told, *lines, *scan.lines(), *_vanished(scan, split_level)]
+    return items, [*notes, *lines, *scan.lines(), *_vanished(scan, split_level)]
 
 
 def _walk(root: Path) -> _Scan:
@@ -149,9 +149,9 @@ def _split_level(root: Path, tops: Iterable[str]) -> tuple[bool, list[str]]:
             f"folders {_some(named)} name splits, and {_some(others)} do not",
             "put the classes into the folders of the splits, and move the others elsewhere",
         )
-    told = [f"folder {name} is taken for a class, for {_some(others)} are no splits"
+    notes = [f"folder {name} is taken for a class, for {_some(others)} are no splits"
             for name in named]  # fmt: skip
-    return False, told
+    return False, notes
 
 
 def _vanished(scan: _Scan, split_level: bool) -> list[str]:

@@ -55,13 +55,13 @@ def metadata_table(root: str | Path) -> tuple[Table, list[str]] | None:
             places.append(str(path))
     rows = [[record.get(name, "") for name in header] for record in records]
     table = Table(str(root / found[0][0].name), list(header), rows, lines, places)
-    told = [f"rows of {', '.join(str(path.relative_to(root)) for path, _ in found)}"]
+    notes = [f"rows of {', '.join(str(path.relative_to(root)) for path, _ in found)}"]
     named = {record.get(m, "") for record in records for m in ("image", "audio")} - {""}
     unnamed = sorted(_media(root) - named)
     if unnamed:
         more = f" (first: {unnamed[0]})"
-        told.append(f"{len(unnamed):,} pictures or sounds below it are in no row{more}")
-    return table, told
+        notes.append(f"{len(unnamed):,} pictures or sounds below it are in no row{more}")
+    return table, notes
 
 
 def _with_paths(record: dict[str, str], below: str, place: str) -> dict[str, str]:
