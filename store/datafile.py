@@ -91,9 +91,11 @@ class Reader:
             if about.st_size > self.max_bytes:
                 what = f"{about.st_size:,} bytes, more than {self.max_bytes:,}"
                 raise ItemError(path, what, "split it", code="too-large")
-            return io.FileIO(descriptor, "rb")
-        except BaseException:
+            return os.fdopen(descriptor, "rb", buffering=0)
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, OSError):
+                raise unreadable(path, error, "check the disk") from error
             raise
 
     def read(self, path: str) -> tuple[bytes, tuple[int, int]]:

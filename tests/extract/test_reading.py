@@ -69,3 +69,17 @@ def test_an_item_error_names_the_path_once(folder):
 
     done = perform(Task(0, "00"), Reader(str(folder)), Refusing())
     assert done.error == ("odd", "00: is odd; draw it anew")
+
+
+@pytest.mark.parametrize("call", ["open", "fstat", "fdopen"])
+def test_a_disk_that_refuses_is_unreadable_and_leaves_nothing_open(folder, monkeypatch, call):
+    def refuse(*_, **__):
+        raise OSError(5, "Input/output error")
+
+    before = len(os.listdir("/proc/self/fd"))
+    with monkeypatch.context() as patched:
+        patched.setattr(os, call, refuse)
+        with pytest.raises(ItemError, match="Input/output") as told:
+            Reader(str(folder)).open("00")
+    assert told.value.code == "unreadable"
+    assert len(os.listdir("/proc/self/fd")) == before
