@@ -28,6 +28,7 @@ import headstock
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
 from headstock.extract.encoder import Encoder, Status
 from headstock.extract.runtimes.compiled import OpenVinoRuntime, Result, openvino, present
+from headstock.store.cores import cores
 from headstock.store.jsonfile import parse_json
 from headstock.store.recipe import Recipe
 
@@ -173,5 +174,4 @@ def _digest(data: bytes) -> str:
 def _threads() -> int:
     """As many as torch would take: what the user set, else the cores."""
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return int(asked) if asked.isdecimal() and int(asked) else cores
+    return int(asked) if asked.isdecimal() and int(asked) else cores()
