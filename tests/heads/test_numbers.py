@@ -340,3 +340,36 @@ def test_a_page_of_hostile_arrays_is_refused(made, tmp_path: Path) -> None:
         metrics.write_text(json.dumps(body))
         with pytest.raises(HeadError, match=r"oof\.npz"):
             write_report([tmp_path / "run"], tmp_path / "r.html")
+
+
+def test_networks_are_not_adapted_on_numbers(tmp_path: Path, capsys) -> None:
+    from headstock.cli import main
+
+    lines = ["image,label", *(f"{i}.png,{i / 7:.3f}" for i in range(30))]
+    (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
+    with pytest.raises(SystemExit) as ended:
+        main(["adapt", str(tmp_path / "t.csv"), "--backbone", "cnn4", "-o", str(tmp_path / "w")])
+    assert ended.value.code == 2
+    assert "adapt: these labels are numbers, and networks are adapted on" in capsys.readouterr().err
+
+
+def test_the_command_line_says_what_was_found_and_how_to_fit_it(
+    made, tmp_path: Path, capsys
+) -> None:
+    from headstock.cli import main
+
+    store, run = str(made.path), str(tmp_path / "run")
+    made.close()
+    main(["evaluate", store, "--head", "ridge", "--head", "knn", "--fusion", "mean", "-o", run])
+    out, err = capsys.readouterr()
+    assert "target: a number from " in out
+    assert "ordered by rmse" in out
+    assert f"headstock fit {store} --run {run}" in err
+    main(["evaluate", store, "--head", "ridge", "--on", "audio", "--target", "number", "--json"])
+    body = json.loads(capsys.readouterr().out)
+    assert body["settings"]["target"] == "number"
+    for wrong in (["--stream"], ["--mlflow", str(tmp_path / "ml")], ["--fusion", "gated"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["evaluate", store, "--head", "ridge", *wrong])
+        assert ended.value.code == 2
+        assert capsys.readouterr().err.count("\n") <= 2
