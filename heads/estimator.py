@@ -16,7 +16,7 @@ from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from headstock.heads.head import head_options, make_head
-from headstock.heads.outoffold.answer import full_proba, said_by
+from headstock.heads.outoffold.answer import answers_of, full_proba
 from headstock.heads.specs import CLASSES, HEAD_KINDS, NUMBER
 from headstock.store.errors import HeadstockError
 
@@ -140,4 +140,4 @@ class HeadRegressor(RegressorMixin, _HeadEstimator):
         """(m,) numbers."""
         check_is_fitted(self)
         X = validate_data(self, X, dtype=np.float32, reset=False)
-        return said_by(self.head_, self.head, X, 1, NUMBER)[:, 0]
+        return answers_of(self.head_, self.head, X, 1, NUMBER)[:, 0]

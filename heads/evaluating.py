@@ -28,7 +28,7 @@ from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.numbers.doubts import doubts as doubtful
 from headstock.heads.regression import NumberEvaluation, evaluate_numbers
 from headstock.heads.result import Evaluation
-from headstock.heads.rows.adapted import own_sets
+from headstock.heads.rows.adapted import whole_sets
 from headstock.heads.rows.agreement import agreement_of
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.hygiene import KINDS, group_report, hygiene_report
@@ -261,7 +261,7 @@ def _look(
 
 
 def _wanted_sets(store: StoreReader, on: Sequence[str] | None, fusions: Sequence[str]) -> list[str]:
-    names = list(dict.fromkeys("+".join(parts_of(o)) for o in on)) if on else own_sets(store)
+    names = list(dict.fromkeys("+".join(parts_of(o)) for o in on)) if on else whole_sets(store)
     singles = list(dict.fromkeys(part for name in names for part in parts_of(name)))
     if len(singles) > 1 and (not on or "early" in fusions) and "+".join(singles) not in names:
         names.append("+".join(singles))

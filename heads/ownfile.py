@@ -18,7 +18,7 @@ from typing import Any
 
 from headstock.store.errors import BundleError, HeadError, OptionError
 
-__all__ = ["OWN", "function_of", "is_own", "kind_of", "told", "with_state"]
+__all__ = ["OWN", "function_of", "is_own", "kind_of", "described", "with_state"]
 
 OWN = "own file"
 """What a model file calls a head whose class is in a file of the user's own."""
@@ -82,7 +82,7 @@ def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
 
 
-def told(fitted: Any, head: str) -> dict[str, Any]:
+def described(fitted: Any, head: str) -> dict[str, Any]:
     """What a model file says of a head whose class is the user's: file, digest, class.
 
     Raises BundleError when its class is not in the file, or cannot say its state.
@@ -103,7 +103,7 @@ def told(fitted: Any, head: str) -> dict[str, Any]:
 
 
 def kind_of(entry: Any, head: str, files: Sequence[str | Path]) -> Any:
-    """The class that ``told`` told of, from the one of ``files`` with its digest, which is run.
+    """The class that ``described`` names, from the one of ``files`` with its digest, which is run.
 
     Raises BundleError when none of them is that file.
     """

@@ -12,7 +12,7 @@ import numpy as np
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.bundle.modelfile import read_model, write_model
 from headstock.heads.bundle.predictions import NumberPredictions, Predictions
-from headstock.heads.outoffold.answer import said_by
+from headstock.heads.outoffold.answer import answers_of
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.specs import CLASSES, NUMBER
 from headstock.store.errors import BundleError, IncompleteSet, RecipeMismatch
@@ -78,7 +78,7 @@ class Bundle:
             matrix = _beside(X, parts_of(member.on))
             with np.errstate(all="ignore"):  # an answer that overflows is refused, in one line
                 given = member.fitted, member.head, matrix, len(self.classes), self.target
-                said.append(said_by(*given))
+                said.append(answers_of(*given))
         if how.fusion is None:
             return said[0]
         if getattr(how.fusion, "wants_features", False):

@@ -21,7 +21,7 @@ from headstock.heads.metrics.table import metrics_named
 from headstock.heads.numbers.importances import weigh
 from headstock.heads.outoffold.answer import fit_head
 from headstock.heads.outoffold.fold_by_fold import answer_views, cross_fit
-from headstock.heads.rows.adapted import own_sets
+from headstock.heads.rows.adapted import whole_sets
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows, parts_of
 from headstock.heads.rows.prepare import Prepared, Rules, prepare
@@ -95,7 +95,7 @@ def fit(
     """
     if isinstance(folds, str) and split_of(folds) == "valid":
         folds = None  # as evaluate: the valid rows score, folds are made inside the training rows
-    on = on or "+".join(own_sets(store))
+    on = on or "+".join(whole_sets(store))
     rules = Rules(group, missing, dedupe, "mark", rare, target)
     found = prepare(store, [on], rules, folds)
     of = found.rows.target

@@ -17,7 +17,7 @@ import numpy as np
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.files import write_bytes
 from headstock.heads.fusion.fusions import KINDS, KINDS_OF_NUMBERS
-from headstock.heads.ownfile import OWN, is_own, kind_of, told, with_state
+from headstock.heads.ownfile import OWN, described, is_own, kind_of, with_state
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.search.tuning import Tuned
 from headstock.heads.specs import CLASSES, HEAD_KINDS
@@ -51,7 +51,7 @@ def write_model(bundle: Bundle, path: str | Path) -> None:
         kind = getattr(fitted, "kind", None)
         entry: dict[str, Any] = {"head": member.head, "on": member.on, "kind": kind}
         if not type(fitted).__module__.startswith("headstock.heads."):
-            entry |= {"kind": OWN, **told(fitted, member.head)}
+            entry |= {"kind": OWN, **described(fitted, member.head)}
         entry["meta"], own = fitted.state()
         members.append(entry)
         arrays.update({f"{number}/{name}": value for name, value in own.items()})

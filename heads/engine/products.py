@@ -138,7 +138,7 @@ class Products:
             self.along(name)
             Z, fresh = self.rows(name)
             held = dense(Z, self.shared.device)
-            self._whole[name] = held.own(), None if fresh is None else held.across(fresh)
+            self._whole[name] = held.products(), None if fresh is None else held.across(fresh)
             del self._rows[name]
         return self._whole[name]
 
@@ -165,7 +165,7 @@ class View:
             self.alpha = 1.0 / (float(variance.sum()) or 1.0)
             middle = np.float32(mean @ mean)
             still, value = constant[held.odd], mean[held.odd]
-            self._side, self._own = [], []
+            self._side, self._norms = [], []
             for by_fold, squares, odd in products.along(name):
                 along = by_fold[:, folds].sum(axis=1) / np.float32(n)
                 own = squares - 2 * along + middle
@@ -173,8 +173,8 @@ class View:
                     own += (odd[:, ~still] ** 2).sum(axis=1)
                     own += ((2 * odd[:, still] - value[still]) @ value[still]).astype(np.float32)
                 self._side.append(middle - along)
-                self._own.append(own)
-            self._shift, self._theirs = self._side[0][train] - middle, self._own[0][train]
+                self._norms.append(own)
+            self._shift, self._theirs = self._side[0][train] - middle, self._norms[0][train]
             self._train = train
             self._begins, self._ends = runs_of(train)
             self._source, self._base = products.whole(name), None
@@ -186,8 +186,8 @@ class View:
         points = (Z - centre) * factor
         asked = None if fresh is None else (fresh - centre) * factor
         self._source, self.alpha = (points, asked), 1.0
-        self._own = [None if p is None else np.einsum("ij,ij->i", p, p) for p in (points, asked)]
-        self._theirs = self._own[0][train]
+        self._norms = [None if p is None else np.einsum("ij,ij->i", p, p) for p in (points, asked)]
+        self._theirs = self._norms[0][train]
         # Two columns more, so that one product gives the norms' part as well
         ends = np.stack([np.ones(n, dtype=np.float32), self._theirs], axis=1)
         self._base = np.ascontiguousarray(np.hstack([points[train], ends]).T)
@@ -207,7 +207,7 @@ class View:
 
     def norms(self, tested: bool, rows: np.ndarray) -> np.ndarray:
         """(r,) squared norms of rows (by number in order), or of test rows."""
-        return self._own[tested][rows] * np.float32(self.alpha)
+        return self._norms[tested][rows] * np.float32(self.alpha)
 
     @property
     def theirs(self) -> np.ndarray:
@@ -229,7 +229,7 @@ class View:
         if not self.wide:
             assert self._base is not None
             own = np.full((len(rows), 2), norms, dtype=np.float32)
-            own[:, 0] *= self._own[tested][rows]
+            own[:, 0] *= self._norms[tested][rows]
             point = np.hstack([np.float32(times) * source[rows], own])
             np.matmul(point, self._base, out=out)
             return

@@ -59,7 +59,7 @@ class Stacked:
         flat = logs.reshape(len(P), -1).astype(np.float32)
         return flat if X is None else np.hstack([flat, X])
 
-    def _said(self, P: np.ndarray, X: np.ndarray | None) -> np.ndarray:
+    def _inputs(self, P: np.ndarray, X: np.ndarray | None) -> np.ndarray:
         if self.wants_features and X is None:
             raise ValueError("this stack reads features and was given none")
         return self._columns(P, X if self.wants_features else None)
@@ -73,7 +73,7 @@ class Stacked:
         if self._many(self.k_):
             self.weighted_ = Mean("weighted").fit(P, codes, inner)
             return self
-        Z = self._said(P, X)
+        Z = self._inputs(P, X)
         spans = {"systems": slice(0, P.shape[1] * P.shape[2])}
         if Z.shape[1] > spans["systems"].stop:
             spans["features"] = slice(spans["systems"].stop, Z.shape[1])
@@ -85,7 +85,7 @@ class Stacked:
         if self.weighted_ is not None:
             return self.weighted_.predict(P)
         out = np.zeros((len(P), self.k_))
-        out[:, self.columns_] = self.head_.predict_proba(self._said(P, X))
+        out[:, self.columns_] = self.head_.predict_proba(self._inputs(P, X))
         return out
 
     @property

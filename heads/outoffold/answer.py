@@ -12,7 +12,7 @@ from headstock.heads.head import Head
 from headstock.heads.specs import CLASSES
 from headstock.store.errors import HeadError, HeadstockError
 
-__all__ = ["Answer", "fit_head", "full_proba", "head_error", "said_by"]
+__all__ = ["Answer", "fit_head", "full_proba", "head_error", "answers_of"]
 
 
 @dataclass
@@ -97,7 +97,7 @@ def full_proba(head: Head, name: str, X: np.ndarray, k: int) -> np.ndarray:
     return out / total
 
 
-def said_by(head: Head, name: str, X: np.ndarray, k: int, target: str) -> np.ndarray:
+def answers_of(head: Head, name: str, X: np.ndarray, k: int, target: str) -> np.ndarray:
     """(m, k) probabilities of a head for classes, (m, 1) answers of one for numbers."""
     return full_proba(head, name, X, k) if target == CLASSES else _numbers(head, name, X)
 

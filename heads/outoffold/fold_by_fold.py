@@ -12,7 +12,7 @@ import numpy as np
 
 from headstock.heads.engine.parts import Part, parts_left_out, spread
 from headstock.heads.head import make_head
-from headstock.heads.outoffold.answer import Answer, fit_head, said_by
+from headstock.heads.outoffold.answer import Answer, answers_of, fit_head
 from headstock.heads.rows.adapted import ADAPTED
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows
@@ -69,7 +69,7 @@ def cross_fit(
         weight = head.importances() if len(part) == 1 and hasattr(head, "importances") else None
         if isinstance(head, Tuned):
             searched[job] = head.losses_
-        return said_by(head, name, asked, k, target), getattr(head, "chosen_", None), weight
+        return answers_of(head, name, asked, k, target), getattr(head, "chosen_", None), weight
 
     picked: dict[tuple[int, Part], Any] = {}
     searched: dict[tuple[int, Part], list[float]] = {}
@@ -134,7 +134,7 @@ def answer_views(
         train, held = np.flatnonzero(codes != fold), np.flatnonzero(codes == fold)
         head = make_head(name, seed, options, rows.target)
         fit_head(head, name, X[train], rows.y[train], codes[train], spans)
-        proba[0, held] = said_by(head, name, X[held], k, rows.target)
+        proba[0, held] = answers_of(head, name, X[held], k, rows.target)
         search(head)
         step(1)
     fresh = None
@@ -142,7 +142,7 @@ def answer_views(
         X, spans = rows.matrix(on, ALL)
         head = make_head(name, seed, options, rows.target)
         fit_head(head, name, X, rows.y, codes, spans)
-        fresh = said_by(head, name, test.matrix(on)[0], k, rows.target)
+        fresh = answers_of(head, name, test.matrix(on)[0], k, rows.target)
         search(head)
         step(1)
     how = "fold by fold, on a network that did not see the fold"

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTED",
     "adapted_plan",
-    "own_sets",
+    "whole_sets",
     "seen_by",
     "with_views",
 ]
@@ -175,7 +175,7 @@ def adapted_plan(rows: Rows, folds: int | str | FoldPlan | None, repeats: int) -
     return FoldPlan(tuple(map(str, rows.ids)), codes[None], ADAPTED, 0, None)
 
 
-def own_sets(store: StoreReader) -> list[str]:
+def whole_sets(store: StoreReader) -> list[str]:
     """The sets of a store, without those that are one fold's view of another."""
     return [
         name

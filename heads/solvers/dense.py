@@ -40,7 +40,7 @@ class Dense:
         beside(strip, range(0, len(A), STRIP))
         return out
 
-    def own(self) -> np.ndarray:
+    def products(self) -> np.ndarray:
         """Z Z.T (n, n), float32: one triangle by strips beside each other, the other its mirror,
         which NumPy's product of a matrix with itself copies an entry at a time on one thread."""
         Z, n = self._Z, len(self._Z)
@@ -82,7 +82,7 @@ class _OnDevice(Dense):
     def across(self, A: np.ndarray) -> np.ndarray:
         return (self._send(A) @ self._Z.T).cpu().numpy()
 
-    def own(self) -> np.ndarray:
+    def products(self) -> np.ndarray:
         return (self._Z @ self._Z.T).cpu().numpy()
 
     def along(self, R: np.ndarray) -> np.ndarray:

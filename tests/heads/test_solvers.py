@@ -167,7 +167,7 @@ def test_both_solvers_behind_the_head_agree(easy, monkeypatch) -> None:
 def test_a_matrix_with_itself_is_its_product(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstock.heads.solvers.dense.STRIP", 32)
     Z = np.random.default_rng(0).normal(size=(101, 7)).astype(np.float32)
-    own = dense(Z).own()
+    own = dense(Z).products()
     np.testing.assert_allclose(own, Z @ Z.T, atol=1e-5)
     np.testing.assert_array_equal(own, own.T)
 
