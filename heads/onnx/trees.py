@@ -50,8 +50,8 @@ def trees(g: Graph, x: str, head: Trees) -> str:
 def boosted(g: Graph, x: str, head: LightGBM | XGBoost) -> str:
     """(n, c): softmax of the leaves' sums."""
     e = ensemble_of(head)
+    x = g.seen(x, head)
     if isinstance(head, LightGBM):
-        x = g.seen(x, head)
         zero, least = g.constant(0, np.float32), g.constant(LEAST, np.float32)
         x = g("Where", g("Greater", g("Abs", x), least), x, zero)
     raw = g("Add", g.cast(_sum(g, x, e), np.float64), g.constant(e.start[None, :]))

@@ -51,14 +51,19 @@ def test_every_head_comes_back_the_same(name: str, store, tmp_path: Path) -> Non
     assert back.recipes == {n: store.feature_set(n).recipe for n in ("image", "audio")}
 
 
-def test_axes_come_back_and_must_fit(store, tmp_path: Path) -> None:
-    bundle = fit(store, "lightgbm", options={"lightgbm": {"n_estimators": 9, "n_components": 4}})
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_axes_come_back_and_must_fit(name: str, store, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    bundle = fit(store, name, options={name: {"n_estimators": 9, "n_components": 4}})
     head = bundle.members[0].fitted
     assert [c is not None for c in head.components_] == [True, True]
     assert head.importances().shape == (sum(bundle.widths.values()),)
-    np.testing.assert_allclose(
-        head.importances().sum(), head._booster.feature_importance("gain").sum(), rtol=1e-5
+    gains = (
+        head._booster.feature_importance("gain")
+        if name == "lightgbm"
+        else [*head._booster.get_score(importance_type="total_gain").values()]
     )
+    np.testing.assert_allclose(head.importances().sum(), np.sum(gains), rtol=1e-5)
     bundle.save(tmp_path / "m.headstock")
     proba = Bundle.load(tmp_path / "m.headstock").predict(store).proba
     np.testing.assert_array_equal(proba, bundle.predict(store).proba)

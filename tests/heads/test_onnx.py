@@ -77,13 +77,16 @@ def test_every_head_gives_the_same(name: str, small, tmp_path: Path) -> None:
     onnx.checker.check_model(onnx.load(tmp_path / "m.onnx"), full_check=True)
 
 
-def test_trees_on_components(small, tmp_path: Path) -> None:
-    options = {"lightgbm": {"n_estimators": 20, "n_components": 4}}
-    bundle = fit(small, "lightgbm", "image+audio", options=options)
+@pytest.mark.parametrize("name", ["lightgbm", "xgboost"])
+def test_trees_on_components(name: str, small, tmp_path: Path) -> None:
+    pytest.importorskip(name)
+    options = {name: {"n_estimators": 20, "n_components": 4}}
+    bundle = fit(small, name, "image+audio", options=options)
     assert any(bundle.members[0].fitted.components_)
     told = export_model(bundle, tmp_path / "m.onnx", store=small)
     assert told.difference < 1e-5
-    assert told.edge < 10
+    # XGBoost cuts at the very values of training rows, of which 120 are asked
+    assert told.edge < (10 if name == "lightgbm" else 60)
 
 
 def test_kernels_on_landmarks(small, tmp_path: Path) -> None:

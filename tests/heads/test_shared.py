@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -15,6 +15,7 @@ from headstock.heads.engine import fastkernel
 from headstock.heads.engine.fastkernel import kernel_bytes, product_bytes
 from headstock.heads.engine.shared import Shared
 from headstock.heads.kinds import svm
+from headstock.heads.kinds.components import OnComponents
 from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.outoffold import together as engine
 from headstock.heads.outoffold.answer import Answer
@@ -233,9 +234,15 @@ def test_less_memory_gives_the_same_numbers() -> None:
 
 @pytest.mark.parametrize(
     ("name", "options", "wrong"),
-    [("lightgbm", {"n_estimators": 6}, {"num_leaves": -3}), ("knn", {"n_neighbors": 4}, None)],
-)
+    [
+        ("lightgbm", {"n_estimators": 6}, {"num_leaves": -3}),
+        ("xgboost", {"n_estimators": 6}, {"max_depth": -3}),
+        ("knn", {"n_neighbors": 4}, None),
+    ],
+)  # fmt: skip
 def test_components_found_once_give_the_very_numbers(name: str, options: dict, wrong: dict) -> None:
+    if name == "xgboost":
+        pytest.importorskip("xgboost")
     rows, test = wide_rows(200), wide_rows(30, seed=8)
     plan = make_folds(rows.codes, 3, repeats=2)
     shared = [Shared(rows, plan, r, test if r == 0 else None) for r in range(2)]
@@ -252,10 +259,21 @@ def test_components_found_once_give_the_very_numbers(name: str, options: dict, w
         assert slow.test is not None
         np.testing.assert_array_equal(fast[o].test, slow.test)
         np.testing.assert_array_equal(fast[o].importances, slow.importances)
-        assert len(fast[o].importances) == (6 if name == "lightgbm" else 0)
+        assert len(fast[o].importances) == (0 if name == "knn" else 6)
     if wrong:
-        with pytest.raises(HeadError, match="head lightgbm: LightGBMError"):
+        with pytest.raises(HeadError, match=f"head {name}: (LightGBM|XGBoost)Error"):
             answer_all(name, on, shared, options=wrong)
+
+
+def test_xgboost_takes_components_of_many_rows_alone() -> None:
+    X = np.random.default_rng(0).normal(size=(2500, 512)).astype(np.float32)
+    auto, never, always = (
+        cast(OnComponents, make_head("xgboost", 0, {"n_components": c})) for c in ("auto", 0, 5)
+    )
+    for x, count in ((X, 96), (X[1:], 512), (X[:, 1:], 511)):
+        assert auto.reduced(x)[2].shape == (len(x), count)
+    assert never.reduced(X)[2].shape == X.shape
+    assert always.reduced(X[:40])[2].shape == (40, 5)
 
 
 @pytest.mark.parametrize("name", list(HEADS))
