@@ -24,9 +24,9 @@ from headstock.extract.encoders.columns import ingest_columns, read_numbers
 from headstock.extract.encoders.fingerprints import fingerprint_of
 from headstock.extract.pipeline.account import Account
 from headstock.extract.pipeline.admit import admit, settle
-from headstock.extract.pipeline.distributed import extract_on_ray, share_of
+from headstock.extract.pipeline.distributed import extract_on_ray
 from headstock.extract.pipeline.holdings import Held
-from headstock.extract.pipeline.options import Options
+from headstock.extract.pipeline.options import Options, share_of
 from headstock.extract.pipeline.pending import refuse_absent
 from headstock.extract.pipeline.run import extract_some
 from headstock.store import ABSENT, FeatureStore, Manifest, Recipe, StoreReader, open_store

@@ -10,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import pickle
-import re
+import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -43,22 +44,10 @@ from headstock.store import FeatureStore, Items
 from headstock.store.errors import HeadstockError, OptionError
 from headstock.store.progress import Progress
 
-__all__ = ["Actor", "Resources", "extract_on_ray", "resources", "share_of"]
+__all__ = ["Actor", "Resources", "extract_on_ray", "resources"]
 
 Builder = Callable[[], Encoder]
 CORES = 4  # of a node for an actor that computes on the CPU
-
-
-def share_of(word: str, n: int, flag: str = "--shard") -> np.ndarray:
-    """The rows (their numbers) of share ``i/m`` of n, i from 1 to m: unbroken runs, in order.
-
-    Raises OptionError for anything else.
-    """
-    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", word.strip())
-    i, m = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not 1 <= i <= m:
-        raise OptionError(f"{flag} {word}", "is no share", f"{flag} 1/8 to {flag} 8/8")
-    return np.arange(n * (i - 1) // m, n * i // m)
 
 
 @dataclass(frozen=True)
@@ -255,6 +244,15 @@ def _tables(items: Items, rows: np.ndarray, numbers: np.ndarray, least: int) -> 
 
 
 @contextmanager
+def _signal_kept() -> Iterator[None]:
+    """Ray answers SIGTERM by an exit that says nothing; whoever answered it before, does again."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
 def _ray() -> Iterator[Any]:
     """Ray, connected; what was started here ends here."""
     try:
@@ -270,7 +268,8 @@ def _ray() -> Iterator[Any]:
         where = os.environ.get("RAY_ADDRESS") or "local"  # never the leavings of an earlier cluster
         own: dict[str, Any] = {"include_dashboard": False} if where == "local" else {}
         try:
-            ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
+            with _signal_kept():
+                ray.init(address=where, log_to_driver=False, logging_level=logging.ERROR, **own)
         except (ConnectionError, ValueError, RuntimeError, OSError) as error:
             what = f"no cluster: {error}"
             raise OptionError("--engine ray", what, "check RAY_ADDRESS") from error

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from headstock.store.datafile import Reader
 from headstock.store.errors import OptionError
 
-__all__ = ["Options"]
+__all__ = ["Options", "share_of"]
 
 
 @dataclass(frozen=True)
@@ -42,3 +45,15 @@ class Options:
     def reader(self, root: str) -> Reader:
         """What reads the files of rows whose paths are relative to ``root``."""
         return Reader.of(root, self.data_roots, self.allow_outside)
+
+
+def share_of(word: str, n: int, flag: str = "--shard") -> np.ndarray:
+    """The rows (their numbers) of share ``i/m`` of n, i from 1 to m: unbroken runs, in order.
+
+    Raises OptionError for anything else.
+    """
+    found = re.fullmatch(r"(\d{1,9})/(\d{1,9})", word.strip())
+    i, m = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= i <= m:
+        raise OptionError(f"{flag} {word}", "is no share", f"{flag} 1/8 to {flag} 8/8")
+    return np.arange(n * (i - 1) // m, n * i // m)

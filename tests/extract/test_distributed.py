@@ -22,8 +22,8 @@ from headstock.extract import extract
 from headstock.extract.job import extract_manifest
 from headstock.extract.pipeline import distributed
 from headstock.extract.pipeline.account import Account
-from headstock.extract.pipeline.distributed import Actor, extract_on_ray, resources, share_of
-from headstock.extract.pipeline.options import Options
+from headstock.extract.pipeline.distributed import Actor, extract_on_ray, resources
+from headstock.extract.pipeline.options import Options, share_of
 from headstock.store import FeatureStore, Items, Manifest
 from headstock.store.errors import HeadstockError, OptionError, TooManyFailures
 
