@@ -93,7 +93,7 @@ def test_a_stack_has_a_weight_a_member_and_goes_all_the_way(many, tmp_path):
     result = evaluate_rows(rows, ["lda"], ["image", "audio"], ["stacked", "weighted"], plan)
     stacked, weighted = (result.proba[f"lda@image+audio:{f}"] for f in ("stacked", "weighted"))
     np.testing.assert_array_equal(stacked, weighted)
-    notes = {line["name"]: line.get("notes", []) for line in result.leaderboard}
+    notes = {line.name: list(line.notes) for line in result.leaderboard}
     assert notes["lda@image+audio:stacked"] == ["80 classes: a weight a member, as weighted"]
     assert not notes["lda@image+audio:weighted"]
     bundle = fit_rows(rows, plan, "lda", "image+audio", fusion="stacked")
