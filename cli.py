@@ -236,7 +236,7 @@ def list_(what: str, pattern: str, target: str) -> Answer:
             if target == "number":
                 from headstock.heads.metrics.regression import listing as metrics
             else:
-                from headstock.heads.metrics.table import listing as metrics
+                from headstock.heads.metrics.grammar import listing as metrics
             found = metrics(pattern)
         else:
             from headstock.heads.fusion.fusions import listing as fusions

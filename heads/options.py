@@ -65,7 +65,7 @@ def stored_sets(ctx: click.Context) -> Sequence[str]:
 
 
 def metric_completions(ctx: click.Context) -> Sequence[str]:
-    from headstock.heads.metrics.table import metric_names
+    from headstock.heads.metrics.grammar import metric_names
 
     return metric_names()
 

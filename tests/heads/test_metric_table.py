@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as sk
 
-from headstock.heads.metrics.table import GRAMMAR, Metric, metric_named
+from headstock.heads.metrics.grammar import GRAMMAR
+from headstock.heads.metrics.table import Metric, metric_named
 from headstock.store.errors import HeadError, OptionError
 
 Said = tuple[np.ndarray, np.ndarray]
