@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from headstock.heads.engine.parts import Part, parts_left_out
+from headstock.heads.engine.parts import Part, kept, parts_left_out
 from headstock.heads.kinds.components import OnComponents, Reduced
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
@@ -56,7 +56,7 @@ def reduced_answers(
         start, (job, o) = time.perf_counter(), task
         repeat, part = job
         out = np.isin(plan.codes[repeat], part)
-        train = ~out
+        train = kept(plan.codes[repeat], part)
         source, asked = (rows, out) if part else (test, slice(None))
         assert source is not None
         head, names = make(), parts_of(o)

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-__all__ = ["Part", "Scores", "Weigh", "parts_left_out", "places", "spread"]
+__all__ = ["Part", "Scores", "Weigh", "kept", "parts_left_out", "places", "spread"]
 
 Part = tuple[int, ...]
 
@@ -33,6 +33,11 @@ def places(part: Part) -> list[tuple[int, int]]:
     """What a part that leaves out one fold or two answers: (the fold without which it is nested, or
     0; the fold whose rows are answered)."""
     return [(0, f) for f in part] if len(part) < 2 else [(part[0], part[1]), (part[1], part[0])]
+
+
+def kept(fold: np.ndarray, part: Part) -> np.ndarray:
+    """(n,) bool: the rows of a training part, among rows in the folds (n,)."""
+    return ~np.isin(fold, part)
 
 
 def spread(proba: np.ndarray, answer: np.ndarray, fold: np.ndarray, first: int, part: Part) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.parts import Part, parts_left_out, spread
+from headstock.heads.engine.parts import Part, kept, parts_left_out, spread
 from headstock.heads.head import make_head
 from headstock.heads.outoffold.answer import Answer, answers_of, fit_head
 from headstock.heads.rows.adapted import ADAPTED
@@ -60,7 +60,7 @@ def cross_fit(
     def fit(job: tuple[int, Part]) -> tuple[np.ndarray, Any, Any]:
         repeat, part = job
         codes_of = plan.codes[repeat]
-        train = np.flatnonzero(~np.isin(codes_of, part))
+        train = np.flatnonzero(kept(codes_of, part))
         head = make_head(name, seed, options, target)
         fit_head(head, name, X[train], y[train], codes_of[train], spans)
         hows.append(getattr(head, "how_", ""))

@@ -81,7 +81,7 @@ MUTANTS = [
     ),
     Mutant(
         "a fold sees the rows it holds out", fold_by_fold,
-        "train = np.flatnonzero(codes_of != fold)", "train = np.arange(len(codes_of))",
+        "train = np.flatnonzero(kept(codes_of, part))", "train = np.arange(len(codes_of))",
         "chance-tree", 6,
     ),
 ]  # fmt: skip
