@@ -21,9 +21,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # as the headstock command 
 from heads_workload import TEST, TRAIN, workload
 
 from headstock.heads import HEADS, make_folds
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.fusion.fusions import FUSIONS
-from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.report.findings import findings
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line

@@ -164,10 +164,10 @@ def verify(
     Example: headstock store verify features.h5 --files
     """
     from headstock.store import FeatureStore
-    from headstock.store.care.apart import verify_apart
+    from headstock.store.care.verify_child import verify_in_child
 
     with progress("verify", "rows") as report:
-        verdict = verify_apart(path, files=files, progress=report, data=data)
+        verdict = verify_in_child(path, files=files, progress=report, data=data)
     if verdict.exit_code:
         hints = [["store", "repair", path]] if verdict.findings and not verdict.unread else []
         return Answer(verdict, verdict.text, hints, exit_code=verdict.exit_code)

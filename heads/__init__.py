@@ -17,12 +17,12 @@ if TYPE_CHECKING:  # what a type checker sees; a test holds it equal to the tabl
     from headstock.heads.contract import check_head as check_head
     from headstock.heads.estimator import HeadClassifier as HeadClassifier
     from headstock.heads.estimator import HeadRegressor as HeadRegressor
-    from headstock.heads.evaluating import evaluate as evaluate
+    from headstock.heads.evaluate_numbers import NumberEvaluation as NumberEvaluation
+    from headstock.heads.evaluate_store import evaluate as evaluate
     from headstock.heads.fusion.fusions import FUSIONS as FUSIONS
     from headstock.heads.head import Head as Head
     from headstock.heads.head import load_head as load_head
     from headstock.heads.head import make_head as make_head
-    from headstock.heads.regression import NumberEvaluation as NumberEvaluation
     from headstock.heads.result import Evaluation as Evaluation
     from headstock.heads.rows.folds import FoldPlan as FoldPlan
     from headstock.heads.rows.folds import make_folds as make_folds
@@ -38,11 +38,11 @@ _HOMES = {
     "Head": "head",
     "HeadClassifier": "estimator",
     "HeadRegressor": "estimator",
-    "NumberEvaluation": "regression",
+    "NumberEvaluation": "evaluate_numbers",
     "Predictions": "bundle.predictions",
     "REGRESSORS": "specs",
     "check_head": "contract",
-    "evaluate": "evaluating",
+    "evaluate": "evaluate_store",
     "fit": "bundle.fitting",
     "fit_run": "bundle.of_run",
     "load_head": "head",

@@ -243,7 +243,7 @@ def _fit_run(store: str, run: str, system: str | None) -> Bundle:
 
 def _fitted(bundle: Bundle, output: str) -> Answer:
     from headstock.heads.report.rows import account_lines
-    from headstock.heads.run.plain import parse
+    from headstock.heads.run.as_json import parse
     from headstock.heads.run.rows import Account
 
     bundle.save(output)

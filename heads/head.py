@@ -12,11 +12,11 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
-from headstock.heads.ownfile import function_of, is_own
 from headstock.heads.search.aims import aim_of
 from headstock.heads.search.draws import DRAWS
 from headstock.heads.search.tuning import Tuned, points_of
 from headstock.heads.specs import CLASSES, NUMBER, RENAMED, TARGETS
+from headstock.heads.userfile import function_of, is_own
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 from headstock.store.jsonfile import parse_json
 

@@ -16,8 +16,8 @@ from headstock.heads.evaluation.ledger import saved_as
 from headstock.heads.files import write_csv
 from headstock.heads.metrics.labels import confusion
 from headstock.heads.rows.folds import FoldPlan
+from headstock.heads.run.as_json import plain
 from headstock.heads.run.folder import body_of, write_run
-from headstock.heads.run.plain import plain
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line
 

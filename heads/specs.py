@@ -2,7 +2,7 @@
 
 To add a head, write its function and one entry here; one that a model file is to hold in arrays of
 a new kind, an entry of ``KINDS`` besides. How its folds are computed at once stands on the head
-itself (``engine.strategies``).
+itself (``kinds.strategies``).
 """
 
 from __future__ import annotations

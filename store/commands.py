@@ -179,10 +179,10 @@ def import_(source: str, output: str, **flags: Any) -> Answer:
 
     Example: headstock store import features.npz imported.h5 --set image
     """
-    from headstock.store.exchange.imports import import_apart
+    from headstock.store.exchange.imports import import_in_child
 
     with progress("import", "rows") as report:
-        imported = import_apart(source, output, progress=report, **flags)
+        imported = import_in_child(source, output, progress=report, **flags)
     return Answer(
         imported,
         imported.text,

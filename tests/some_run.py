@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import fields
 from typing import Any
 
-from headstock.heads.run.plain import parse, plain
+from headstock.heads.run.as_json import parse, plain
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line, Scores
 

@@ -16,26 +16,26 @@ from headstock.heads.blockwise.blocks import HELD, Block, Streamed, read_streame
 from headstock.heads.blockwise.passes import learn
 from headstock.heads.bundle.bundle import Bundle
 from headstock.heads.bundle.members import Member
-from headstock.heads.evaluating import recipe_of
+from headstock.heads.evaluate_store import recipe_of
 from headstock.heads.evaluation.checks import checked
 from headstock.heads.evaluation.ledger import SHOWN, keep_chosen, look, split_digest
 from headstock.heads.head import head_options
 from headstock.heads.kinds.linear import Linear
-from headstock.heads.numbers.beside import figures
-from headstock.heads.numbers.chance import chance_p
-from headstock.heads.numbers.metrics import ByRow
 from headstock.heads.result import Result
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects_in
 from headstock.heads.rows.target import found_target
-from headstock.heads.run.plain import parse, plain
+from headstock.heads.run.as_json import parse, plain
 from headstock.heads.run.rows import Account, Fold, Hygiene, Leak, Looks, Plan
 from headstock.heads.run.run import Run, Settings
 from headstock.heads.run.scores import Line
 from headstock.heads.solvers.calibration import UNCALIBRATED, none_left
 from headstock.heads.solvers.scaling import Standard
 from headstock.heads.specs import NUMBER
+from headstock.heads.statistics.beside import figures
+from headstock.heads.statistics.chance import chance_p
+from headstock.heads.statistics.metrics import ByRow
 from headstock.store.errors import OptionError
 
 if TYPE_CHECKING:

@@ -18,7 +18,6 @@ from headstock.heads.evaluation.systems import DEFAULTS, restrict
 from headstock.heads.fusion.fusions import FUSIONS, fusions_of, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.metrics.table import metrics_named
-from headstock.heads.numbers.importances import weigh
 from headstock.heads.outoffold.answer import fit_head
 from headstock.heads.outoffold.fold_by_fold import answer_views, cross_fit
 from headstock.heads.rows.adapted import whole_sets
@@ -28,6 +27,7 @@ from headstock.heads.rows.prepare import Prepared, Rules, prepare
 from headstock.heads.search.aims import aimed
 from headstock.heads.search.tuning import Tuned, search_record, transformed, with_searches
 from headstock.heads.specs import CLASSES, NUMBER
+from headstock.heads.statistics.importances import weigh
 from headstock.store.errors import HeadError, OptionError
 from headstock.store.manifest.splits import split_of
 from headstock.store.progress import Report, unheard

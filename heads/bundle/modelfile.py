@@ -17,10 +17,10 @@ import numpy as np
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.files import write_bytes
 from headstock.heads.fusion.fusions import KINDS, KINDS_OF_NUMBERS
-from headstock.heads.ownfile import OWN, described, is_own, kind_of, with_state
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.search.tuning import Tuned
 from headstock.heads.specs import CLASSES, HEAD_KINDS
+from headstock.heads.userfile import OWN, described, is_own, kind_of, with_state
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
 from headstock.store.jsonfile import parse_json

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.head import make_head
-from headstock.heads.numbers.metrics import score
 from headstock.heads.outoffold.answer import fit_head, full_proba
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
-from headstock.heads.run.plain import parse
+from headstock.heads.run.as_json import parse
 from headstock.heads.run.scores import Accuracy, Line, Point
+from headstock.heads.statistics.metrics import score
 
 __all__ = ["SHARES", "learning_curve", "prefix_order"]
 

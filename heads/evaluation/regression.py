@@ -11,17 +11,17 @@ from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.in_time import scored_in_time
 from headstock.heads.evaluation.systems import System
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.compare import between_systems
-from headstock.heads.numbers.importances import weigh
-from headstock.heads.numbers.intervals import LEVEL
-from headstock.heads.numbers.regression import Known, chosen_best, difference, interval
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
 from headstock.heads.rows.times import in_time, past_of
 from headstock.heads.run import numbers as run
-from headstock.heads.run.plain import parse
+from headstock.heads.run.as_json import parse
 from headstock.heads.run.scores import Measure, MetricDifference
+from headstock.heads.statistics.compare import between_systems
+from headstock.heads.statistics.importances import weigh
+from headstock.heads.statistics.intervals import LEVEL
+from headstock.heads.statistics.regression import Known, chosen_best, difference, interval
 from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = [

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from headstock.heads.engine.shared import Shared
-from headstock.heads.evaluation.fingerprints import (
+from headstock.heads.evaluation.cache_keys import (
     arithmetic,
     array_digest,
     code_of,

@@ -12,18 +12,18 @@ from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.gate import gate_report, gate_verdicts
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.beside import calibration_line, figures
-from headstock.heads.numbers.chance import chance_p
-from headstock.heads.numbers.compare import rights
-from headstock.heads.numbers.importances import weigh
-from headstock.heads.numbers.measured import guess_p, metric_record
-from headstock.heads.numbers.metrics import ByRow
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, columns_of, parts_of
-from headstock.heads.run.plain import parse
+from headstock.heads.run.as_json import parse
 from headstock.heads.run.rows import Fold
 from headstock.heads.run.scores import Line
+from headstock.heads.statistics.beside import calibration_line, figures
+from headstock.heads.statistics.chance import chance_p
+from headstock.heads.statistics.compare import rights
+from headstock.heads.statistics.importances import weigh
+from headstock.heads.statistics.measured import guess_p, metric_record
+from headstock.heads.statistics.metrics import ByRow
 from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = ["answered", "baseline", "fold_table", "score_lines", "shares"]

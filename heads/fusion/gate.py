@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.compare import compare
-from headstock.heads.numbers.familywise import adjusted
-from headstock.heads.numbers.intervals import LEVEL
+from headstock.heads.statistics.compare import compare
+from headstock.heads.statistics.familywise import adjusted
+from headstock.heads.statistics.intervals import LEVEL
 
 __all__ = ["Gated", "gate_report", "gate_verdicts"]
 

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.special import logsumexp, softmax
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.measured import gained
+from headstock.heads.statistics.measured import gained
 
 __all__ = ["FLOOR", "Mean"]
 

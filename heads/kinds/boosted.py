@@ -7,6 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
+from headstock.heads.codes import encode_labels
 from headstock.heads.kinds.components import (
     Components,
     OnComponents,
@@ -18,7 +19,6 @@ from headstock.heads.kinds.components import (
 )
 from headstock.heads.kinds.modeltext import check_lightgbm, check_xgboost
 from headstock.heads.kinds.strategies import OnceReduced
-from headstock.heads.labels import encode_labels
 from headstock.heads.solvers.scaling import WIDE
 from headstock.store.errors import HeadError
 

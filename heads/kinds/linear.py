@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.codes import encode_labels, seeded_codes
 from headstock.heads.kinds.strategies import Descent, Gram, Strategy
-from headstock.heads.labels import encode_labels, seeded_codes
 from headstock.heads.solvers.calibration import (
     UNCALIBRATED,
     held_out_folds,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.codes import encode_labels
 from headstock.heads.kinds.components import (
     Components,
     OnComponents,
@@ -17,7 +18,6 @@ from headstock.heads.kinds.components import (
     wanted,
 )
 from headstock.heads.kinds.strategies import OnceReduced
-from headstock.heads.labels import encode_labels
 from headstock.heads.solvers.dense import STRIP, Dense, dense
 from headstock.heads.solvers.loops import loops
 from headstock.heads.solvers.scaling import Blocks

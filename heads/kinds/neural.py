@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from scipy.special import softmax
 
-from headstock.heads.labels import encode_labels, seeded_codes
+from headstock.heads.codes import encode_labels, seeded_codes
 from headstock.heads.metrics.probabilities import log_loss
 from headstock.heads.solvers.scaling import Standard
 from headstock.heads.threads import one_thread_each

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from scipy.special import expit
 
+from headstock.heads.codes import encode_labels, seeded_codes
 from headstock.heads.kinds.landmarks import Landmarks, least_squares, linear_machines
 from headstock.heads.kinds.strategies import Kernel, Machines
-from headstock.heads.labels import encode_labels, seeded_codes
 from headstock.heads.solvers.calibration import (
     UNCALIBRATED,
     couple,

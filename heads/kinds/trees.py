@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.labels import encode_labels
+from headstock.heads.codes import encode_labels
 from headstock.store.errors import BundleError, HeadError
 
 __all__ = ["Trees", "bagging", "extra_trees", "forest", "tree"]

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.ownfile import function_of
+from headstock.heads.userfile import function_of
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 
 __all__ = ["PARAMETERS", "own_score"]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.ownfile import function_of, is_own
+from headstock.heads.userfile import function_of, is_own
 from headstock.store.errors import HeadError, HeadstockError, OptionError, near
 
 __all__ = ["ABOUT", "SHOWN", "USUAL", "listing", "number_metric"]

@@ -23,7 +23,7 @@ from headstock.heads.metrics.probabilities import (
     drawn_calibration,
     loss_rows,
 )
-from headstock.heads.ownfile import is_own
+from headstock.heads.userfile import is_own
 from headstock.store.errors import OptionError, near
 
 __all__ = ["Metric", "metric_named", "metrics_named"]

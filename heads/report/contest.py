@@ -10,12 +10,12 @@ from typing import NamedTuple
 import numpy as np
 
 from headstock.heads.metrics.table import Metric, metric_named
-from headstock.heads.numbers.compare import between_systems, mcnemar
-from headstock.heads.numbers.familywise import between_all
-from headstock.heads.numbers.intervals import LEVEL, difference_interval
-from headstock.heads.numbers.measured import metric_difference
 from headstock.heads.report.saved import Saved, System
 from headstock.heads.run.scores import Comparison
+from headstock.heads.statistics.compare import between_systems, mcnemar
+from headstock.heads.statistics.familywise import between_all
+from headstock.heads.statistics.intervals import LEVEL, difference_interval
+from headstock.heads.statistics.measured import metric_difference
 from headstock.store.errors import HeadstockError
 
 __all__ = ["LEVEL", "Against", "Contest", "Pair", "pair"]

@@ -13,8 +13,8 @@ from typing import Any
 from headstock.heads.report.saved import Saved, read_saved
 from headstock.heads.report.standing import Standing, standing
 from headstock.heads.report.text import Mark, leaderboard_text, text_table
+from headstock.heads.run.as_json import plain
 from headstock.heads.run.folder import METRICS, body_of, read_run
-from headstock.heads.run.plain import plain
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadstockError, OptionError, one_line

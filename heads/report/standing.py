@@ -12,7 +12,7 @@ import numpy as np
 from headstock.heads.report.contest import Against, Contest
 from headstock.heads.report.saved import Saved, System, read_saved
 from headstock.heads.report.text import Mark, filled, text_table
-from headstock.heads.run.plain import plain
+from headstock.heads.run.as_json import plain
 from headstock.store.errors import HeadstockError, OptionError, one_line
 
 __all__ = ["Standing", "standing"]

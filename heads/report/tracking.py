@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from headstock.heads.run.plain import plain
+from headstock.heads.run.as_json import plain
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadError, OptionError, one_line

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.codes import seeded_codes
 from headstock.heads.files import write_text
-from headstock.heads.labels import seeded_codes
 from headstock.heads.metrics.probabilities import FLOOR
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import HeadError, OptionError, StorageError, VersionError, one_line

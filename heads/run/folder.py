@@ -14,8 +14,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from headstock.heads.run.as_json import WrongField, parse, plain
 from headstock.heads.run.numbers import NumberRun
-from headstock.heads.run.plain import WrongField, parse, plain
 from headstock.heads.run.run import Run
 from headstock.store.disk.folder import write_folder
 from headstock.store.errors import HeadError, OptionError, StorageError, VersionError, one_line

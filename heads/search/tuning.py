@@ -127,7 +127,7 @@ class Tuned:
         inner: np.ndarray | None = None,
         spans: Mapping[str, slice] | None = None,
     ) -> Tuned:
-        from headstock.heads.labels import encode_labels, seeded_codes
+        from headstock.heads.codes import encode_labels, seeded_codes
 
         self.classes_, codes = encode_labels(y)
         if inner is None:

@@ -17,8 +17,8 @@ import numpy as np
 from headstock.store.disk.checksum import row_crcs
 from headstock.store.disk.declared import ABSENT, FAILED, OK, Declared
 from headstock.store.disk.file import REPAIR, StoreFile
+from headstock.store.disk.float16 import narrowed
 from headstock.store.disk.forms import shard_form
-from headstock.store.disk.halves import narrowed
 from headstock.store.disk.layout import Plan, text_bytes
 from headstock.store.errors import OptionError, StoreDamaged, one_line
 

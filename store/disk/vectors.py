@@ -8,7 +8,7 @@ import numpy as np
 
 from headstock.store.cores import cores
 from headstock.store.disk.column import Column
-from headstock.store.disk.halves import widen
+from headstock.store.disk.float16 import widen
 from headstock.store.disk.state import READ_BYTES, State
 
 __all__ = ["gather", "read"]

@@ -18,7 +18,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.store.apart import Died, call_apart
+from headstock.store.child import Died, call_in_child
 from headstock.store.disk.batch import Batch
 from headstock.store.disk.declared import FAILED, OK, Declared
 from headstock.store.errors import ManifestError, OptionError, UnsafeInput, one_line
@@ -32,7 +32,7 @@ from headstock.store.manifest.splits import read_splits
 from headstock.store.progress import Report, unheard
 from headstock.store.recipe import Recipe
 
-__all__ = ["Imported", "import_apart", "import_features"]
+__all__ = ["Imported", "import_in_child", "import_features"]
 
 ROWS = 512
 SHOWN = 5
@@ -130,7 +130,7 @@ def import_features(
     return Imported(Path(output), len(ids), widths, found.layout, unknown, failed, found.notes)
 
 
-def import_apart(
+def import_in_child(
     source: str | os.PathLike[str],
     output: str | os.PathLike[str],
     progress: Report = unheard,
@@ -140,7 +140,7 @@ def import_apart(
     there. Raises what it raises, and UnsafeInput when the child crashed over the source."""
     call, options = f"{__name__}:import_features", {"output": os.fspath(output), **options}
     try:
-        body = call_apart(call, source, options, progress)
+        body = call_in_child(call, source, options, progress)
     except Died as how:
         what, fix = f"the process that read it {how}", "do not open this file"
         raise UnsafeInput(source, what, fix) from None

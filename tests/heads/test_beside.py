@@ -7,11 +7,11 @@ import pytest
 from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
-from headstock.heads.numbers import chance
-from headstock.heads.numbers.beside import calibration_line, figures
-from headstock.heads.numbers.chance import chance_p, priors
-from headstock.heads.numbers.intervals import mean_interval, share_interval
-from headstock.heads.numbers.metrics import ByRow
+from headstock.heads.statistics import chance
+from headstock.heads.statistics.beside import calibration_line, figures
+from headstock.heads.statistics.chance import chance_p, priors
+from headstock.heads.statistics.intervals import mean_interval, share_interval
+from headstock.heads.statistics.metrics import ByRow
 
 
 def figures_of(proba: np.ndarray, codes: np.ndarray, groups: np.ndarray | None = None) -> dict:

@@ -8,9 +8,9 @@ import some_run
 from scipy.stats import binomtest
 
 from headstock.heads import evaluate
-from headstock.heads.numbers.compare import against_best, compare, mcnemar
-from headstock.heads.numbers.intervals import share_interval
 from headstock.heads.report.text import leaderboard_text
+from headstock.heads.statistics.compare import against_best, compare, mcnemar
+from headstock.heads.statistics.intervals import share_interval
 
 
 def system(codes: np.ndarray, wrong: np.ndarray, k: int = 3) -> np.ndarray:

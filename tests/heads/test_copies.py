@@ -20,7 +20,7 @@ from headstock.heads.rows.copies import copies
 from headstock.heads.rows.hygiene import clean, find_duplicates, hygiene_report
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.media import media_of
-from headstock.heads.run.plain import parse
+from headstock.heads.run.as_json import parse
 from headstock.heads.run.rows import Hygiene
 from headstock.store import FeatureStore, Manifest
 

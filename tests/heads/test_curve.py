@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate, make_folds
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.evaluation.curve import learning_curve, prefix_order
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.numbers.importances import weigh
 from headstock.heads.rows.labelled import Rows
+from headstock.heads.statistics.importances import weigh
 
 
 def test_each_beginning_has_each_class_in_its_share() -> None:

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import FoldPlan, evaluate, make_folds
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.evaluation import answers
-from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError

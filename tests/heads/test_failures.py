@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.report.formats import leaderboard_as
 from headstock.heads.report.notebook import leaderboard_html
 from headstock.heads.rows.folds import make_folds

@@ -7,8 +7,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from headstock.heads.numbers.compare import mcnemar
-from headstock.heads.numbers.familywise import _by_range, adjusted, all_pairs, between_all
+from headstock.heads.statistics.compare import mcnemar
+from headstock.heads.statistics.familywise import _by_range, adjusted, all_pairs, between_all
 
 
 @pytest.mark.parametrize(("a", "b"), [(6, 0), (7, 2), (30, 15)])

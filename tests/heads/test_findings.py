@@ -8,7 +8,7 @@ import numpy as np
 import some_run
 
 from headstock.heads import evaluate, make_folds
-from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.report.findings import findings, pattern_words
 from headstock.heads.rows.labelled import Rows
 

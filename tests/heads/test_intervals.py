@@ -7,7 +7,7 @@ import pytest
 from scipy.stats import beta, t, ttest_1samp
 
 from headstock.heads import evaluate
-from headstock.heads.numbers.intervals import (
+from headstock.heads.statistics.intervals import (
     difference_interval,
     mean_interval,
     share_interval,

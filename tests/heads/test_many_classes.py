@@ -7,8 +7,8 @@ import pytest
 
 from headstock.heads import Bundle, make_head
 from headstock.heads.bundle.fitting import fit_rows
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.kinds import boosted, svm
-from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.labelled import Rows
 from headstock.store import Recipe

@@ -9,10 +9,10 @@ import pytest
 from scipy.stats import norm
 
 from headstock.heads.metrics.table import metric_named
-from headstock.heads.numbers.compare import against_best
-from headstock.heads.numbers.measured import metric_difference, metric_record
-from headstock.heads.numbers.metrics import accuracy_interval
-from headstock.heads.numbers.selection import selection
+from headstock.heads.statistics.compare import against_best
+from headstock.heads.statistics.measured import metric_difference, metric_record
+from headstock.heads.statistics.metrics import accuracy_interval
+from headstock.heads.statistics.selection import selection
 
 
 def binary(seed: int, n: int = 400, noise: float = 1.0, share: float = 0.2):

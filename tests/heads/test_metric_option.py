@@ -15,13 +15,13 @@ from headstock.cli import cli
 from headstock.heads import FoldPlan, evaluate, fit_run, make_head
 from headstock.heads.fusion.fusions import make_fusion
 from headstock.heads.metrics.table import metric_named
-from headstock.heads.numbers.measured import guess_p
 from headstock.heads.report.formats import as_csv, as_latex, as_markdown
 from headstock.heads.report.page import write_report
 from headstock.heads.report.runs import list_runs
 from headstock.heads.report.standing import standing
 from headstock.heads.run.folder import read_run
 from headstock.heads.search.aims import METRIC
+from headstock.heads.statistics.measured import guess_p
 from headstock.store.errors import OptionError
 
 HEADS = ("lda", "knn", "tree")

@@ -7,8 +7,8 @@ from sklearn import metrics as reference
 
 from headstock.heads.metrics.labels import confusion
 from headstock.heads.metrics.probabilities import calibration_error
-from headstock.heads.numbers.metrics import accuracy_interval, score
 from headstock.heads.report.page.figures import reliability
+from headstock.heads.statistics.metrics import accuracy_interval, score
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate, make_folds, make_head
-from headstock.heads.leaderboard import evaluate_rows
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 

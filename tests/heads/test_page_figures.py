@@ -8,7 +8,6 @@ import some_run
 from scipy.stats import binomtest
 
 from headstock.heads.metrics.probabilities import calibration_error
-from headstock.heads.numbers.doubts import doubts
 from headstock.heads.report.contest import Contest, pair
 from headstock.heads.report.page.figures import (
     coverage,
@@ -16,6 +15,7 @@ from headstock.heads.report.page.figures import (
     thinned,
 )
 from headstock.heads.report.saved import Saved
+from headstock.heads.statistics.doubts import doubts
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ import pytest
 
 from headstock.cli import cli
 from headstock.heads import Bundle, evaluate, fit, make_folds
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.fusion.complete import predict_complete
 from headstock.heads.fusion.fusions import cross_fuse
-from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import Rows
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe, RowError

@@ -12,7 +12,7 @@ import sklearn.metrics as sk
 from scipy.stats import pearsonr, spearmanr
 
 from headstock.heads.metrics.regression import ABOUT, ALIASES, listing, number_metric
-from headstock.heads.numbers.regression import Known, difference, interval
+from headstock.heads.statistics.regression import Known, difference, interval
 from headstock.store.errors import HeadError, OptionError
 
 THEIRS: dict[str, Any] = {

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.evaluation import fingerprints, reuse
+from headstock.heads.evaluation import cache_keys, reuse
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.run.scores import Line
 from headstock.heads.specs import HEADS as TABLE
@@ -187,8 +187,8 @@ def test_another_vector_recipe_or_row_computes_anew(tmp_path: Path, rows, make_s
             fitted.clear()
             other = {**real, name: "f" * 64}
             kept = reuse.Reuse(tmp_path / "a.h5.oof", other)
+            from headstock.heads.evaluate_classes import evaluate_rows
             from headstock.heads.evaluation.plans import plan_for
-            from headstock.heads.leaderboard import evaluate_rows
             from headstock.heads.rows.labelled import read_rows
 
             train, test, _ = read_rows(store, ["image", "audio"])
@@ -208,20 +208,20 @@ def test_other_code_or_arithmetic_computes_anew(store, fitted, monkeypatch) -> N
             fitted.clear()
             evaluate(store, ("lda",), fusions=(), reuse=True)
             assert len(fitted) == 3
-    said = json.dumps(fingerprints.arithmetic())
+    said = json.dumps(cache_keys.arithmetic())
     assert all(name in said for name in ("scikit-learn", "lightgbm", np.__version__))
-    assert len(fingerprints.package_digest()) == 64
+    assert len(cache_keys.package_digest()) == 64
 
 
 def test_every_line_that_computes_an_answer_is_counted() -> None:
     """The source of each head of the table, and of all that an evaluation has imported."""
-    counted = {path.resolve() for path in fingerprints._sources()}
+    counted = {path.resolve() for path in cache_keys._sources()}
     for spec in TABLE.values():
         module = import_module(spec.make.partition(":")[0])
         assert Path(module.__file__ or "").resolve() in counted
     for name, module in list(sys.modules.items()):
         room = name.removeprefix("headstock.heads.").partition(".")[0]
-        if name.startswith("headstock.heads.") and room not in fingerprints.SHOWING:
+        if name.startswith("headstock.heads.") and room not in cache_keys.SHOWING:
             assert Path(module.__file__ or "").resolve() in counted, name
 
 
@@ -268,8 +268,8 @@ def test_a_head_that_takes_in_what_nothing_vouches_for_is_never_kept(
 
 
 def test_a_distribution_that_may_change_under_one_version_vouches_for_nothing(monkeypatch) -> None:
-    assert fingerprints._versions_of("sklearn") is not None
-    assert fingerprints._versions_of("no_such_module") is None
+    assert cache_keys._versions_of("sklearn") is not None
+    assert cache_keys._versions_of("no_such_module") is None
 
     class Folder:
         version, metadata = "1.0", {"Name": "mine"}
@@ -278,7 +278,7 @@ def test_a_distribution_that_may_change_under_one_version_vouches_for_nothing(mo
             return '{"dir_info": {"editable": true}, "url": "file:///mine"}'
 
     monkeypatch.setattr("importlib.metadata.distribution", lambda name: Folder())
-    assert fingerprints._versions_of("sklearn") is None
+    assert cache_keys._versions_of("sklearn") is None
 
 
 @pytest.mark.parametrize("harm", ["cut", "flipped", "empty", "foreign"])

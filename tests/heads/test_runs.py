@@ -14,12 +14,12 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.numbers.metrics import score
 from headstock.heads.report.contest import pair
 from headstock.heads.report.formats import as_csv, as_latex, as_markdown, leaderboard_as
 from headstock.heads.report.runs import Listing, Single, list_runs, look
 from headstock.heads.report.standing import Standing, standing
 from headstock.heads.run.folder import read_run
+from headstock.heads.statistics.metrics import score
 from headstock.store import Items
 from headstock.store.errors import OptionError
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from headstock.heads import evaluate
-from headstock.heads.numbers.intervals import resamples
-from headstock.heads.numbers.selection import selection
+from headstock.heads.statistics.intervals import resamples
+from headstock.heads.statistics.selection import selection
 
 
 def guesses(n: int, systems: int, seed: int, right: float = 0.7) -> tuple[dict, np.ndarray]:

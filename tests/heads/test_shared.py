@@ -14,9 +14,9 @@ from headstock.heads import make_folds, make_head
 from headstock.heads.engine import fastkernel
 from headstock.heads.engine.fastkernel import kernel_bytes, product_bytes
 from headstock.heads.engine.shared import Shared
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.kinds import svm
 from headstock.heads.kinds.components import OnComponents
-from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.outoffold import together as engine
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.outoffold.fold_by_fold import cross_fit

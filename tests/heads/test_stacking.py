@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from headstock.heads import Bundle, evaluate, fit, make_folds
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.evaluation.answers import How, answer_systems
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.fusions import KINDS, listing, make_fusion
 from headstock.heads.fusion.stacking import Stacked
-from headstock.heads.leaderboard import evaluate_rows
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.specs import HEAD_KINDS
 from headstock.store.errors import BundleError, OptionError

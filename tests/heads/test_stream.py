@@ -11,11 +11,11 @@ from headstock.heads import Bundle, FoldPlan, fit
 from headstock.heads.blockwise import blocks, passes, stream
 from headstock.heads.blockwise.stream import STREAMED, evaluate_streamed, fit_streamed
 from headstock.heads.bundle import bundle
-from headstock.heads.numbers.beside import figures
-from headstock.heads.numbers.chance import priors
-from headstock.heads.numbers.metrics import ByRow, score
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import read_rows
+from headstock.heads.statistics.beside import figures
+from headstock.heads.statistics.chance import priors
+from headstock.heads.statistics.metrics import ByRow, score
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.care.link import link
 from headstock.store.errors import HeadError, IncompleteSet, MissingSet, OptionError

@@ -11,17 +11,17 @@ import number_claims
 import numpy as np
 import world
 
+from headstock.heads.evaluate_classes import evaluate_rows
 from headstock.heads.fusion.gate import gate_verdicts
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.numbers.beside import calibration_line, figures
-from headstock.heads.numbers.chance import chance_p
-from headstock.heads.numbers.compare import against_best, compare
-from headstock.heads.numbers.intervals import share_interval
-from headstock.heads.numbers.metrics import ByRow, score
-from headstock.heads.numbers.selection import selection
 from headstock.heads.report.contest import Contest
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.times import time_plan
+from headstock.heads.statistics.beside import calibration_line, figures
+from headstock.heads.statistics.chance import chance_p
+from headstock.heads.statistics.compare import against_best, compare
+from headstock.heads.statistics.intervals import share_interval
+from headstock.heads.statistics.metrics import ByRow, score
+from headstock.heads.statistics.selection import selection
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,9 @@ import world
 from scipy.special import softmax
 
 from headstock.heads.metrics.table import Metric, metric_named
-from headstock.heads.numbers.compare import against_best
-from headstock.heads.numbers.measured import guess_p, metric_difference, metric_record
-from headstock.heads.numbers.selection import selection
+from headstock.heads.statistics.compare import against_best
+from headstock.heads.statistics.measured import guess_p, metric_difference, metric_record
+from headstock.heads.statistics.selection import selection
 
 CLASSES = ("c0", "c1", "c2")
 NAMES = (

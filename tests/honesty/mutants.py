@@ -10,9 +10,9 @@ from types import FunctionType, ModuleType
 
 from headstock.heads.evaluation import fusing
 from headstock.heads.fusion import gate
-from headstock.heads.numbers import familywise, intervals, measured, selection
 from headstock.heads.outoffold import fold_by_fold
 from headstock.heads.rows import times
+from headstock.heads.statistics import familywise, intervals, measured, selection
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.evaluate_numbers import evaluate_numbers
 from headstock.heads.metrics.regression import SHOWN, number_metric
-from headstock.heads.numbers.compare import between_systems
-from headstock.heads.numbers.regression import Known, chosen_best, difference, interval
-from headstock.heads.regression import evaluate_numbers
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.target import dealt_by
+from headstock.heads.statistics.compare import between_systems
+from headstock.heads.statistics.regression import Known, chosen_best, difference, interval
 
 METRICS = (*SHOWN, "pinball@quantile=0.9")
 COMPARED = ("rmse", "mae", "spearman")

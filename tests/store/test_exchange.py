@@ -22,7 +22,7 @@ from headstock.store.errors import (
     UnsafeInput,
 )
 from headstock.store.exchange.export import export
-from headstock.store.exchange.imports import import_apart, import_features
+from headstock.store.exchange.imports import import_features, import_in_child
 
 
 @pytest.fixture
@@ -315,7 +315,7 @@ def test_a_source_that_crashes_its_reader_is_one_line(tmp_path, monkeypatch):
     assert done.exit_code == 0, done.output
     with FeatureStore.open(output) as store:
         assert np.array_equal(store.matrix(store.sets)[0], np.eye(2))
-    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", "import os; os.abort()"])
+    monkeypatch.setattr("headstock.store.child.COMMAND", ["-c", "import os; os.abort()"])
     with pytest.raises(UnsafeInput, match=r"in\.npz: the process that read it died \(SIGABRT\)"):
-        import_apart(source, tmp_path / "other.h5")
+        import_in_child(source, tmp_path / "other.h5")
     assert not (tmp_path / "other.h5").exists()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from headstock.store.disk.halves import narrowed, widen
+from headstock.store.disk.float16 import narrowed, widen
 
 EVERY = np.arange(1 << 16, dtype=np.uint16).view(np.float16)
 FINITE = np.sort(EVERY[np.isfinite(EVERY)].astype(np.float32))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from headstock.store import FeatureStore
-from headstock.store.care.apart import verify_apart
 from headstock.store.care.repair import repair
 from headstock.store.care.verify import verify
+from headstock.store.care.verify_child import verify_in_child
 from headstock.store.disk.layout import Plan
 from headstock.store.errors import (
     HeadstockError,
@@ -272,19 +272,19 @@ def test_external_and_soft_links_are_not_followed(tmp_path, toy):
 
 def test_checking_in_a_child_process_says_the_same(tmp_path, toy):
     path = made(tmp_path / "f.h5", toy)
-    assert verify_apart(path) == verify(path)
+    assert verify_in_child(path) == verify(path)
     flip(path, 30000)
-    assert verify_apart(path).findings == verify(path).findings
-    assert verify_apart(path).exit_code == 4
+    assert verify_in_child(path).findings == verify(path).findings
+    assert verify_in_child(path).exit_code == 4
     with pytest.raises(OptionError, match="no store here"):
-        verify_apart(tmp_path / "none.h5")
+        verify_in_child(tmp_path / "none.h5")
 
 
 def test_a_child_that_dies_is_a_finding(tmp_path, toy, monkeypatch):
     path = made(tmp_path / "f.h5", toy)
-    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", "import os; os.abort()"])
-    assert verify_apart(path).exit_code == 4
-    assert "died" in verify_apart(path).text()
+    monkeypatch.setattr("headstock.store.child.COMMAND", ["-c", "import os; os.abort()"])
+    assert verify_in_child(path).exit_code == 4
+    assert "died" in verify_in_child(path).text()
 
 
 def test_files_since_extraction(tmp_path, toy):
@@ -318,23 +318,23 @@ def test_what_the_system_refuses_is_no_damage_in_the_child_either(tmp_path, toy,
     path = made(tmp_path / "f.h5", toy)
     ended = ["-c", "import os, signal; os.kill(os.getpid(), signal.SIGKILL)"]
     for command in (ended, ["-c", "raise MemoryError"], ["-c", "import nothing_of_that_name"]):
-        monkeypatch.setattr("headstock.store.apart.COMMAND", command)
+        monkeypatch.setattr("headstock.store.child.COMMAND", command)
         with pytest.raises(StorageError, match="was ended"):
-            verify_apart(path)
+            verify_in_child(path)
     inside = (
-        "from headstock.store import apart\n"
+        "from headstock.store import child\n"
         "from headstock.store.care import verify\n"
         "def full(*_, **__): raise {}\n"
         "verify.verify = full\n"
-        "apart.main()"
+        "child.main()"
     )
     for error in ("MemoryError", "OSError(5, 'Input/output error')"):
-        monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", inside.format(error)])
+        monkeypatch.setattr("headstock.store.child.COMMAND", ["-c", inside.format(error)])
         with pytest.raises(StorageError, match="could not be checked"):
-            verify_apart(path)
-    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", inside.format("KeyError('x')")])
-    assert verify_apart(path).exit_code == 4
-    assert "failed (KeyError: 'x')" in verify_apart(path).text()
+            verify_in_child(path)
+    monkeypatch.setattr("headstock.store.child.COMMAND", ["-c", inside.format("KeyError('x')")])
+    assert verify_in_child(path).exit_code == 4
+    assert "failed (KeyError: 'x')" in verify_in_child(path).text()
 
 
 def test_a_child_ends_when_who_asked_for_it_is_told_to_end(tmp_path, toy, monkeypatch):
@@ -346,13 +346,13 @@ def test_a_child_ends_when_who_asked_for_it_is_told_to_end(tmp_path, toy, monkey
         "print('[1, 2, \"x\"]', flush=True)\n"
         "time.sleep(600)"
     )
-    monkeypatch.setattr("headstock.store.apart.COMMAND", ["-c", program])
+    monkeypatch.setattr("headstock.store.child.COMMAND", ["-c", program])
 
     def interrupted(*_):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        verify_apart(path, progress=interrupted)
+        verify_in_child(path, progress=interrupted)
     with pytest.raises(ProcessLookupError):
         os.kill(int(begun.read_text()), 0)
 

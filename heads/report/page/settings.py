@@ -10,8 +10,8 @@ from headstock import __version__
 from headstock.heads.report.page.board import number
 from headstock.heads.report.page.markup import Safe, h, joined, table
 from headstock.heads.report.page.source import Source
+from headstock.heads.run.as_json import plain
 from headstock.heads.run.numbers import NumberRun
-from headstock.heads.run.plain import plain
 from headstock.heads.run.run import Run
 
 __all__ = ["provenance", "recorded"]

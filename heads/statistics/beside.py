@@ -11,8 +11,8 @@ from scipy.optimize import brentq
 from scipy.special import expit, logit, softmax
 
 from headstock.heads.metrics.probabilities import FLOOR
-from headstock.heads.numbers.intervals import Ends, mean_interval, share_interval, spread_of
-from headstock.heads.numbers.metrics import ByRow, score_rows
+from headstock.heads.statistics.intervals import Ends, mean_interval, share_interval, spread_of
+from headstock.heads.statistics.metrics import ByRow, score_rows
 
 __all__ = ["calibration_line", "figures"]
 

@@ -12,6 +12,8 @@ import numpy as np
 
 from headstock import __version__
 from headstock.heads.engine.shared import MEMORY
+from headstock.heads.evaluate_classes import evaluate_rows
+from headstock.heads.evaluate_numbers import NumberEvaluation, evaluate_numbers
 from headstock.heads.evaluation.checks import checked
 from headstock.heads.evaluation.curve import learning_curve as curve
 from headstock.heads.evaluation.ledger import (
@@ -24,9 +26,6 @@ from headstock.heads.evaluation.ledger import (
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.systems import DEFAULTS
-from headstock.heads.leaderboard import evaluate_rows
-from headstock.heads.numbers.doubts import doubts as doubtful
-from headstock.heads.regression import NumberEvaluation, evaluate_numbers
 from headstock.heads.result import Evaluation
 from headstock.heads.rows.adapted import whole_sets
 from headstock.heads.rows.agreement import agreement_of
@@ -36,12 +35,13 @@ from headstock.heads.rows.labelled import parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
 from headstock.heads.rows.times import date_columns, in_time
-from headstock.heads.run.plain import parse
+from headstock.heads.run.as_json import parse
 from headstock.heads.run.rows import Account, Doubt, Hygiene, Looks
 from headstock.heads.run.run import Reused, SetRecipe
 from headstock.heads.run.scores import Line
 from headstock.heads.search.tuning import transformed, with_searches
 from headstock.heads.specs import NUMBER
+from headstock.heads.statistics.doubts import doubts as doubtful
 from headstock.store.errors import OptionError
 from headstock.store.manifest.splits import split_of
 

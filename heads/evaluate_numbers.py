@@ -36,9 +36,9 @@ from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.times import in_time
+from headstock.heads.run.as_json import parse, plain
 from headstock.heads.run.folder import body_of, write_run
 from headstock.heads.run.numbers import NumberLine, NumberRun
-from headstock.heads.run.plain import parse, plain
 from headstock.heads.run.rows import Plan
 from headstock.heads.run.run import Settings
 from headstock.heads.specs import NUMBER

@@ -19,9 +19,9 @@ from headstock.store import errors
 from headstock.store.errors import HeadstockError, StorageError
 from headstock.store.progress import Report
 
-__all__ = ["Died", "call_apart"]
+__all__ = ["Died", "call_in_child"]
 
-COMMAND = ["-m", "headstock.store.apart"]
+COMMAND = ["-m", "headstock.store.child"]
 BEAT = 0.2  # seconds between two reports
 CRASHES = (signal.SIGSEGV, signal.SIGABRT, signal.SIGILL, signal.SIGFPE)
 MEMORY = 16 << 30  # bytes of address space for the child
@@ -32,7 +32,7 @@ class Died(Exception):
     """The child crashed over what it read, or met a fault of ours: how, in words."""
 
 
-def call_apart(
+def call_in_child(
     call: str, path: str | os.PathLike[str], options: Mapping[str, Any], progress: Report
 ) -> dict[str, Any]:
     """The fields of what ``call`` (``module:function``, which gives a dataclass) makes of ``path``,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from headstock.heads.numbers.intervals import group_sums
+from headstock.heads.statistics.intervals import group_sums
 
 __all__ = ["adjusted", "all_pairs", "between_all", "between_drawn"]
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.intervals import LEVEL, Spread, group_sums, resamples, spread_of
+from headstock.heads.statistics.intervals import LEVEL, Spread, group_sums, resamples, spread_of
 
 __all__ = ["Chosen", "Known", "chosen_best", "difference", "interval"]
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.special import expit, logit, stdtrit
 
-from headstock.heads.numbers.metrics import accuracy_interval
+from headstock.heads.statistics.metrics import accuracy_interval
 
 __all__ = [
     "LEVEL", "Spread", "difference_interval", "mean_interval", "resamples", "share_ends",

@@ -7,10 +7,16 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.compare import rights
-from headstock.heads.numbers.intervals import Spread, group_sums, resamples, share_ends, spread_of
-from headstock.heads.numbers.measured import drawn, ends_of, pseudo_values
 from headstock.heads.run.scores import Interval, Selection
+from headstock.heads.statistics.compare import rights
+from headstock.heads.statistics.intervals import (
+    Spread,
+    group_sums,
+    resamples,
+    share_ends,
+    spread_of,
+)
+from headstock.heads.statistics.measured import drawn, ends_of, pseudo_values
 
 __all__ = ["selection"]
 

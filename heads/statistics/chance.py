@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import ndtr, stdtr
 
-from headstock.heads.numbers.intervals import spread_of
+from headstock.heads.statistics.intervals import spread_of
 
 __all__ = ["chance_p", "priors"]
 

@@ -11,7 +11,7 @@ import numpy as np
 from scipy.special import expit, logit, ndtr, stdtr, stdtrit
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.intervals import (
+from headstock.heads.statistics.intervals import (
     LEVEL,
     Spread,
     difference_interval,
@@ -20,7 +20,7 @@ from headstock.heads.numbers.intervals import (
     share_ends,
     spread_of,
 )
-from headstock.heads.numbers.metrics import accuracy_interval
+from headstock.heads.statistics.metrics import accuracy_interval
 
 __all__ = [
     "Measured", "drawn", "ends_of", "measured", "metric_difference", "metric_record",

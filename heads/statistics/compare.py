@@ -10,10 +10,10 @@ from scipy.special import bdtr
 
 from headstock.heads.metrics.probabilities import loss_rows
 from headstock.heads.metrics.table import Metric
-from headstock.heads.numbers.familywise import between_all, between_drawn
-from headstock.heads.numbers.intervals import LEVEL, difference_interval, mean_interval
-from headstock.heads.numbers.measured import drawn, metric_difference, pseudo_values
 from headstock.heads.run.scores import Compared, Comparison, Difference, MetricDifference
+from headstock.heads.statistics.familywise import between_all, between_drawn
+from headstock.heads.statistics.intervals import LEVEL, difference_interval, mean_interval
+from headstock.heads.statistics.measured import drawn, metric_difference, pseudo_values
 
 __all__ = ["against_best", "between_systems", "compare", "mcnemar", "rights"]
 

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from headstock.store.apart import Died, call_apart
 from headstock.store.care.verify import Verdict
+from headstock.store.child import Died, call_in_child
 from headstock.store.errors import StoreDamaged
 from headstock.store.progress import Report, unheard
 
-__all__ = ["verify_apart"]
+__all__ = ["verify_in_child"]
 
 
-def verify_apart(
+def verify_in_child(
     path: str | os.PathLike[str],
     files: bool = False,
     progress: Report = unheard,
@@ -26,7 +26,7 @@ def verify_apart(
     """
     options = {"files": files, "data": None if data is None else os.fspath(data)}
     try:
-        body = call_apart("headstock.store.care.verify:verify", path, options, progress)
+        body = call_in_child("headstock.store.care.verify:verify", path, options, progress)
     except Died as how:
         verdict = Verdict(Path(os.path.realpath(path)))
         what = f"the process that checked it {how}"

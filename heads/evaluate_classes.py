@@ -31,17 +31,17 @@ from headstock.heads.evaluation.systems import System, bases_of, fused_systems, 
 from headstock.heads.fusion.fusions import FUSIONS, make_fusion
 from headstock.heads.head import make_head
 from headstock.heads.metrics.table import metrics_named
-from headstock.heads.numbers.chance import priors
-from headstock.heads.numbers.compare import against_best
-from headstock.heads.numbers.selection import selection
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.result import Evaluation, HeldOut
 from headstock.heads.rows.folds import FoldPlan, unlearned_notes
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.times import in_time
-from headstock.heads.run.plain import parse
+from headstock.heads.run.as_json import parse
 from headstock.heads.run.rows import Plan
 from headstock.heads.run.run import Run, Settings
+from headstock.heads.statistics.chance import priors
+from headstock.heads.statistics.compare import against_best
+from headstock.heads.statistics.selection import selection
 from headstock.store.errors import HeadError, OptionError, near
 from headstock.store.manifest.splits import HELD_OUT
 
