@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +17,7 @@ from headstock import __version__
 from headstock.extract.commands import demo, doctor, extract, verify
 from headstock.heads.commands import evaluate, fit, report, runs
 from headstock.heads.options import fold_plan
-from headstock.store.answer import (
-    Answer,
-    note,
-    print_answer,
-    progress,
-    quiet,
-    width,
-    wrapped,
-)
+from headstock.store.answer import Answer, note, print_answer, progress, quiet, width, wrapped
 from headstock.store.commands import store
 from headstock.store.errors import HeadstockError, OptionError, explained
 from headstock.store.interrupts import interruptible, leave
@@ -95,8 +88,7 @@ def adapt(
     from headstock.extract.adapt import Settings
     from headstock.extract.adapt import adapt as run
     from headstock.heads import make_folds
-    from headstock.heads.rows.target import found_target
-    from headstock.heads.specs import NUMBER
+    from headstock.store.manifest.target import found_target
 
     names = {k: flags.pop(k) for k in list(flags) if k.endswith(("_col", "_root"))}
     names |= {k: flags.pop(k) for k in ("class_names", "split")}
@@ -106,7 +98,7 @@ def adapt(
     table = read_manifest(manifest, **names)
     note(*table.account())
     labels = [label for label in table.items.label if label]
-    if flags.pop("target") != "classes" and found_target(labels).target == NUMBER:
+    if flags.pop("target") != "classes" and found_target(labels).numbers is not None:
         what = "these labels are numbers, and networks are adapted on classes"
         raise OptionError("adapt", what, "--target classes takes each number for a class")
     with progress("adapt", "pictures") as report:
@@ -223,25 +215,14 @@ def list_(what: str, pattern: str, target: str) -> Answer:
     Example: headstock list metrics
     Example: headstock list backbones resnext
     """
+    metrics = "regression" if target == "number" else "grammar"
+    places = {
+        "backbones": "extract.encoders.backbones", "heads": "heads.head",
+        "metrics": f"heads.metrics.{metrics}", "fusions": "heads.fusion.fusions",
+    }  # fmt: skip
     with progress("list"):
-        if what == "backbones":
-            from headstock.extract.encoders.backbones import listing as backbones
-
-            found = backbones(pattern)
-        elif what == "heads":
-            from headstock.heads.head import listing as heads
-
-            found = heads(pattern, target=target)
-        elif what == "metrics":
-            if target == "number":
-                from headstock.heads.metrics.regression import listing as metrics
-            else:
-                from headstock.heads.metrics.grammar import listing as metrics
-            found = metrics(pattern)
-        else:
-            from headstock.heads.fusion.fusions import listing as fusions
-
-            found = fusions(pattern)
+        listing = import_module(f"headstock.{places[what]}").listing
+        found = listing(pattern, **({"target": target} if what == "heads" else {}))
     words = {
         "heads": ["evaluate", "STORE", "--head", "NAME"],
         "fusions": ["evaluate", "STORE", "--fusion", "NAME"],
@@ -331,16 +312,12 @@ def serve(model: str, host: str, port: int, hosts: tuple, own: tuple, **flags: A
         run(bundle, encode, host, port, limits, title=Path(model).stem, hosts=hosts, ready=ready)
 
 
-def _in_the_order_of_a_days_work() -> None:
-    for command in (
-        demo, extract, adapt, evaluate, fit, predict, report, runs, store, doctor, list_,
-        export_model, serve, completion,
-    ):  # fmt: skip
-        cli.add_command(command)
-    store.add_command(verify)
-
-
-_in_the_order_of_a_days_work()
+for command in (
+    demo, extract, adapt, evaluate, fit, predict, report, runs, store, doctor, list_, export_model,
+    serve, completion,
+):  # fmt: skip
+    cli.add_command(command)  # in the order of a day's work
+store.add_command(verify)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

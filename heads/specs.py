@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from headstock.store.manifest.target import CLASSES, NUMBER
+
 __all__ = [
     "CLASSES", "HEADS", "HEAD_KINDS", "KINDS", "NUMBER", "REGRESSORS", "RENAMED", "TARGETS",
     "HeadSpec", "Kind",
@@ -18,8 +20,6 @@ __all__ = [
 
 WITHIN = "headstock.heads.kinds."
 REGRESSION = "headstock.heads.regressors."
-CLASSES, NUMBER = "classes", "number"
-"""What a label may be: one of k classes, or a number."""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import numpy as np
 from headstock.extract.pipeline.admit import Admission, shown_path
 from headstock.store import FeatureStore, Items
 from headstock.store.manifest.splits import in_split
+from headstock.store.manifest.target import CLASSES, found_target
 
 __all__ = ["Held", "Holdings"]
 
@@ -24,18 +25,19 @@ class Holdings:
     """Rows of a store and what one table changed of them; every list holds ids.
 
     ``train``, ``valid`` and ``test``: labelled rows that ``evaluate`` folds, and those that it
-    holds out; ``bare``: labelled rows that lack a vector in some set; ``unnamed``: rows that the
-    table does not name; ``emptied``: {label, split or group: rows whose cell the table leaves
-    empty, so that the store's stays}; ``changed``: {…: rows that the table says otherwise};
-    ``files``: rows whose file is another than before; ``lost``: of these, the ones whose label went
-    with it; ``moved``: rows whose file lies elsewhere; ``waiting``: rows whose file changed and was
-    not read, so nothing new was said.
+    holds out; ``target``: what their labels are; ``bare``: labelled rows that lack a vector in some
+    set; ``unnamed``: rows that the table does not name; ``emptied``: {label, split or group: rows
+    whose cell the table leaves empty, so that the store's stays}; ``changed``: {…: rows that the
+    table says otherwise}; ``files``: rows whose file is another than before; ``lost``: of these,
+    the ones whose label went with it; ``moved``: rows whose file lies elsewhere; ``waiting``: rows
+    whose file changed and was not read, so nothing new was said.
     """
 
     store: str
     table: str = ""
     rows: int = 0
     classes: int = 0
+    target: str = CLASSES
     train: int = 0
     valid: int = 0
     test: int = 0
@@ -57,8 +59,9 @@ class Holdings:
         store, table = shlex.quote(self.store), shlex.quote(self.table)
         held = [f"{n:,} {k}" for k, n in (("valid", self.valid), ("test", self.test)) if n]
         lines = [
-            f"{self.store}: {self.rows:,} rows; evaluate uses {self.train:,} in {self.classes:,} "
-            "classes" + (f", and holds out {' and '.join(held)}" if held else "")
+            f"{self.store}: {self.rows:,} rows; evaluate uses {self.train:,}"
+            + (f" in {self.classes:,} classes" if self.target == CLASSES else ", a number each")
+            + (f", and holds out {' and '.join(held)}" if held else "")
         ]
         if short:
             return lines[0]
@@ -158,5 +161,6 @@ def _used(told: Holdings, store: FeatureStore, now: Items) -> None:
     train = used & ~of["valid"] & ~of["test"]
     told.train, told.valid, told.test = (int(a.sum()) for a in (train, of["valid"], of["test"]))
     told.classes = len(set(now.label[train].tolist()))
+    told.target = found_target(now.label[train]).target
     told.unlabelled = int((~labelled).sum())
     told.bare = int((labelled & ~whole).sum())

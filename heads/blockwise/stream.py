@@ -25,7 +25,6 @@ from headstock.heads.result import Result
 from headstock.heads.rows.folds import unlearned_notes
 from headstock.heads.rows.labelled import columns_of, parts_of
 from headstock.heads.rows.leaks import SAMPLE, asked_sets, suspects_in
-from headstock.heads.rows.target import found_target
 from headstock.heads.run.as_json import parse, plain
 from headstock.heads.run.rows import Account, Fold, Hygiene, Leak, Looks, Plan
 from headstock.heads.run.run import Run, Settings
@@ -37,6 +36,7 @@ from headstock.heads.statistics.beside import figures
 from headstock.heads.statistics.chance import chance_p
 from headstock.heads.statistics.metrics import ByRow
 from headstock.store.errors import OptionError
+from headstock.store.manifest.target import found_target
 
 if TYPE_CHECKING:
     from headstock.store.reader import StoreReader

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.files import write_csv
-from headstock.heads.rows.target import number_of
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError
 from headstock.store.items import text_column
+from headstock.store.manifest.target import number_of
 
 __all__ = ["NumberPredictions", "Predictions"]
 

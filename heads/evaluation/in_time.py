@@ -13,7 +13,7 @@ from headstock.heads.evaluation.systems import System
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
 from headstock.heads.rows.labelled import Rows
-from headstock.heads.rows.target import dealt_by
+from headstock.heads.rows.strata import strata_of
 from headstock.heads.rows.times import past_of
 from headstock.store.errors import HeadError
 
@@ -79,7 +79,7 @@ def _answered(systems: Sequence[System], past: Rows, asked: Rows, ask: Ask, seed
     here = replace(past, codes=codes.ravel(), classes=labels)
     folds = int(min(USUAL_FOLDS, max(2, np.bincount(here.codes).max())))
     inner = make_folds(
-        dealt_by(here, folds), folds, ids=past.ids, groups=past.groups, seed=seed, spread=True
+        strata_of(here, folds), folds, ids=past.ids, groups=past.groups, seed=seed, spread=True
     )
     # the asked rows' labels are of no use to an answer; they must only be among the classes
     found = ask(systems, here, inner, test=replace(asked, codes=asked.codes * 0, classes=labels))

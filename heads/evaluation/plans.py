@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from headstock.heads.rows.adapted import adapted_plan
 from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan, make_folds
 from headstock.heads.rows.labelled import Rows
-from headstock.heads.rows.target import dealt_by
+from headstock.heads.rows.strata import strata_of
 from headstock.heads.rows.times import time_plan
 from headstock.store.errors import HeadError, OptionError, near, one_line
 
@@ -62,7 +62,7 @@ def plan_for(
     if rows.groups is not None and group is None:
         group = "duplicates"
     return make_folds(
-        dealt_by(rows, folds if isinstance(folds, int) and folds > 1 else USUAL_FOLDS),
+        strata_of(rows, folds if isinstance(folds, int) and folds > 1 else USUAL_FOLDS),
         folds,
         ids=rows.ids,
         groups=rows.groups,

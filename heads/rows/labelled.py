@@ -9,26 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.rows.target import found_target
 from headstock.heads.specs import CLASSES, NUMBER
 from headstock.store.errors import HeadError, IncompleteSet, OptionError, near
 from headstock.store.manifest.classes import join_forms
 from headstock.store.manifest.splits import HELD_OUT, splits_of
+from headstock.store.manifest.target import found_target
 
 if TYPE_CHECKING:
     from headstock.store.reader import StoreReader
 
 __all__ = [
-    "ALL",
-    "MISSING",
-    "NARROWEST",
-    "Rows",
-    "Views",
-    "columns_of",
-    "parts_of",
-    "read_rows",
+    "ALL", "MISSING", "NARROWEST", "Rows", "Views", "columns_of", "parts_of", "read_rows",
     "tells_copies",
-]
+]  # fmt: skip
 
 MISSING = ("refuse", "exclude", "patterns")
 NARROWEST = 10

@@ -28,6 +28,7 @@ from headstock.store.manifest.paths import located
 from headstock.store.manifest.sources import table_of
 from headstock.store.manifest.splits import read_splits, split_flag
 from headstock.store.manifest.table import Table
+from headstock.store.manifest.target import found_target
 
 __all__ = ["Manifest"]
 
@@ -143,7 +144,10 @@ class Manifest:
                 + (f", {gaps:,} empty cells" if gaps else "")
             )
         counts = Counter(label for label in items.label if label)
-        if counts:
+        target = found_target([label for label in items.label.tolist() if label])
+        if target.numbers is not None:
+            lines.append(f"  labels: {target.line}")
+        elif counts:
             shown = ", ".join(f"{k} {v:,}" for k, v in counts.most_common(12))
             more = f", and {len(counts) - 12} more" if len(counts) > 12 else ""
             lines.append(f"  classes: {len(counts):,} ({shown}{more})")

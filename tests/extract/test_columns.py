@@ -121,3 +121,15 @@ def test_a_cell_that_is_no_number_is_named_by_its_line(tmp_path):
     path.write_text("id,a\n1,2\n2,many\n")
     with pytest.raises(ManifestError, match=r"t\.csv:3: 'many' in column 'a' is not a number"):
         Manifest.read(path, columns=["*"])
+
+
+def test_labels_that_are_numbers_are_no_classes_in_the_account(tmp_path, run_headstock):
+    path = tmp_path / "n.csv"
+    rows = (f"r{i},{i / 7},{20 + i / 4}" for i in range(60))
+    path.write_text("\n".join(["id,m_1,label", *rows]) + "\n")
+    words = ["--columns", "m_*", "--as", "t"]
+    code, out, err = run_headstock("extract", path, "-o", tmp_path / "f.h5", *words)
+    assert code == 0
+    assert "evaluate uses 60, a number each" in out
+    assert "labels: a number from 20 to 34.75, 60 different" in err
+    assert "classes" not in out

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from headstock.heads.rows.labelled import Rows
-from headstock.heads.rows.target import dealt_by, found_target, number_of
+from headstock.heads.rows.strata import strata_of
 from headstock.store.errors import HeadError, OptionError
+from headstock.store.manifest.target import found_target, number_of
 
 CASES = {
     "words": (["cat", "dog"] * 50, "classes"),
@@ -59,7 +60,9 @@ def test_it_is_what_is_asked_for() -> None:
     few, many = ["0", "1", "2"] * 9, [str(i) for i in range(300)]
     assert found_target(few, "number").target == "number"
     assert found_target(few, "number").line == "a number from 0 to 2, 3 different"
-    assert found_target(many, "classes") == ("classes", None, "")
+    line = "classes, as asked: all labels are numbers"
+    assert found_target(many, "classes") == ("classes", None, line)
+    assert found_target(few, "classes") == ("classes", None, "")
     with pytest.raises(HeadError, match=r"1 of 28 labels are no finite number \(first: cat\)"):
         found_target([*few, "cat"], "number")
     with pytest.raises(HeadError, match="all labels are 7"):
@@ -77,7 +80,7 @@ def test_text_that_is_no_number() -> None:
 @pytest.mark.parametrize("n", [12, 40, 1000])
 def test_each_fold_gets_its_share_of_the_numbers(n: int) -> None:
     numbers = np.random.default_rng(0).lognormal(size=n)
-    parts = dealt_by(of_numbers(numbers), 5)
+    parts = strata_of(of_numbers(numbers), 5)
     counts = np.bincount(parts)
     assert len(counts) == np.clip(n // 10, 2, 10)
     assert counts.max() - counts.min() <= 1
@@ -87,7 +90,7 @@ def test_each_fold_gets_its_share_of_the_numbers(n: int) -> None:
 
 def test_numbers_that_are_mostly_one_are_dealt_too() -> None:
     for numbers in ([0] * 90 + [5] * 10, [5] * 90 + [0] * 10, [1] * 99 + [2]):
-        assert len(np.unique(dealt_by(of_numbers(np.array(numbers, float)), 5))) == 2
+        assert len(np.unique(strata_of(of_numbers(np.array(numbers, float)), 5))) == 2
 
 
 def of_numbers(numbers: np.ndarray) -> Rows:

@@ -12,7 +12,7 @@ from headstock.heads.evaluate_numbers import evaluate_numbers
 from headstock.heads.metrics.regression import SHOWN, number_metric
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.labelled import Rows
-from headstock.heads.rows.target import dealt_by
+from headstock.heads.rows.strata import strata_of
 from headstock.heads.statistics.compare import between_systems
 from headstock.heads.statistics.regression import Known, chosen_best, difference, interval
 
@@ -109,7 +109,7 @@ def stack_of_noise(seed: int) -> float:
     ids = np.array([f"r{i}" for i in range(n)], dtype=object)
     zeros = np.zeros(n, dtype=int)
     rows = Rows(ids, X, zeros, np.array(["number"]), numbers=rng.normal(size=n))
-    plan = make_folds(dealt_by(rows, 5), 5, ids=ids, seed=seed)
+    plan = make_folds(strata_of(rows, 5), 5, ids=ids, seed=seed)
     result = evaluate_numbers(rows, ["ridge", "knn"], ["image", "audio"], ["stacked"], plan)
     line = next(one for one in result.leaderboard if one.fusion == "stacked")
     assert result.run.baseline is not None

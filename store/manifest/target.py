@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from headstock.heads.specs import CLASSES, NUMBER, TARGETS
 from headstock.store.errors import HeadError, OptionError, one_line
 
-if TYPE_CHECKING:
-    from headstock.heads.rows.labelled import Rows
+__all__ = ["CLASSES", "NUMBER", "Found", "found_target", "number_of"]
 
-__all__ = ["Found", "dealt_by", "found_target", "number_of"]
+CLASSES, NUMBER = TARGETS = "classes", "number"
+"""What a label may be: one of k classes, or a number."""
 
 DECIMAL = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """What reads as a number: no ``nan``, no ``1_000``, no ``0x10``."""
@@ -23,8 +22,6 @@ FEWEST = 20
 SHARE = 0.05
 """The part of the rows that different whole numbers are more than where they are no ids of classes:
 each then has fewer than twenty rows."""
-BINS = 10
-"""Parts of the numbers, of equally many rows, of which each fold gets its share."""
 
 
 class Found(NamedTuple):
@@ -77,16 +74,3 @@ def found_target(labels: Sequence[str] | np.ndarray, target: str | None = None) 
     if target is None:
         line += " (--target classes takes each for a class)"
     return Found(NUMBER, numbers, line)
-
-
-def dealt_by(rows: Rows, folds: int) -> np.ndarray:
-    """(n,) of what each fold gets its share: the classes, or ``BINS`` parts of the numbers, fewer
-    where these would be too few rows for so many folds."""
-    if rows.numbers is None:
-        return rows.classes[rows.codes]
-    bins = int(np.clip(len(rows) // (2 * folds), 2, BINS))
-    edges = np.quantile(rows.numbers, np.linspace(0, 1, bins + 1)[1:-1])
-    parts = np.searchsorted(edges, rows.numbers, side="left")
-    if len(np.unique(parts)) < 2:  # most rows have the largest number
-        parts = (rows.numbers >= rows.numbers.max()).astype(int)
-    return parts
