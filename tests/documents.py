@@ -20,6 +20,7 @@ import shutil
 import subprocess
 import sys
 import traceback
+import types
 from pathlib import Path
 
 from scripts import Shell
@@ -226,7 +227,9 @@ def tell(page: str, home: Path, folder: Path) -> dict:
     os.chdir(folder)
     if page == "docs/resnext_nano.md":
         pretraining(folder)
-    begin, names = sum(os.times()[:4]), {"__name__": "__page__"}
+    begin = sum(os.times()[:4])
+    module = sys.modules["__page__"] = types.ModuleType("__page__")  # its classes can be pickled
+    names = module.__dict__
     shell = Shell(folder)
     try:
         for kind, text, shown in steps((ROOT / page).read_text("utf-8")):

@@ -43,9 +43,8 @@ ABOUT = "network.json"
 
 
 class ConvertedEncoder(Encoder):
-    """Pictures through the OpenVINO ``model``, in tiles of the size that it was made for. A model
-    that was written and read again gives the vectors of the one that was converted but for
-    rounding (relative distance 2e-7 for ResNeXt in float32)."""
+    """Pictures through the OpenVINO ``model``, in tiles of the size that it was made for: to the
+    bit the vectors of the encoder that made it (see ``compiled.converted``)."""
 
     modality = "image"
     on_cpu = True

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import queue
 import sys
+import tempfile
 import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -48,12 +50,19 @@ def openvino() -> Any:
 
 
 def converted(whole: Whole, tile: int) -> Any:
-    """``whole`` as an OpenVINO model of exactly ``tile`` pictures. Raises OptionError when OpenVINO
-    cannot take it."""
+    """``whole`` as an OpenVINO model of exactly ``tile`` pictures, as it is when it was written and
+    read: a cached network is that, and what was converted in memory computes other last bits.
+    Raises OptionError when OpenVINO cannot take it."""
     shape = [tile, *whole.crop, 3]
     library = openvino()
     try:
-        return library.convert_model(_traced(whole, shape), input=(shape, np.uint8))
+        made = library.convert_model(_traced(whole, shape), input=(shape, np.uint8))
+        with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
+            library.save_model(made, Path(folder, "n.xml"), compress_to_fp16=False)
+            parts = [Path(folder, name).read_bytes() for name in ("n.xml", "n.bin")]
+        return library.Core().read_model(*parts)
+    except OSError:
+        raise
     except Exception as error:  # many classes, over three libraries
         raise _refused(error) from error
 

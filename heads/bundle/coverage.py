@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from headstock.heads.evaluation.answers import answer_systems
+from headstock.heads.evaluation.answers import How, answer_systems
 from headstock.heads.evaluation.systems import System, restrict
 from headstock.heads.fusion.fusions import fusions_of
 from headstock.heads.rows.folds import FoldPlan
@@ -71,7 +71,7 @@ def halves(
         if fusions_of(NUMBER).get(str(fusion)) is not None and len(systems) > 1:
             names = tuple(system.name for system in systems)
             systems.append(System("all", pattern, fusion, names))
-        answers = answer_systems(systems, mine, cut, **given)
+        answers = answer_systems(systems, mine, cut, How(**given))
         off = answers.by_name[systems[-1].name].proba[0, :, 0] - mine.y
         out[pattern] = half_width(off, coverage, mine.groups)
     return out

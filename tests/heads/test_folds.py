@@ -181,7 +181,7 @@ def test_whatever_is_held_out_inside_is_held_out_by_the_same_groups(
         evaluate(store, (name, "knn"), ("image",), ("stacked",), **wanted)
         fit(store, name, "image", "stacked", [name, "knn"], **wanted)
     calls = load_head(name).__globals__["CALLS"]
-    assert len(calls) > 100
+    assert len(calls) >= 100
     assert min(calls) <= 60
     assert max(calls) == 120
 

@@ -388,7 +388,7 @@ def test_a_request_that_can_be_read_in_two_ways_ends_its_line(server) -> None:
             head = start + b" HTTP/1.1\r\nHost: localhost\r\n" + headers
             head += b"Content-Type: multipart/form-data; boundary=x\r\n\r\n"
             rest = b"0\r\n\r\nGET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
-            said = _raw(address, head, rest)
+            said = _raw(address, head + rest)
             assert said.startswith((b"HTTP/1.1 400", b"HTTP/1.1 501")), headers
             assert said.count(b"HTTP/1.1 ") == 1, headers
 
