@@ -144,7 +144,7 @@ def evaluate(
     if rows.target == NUMBER:
         _refuse_of_numbers(learning_curve=learning_curve, doubts=doubts)
     plan = plan_for(
-        store, rows, folds, group=group, repeats=repeats, seed=seed, spread=rare == "keep"
+        store, rows, folds, group=group, repeats=repeats, seed=seed, spread=rare != "refuse"
     )
     if learning_curve and in_time(plan):
         raise OptionError("learning_curve", "has no meaning with folds in time", "leave it away")

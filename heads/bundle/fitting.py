@@ -102,7 +102,7 @@ def fit(
     every = fusion == "stacked" and not head
     names = list(heads or (DEFAULTS[of].heads if every else [head or FIRST[of]]))
     plan = plan_for(
-        store, found.rows, folds, group=group, repeats=1, seed=seed, spread=rare == "keep"
+        store, found.rows, folds, group=group, repeats=1, seed=seed, spread=rare != "refuse"
     )
     if save_plan is not None:
         _of_one_repeat(plan)

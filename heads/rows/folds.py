@@ -257,7 +257,9 @@ def make_folds(
         counts, unit = np.bincount(pairs[0], minlength=len(classes)), "groups"
     if len(classes) < 2:
         raise HeadError(
-            "folds", f"the rows have {len(classes)} classes", "label rows of two or more"
+            "folds",
+            f"the rows are all of {f'class {classes[0]}' if len(classes) else 'no class'}",
+            "label rows of two or more",
         )
     rare = [f"{classes[c]} ({counts[c]})" for c in np.flatnonzero(counts < folds)]
     if rare and not spread:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
@@ -173,10 +174,17 @@ def make_folder(path: Path) -> None:
 def written(target: str | os.PathLike[str]) -> Iterator[Path]:
     """A name to write a file under, which is ``target`` when the context ends, durably, in a folder
     that is made where it is missing: a kill or a power cut leaves what was there or all of it.
-    What killed writers left beside it is swept. Raises StorageError."""
+    What killed writers left beside it is swept. A device, such as /dev/null, is written into.
+    Raises StorageError."""
     path = Path(os.path.abspath(target))
-    if path.exists() and not path.is_file():  # replacing /dev/null would be a pity
+    if path.exists() and not (path.is_file() or path.is_char_device()):
         raise StorageError(target, "is no regular file", "name a file")
+    if path.is_char_device():  # replacing /dev/null would be a pity
+        with storage(target), tempfile.TemporaryDirectory(prefix="headstock-") as folder:
+            yield (made := Path(folder, "whole"))
+            with open(path, "wb") as out:
+                out.write(made.read_bytes())
+        return
     temp = path.with_name(f"{OWN_TEMP}{temp_name(path.parent).name}")
     try:
         with storage(target):

@@ -81,6 +81,19 @@ def test_groups_count_and_not_rows(two_sets, make_store, tmp_path):
             assert "dog (30 rows in 1 groups or copies)" in result.text()
 
 
+def test_where_too_few_classes_would_be_left_all_are_kept(two_sets, make_store, tmp_path):
+    """Two classes of three groups each: five folds would leave nothing to tell apart."""
+    rows = two_sets(60, k=3)
+    hand = [f"{rows.codes[i]} {i % 9 if rows.codes[i] == 0 else i % 3}" for i in range(60)]
+    with make_store(tmp_path / "f.h5", rows, group={"hand": hand}) as store:
+        run = evaluate(store, ["lda"], ["image"], [], 5, group="hand").run
+        assert run.settings.rows.rare is None
+        assert "HS19" in {one.code for one in run.checks}
+        fit(store, "lda", "image", group="hand")
+        with pytest.raises(HeadError, match="too few groups of class"):
+            evaluate(store, ["lda"], ["image"], [], 5, group="hand", rare="refuse")
+
+
 def test_a_saved_plan_leaves_out_what_it_left_out(uneven, make_store, tmp_path, run_headstock):
     with make_store(tmp_path / "f.h5", uneven) as store:
         first = evaluate(store, ["lda"], ["image"], [], 5)

@@ -200,6 +200,8 @@ def test_a_file_of_any_folder_is_replaced_whole_or_left(tmp_path, monkeypatch):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(StorageError, match="no regular file"):
         commit.write_whole(tmp_path / "pipe", b"")
+    commit.write_whole(os.devnull, b"fourth")
+    assert not os.path.isfile(os.devnull)
 
 
 def test_what_a_killed_writer_left_beside_its_target_is_swept(tmp_path):
