@@ -19,10 +19,10 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[i
     """The classes that ``how`` leaves out, by code, and how many rows (or groups) each has.
 
     ``drop``: those with fewer rows (or groups, where rows are grouped) than there are folds, and of
-    a saved plan those that it does not hold; as ``keep`` where fewer than two classes would be
-    left. ``keep``: those alone of which no row could be learned from while another is scored, which
-    are the classes of one row (or group). ``refuse``: none; the plan then says which are too rare.
-    Plans by a column hold every class.
+    a saved plan those that it does not hold; none where fewer than two classes would be left and
+    all can be kept. ``keep``: those alone of which no row could be learned from while another is
+    scored, which are the classes of one row (or group). ``refuse``: none; the plan then says which
+    are too rare. Plans by a column hold every class.
 
     Raises OptionError for another word.
     """
@@ -43,8 +43,8 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[i
         pairs = np.unique(np.stack([rows.codes, keys]), axis=1)
         units = np.bincount(pairs[0], minlength=k)
     few = np.flatnonzero(units < (folds if how == "drop" else 2))
-    if k - len(few) < 2:  # a rule that leaves nothing to tell apart is no help
-        few = np.flatnonzero(units < 2)
+    if k - len(few) < 2 and units.min() > 1:
+        few = few[:0]  # a rule that leaves nothing to tell apart is no help
     return {int(c): int(units[c]) for c in few}
 
 
