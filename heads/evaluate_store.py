@@ -34,6 +34,7 @@ from headstock.heads.rows.hygiene import KINDS, group_report, hygiene_report
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.rows.leaks import asked_sets, suspects_of
 from headstock.heads.rows.prepare import Rules, prepare
+from headstock.heads.rows.rare import may_spread
 from headstock.heads.rows.times import date_columns, in_time
 from headstock.heads.run.as_json import parse
 from headstock.heads.run.rows import Account, Doubt, Hygiene, Looks
@@ -144,7 +145,13 @@ def evaluate(
     if rows.target == NUMBER:
         _refuse_of_numbers(learning_curve=learning_curve, doubts=doubts)
     plan = plan_for(
-        store, rows, folds, group=group, repeats=repeats, seed=seed, spread=rare != "refuse"
+        store,
+        rows,
+        folds,
+        group=group,
+        repeats=repeats,
+        seed=seed,
+        spread=may_spread(rows, folds, rare),
     )
     if learning_curve and in_time(plan):
         raise OptionError("learning_curve", "has no meaning with folds in time", "leave it away")

@@ -24,6 +24,7 @@ from headstock.heads.rows.adapted import whole_sets
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import ALL, Rows, parts_of
 from headstock.heads.rows.prepare import Prepared, Rules, prepare
+from headstock.heads.rows.rare import may_spread
 from headstock.heads.search.aims import aimed
 from headstock.heads.search.tuning import Tuned, search_record, transformed, with_searches
 from headstock.heads.specs import CLASSES, NUMBER
@@ -102,7 +103,13 @@ def fit(
     every = fusion == "stacked" and not head
     names = list(heads or (DEFAULTS[of].heads if every else [head or FIRST[of]]))
     plan = plan_for(
-        store, found.rows, folds, group=group, repeats=1, seed=seed, spread=rare != "refuse"
+        store,
+        found.rows,
+        folds,
+        group=group,
+        repeats=1,
+        seed=seed,
+        spread=may_spread(found.rows, folds, rare),
     )
     if save_plan is not None:
         _of_one_repeat(plan)

@@ -10,7 +10,7 @@ from headstock.heads.rows.folds import USUAL_FOLDS, FoldPlan
 from headstock.heads.rows.labelled import Rows
 from headstock.store.errors import OptionError
 
-__all__ = ["RARE", "too_rare", "without_classes"]
+__all__ = ["RARE", "may_spread", "too_rare", "without_classes"]
 
 RARE = ("drop", "keep", "refuse")
 
@@ -46,6 +46,11 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[i
     if k - len(few) < 2 and units.min() > 1:
         few = few[:0]  # a rule that leaves nothing to tell apart is no help
     return {int(c): int(units[c]) for c in few}
+
+
+def may_spread(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> bool:
+    """Whether a class with fewer rows than folds goes to as many folds as it has rows."""
+    return how == "keep" or (how == "drop" and not too_rare(rows, folds, "keep"))
 
 
 def without_classes(rows: Rows, gone: list[str]) -> Rows:
