@@ -140,3 +140,26 @@ def test_the_words_are_few_and_used():
     others = [page for page in (ROOT / "docs").rglob("*.md") if page.name != "glossary.md"]
     text = "\n".join(other.read_text("utf-8") for other in others)
     assert [word for word in rows if word not in text] == []
+
+
+def anchors(page: Path) -> set[str]:
+    """The headings of a page as a link names them."""
+    text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+    words = (re.sub(r"[^\w\s-]", "", head).strip().lower() for head in HEADING.findall(text))
+    return {re.sub(r"\s+", "-", head) for head in words}
+
+
+HEADING = re.compile(r"^#+ (.*)$", re.M)
+LINK = re.compile(r"\]\((?!https?:|mailto:)([^)\s#]*)(?:#([^)\s]+))?\)")
+
+
+def test_every_link_leads_somewhere():
+    """To a file that is there, and to a heading that it has."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+    for page in [*pages, *(ROOT / "docs").rglob("*.md"), *(ROOT / "bench").glob("*.md")]:
+        text = re.sub(r"```.*?```", "", page.read_text("utf-8"), flags=re.S)
+        for place, anchor in LINK.findall(text):
+            target = page.parent / place if place else page
+            assert target.exists(), f"{page.name}: {place}"
+            if anchor and target.suffix == ".md":
+                assert anchor in anchors(target), f"{page.name}: {place}#{anchor}"
