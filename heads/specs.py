@@ -43,6 +43,15 @@ class Kind:
     graph: str = ""
 
 
+LEAVES: Mapping[str, Any] = {
+    "grid": {"num_leaves": [4, 15, 31]},
+    "ranges": {"num_leaves": "4..63", "min_child_samples": "3..50", "reg_lambda": "0.1..100"},
+}
+DEPTHS: Mapping[str, Any] = {
+    "grid": {"max_depth": [2, 4, 6]},
+    "ranges": {"max_depth": "2..8", "reg_lambda": "0.1..100"},
+}
+"""What is tried of boosted trees, whatever they learn."""
 HEADS: Mapping[str, HeadSpec] = {
     "logistic": HeadSpec(
         make=f"{WITHIN}linear:logistic",
@@ -89,14 +98,12 @@ HEADS: Mapping[str, HeadSpec] = {
     "lightgbm": HeadSpec(
         make=f"{WITHIN}boosted:lightgbm",
         kind="lightgbm",
-        grid={"num_leaves": [4, 15, 31]},
-        ranges={"num_leaves": "4..63", "min_child_samples": "3..50", "reg_lambda": "0.1..100"},
+        **LEAVES,
     ),
     "xgboost": HeadSpec(
         make=f"{WITHIN}boosted:xgboost",
         kind="xgboost",
-        grid={"max_depth": [3, 4, 6]},
-        ranges={"max_depth": "2..8", "reg_lambda": "0.1..100"},
+        **DEPTHS,
     ),
     "tree": HeadSpec(
         make=f"{WITHIN}trees:tree",
@@ -166,14 +173,12 @@ REGRESSORS: Mapping[str, HeadSpec] = {
     "lightgbm": HeadSpec(
         make=f"{REGRESSION}boosted:lightgbm",
         kind="lightgbm-number",
-        grid={"num_leaves": [4, 15, 31]},
-        ranges={"num_leaves": "4..63", "min_child_samples": "3..50", "reg_lambda": "0.1..100"},
+        **LEAVES,
     ),
     "xgboost": HeadSpec(
         make=f"{REGRESSION}boosted:xgboost",
         kind="xgboost-number",
-        grid={"max_depth": [2, 4, 6]},
-        ranges={"max_depth": "2..8", "reg_lambda": "0.1..100"},
+        **DEPTHS,
     ),
     "forest": HeadSpec(
         make=f"{REGRESSION}trees:forest",

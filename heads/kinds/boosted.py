@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -22,7 +23,7 @@ from headstock.heads.kinds.strategies import OnceReduced
 from headstock.heads.solvers.scaling import WIDE
 from headstock.store.errors import HeadError
 
-__all__ = ["LightGBM", "XGBoost", "lightgbm", "xgboost"]
+__all__ = ["LightGBM", "LightGBMTrees", "XGBoost", "XGBoostTrees", "lightgbm", "xgboost"]
 
 
 FEW: Mapping[str, Any] = {
@@ -68,7 +69,7 @@ def rounds_within(rounds: int, k: int) -> tuple[int, str]:
 
 
 class Boosted(OnComponents):
-    """Multiclass boosting: what two libraries share."""
+    """Boosted trees on columns or components: what two libraries and both targets share."""
 
     wants = frozenset({"spans"})
     parallel = True
@@ -95,22 +96,27 @@ class Boosted(OnComponents):
         found = Components.of(x, count, int(self._parameters["seed"]))
         return x.shape[1], found, found(x)
 
-    def dealt(self, gains: np.ndarray) -> np.ndarray:
-        """(d,) of the gains of the columns seen: a component's is dealt out to the columns of its
-        set by the squares of its axis."""
+    def importances(self) -> np.ndarray:
+        """(d,) total gain of the splits on each column; a component's is dealt out to the columns
+        of its set by the squares of its axis."""
+        gains = self._gains()
         if not any(self.components_):
             return gains
         parts = [(found, gains[span]) for found, span in zip(self.components_, self.seen)]
         return np.concatenate([g if found is None else found.back(g) for found, g in parts])
 
-    def kept(self, text: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        """What a model file holds beside the library's text."""
+    @abstractmethod
+    def _gains(self) -> np.ndarray:
+        """(c,) total gain of the splits on each column seen."""
+
+    def _state(self, text: bytes) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        """What a model file holds: the library's text, and the axes of wide sets."""
         array = np.frombuffer(text, dtype=np.uint8)
         return {"widths": self.widths_}, {"text": array, **arrays_of(self.components_)}
 
     @classmethod
-    def begun(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int) -> Self:
-        """A head of ``kept``, whose text is yet to be opened."""
+    def _begun(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int) -> Self:
+        """A head of ``_state``, whose text is yet to be opened."""
         head = cls({}, 0)
         head.classes_ = np.arange(k)
         head.widths_ = [int(width) for width in meta.get("widths", ())]
@@ -118,8 +124,46 @@ class Boosted(OnComponents):
         return head
 
 
-class LightGBM(Boosted):
+class LightGBMTrees(Boosted):
     """The fitted model is LightGBM's text form, and the axes of wide sets."""
+
+    def _train(
+        self, parameters: Mapping[str, Any], rounds: int, joined: np.ndarray, y: np.ndarray
+    ) -> None:
+        import lightgbm
+
+        data = lightgbm.Dataset(joined, y, params=dict(parameters))
+        # Told to keep it, for it would write the text and read it again before we do
+        trained = lightgbm.train(dict(parameters), data, rounds, keep_training_booster=True)
+        self._open(trained.model_to_string())
+
+    def _open(self, text: str) -> None:
+        import lightgbm
+
+        self.text_ = text
+        self._booster = lightgbm.Booster(model_str=text)
+
+    def _answers(self, X: np.ndarray) -> np.ndarray:
+        said = self._booster.predict(self.columns(X), num_threads=1)
+        return np.asarray(said, dtype=np.float64)
+
+    def _gains(self) -> np.ndarray:
+        return self._booster.feature_importance("gain")
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return self._state(self.text_.encode())
+
+    @classmethod
+    def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int) -> Self:
+        text = arrays["text"].tobytes().decode("utf-8")
+        check_lightgbm(text)
+        head = cls._begun(meta, arrays, k)
+        head._open(text)
+        return head
+
+
+class LightGBM(LightGBMTrees):
+    """LightGBM for classes."""
 
     kind = "lightgbm"
 
@@ -135,16 +179,11 @@ class LightGBM(Boosted):
 
     def fit_sets(self, sets: Sequence[Reduced], y: np.ndarray) -> LightGBM:
         """Fit on what ``reduced`` made of each set, side by side."""
-        import lightgbm
-
         self.classes_, codes = encode_labels(y)
         joined = self.take(sets)
         parameters = {**self._settings(*joined.shape), "num_class": len(self.classes_)}
         rounds, self.how_ = rounds_within(int(parameters.pop("rounds")), len(self.classes_))
-        data = lightgbm.Dataset(joined, codes, params=parameters)
-        # Told to keep it, for it would write the text and read it again before we do
-        trained = lightgbm.train(parameters, data, rounds, keep_training_booster=True)
-        self._open(trained.model_to_string())
+        self._train(parameters, rounds, joined, codes)
         return self
 
     def _settings(self, n: int, d: int) -> dict[str, Any]:
@@ -163,32 +202,8 @@ class LightGBM(Boosted):
             usual |= {"bagging_fraction": most / n, "bagging_freq": 1}
         return {**usual, **own}
 
-    def _open(self, text: str) -> None:
-        import lightgbm
-
-        self.text_ = text
-        self._booster = lightgbm.Booster(model_str=text)
-
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        said = self._booster.predict(self.columns(X), num_threads=1)
-        return np.asarray(said, dtype=np.float64)
-
-    def importances(self) -> np.ndarray:
-        """(d,) total gain of the splits on each column, components' ``dealt``."""
-        return self.dealt(self._booster.feature_importance("gain"))
-
-    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return self.kept(self.text_.encode())
-
-    @classmethod
-    def from_state(
-        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
-    ) -> LightGBM:
-        text = arrays["text"].tobytes().decode("utf-8")
-        check_lightgbm(text)
-        head = cls.begun(meta, arrays, k)
-        head._open(text)
-        return head
+        return self._answers(X)
 
 
 def lightgbm(
@@ -239,8 +254,48 @@ def column_share(columns: float | str, d: int) -> float:
     return float(np.clip(200 / d, 0.05, 0.3)) if columns == "auto" else float(columns)
 
 
-class XGBoost(Boosted):
+class XGBoostTrees(Boosted):
     """The fitted model is XGBoost's JSON form, and the axes of wide sets."""
+
+    def _train(
+        self, parameters: Mapping[str, Any], rounds: int, joined: np.ndarray, y: np.ndarray
+    ) -> None:
+        library = _xgboost()
+        data = library.QuantileDMatrix(
+            joined, y, max_bin=parameters["max_bin"], nthread=parameters["nthread"]
+        )
+        self._open(bytes(library.train(dict(parameters), data, rounds).save_raw("json")))
+
+    def _open(self, text: bytes) -> None:
+        library = _xgboost()
+        self.text_ = text
+        self._booster = library.Booster(model_file=bytearray(text))
+        self._booster.set_param({"nthread": 1})
+
+    def _answers(self, X: np.ndarray) -> np.ndarray:
+        seen = np.ascontiguousarray(self.columns(X), dtype=np.float32)
+        return np.asarray(self._booster.inplace_predict(seen), dtype=np.float64)
+
+    def _gains(self) -> np.ndarray:
+        gains = np.zeros(self._booster.num_features())
+        for name, gain in self._booster.get_score(importance_type="total_gain").items():
+            gains[int(name[1:])] = gain
+        return gains
+
+    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+        return self._state(self.text_)
+
+    @classmethod
+    def from_state(cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int) -> Self:
+        text = arrays["text"].tobytes()
+        check_xgboost(text)
+        head = cls._begun(meta, arrays, k)
+        head._open(text)
+        return head
+
+
+class XGBoost(XGBoostTrees):
+    """XGBoost for classes."""
 
     kind = "xgboost"
 
@@ -251,16 +306,11 @@ class XGBoost(Boosted):
 
     def fit_sets(self, sets: Sequence[Reduced], y: np.ndarray) -> XGBoost:
         """Fit on what ``reduced`` made of each set, side by side."""
-        library = _xgboost()
         self.classes_, codes = encode_labels(y)
         joined = self.take(sets)
         parameters = {**self._settings(joined.shape[1]), "num_class": len(self.classes_)}
-        data = library.QuantileDMatrix(
-            joined, codes, max_bin=parameters["max_bin"], nthread=parameters["nthread"]
-        )
         rounds, self.how_ = rounds_within(int(parameters.pop("rounds")), len(self.classes_))
-        booster = library.train(parameters, data, rounds)
-        self._open(bytes(booster.save_raw("json")))
+        self._train(parameters, rounds, joined, codes)
         return self
 
     def _settings(self, d: int) -> dict[str, Any]:
@@ -272,36 +322,9 @@ class XGBoost(Boosted):
             return {**XGBOOST_COMPONENTS, "colsample_bytree": min(1.0, COLUMNS / d), **own}
         return {**XGBOOST_FEW, "colsample_bytree": column_share("auto", d), **own}
 
-    def _open(self, text: bytes) -> None:
-        library = _xgboost()
-        self.text_ = text
-        self._booster = library.Booster(model_file=bytearray(text))
-        self._booster.set_param({"nthread": 1})
-
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        seen = np.ascontiguousarray(self.columns(X), dtype=np.float32)
-        proba = np.asarray(self._booster.inplace_predict(seen), dtype=np.float64)
+        proba = self._answers(X)
         return proba / proba.sum(axis=1, keepdims=True)
-
-    def importances(self) -> np.ndarray:
-        """(d,) total gain of the splits on each column, components' ``dealt``."""
-        gains = np.zeros(self._booster.num_features())
-        for name, gain in self._booster.get_score(importance_type="total_gain").items():
-            gains[int(name[1:])] = gain
-        return self.dealt(gains)
-
-    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return self.kept(self.text_)
-
-    @classmethod
-    def from_state(
-        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
-    ) -> XGBoost:
-        text = arrays["text"].tobytes()
-        check_xgboost(text)
-        head = cls.begun(meta, arrays, k)
-        head._open(text)
-        return head
 
 
 def _xgboost() -> Any:

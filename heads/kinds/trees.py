@@ -12,12 +12,9 @@ import numpy as np
 from headstock.heads.codes import encode_labels
 from headstock.store.errors import BundleError, HeadError
 
-__all__ = ["Trees", "bagging", "extra_trees", "forest", "tree"]
-
+__all__ = ["ARRAYS", "Trees", "bagging", "extra_trees", "forest", "summed", "tree", "whole_trees"]
 
 ARRAYS = ("starts", "left", "right", "feature", "threshold", "value", "importances")
-
-
 MOST_BYTES = 4e9
 """That the class shares of all leaves may take while trees grow."""
 
@@ -150,14 +147,8 @@ class Trees:
         return self
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
-        from headstock.heads.kinds.growing import walk
-
-        X = np.ascontiguousarray(X, dtype=np.float32)
-        out = np.zeros((len(X), self.value_.shape[1]))
-        walk(
-            X, self.starts_, self.left_, self.right_, self.feature_, self.threshold_, self.value_,
-            out,
-        )  # fmt: skip
+        nodes = self.starts_, self.left_, self.right_, self.feature_, self.threshold_, self.value_
+        out = summed(X, self.columns_, *nodes)
         if len(self.starts_) > 2:  # half a tree that knows nothing: no probability is zero
             out += 0.5 / out.shape[1]
         return out / out.sum(axis=1, keepdims=True)
@@ -176,34 +167,51 @@ class Trees:
         head.columns_ = int(meta["columns"])
         for name in ARRAYS:
             setattr(head, name + "_", arrays[name])
-        head._check()
+        *nodes, _ = (arrays[name] for name in ARRAYS)
+        value = arrays["value"]
+        if not (
+            whole_trees(*nodes, head.columns_) and value.ndim == 2 and (value.sum(axis=1) > 0).all()
+        ):
+            raise BundleError("trees", "their node numbers are not a tree's", "fit the model again")
         return head
 
-    def _check(self) -> None:
-        """A child comes after its parent and inside its tree, so that every walk ends."""
-        starts, left, right = self.starts_, self.left_, self.right_
-        total = len(left)
-        good = (
-            starts.ndim == 1
-            and len(starts) > 1
-            and starts[0] == 0
-            and starts[-1] == total
-            and bool((np.diff(starts) > 0).all())
-            and all(len(a) == total for a in (right, self.feature_, self.threshold_, self.value_))
-        )
-        if good:
-            own = np.arange(total) - np.repeat(starts[:-1], np.diff(starts))
-            size = np.repeat(np.diff(starts), np.diff(starts))
-            inside = left >= 0
-            good = bool(
-                ((left > own) & (left < size) & (right > own) & (right < size))[inside].all()
-                and (left >= -1).all()
-                and ((self.feature_ >= 0) & (self.feature_ < self.columns_))[inside].all()
-                and np.isfinite(self.value_).all()
-                and (self.value_.sum(axis=1) > 0).all()
-            )
-        if not good:
-            raise BundleError("trees", "their node numbers are not a tree's", "fit the model again")
+
+def summed(
+    X: np.ndarray, columns: int, starts: np.ndarray, left: np.ndarray, right: np.ndarray,
+    feature: np.ndarray, threshold: np.ndarray, value: np.ndarray,
+) -> np.ndarray:  # fmt: skip
+    """(n, k): of the leaves that X (n, d) reaches, their values added up over the trees.
+
+    Raises BundleError for rows of other columns: compiled loops do not look where they read."""
+    from headstock.heads.kinds.growing import walk
+
+    if X.shape[1] != columns:
+        what = f"rows have {X.shape[1]} columns, and they read {columns}"
+        raise BundleError("trees", what, "fit the model again")
+    X, out = np.ascontiguousarray(X, dtype=np.float32), np.zeros((len(X), value.shape[1]))
+    walk(X, starts, left, right, feature, threshold, value, out)
+    return out
+
+
+def whole_trees(
+    starts: np.ndarray, left: np.ndarray, right: np.ndarray, feature: np.ndarray,
+    threshold: np.ndarray, value: np.ndarray, columns: int,
+) -> bool:  # fmt: skip
+    """Whether these arrays are trees on so many columns: a child comes after its parent and inside
+    its tree, so that every walk ends, and every leaf has finite values."""
+    total = len(left)
+    if not (
+        starts.ndim == 1 and len(starts) > 1 and starts[0] == 0 and starts[-1] == total
+        and (np.diff(starts) > 0).all()
+        and all(a.shape == (total,) for a in (left, right, feature, threshold))
+        and len(value) == total and np.isfinite(value).all()
+    ):  # fmt: skip
+        return False
+    own = np.arange(total) - np.repeat(starts[:-1], np.diff(starts))
+    size = np.repeat(np.diff(starts), np.diff(starts))
+    after = (left > own) & (left < size) & (right > own) & (right < size)
+    known = (feature >= 0) & (feature < columns)
+    return bool((after & known)[left >= 0].all() and (left >= -1).all())
 
 
 def tree(

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
-from headstock.heads.kinds.boosted import _xgboost, column_share
-from headstock.heads.kinds.components import (
-    Components,
-    OnComponents,
-    Reduced,
-    arrays_of,
-    components_from,
-    pieces,
-    wanted,
-)
-from headstock.heads.kinds.modeltext import check_lightgbm, check_xgboost
+from headstock.heads.kinds.boosted import LightGBMTrees, XGBoostTrees, column_share
+from headstock.heads.kinds.components import Reduced
 
 __all__ = ["LightGBMRegressor", "XGBoostRegressor", "lightgbm", "xgboost"]
 
@@ -25,68 +15,18 @@ LIGHTGBM = ("regression", "regression_l1", "huber", "quantile", "poisson", "twee
 XGBOOST = ("squarederror", "absoluteerror", "pseudohubererror", "gamma", "tweedie")
 
 
-class LightGBMRegressor(OnComponents):
-    """The fitted model is its text form, and the axes of wide sets."""
+class LightGBMRegressor(LightGBMTrees):
+    """LightGBM for numbers."""
 
     kind = "lightgbm-number"
-    wants = frozenset({"spans"})
-    parallel = True
 
-    def __init__(self, parameters: Mapping[str, Any], rounds: int, components: int | str) -> None:
-        self._parameters, self._rounds = dict(parameters), rounds
-        self._components = components
-
-    def fit(
-        self, X: np.ndarray, y: np.ndarray, spans: Mapping[str, slice] | None = None
-    ) -> LightGBMRegressor:
-        return self.fit_sets([self.reduced(x) for x in pieces(X, spans).values()], y)
-
-    def reduced(self, x: np.ndarray) -> Reduced:
-        count = wanted(self._components, x.shape[1])
-        if not count:
-            return x.shape[1], None, x
-        found = Components.of(x, count, int(self._parameters["seed"]))
-        return x.shape[1], found, found(x)
-
-    def fit_sets(self, sets: Any, y: np.ndarray) -> LightGBMRegressor:
-        import lightgbm
-
-        joined = self.take(sets)
-        data = lightgbm.Dataset(joined, np.asarray(y, dtype=np.float64), params=self._parameters)
-        trained = lightgbm.train(self._parameters, data, self._rounds, keep_training_booster=True)
-        self._open(trained.model_to_string())
+    def fit_sets(self, sets: Sequence[Reduced], y: np.ndarray) -> LightGBMRegressor:
+        target = np.asarray(y, dtype=np.float64)
+        self._train(self._parameters, int(self._rounds), self.take(sets), target)
         return self
 
-    def _open(self, text: str) -> None:
-        import lightgbm
-
-        self._text, self._booster = text, lightgbm.Booster(model_str=text)
-
     def predict(self, X: np.ndarray) -> np.ndarray:
-        return np.asarray(self._booster.predict(self.columns(X), num_threads=1), dtype=np.float64)
-
-    def importances(self) -> np.ndarray:
-        """(d,) total gain of the splits on each column; a component's is dealt out to the columns
-        of its set by the squares of its axis."""
-        gains = self._booster.feature_importance("gain")
-        parts = [(found, gains[span]) for found, span in zip(self.components_, self.seen)]
-        return np.concatenate([g if found is None else found.back(g) for found, g in parts])
-
-    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        text = np.frombuffer(self._text.encode(), dtype=np.uint8)
-        return {"widths": list(self.widths_)}, {"text": text, **arrays_of(self.components_)}
-
-    @classmethod
-    def from_state(
-        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
-    ) -> LightGBMRegressor:
-        text = arrays["text"].tobytes().decode("utf-8")
-        check_lightgbm(text)
-        head = cls({}, 0, 0)
-        head.widths_ = [int(width) for width in meta["widths"]]
-        head.components_ = components_from(arrays, head.widths_)
-        head._open(text)
-        return head
+        return self._answers(X)
 
 
 def lightgbm(
@@ -116,51 +56,21 @@ def lightgbm(
     return LightGBMRegressor(parameters, n_estimators, n_components)
 
 
-class XGBoostRegressor:
-    """The fitted model is its JSON form."""
+class XGBoostRegressor(XGBoostTrees):
+    """XGBoost for numbers, on the columns as they are."""
 
     kind = "xgboost-number"
-    parallel = True
+    wants: frozenset[str] = frozenset()
 
-    def __init__(self, parameters: Mapping[str, Any], rounds: int) -> None:
-        self._parameters, self._rounds = dict(parameters), rounds
-
-    def fit(self, X: np.ndarray, y: np.ndarray) -> XGBoostRegressor:
-        library = _xgboost()
-        data = library.QuantileDMatrix(X, np.asarray(y, dtype=np.float64), max_bin=256)
-        share = column_share(self._parameters["colsample_bytree"], X.shape[1])
+    def fit_sets(self, sets: Sequence[Reduced], y: np.ndarray) -> XGBoostRegressor:
+        joined = self.take(sets)
+        share = column_share(self._parameters["colsample_bytree"], joined.shape[1])
         parameters = {**self._parameters, "colsample_bytree": share}
-        self._open(bytes(library.train(parameters, data, self._rounds).save_raw("json")))
+        self._train(parameters, int(self._rounds), joined, np.asarray(y, dtype=np.float64))
         return self
 
-    def _open(self, text: bytes) -> None:
-        library = _xgboost()
-        self._text, self._booster = text, library.Booster(model_file=bytearray(text))
-        self._booster.set_param({"nthread": 1})
-
     def predict(self, X: np.ndarray) -> np.ndarray:
-        said = self._booster.inplace_predict(np.ascontiguousarray(X, dtype=np.float32))
-        return np.asarray(said, dtype=np.float64)
-
-    def importances(self) -> np.ndarray:
-        """(d,) total gain of the splits on each column."""
-        out = np.zeros(self._booster.num_features())
-        for name, gain in self._booster.get_score(importance_type="total_gain").items():
-            out[int(name[1:])] = gain
-        return out
-
-    def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        return {}, {"text": np.frombuffer(self._text, dtype=np.uint8)}
-
-    @classmethod
-    def from_state(
-        cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
-    ) -> XGBoostRegressor:
-        text = arrays["text"].tobytes()
-        check_xgboost(text)
-        head = cls({}, 0)
-        head._open(text)
-        return head
+        return self._answers(X)
 
 
 def xgboost(

@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from headstock.heads.kinds.trees import ARRAYS, summed, whole_trees
 from headstock.store.errors import BundleError
 
 __all__ = ["TreesRegressor", "extra_trees", "forest"]
-
-ARRAYS = ("starts", "left", "right", "feature", "threshold", "value", "importances")
 
 
 class TreesRegressor:
@@ -39,18 +38,9 @@ class TreesRegressor:
         return self
 
     def predict(self, X: np.ndarray) -> np.ndarray:
-        X = np.asarray(X, dtype=np.float32)
-        out = np.zeros(len(X))
-        for start in self._starts[:-1]:
-            node, moving = np.full(len(X), start), np.arange(len(X))
-            while len(moving):
-                here = node[moving]
-                inside = self._left[here] >= 0
-                moving, here = moving[inside], here[inside]
-                low = X[moving, self._feature[here]] <= self._threshold[here]
-                node[moving] = start + np.where(low, self._left[here], self._right[here])
-            out += self._value[node]
-        return out / (len(self._starts) - 1)
+        nodes = self._starts, self._left, self._right, self._feature, self._threshold
+        total = summed(X, self._columns, *nodes, self._value[:, None])[:, 0]
+        return total / (len(self._starts) - 1)
 
     def importances(self) -> np.ndarray:
         """(d,) share of the variance that splits on each column removed."""
@@ -67,25 +57,10 @@ class TreesRegressor:
         head._columns = int(meta["columns"])
         for name in ARRAYS:
             setattr(head, f"_{name}", arrays[name])
-        if not head._whole():
+        *nodes, _ = (arrays[name] for name in ARRAYS)
+        if not (whole_trees(*nodes, head._columns) and arrays["value"].ndim == 1):
             raise BundleError("trees", "their node numbers are not a tree's", "fit the model again")
         return head
-
-    def _whole(self) -> bool:
-        """Whether a child comes after its parent and inside its tree, so that every walk ends."""
-        starts, left, right, total = self._starts, self._left, self._right, len(self._left)
-        alike = (right, self._feature, self._threshold, self._value)
-        if not (
-            starts.ndim == 1 and len(starts) > 1 and starts[0] == 0 and starts[-1] == total
-            and (np.diff(starts) > 0).all() and all(a.shape == (total,) for a in (left, *alike))
-        ):  # fmt: skip
-            return False
-        place = np.arange(total) - np.repeat(starts[:-1], np.diff(starts))
-        size = np.repeat(np.diff(starts), np.diff(starts))
-        inside = left >= 0
-        after = (left > place) & (left < size) & (right > place) & (right < size)
-        known = (self._feature >= 0) & (self._feature < self._columns)
-        return bool((after & known)[inside].all() and (left >= -1).all())
 
 
 def _trees(kind: str, seed: int, options: Mapping[str, Any]) -> TreesRegressor:

@@ -214,8 +214,6 @@ def test_damage_is_one_line_whatever_it_is(store, tmp_path: Path) -> None:
         member = body["members"][0]
         for hostile in ({"kind": "os:system"}, {"on": "image+smell"}, {"meta": None}):
             rewrite(path, {**body, "members": [{**member, **hostile}]}, arrays)
-            if hostile == {"meta": None} and name == "tree":
-                continue
             with pytest.raises(BundleError):
                 Bundle.load(path)
 
@@ -226,6 +224,15 @@ def test_a_tree_that_runs_in_a_circle_is_refused(store, tmp_path: Path) -> None:
     left[np.flatnonzero(left > 0)[-1]] = 0
     rewrite(tmp_path / "m", body, {**arrays, "0/left": left})
     with pytest.raises(BundleError, match="not a tree's"):
+        Bundle.load(tmp_path / "m")
+
+
+def test_trees_on_columns_that_no_row_has_are_refused(store, tmp_path: Path) -> None:
+    body, arrays = saved(store, tmp_path / "m", "tree")
+    body["members"][0]["meta"]["columns"] += 99
+    far = arrays["0/feature"] + 99
+    rewrite(tmp_path / "m", body, {**arrays, "0/feature": far})
+    with pytest.raises(BundleError, match="26 columns, and they read 125"):
         Bundle.load(tmp_path / "m")
 
 
