@@ -267,7 +267,8 @@ def make_folds(
             "folds",
             f"{folds} folds, but too few {unit} of class {', '.join(rare[:8])}",
             (f"use at most {counts.min()} folds, or " if counts.min() > 1 else "")
-            + "label more rows of it, or leave that class out (--rare drop)",
+            + "label more rows of it"
+            + (", or leave that class out (--rare drop)" if len(rare) < len(classes) else ""),
         )
     if strata is not None:  # a label's strata follow each other, so labels are dealt as without
         kinds = np.unique(np.asarray(strata, dtype=str), return_inverse=True)[1]

@@ -19,10 +19,10 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[i
     """The classes that ``how`` leaves out, by code, and how many rows (or groups) each has.
 
     ``drop``: those with fewer rows (or groups, where rows are grouped) than there are folds, and of
-    a saved plan those that it does not hold; none where fewer than two classes would be left and
-    all can be kept. ``keep``: those alone of which no row could be learned from while another is
-    scored, which are the classes of one row (or group). ``refuse``: none; the plan then says which
-    are too rare. Plans by a column hold every class.
+    a saved plan those that it does not hold; as ``keep`` where a single class would be left.
+    ``keep``: those alone of which no row could be learned from while another is scored, which are
+    the classes of one row (or group). ``refuse``: none; the plan then says which are too rare.
+    Plans by a column hold every class.
 
     Raises OptionError for another word.
     """
@@ -43,14 +43,15 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[i
         pairs = np.unique(np.stack([rows.codes, keys]), axis=1)
         units = np.bincount(pairs[0], minlength=k)
     few = np.flatnonzero(units < (folds if how == "drop" else 2))
-    if k - len(few) < 2 and units.min() > 1:
-        few = few[:0]  # a rule that leaves nothing to tell apart is no help
+    if k - len(few) == 1:  # a rule that leaves nothing to tell apart is no help
+        few = np.flatnonzero(units < 2)
     return {int(c): int(units[c]) for c in few}
 
 
 def may_spread(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> bool:
-    """Whether a class with fewer rows than folds goes to as many folds as it has rows."""
-    return how == "keep" or (how == "drop" and not too_rare(rows, folds, "keep"))
+    """Whether a class of ``rows``, of which ``too_rare`` are left out, goes to as many folds as it
+    has rows where these are fewer. Not where all are too rare: then the folds are too many."""
+    return how != "refuse" and not too_rare(rows, folds, how)
 
 
 def without_classes(rows: Rows, gone: list[str]) -> Rows:

@@ -81,17 +81,39 @@ def test_groups_count_and_not_rows(two_sets, make_store, tmp_path):
             assert "dog (30 rows in 1 groups or copies)" in result.text()
 
 
-def test_where_too_few_classes_would_be_left_all_are_kept(two_sets, make_store, tmp_path):
-    """Two classes of three groups each: five folds would leave nothing to tell apart."""
-    rows = two_sets(60, k=3)
-    hand = [f"{rows.codes[i]} {i % 9 if rows.codes[i] == 0 else i % 3}" for i in range(60)]
+def test_where_one_class_would_be_left_drop_does_as_keep(two_sets, make_store, tmp_path):
+    """Of three classes two have three groups, a fourth has one: five folds would leave one class,
+    and nothing to tell apart."""
+    rows = two_sets(61, k=3)
+    rows = replace(rows, codes=np.append(rows.codes[:60], 3), classes=np.array([*"abcd"]))
+    hand = [f"{rows.codes[i]} {i % 9 if rows.codes[i] == 0 else i % 3}" for i in range(61)]
     with make_store(tmp_path / "f.h5", rows, group={"hand": hand}) as store:
         run = evaluate(store, ["lda"], ["image"], [], 5, group="hand").run
-        assert run.settings.rows.rare is None
+        assert run.settings.rows.rare.classes == {"d": 1}
         assert "HS19" in {one.code for one in run.checks}
-        fit(store, "lda", "image", group="hand")
-        with pytest.raises(HeadError, match="too few groups of class"):
+        assert list(fit(store, "lda", "image", group="hand").classes) == ["a", "b", "c"]
+        with pytest.raises(HeadError, match=r"too few groups of class.*--rare drop"):
             evaluate(store, ["lda"], ["image"], [], 5, group="hand", rare="refuse")
+
+
+@pytest.mark.parametrize("rule", ["drop", "refuse"])
+def test_where_all_classes_are_too_rare_the_folds_are_too_many(
+    rule, two_sets, make_store, tmp_path
+):
+    """And no rule that leaves classes out is advised."""
+    with make_store(tmp_path / "f.h5", two_sets(60, k=3)) as store:
+        for act in (evaluate, fit):
+            with pytest.raises(HeadError, match="use at most 20 folds, or label more") as found:
+                act(store, folds=30, rare=rule)
+            assert "--rare" not in str(found.value)
+
+
+def test_classes_of_one_group_each_have_no_folds(two_sets, make_store, tmp_path):
+    rows = two_sets(60, k=3)
+    with make_store(tmp_path / "f.h5", rows, group={"hand": rows.codes.astype(str)}) as store:
+        for act in (evaluate, fit):
+            with pytest.raises(HeadError, match="too few groups of class"):
+                act(store, group="hand", rare="keep")
 
 
 def test_a_saved_plan_leaves_out_what_it_left_out(uneven, make_store, tmp_path, run_headstock):
