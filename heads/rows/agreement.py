@@ -44,8 +44,10 @@ class Agreement(TypedDict):
 def agreement_of(
     rows: Rows, folds: np.ndarray, sets: Iterable[str], seed: int = 0
 ) -> dict[str, Agreement]:
-    """``neighbour_agreement`` in each set, of the rows that have a vector; folds (n,)."""
-    out = {}
+    """``neighbour_agreement`` in each set, of the rows that have one; folds (n,); of classes."""
+    out: dict[str, Agreement] = {}
+    if rows.numbers is not None:
+        return out
     for name in sets:
         have = np.flatnonzero(rows.having([name]))
         if len(have) > ROWS:

@@ -1,11 +1,13 @@
 """Neighbours that agree as copies do: found where copies are, silent where features are good."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from sklearn.datasets import load_breast_cancer, load_digits, load_iris, load_wine, make_blobs
 
 from headstock.heads import evaluate
-from headstock.heads.rows.agreement import EXCESS, LEVEL, neighbour_agreement
+from headstock.heads.rows.agreement import EXCESS, LEVEL, agreement_of, neighbour_agreement
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.labelled import Rows
 
@@ -74,6 +76,13 @@ def test_where_there_is_nothing_to_ask():
     assert neighbour_agreement(X, np.zeros(4, int), np.zeros(4, int)) is None
     flat = neighbour_agreement(X, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
     assert not suspected(flat)
+
+
+def test_numbers_have_no_label_to_agree_with(two_sets):
+    rows, folds = two_sets(60), np.arange(60) % 5
+    assert set(agreement_of(rows, folds, ["image"])) == {"image"}
+    numbers = replace(rows, codes=np.zeros(60, int), numbers=np.arange(60.0))
+    assert agreement_of(numbers, folds, ["image"]) == {}
 
 
 def test_a_run_says_it(tmp_path, make_store):
