@@ -248,12 +248,16 @@ def _run(
         # before a store is made or told of another folder
         refuse_absent(manifest.items, modality, reader)
     with FeatureStore.open(output, mode="a") as store:
-        numbers = [read_numbers(store, manifest, name, of) for name, of in columns.items()]
+        over = options.overwrite
+        numbers = [read_numbers(store, manifest, name, of, over) for name, of in columns.items()]
+        for one in numbers:
+            if not over:  # before its rows are held against others made of other columns
+                store.agrees(one.declared)
         held = Held(store)
         modalities = [encoder.modality for encoder in encoders.values()]
         admitted = admit(store, manifest.items, reader, modalities, numbers, manifest.source)
         ids = admitted.items.id.tolist()
-        counts = {one.name: ingest_columns(store, one, ids) for one in numbers}
+        counts = {one.name: ingest_columns(store, one, ids, over) for one in numbers}
         own = admitted.take(share) if shard else admitted
         if engine == "ray":
             more = {"actors": actors, "device": device, "admission": own, **flags}

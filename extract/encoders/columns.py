@@ -6,11 +6,13 @@ import hashlib
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from headstock.store import Batch, FeatureStore, Manifest
-from headstock.store.errors import ManifestError, one_line
+from headstock.store.disk.declared import Declared
+from headstock.store.errors import ManifestError, RecipeMismatch, one_line
 from headstock.store.features import ABSENT, FAILED, OK
 from headstock.store.manifest.cells import FLAGS, NUMBER, Column, columns_in, recipe_of
 from headstock.store.manifest.columns import matching
@@ -40,15 +42,23 @@ class Numbers:
         """The names of the d values."""
         return [feature for one in self.columns for feature in one.features]
 
+    @property
+    def declared(self) -> Declared:
+        """The set that these fill."""
+        d, recipe = self.values.shape[1], recipe_of(self.columns)
+        return Declared.of(self.name, recipe, d, "float32", self.features)
+
 
 def read_numbers(
     store: FeatureStore,
     manifest: Manifest,
     name: str,
     of: Sequence[str] | Recipe,
+    overwrite: bool = False,
 ) -> Numbers:
     """The columns that the patterns ``of`` match, in the manifest's order, by the rules of the set
-    when it exists already; or those of the recipe ``of``, as a model knows them.
+    when it exists already and is not to be overwritten; or those of the recipe ``of``, as a model
+    knows them.
 
     Raises ManifestError when nothing matches or a column is of another kind than in the set,
     UnsafeInput for a recipe that is none.
@@ -56,7 +66,7 @@ def read_numbers(
     recipe, patterns = (of, ()) if isinstance(of, Recipe) else (None, of)
     wanted = {c for p in patterns for c in matching(manifest.columns, p, manifest.apart)}
     names = [c for c in manifest.columns if c in wanted]
-    if recipe is None and name in store.sets:
+    if recipe is None and name in store.sets and not overwrite:
         held = store.feature_set(name).recipe
         recorded = held.fields.get("columns")
         if isinstance(recorded, list) and set(recorded) == set(names):
@@ -69,8 +79,9 @@ def read_numbers(
     for one in columns:
         if (kind := manifest.kinds.get(one.name, NUMBER)) != one.kind:
             what = f"column {one.name!r} is a {kind} here and a {one.kind} in set {name!r}"
-            fix = f"{FLAGS[one.kind]} {one.name}" if one.kind in FLAGS else f"no {FLAGS[kind]}"
-            raise ManifestError(manifest.source, what, fix)
+            flag = FLAGS.get(one.kind)
+            fix = f"{flag} {one.name}" if flag else f"leave it out of {FLAGS[kind]}"
+            raise ManifestError(manifest.source, what, f"{fix}, or --overwrite")
     cells = {one.name: manifest.columns[one.name] for one in columns}
     place = hashlib.sha256(os.path.abspath(manifest.source).encode("utf-8", "surrogateescape"))
     mark = np.array([len(cells), int.from_bytes(place.digest()[:8], "little") >> 1], np.int64)
@@ -126,19 +137,27 @@ def _notes(
     return notes
 
 
-def ingest_columns(store: FeatureStore, numbers: Numbers, ids: Sequence[str]) -> dict[str, int]:
+def ingest_columns(
+    store: FeatureStore, numbers: Numbers, ids: Sequence[str], overwrite: bool = False
+) -> dict[str, int]:
     """Commit the numbers of the rows ``ids`` (n) as a feature set, (n, d) float32.
 
     A row that lacks a value, or has one that is not finite, has no vector: it is failed, by name of
     the first such column; a row with all cells empty is absent. Rows whose numbers are in the store
     already are left alone. Returns counts of rows ``done``, ``reused``, ``failed`` and ``absent``.
 
-    Raises RecipeMismatch when the set was made of other columns.
+    A set that was made of other columns is replaced with ``overwrite``, else RecipeMismatch.
     """
     name, names, digest = numbers.name, numbers.features, numbers.digest
     with np.errstate(over="ignore"):
         x = numbers.values.astype(np.float32)
-    store.declare(name, recipe_of(numbers.columns), len(names), feature_names=names)
+    made = partial(store.declare, name, numbers.declared.recipe, len(names), feature_names=names)
+    try:
+        made()
+    except RecipeMismatch:
+        if not overwrite:
+            raise
+        made(overwrite=True)
     known = store.progress(name, ids)
     empty = ~digest.any(axis=1)
     same = (known.status != ABSENT) & (known.digest == digest).all(axis=1)

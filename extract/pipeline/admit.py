@@ -227,7 +227,8 @@ class _Desk:
     def other_numbers(self, items: Items, values: Numbers) -> np.ndarray:
         """(n,) bool: rows whose numbers in this table are others than before. Raises ManifestError
         when the store took its numbers from another table: then they are other rows."""
-        if values.name not in self._store.sets:
+        have = self._store.declarations.get(values.name)
+        if have is None or have.recipe != values.declared.recipe:  # it will be another set
             return np.zeros(len(items), dtype=bool)
         told = self._store.progress(values.name, items.id.tolist())
         both = told.digest.any(axis=1) & values.digest.any(axis=1)

@@ -190,3 +190,39 @@ def test_words_that_tell_the_label_are_a_suspected_leak(clinic, run_headstock, t
     with FeatureStore.open(store) as features:
         found = evaluate(features, heads=["lda"], folds=3).run.hygiene.leaks
     assert [one.feature for one in found] == ["ward"]
+
+
+def test_each_way_out_of_other_columns_is_one(tmp_path, run_headstock):
+    """A table read without its words is another set and not other rows; it says so, and --overwrite
+    replaces the set, once."""
+    path, store = tmp_path / "t.csv", tmp_path / "s.h5"
+    path.write_text(TABLE, "utf-8")
+    words = [
+        "extract",
+        path,
+        "-o",
+        store,
+        "--columns",
+        "*",
+        "--as",
+        "clinic",
+        "--categories",
+        "seen",
+    ]
+    assert run_headstock(*words, "--categories", "site")[0] == 0
+    code, _, err = run_headstock(*words)
+    assert code == 1
+    assert "set clinic: was made another way (columns: ['age', 'site', 'seen'] -> " in err
+    assert "or --overwrite" in err
+    code, out, _ = run_headstock(*words, "--overwrite")
+    assert code == 0
+    assert out.startswith("clinic: 6 done")
+    assert run_headstock(*words)[1].startswith("clinic: 0 done, 6 reused")
+    only = ["extract", path, "-o", store, "--columns", "age", "--as", "age"]
+    assert run_headstock(*only)[0] == 0
+    code, _, err = run_headstock(*only, "--categories", "age")
+    assert code == 1
+    assert "leave it out of --categories, or --overwrite" in err
+    code, out, _ = run_headstock(*only, "--categories", "age", "--overwrite")
+    assert code == 0
+    assert out.startswith("age: 4 done")
