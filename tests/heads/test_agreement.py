@@ -15,7 +15,7 @@ REAL = [load_digits, load_wine, load_breast_cancer, load_iris]
 
 
 def asked(X, codes, seed=0):
-    plan = make_folds(codes, 5, seed=seed)
+    plan = make_folds(codes, 5, seed=seed, spread=True)
     return neighbour_agreement(np.asarray(X, np.float32), codes, plan.codes[0], seed)
 
 
@@ -74,8 +74,20 @@ def test_wide_vectors_are_projected_and_a_fold_is_never_its_own_neighbour():
 def test_where_there_is_nothing_to_ask():
     X = np.zeros((4, 2), np.float32)
     assert neighbour_agreement(X, np.zeros(4, int), np.zeros(4, int)) is None
-    flat = neighbour_agreement(X, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+    assert neighbour_agreement(X, np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1])) is None
+    flat = neighbour_agreement(X, np.array([0, 0, 0, 1]), np.array([0, 1, 1, 1]))
     assert not suspected(flat)
+    assert flat["rows"] == 1
+
+
+def test_classes_of_two_rows_are_no_copies():
+    """Each row's one partner is nearest, and there is no second."""
+    rng = np.random.default_rng(0)
+    codes = np.repeat(np.arange(204), [*[2] * 200, *[50] * 4])
+    X = (rng.normal(size=(204, 8))[codes] + 0.3 * rng.normal(size=(600, 8))).astype(np.float32)
+    found = asked(X, codes)
+    assert found["rows"] == 200
+    assert not suspected(found)
 
 
 def test_numbers_have_no_label_to_agree_with(two_sets):
