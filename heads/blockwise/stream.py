@@ -32,8 +32,8 @@ from headstock.heads.run.scores import Line
 from headstock.heads.solvers.calibration import UNCALIBRATED, none_left
 from headstock.heads.solvers.scaling import Standard
 from headstock.heads.specs import NUMBER
-from headstock.heads.statistics.beside import figures
 from headstock.heads.statistics.chance import chance_p
+from headstock.heads.statistics.figures import figures
 from headstock.heads.statistics.metrics import ByRow
 from headstock.store.errors import OptionError
 from headstock.store.manifest.target import found_target

@@ -18,9 +18,9 @@ from headstock.heads.rows.labelled import Rows, columns_of, parts_of
 from headstock.heads.run.as_json import parse
 from headstock.heads.run.rows import Fold
 from headstock.heads.run.scores import Line
-from headstock.heads.statistics.beside import calibration_line, figures
 from headstock.heads.statistics.chance import chance_p
 from headstock.heads.statistics.compare import rights
+from headstock.heads.statistics.figures import calibration_line, figures
 from headstock.heads.statistics.importances import weigh
 from headstock.heads.statistics.measured import guess_p, metric_record
 from headstock.heads.statistics.metrics import ByRow

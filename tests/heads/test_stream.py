@@ -13,8 +13,8 @@ from headstock.heads.blockwise.stream import STREAMED, evaluate_streamed, fit_st
 from headstock.heads.bundle import bundle
 from headstock.heads.outoffold.fold_by_fold import cross_fit
 from headstock.heads.rows.labelled import read_rows
-from headstock.heads.statistics.beside import figures
 from headstock.heads.statistics.chance import priors
+from headstock.heads.statistics.figures import figures
 from headstock.heads.statistics.metrics import ByRow, score
 from headstock.store import FAILED, OK, Batch, FeatureStore, Items, Recipe
 from headstock.store.care.link import link

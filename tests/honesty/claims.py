@@ -16,9 +16,9 @@ from headstock.heads.fusion.gate import gate_verdicts
 from headstock.heads.report.contest import Contest
 from headstock.heads.rows.folds import make_folds
 from headstock.heads.rows.times import time_plan
-from headstock.heads.statistics.beside import calibration_line, figures
 from headstock.heads.statistics.chance import chance_p
 from headstock.heads.statistics.compare import against_best, compare
+from headstock.heads.statistics.figures import calibration_line, figures
 from headstock.heads.statistics.intervals import share_interval
 from headstock.heads.statistics.metrics import ByRow, score
 from headstock.heads.statistics.selection import selection

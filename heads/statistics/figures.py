@@ -40,7 +40,7 @@ def figures(
     out["intervals"] = {
         name: {"low": max(float(low[0]), 0.0), "high": float(high[0])}
         for name, (low, high) in ends.items()
-        if np.isfinite(low[0] + high[0])
+        if np.isfinite((low[0], high[0])).all()
     }
     for line, (low, high) in zip(out["per_class"], recalls, strict=True):
         line["interval"] = None if np.isnan(low) else [float(low), float(high)]

@@ -8,8 +8,8 @@ from sklearn.dummy import DummyClassifier
 from sklearn.linear_model import LogisticRegression
 
 from headstock.heads.statistics import chance
-from headstock.heads.statistics.beside import calibration_line, figures
 from headstock.heads.statistics.chance import chance_p, priors
+from headstock.heads.statistics.figures import calibration_line, figures
 from headstock.heads.statistics.intervals import mean_interval, share_interval
 from headstock.heads.statistics.metrics import ByRow
 
@@ -130,6 +130,13 @@ def test_many_rows_use_the_known_mean_and_variance(monkeypatch) -> None:
     none = np.zeros(400, dtype=int)
     assert chance._variance(said[:, :1], codes, none)[0] == pytest.approx(np.var(counts), rel=0.08)
     assert chance._expected(said[:, :1], codes, none).sum() == pytest.approx(np.mean(counts), 0.01)
+
+
+@pytest.mark.filterwarnings("error")
+def test_of_one_group_no_loss_has_an_interval() -> None:
+    rng = np.random.default_rng(3)
+    found = figures_of(rng.dirichlet(np.ones(3), (1, 60)), np.arange(60) % 3, np.zeros(60, int))
+    assert found["intervals"] == {"balanced_accuracy": {"low": 0.0, "high": 1.0}}
 
 
 def test_groups_that_share_their_luck_are_no_proof() -> None:
