@@ -112,7 +112,7 @@ def compared(
     seed: int = 0,
 ) -> tuple[run.NumberComparison, ...]:  # fmt: skip
     """The first system against each other one, on the rows that both answer, (r, n, 1) each; as
-    ``numbers.compare.against_best``. A metric of one's own has intervals, and no verdicts."""
+    ``statistics.compare.against_best``. A metric of one's own has intervals, and no verdicts."""
     names = [line.name for line in board]
     if len(names) < 2:
         return ()

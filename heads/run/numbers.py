@@ -8,7 +8,7 @@ from typing import Any
 
 from headstock.heads.run.rows import Hygiene, Plan
 from headstock.heads.run.run import SetRecipe, Settings
-from headstock.heads.run.scores import Failed, Measure, MetricDifference, Weight
+from headstock.heads.run.scores import Failed, Measure, MetricDifference, SystemLine, Verdict
 
 __all__ = [
     "NumberComparison", "NumberLine", "NumberRun", "NumberScores", "NumberSelection",
@@ -34,30 +34,12 @@ class SquaredErrors:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NumberLine(NumberScores):
-    """One system of the leaderboard. saw: rows whose labels a network that it reads has seen.
-    seconds, how: None and empty for guessing, which is not fitted."""
+class NumberLine(SystemLine, NumberScores):
+    """One system of the leaderboard."""
 
-    head: str
-    on: str
-    fusion: str | None
-    name: str
-    seconds: float | None = None
-    how: str = ""
-    reused: bool = False
-    members: tuple[str, ...] = ()
-    chosen: tuple[Mapping[str, Any], ...] = ()
     tried: SquaredErrors | None = None
-    importances: Mapping[str, Weight] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    saw: int = 0
     valid: NumberScores | None = None
     test: NumberScores | None = None
-
-    @property
-    def late(self) -> bool:
-        """Whether it joins answers of several systems."""
-        return self.fusion not in (None, "early")
 
     def held(self, split: str) -> NumberScores | None:
         """The scores on ``valid`` or ``test``."""
@@ -65,27 +47,18 @@ class NumberLine(NumberScores):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NumberComparison:
-    """System a, the first, against b on the n rows that both answer, by the metric that decides;
-    the verdict is ``better``, ``worse`` or ``not distinguishable``."""
+class NumberComparison(Verdict):
+    """By the metric that decides, on the n rows that both answer."""
 
-    a: str
-    b: str
     n: int
     repeats: int
     difference: MetricDifference
     by: str
-    adjusted_p: float
-    verdict: str
-
-    @property
-    def differs(self) -> bool:
-        return self.verdict != "not distinguishable"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NumberSelection:
-    """``numbers.regression.selection``."""
+    """``statistics.regression.chosen_best``."""
 
     leader: str
     systems: int

@@ -8,8 +8,9 @@ from typing import Any
 
 __all__ = [
     "Accuracy", "Calibration", "Column", "Compared", "Comparison", "Difference", "Ends",
-    "Failed", "Gate", "GroupEnds", "Interval", "Line", "Measure", "MetricDifference",
-    "OfClass", "Point", "Repeats", "Scores", "Selection", "Tried", "Weight",
+    "Failed", "Gate", "GroupEnds", "Interval", "Line", "Measure", "MetricDifference", "OfClass",
+    "Point", "Repeats", "Scores", "Selection", "SystemLine", "SystemName", "Tried", "Verdict",
+    "Weight",
 ]  # fmt: skip
 
 
@@ -60,7 +61,7 @@ class OfClass:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Calibration:
-    """``numbers.beside.calibration_line``; None where it is not known."""
+    """``statistics.figures.calibration_line``; None where it is not known."""
 
     slope: Interval | None = None
     intercept: Interval | None = None
@@ -164,7 +165,7 @@ class MetricDifference:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Compared:
-    """Two systems on the n rows that both answer (``numbers.compare.compare``); difference: by a
+    """Two systems on the n rows that both answer (``statistics.compare.compare``); difference: by a
     metric other than the accuracy."""
 
     n: int
@@ -180,10 +181,12 @@ class Compared:
     difference: MetricDifference | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Comparison(Compared):
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
     """System a, the first, against b; the verdict is ``better``, ``worse`` or ``not
     distinguishable``."""
+
+    __slots__ = ()  # of what stands on two bases one alone can have any
 
     a: str
     b: str
@@ -193,6 +196,11 @@ class Comparison(Compared):
     @property
     def differs(self) -> bool:
         return self.verdict != "not distinguishable"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Comparison(Verdict, Compared):
+    """With what is known of both."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -215,33 +223,49 @@ class Gate:
     verdict: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line(Scores):
-    """One system of the leaderboard. chance_p: that it guesses. saw: rows whose labels a network
-    that it reads has seen. seconds, how: None and empty for guessing, which is not fitted."""
+@dataclass(frozen=True, kw_only=True)
+class SystemName:
+    """What is fitted, on which sets."""
+
+    __slots__ = ()
 
     head: str
     on: str
     fusion: str | None
     name: str
-    seconds: float | None = None
-    how: str = ""
-    reused: bool = False
-    members: tuple[str, ...] = ()
-    chosen: tuple[Mapping[str, Any], ...] = ()
-    tried: Tried | None = None
-    importances: Mapping[str, Weight] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    chance_p: float | None = None
-    gate: Gate | None = None
-    saw: int = 0
-    valid: Scores | None = None
-    test: Scores | None = None
 
     @property
     def late(self) -> bool:
         """Whether it joins answers of several systems."""
         return self.fusion not in (None, "early")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SystemLine(SystemName):
+    """One system of a leaderboard, beside its scores. saw: rows whose labels a network that it
+    reads has seen. seconds, how: None and empty for guessing, which is not fitted."""
+
+    __slots__ = ()
+
+    seconds: float | None = None
+    how: str = ""
+    reused: bool = False
+    members: tuple[str, ...] = ()
+    chosen: tuple[Mapping[str, Any], ...] = ()
+    importances: Mapping[str, Weight] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    saw: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Line(SystemLine, Scores):
+    """chance_p: that it guesses."""
+
+    tried: Tried | None = None
+    chance_p: float | None = None
+    gate: Gate | None = None
+    valid: Scores | None = None
+    test: Scores | None = None
 
     def held(self, split: str) -> Scores | None:
         """The scores on ``valid`` or ``test``."""
@@ -249,19 +273,15 @@ class Line(Scores):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failed:
+class Failed(SystemName):
     """A system without an answer, and why."""
 
-    head: str
-    on: str
-    fusion: str | None
-    name: str
     reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Selection:
-    """``numbers.selection.selection``."""
+    """``statistics.selection.selection``."""
 
     leader: str
     systems: int
