@@ -92,9 +92,9 @@ class NumberEvaluation:
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
-        from headstock.heads.report.regression import numbers_html
+        from headstock.heads.report.notebook import leaderboard_html
 
-        return numbers_html(self.run)
+        return leaderboard_html(self.run)
 
     def save(self, run_dir: str | Path, more: Mapping[str, str] | None = None) -> None:
         """Write the run folder: metrics.json, settings.json, leaderboard.txt, folds.json, oof.npz,

@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
+from headstock.heads.run.numbers import NumberRun
 from headstock.heads.run.run import Run
-from headstock.heads.run.scores import Line, OfClass, Point, Scores
+from headstock.heads.run.scores import Line, OfClass, Point, Scores, SystemName
 from headstock.store.errors import one_line
 
-__all__ = ["best_by_pattern", "check_lines", "findings", "fold_lines", "pattern_words"]
+__all__ = [
+    "best_by_pattern", "check_lines", "failed_lines", "findings", "fold_lines", "fold_words",
+    "pattern_words", "search_lines",
+]  # fmt: skip
 
 
 def findings(run: Run) -> list[str]:
     """Lines about the first system, what choosing it is worth, rows that lack a vector, learning
     curves and feature importances; those whose part is absent are left out."""
     lines: list[str] = []
-    for part in (_failed, _first, _shared, _selection, _patterns, _searches, _importances, _curves):
+    for part in (
+        failed_lines, _first, _shared, _selection, _patterns, search_lines, _importances, _curves,
+    ):  # fmt: skip
         lines += part(run)
     return lines
 
@@ -30,11 +38,17 @@ def check_lines(run: Run) -> list[str]:
 def fold_lines(run: Run) -> list[str]:
     """How many rows, rows of a class and groups the folds have, smallest to largest."""
     folds = [fold for repeat in run.fold_table for fold in repeat]
-    kinds = {
-        "rows": [fold.n for fold in folds],
-        "of a class": [count for fold in folds for count in fold.classes],
-        "groups": [fold.groups for fold in folds if fold.groups is not None],
-    }
+    return fold_words(
+        {
+            "rows": [fold.n for fold in folds],
+            "of a class": [count for fold in folds for count in fold.classes],
+            "groups": [fold.groups for fold in folds if fold.groups is not None],
+        }
+    )
+
+
+def fold_words(kinds: Mapping[str, list[int]]) -> list[str]:
+    """A line: what the folds hold out of each kind, smallest to largest."""
     words = [f"{_range(counts)} {name}" for name, counts in kinds.items() if counts]
     return [f"a fold holds out {', '.join(words)}"] if words else []
 
@@ -44,7 +58,7 @@ def _range(counts: list[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _failed(run: Run) -> list[str]:
+def failed_lines(run: Run | NumberRun) -> list[str]:
     """Why systems have no score, each reason once."""
     by_reason: dict[str, list[str]] = {}
     for one in run.failed:
@@ -200,7 +214,7 @@ def _patterns(run: Run) -> list[str]:
     return lines
 
 
-def _searches(run: Run) -> list[str]:
+def search_lines(run: Run | NumberRun) -> list[str]:
     """What tuned heads chose in the folds."""
     lines = []
     for line in run.leaderboard:
@@ -245,5 +259,5 @@ def _curves(run: Run) -> list[str]:
     return lines
 
 
-def _name(line: Line) -> str:
+def _name(line: SystemName) -> str:
     return one_line(line.name, 80)

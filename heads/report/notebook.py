@@ -5,7 +5,9 @@ from __future__ import annotations
 from html import escape
 from pathlib import Path
 
+from headstock.heads.report.regression import number_cells
 from headstock.heads.report.text import cells_of, undecided
+from headstock.heads.run.numbers import NumberRun
 from headstock.heads.run.run import Run
 from headstock.store.errors import one_line
 
@@ -16,10 +18,10 @@ LARGEST = 32 << 20
 linked."""
 
 
-def leaderboard_html(run: Run) -> str:
+def leaderboard_html(run: Run | NumberRun) -> str:
     """A table of the leaderboard; the systems that are not distinguishable from the first are in
     bold."""
-    header, rows = cells_of(run)
+    header, rows = number_cells(run) if isinstance(run, NumberRun) else cells_of(run)
     same = undecided(run)
     guess = [run.baseline] if run.baseline else []
     lines = ["<table>", "<caption>Leaderboard, out of fold</caption>", "<thead><tr>"]

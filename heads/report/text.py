@@ -7,20 +7,16 @@ from collections.abc import Callable, Iterable, Sequence
 
 from headstock.heads.report.findings import check_lines, findings, fold_lines
 from headstock.heads.report.rows import account_lines, hygiene_lines
+from headstock.heads.run.numbers import NumberLine, NumberRun
 from headstock.heads.run.run import Run
-from headstock.heads.run.scores import Failed, Gate, Line, Scores
+from headstock.heads.run.scores import Gate, Line, Scores, SystemName
 from headstock.store.errors import one_line, visible
 from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = [
-    "DROPPED",
-    "cells_of",
-    "filled",
-    "held_out",
-    "leaderboard_text",
-    "text_table",
-    "undecided",
-]
+    "DROPPED", "Mark", "cells_of", "filled", "held_out", "laid_out", "leaderboard_text",
+    "name_cells", "note_lines", "opening", "text_table", "undecided", "verdict_lines",
+]  # fmt: skip
 
 DROPPED = (
     "valid 95 %", "test 95 %", "log-loss", "balanced", "valid errors", "test errors", "95 %",
@@ -28,8 +24,6 @@ DROPPED = (
 )  # fmt: skip
 """The order in which a leaderboard that is too wide loses columns; then long names are cut."""
 NARROWEST = 40
-NAMED = 2
-"""Systems that are named before the others are counted."""
 Mark = Callable[[str], str]
 
 
@@ -41,52 +35,66 @@ def leaderboard_text(run: Run, width: int | None = None, strong: Mark = str) -> 
     distinguishable from the first.
     """
     board = run.leaderboard
-    lines = _account(run)
-    for split in held_out(board):
-        count = max(scores.n for line in board if (scores := line.held(split)))
-        lines.append(f"{split} split, {count} rows: scored by the refit on all others")
-    lines += hygiene_lines(run.hygiene)
+    lines = opening(run, f"{len(run.settings.classes)} classes", fold_lines(run))
     units = [line.accuracy.by_group.groups for line in board if line.accuracy.by_group]
     if run.folds.grouped and units:
         lines.append(f"95 %: intervals with the spread of whole groups, {max(units)} groups")
-    header, rows = cells_of(run)
-    same = undecided(run)
-    some = len(same) < len(board)  # where all are alike none stands out
-    marked: list[Mark] = [strong if some and line.name in same else str for line in board]
-    marked += [str] * (len(rows) - len(board))
-    table = text_table(header, rows, width, (*run.settings.beside, *DROPPED), marked)
-    below = [*_verdicts(run), *findings(run), *(f"check {line}" for line in check_lines(run))]
+    below = [*verdict_lines(run), *findings(run), *(f"check {line}" for line in check_lines(run))]
     below += [_gate_line(line.name, line.gate) for line in board if line.gate]
     for doubt in run.hygiene.label_doubts if run.settings.doubts else ():
         name, label, likely = (one_line(t, 60) for t in (doubt.id, doubt.label, doubt.likely))
         below.append(f"label in doubt: {name} is {label}, looks like {likely}")
-    noted: dict[str, list[str]] = {}
-    for line in board:
-        for note in line.notes:
-            noted.setdefault(one_line(note, 160), []).append(line.name)
-    below += [f"note: {_some(names)}: {note}" for note, names in noted.items()]
-    below += [f"note: {one_line(note, 160)}" for note in run.settings.notes]
-    return "\n".join([*filled(lines, width), "", table, "", *filled(below, width)]).rstrip()
+    below += note_lines(run)
+    drop = (*run.settings.beside, *DROPPED)
+    return laid_out(run, lines, cells_of(run), drop, below, width, strong)
 
 
-def _account(run: Run) -> list[str]:
+def laid_out(
+    run: Run | NumberRun, above: Sequence[str], cells: tuple[list[str], list[list[str]]],
+    drop: Sequence[str], below: Sequence[str], width: int | None, strong: Mark,
+) -> str:  # fmt: skip
+    """Header and rows of ``cells`` as a table between lines; see ``leaderboard_text``."""
+    (header, rows), board, same = cells, run.leaderboard, undecided(run)
+    some = len(same) < len(board)  # where all are alike none stands out
+    marked: list[Mark] = [strong if some and line.name in same else str for line in board]
+    marked += [str] * (len(rows) - len(board))
+    table = text_table(header, rows, width, drop, marked)
+    return "\n".join([*filled(above, width), "", table, "", *filled(below, width)]).rstrip()
+
+
+def opening(run: Run | NumberRun, what: str, folds: Iterable[str]) -> list[str]:
+    """Which rows were evaluated, how, and what to know of them before any score. what: their
+    labels; folds: lines about what these hold."""
     plan, settings = run.folds, run.settings
     how = f"{plan.kind} ({plan.group})" if plan.group else plan.kind
     times = f", {plan.repeats} times" if plan.repeats > 1 else ""
-    classes = f"{len(settings.classes)} classes, "
-    folds = f"{plan.folds} folds {how}{times}, seed {plan.seed}"
-    first = f"{plan.n} rows, {classes}{folds}"
+    words = f"{plan.folds} folds {how}{times}, seed {plan.seed}"
+    first = f"{plan.n} rows, {what}, {words}"
     if settings.scored == "valid":
         count = max(line.n for line in run.leaderboard)
         first = (
-            f"{count} rows of the valid split, {classes}the one fold: answered by the refit on "
-            f"{plan.n} training rows (inside them {folds})"
+            f"{count} rows of the valid split, {what}, the one fold: answered by the refit on "
+            f"{plan.n} training rows (inside them {words})"
         )
-    account = account_lines(settings.rows, "scored") if settings.rows else []
-    return [first, *fold_lines(run), *account]
+    lines = [first, *folds]
+    lines += account_lines(settings.rows, "scored") if settings.rows else []
+    for split in held_out(run.leaderboard):
+        count = max(scores.n for line in run.leaderboard if (scores := line.held(split)))
+        lines.append(f"{split} split, {count} rows: scored by the refit on all others")
+    return [*lines, *hygiene_lines(run.hygiene)]
 
 
-def held_out(board: Iterable[Line]) -> list[str]:
+def note_lines(run: Run | NumberRun) -> list[str]:
+    """Notes of systems, each once, and of the run."""
+    noted: dict[str, list[str]] = {}
+    for line in run.leaderboard:
+        for note in line.notes:
+            noted.setdefault(one_line(note, 160), []).append(line.name)
+    lines = [f"note: {_some(names, 2)}: {note}" for note, names in noted.items()]
+    return [*lines, *(f"note: {one_line(note, 160)}" for note in run.settings.notes)]
+
+
+def held_out(board: Iterable[Line | NumberLine]) -> list[str]:
     """The held-out splits that lines of a leaderboard have scores on."""
     lines = list(board)
     return [split for split in HELD_OUT if any(line.held(split) for line in lines)]
@@ -104,7 +112,7 @@ def cells_of(run: Run) -> tuple[list[str], list[list[str]]]:
     header += ["balanced", "log-loss", "seconds"]
     rows = []
     for line in [*run.leaderboard, *([run.baseline] if run.baseline else [])]:
-        cells = [*_names(line), *(_measured(line, first) if by_other else [])]
+        cells = [*name_cells(line), *(_measured(line, first) if by_other else [])]
         cells += [_measured(line, name)[0] for name in more]
         cells += _scored(line, grouped)
         for split in held:
@@ -115,7 +123,7 @@ def cells_of(run: Run) -> tuple[list[str], list[list[str]]]:
         seconds = "-" if line.seconds is None else f"{line.seconds:.2f}"
         rows.append([*cells, "reused" if line.reused else seconds])
     for one in run.failed:
-        cells = _names(one)
+        cells = name_cells(one)
         rows.append([*cells, "failed", *["-"] * (len(header) - len(cells) - 1)])
     return header, rows
 
@@ -129,14 +137,14 @@ def _measured(scores: Scores | None, name: str) -> list[str]:
     return [f"{found.value:.4f}", f"{found.low:.4f}-{found.high:.4f}" if known else "-"]
 
 
-def _names(line: Line | Failed) -> list[str]:
+def name_cells(line: SystemName) -> list[str]:
     return [one_line(line.head, 40), one_line(line.on, 60), one_line(line.fusion or "-", 40)]
 
 
-def _some(names: Sequence[str]) -> str:
+def _some(names: Sequence[str], most: int) -> str:
     """The first of the names, and how many more."""
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    return f"{', '.join(names[:NAMED])}{more}"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{', '.join(names[:most])}{more}"
 
 
 def _scored(scores: Scores | None, grouped: bool) -> list[str]:
@@ -147,12 +155,12 @@ def _scored(scores: Scores | None, grouped: bool) -> list[str]:
     return [f"{scores.accuracy.value:.4f}", interval, f"{scores.errors:g}/{scores.n}"]
 
 
-def undecided(run: Run) -> set[str]:
+def undecided(run: Run | NumberRun) -> set[str]:
     """The first system and those that cannot be told from it on these rows, by name."""
     return {run.leaderboard[0].name, *(c.b for c in run.comparisons if not c.differs)}
 
 
-def _verdicts(run: Run) -> list[str]:
+def verdict_lines(run: Run | NumberRun) -> list[str]:
     """What the comparisons with the first system say, in words."""
     if not run.comparisons:
         return []
@@ -170,8 +178,7 @@ def _verdicts(run: Run) -> list[str]:
     ):
         names = by.get(verdict, [])
         if names:
-            more = f" and {len(names) - 6} more" if len(names) > 6 else ""
-            lines.append(f"{words}: {', '.join(names[:6])}{more}")
+            lines.append(f"{words}: {_some(names, 6)}")
     return lines
 
 

@@ -13,8 +13,9 @@ import numpy as np
 from headstock.heads.report.page import chart
 from headstock.heads.report.page.markup import Safe, h, joined, table
 from headstock.heads.report.page.settings import recorded
-from headstock.heads.report.regression import ends, figure, held_splits, undecided
+from headstock.heads.report.regression import ends, figure
 from headstock.heads.report.rows import account_lines, hygiene_lines
+from headstock.heads.report.text import held_out, undecided
 from headstock.heads.run.folder import checked_file, read_any
 from headstock.heads.run.numbers import NumberRun
 from headstock.store.errors import HeadError, OptionError
@@ -105,7 +106,7 @@ def _number(value: float | None) -> Safe:
 def _leaderboard(run: NumberRun, name: str) -> Safe:
     """Every system with each metric, its interval by the one that decides, and seconds."""
     first, *others = run.settings.metric
-    held, same = held_splits(run), undecided(run)
+    held, same = held_out(run.leaderboard), undecided(run)
     header: list[Any] = [
         *(h("th", h("button", n, type="button"), scope="col", data_sort="text")
           for n in ("Head", "On", "Fusion")),
