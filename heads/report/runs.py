@@ -10,11 +10,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from headstock.heads.report.regression import any_text
 from headstock.heads.report.saved import Saved, read_saved
 from headstock.heads.report.standing import Standing, standing
-from headstock.heads.report.text import Mark, leaderboard_text, text_table
+from headstock.heads.report.text import Mark, text_table
 from headstock.heads.run.as_json import plain
-from headstock.heads.run.folder import METRICS, body_of, read_run
+from headstock.heads.run.folder import METRICS, body_of, read_any, read_run
+from headstock.heads.run.numbers import NumberRun
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line
 from headstock.store.errors import HeadstockError, OptionError, one_line
@@ -180,10 +182,10 @@ def _rows_of(run: Saved) -> str:
 class Single:
     """One run's own leaderboard."""
 
-    run: Run
+    run: Run | NumberRun
 
     def text(self, width: int | None = None, strong: Mark = str) -> str:
-        return leaderboard_text(self.run, width, strong)
+        return any_text(self.run, width, strong)
 
     def to_json(self) -> dict[str, Any]:
         return body_of(self.run)
@@ -195,4 +197,4 @@ def look(places: Sequence[str | Path], progress: Report = unheard) -> Listing | 
     folders = the_runs(places)
     if len(places) == 1 and folders != [Path(places[0])]:
         return list_runs(places, progress)
-    return Single(read_run(folders[0])) if len(folders) == 1 else standing(folders)
+    return Single(read_any(folders[0])) if len(folders) == 1 else standing(folders)

@@ -16,6 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 from headstock.heads import FoldPlan, NumberEvaluation, evaluate, fit_run
 from headstock.heads.regressors.linear import ALPHAS
+from headstock.heads.report.notebook import leaderboard_html
+from headstock.heads.report.runs import look
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.run.folder import read_any, read_run
 from headstock.heads.run.numbers import NumberRun
@@ -195,6 +197,15 @@ def test_the_metric_that_decides_orders_and_compares(made) -> None:
         scored(made, on=["audio"], metric=["accuracy"])
 
 
+def test_a_notebook_has_what_is_not_told_from_the_first_in_bold(made) -> None:
+    run = scored(made, on=["audio"], heads=("ridge", "knn")).run
+    names = [run.leaderboard[0].name, *(c.b for c in run.comparisons if not c.differs)]
+    html = leaderboard_html(run)
+    bold = [row for row in html.split("<tr>") if row.startswith("<td><b>")]
+    assert len(bold) == len(names) < len(run.leaderboard) + 1
+    assert f"<td><b>{run.leaderboard[0].head}</b></td>" in bold[0]
+
+
 def test_the_worst_rows_are_those_farthest_off(made) -> None:
     result = scored(made, on=["audio"])
     off = np.abs(result.said[result.leaderboard[0].name] - result.y)
@@ -213,6 +224,7 @@ def test_a_run_is_saved_read_and_fitted(made, tmp_path: Path) -> None:
     with np.load(tmp_path / "run" / "oof.npz") as held:
         np.testing.assert_array_equal(held["said/ridge@image"], result.said["ridge@image"])
         np.testing.assert_array_equal(held["y"], result.y)
+    assert look([tmp_path / "run"]).text() == result.text()
     with pytest.raises(HeadError, match="is a run of numbers, and this is about classes"):
         read_run(tmp_path / "run")
     for name in ("ridge@image", "all@image+audio:stacked"):
