@@ -18,10 +18,11 @@ from headstock.heads.metrics.labels import confusion
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.run.as_json import plain
 from headstock.heads.run.folder import body_of, write_run
+from headstock.heads.run.numbers import NumberRun
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import Line
 
-__all__ = ["Evaluation", "HeldOut", "Result"]
+__all__ = ["Evaluation", "HeldOut", "Result", "Views", "answers_npz"]
 
 
 @dataclass(frozen=True)
@@ -34,16 +35,10 @@ class HeldOut:
     proba: dict[str, np.ndarray]
 
 
-@dataclass
-class Result:
-    """A run and its views."""
+class Views:
+    """What can be done with a run, of classes or of numbers."""
 
-    run: Run
-
-    @property
-    def leaderboard(self) -> tuple[Line, ...]:
-        """Best accuracy first."""
-        return self.run.leaderboard
+    run: Run | NumberRun
 
     def to_json(self) -> dict[str, Any]:
         """The content of metrics.json."""
@@ -52,9 +47,9 @@ class Result:
     def text(self, width: int | None = None, strong: Callable[[str], str] = str) -> str:
         """The leaderboard as text, at most ``width`` columns wide where it can; ``strong`` marks
         lines that are not distinguishable from the first."""
-        from headstock.heads.report.text import leaderboard_text
+        from headstock.heads.report.regression import any_text
 
-        return leaderboard_text(self.run, width, strong)
+        return any_text(self.run, width, strong)
 
     def _repr_html_(self) -> str:
         """What a notebook shows."""
@@ -76,6 +71,18 @@ class Result:
     def files(self) -> dict[str, bytes | str]:
         """What else lies in the run folder."""
         return {}
+
+
+@dataclass
+class Result(Views):
+    """A run of classes and its views."""
+
+    run: Run
+
+    @property
+    def leaderboard(self) -> tuple[Line, ...]:
+        """The best by the metric that decides first, by default the most accurate."""
+        return self.run.leaderboard
 
 
 @dataclass
@@ -115,10 +122,10 @@ class Evaluation(Result):
         confusion/SYSTEM.csv."""
         files: dict[str, bytes | str] = {
             "folds.json": json.dumps(self.folds.to_json()),
-            "oof.npz": _npz(self.ids, self.codes, self.classes, self.proba),
+            "oof.npz": self._npz(self.ids, self.codes, self.proba),
         }
         for split, held in self.held.items():
-            files[f"{split}.npz"] = _npz(held.ids, held.codes, self.classes, held.proba)
+            files[f"{split}.npz"] = self._npz(held.ids, held.codes, held.proba)
         for name, proba in self.proba.items():
             there = ~np.isnan(proba[:, 0])
             table = confusion(proba[there].argmax(axis=1), self.codes[there], len(self.classes))
@@ -130,17 +137,17 @@ class Evaluation(Result):
             )
         return files
 
+    def _npz(self, ids: np.ndarray, codes: np.ndarray, proba: Mapping[str, np.ndarray]) -> bytes:
+        classes = np.asarray(self.classes, dtype=str)
+        return answers_npz(ids, "proba", proba, codes=codes, classes=classes)
 
-def _npz(
-    ids: np.ndarray, codes: np.ndarray, classes: np.ndarray, proba: Mapping[str, np.ndarray]
+
+def answers_npz(
+    ids: np.ndarray, kind: str, answers: Mapping[str, np.ndarray], **labels: np.ndarray
 ) -> bytes:
+    """ids (n,), labels and the answers of systems, as ``kind``/NAME, in one file."""
     buffer = io.BytesIO()
-    arrays: dict[str, Any] = {f"proba/{name}": value for name, value in proba.items()}
-    np.savez(
-        buffer,
-        ids=np.asarray(ids, dtype=str),
-        codes=codes,
-        classes=np.asarray(classes, dtype=str),
-        **arrays,
-    )
+    said = {f"{kind}/{name}": value for name, value in answers.items()}
+    arrays: dict[str, Any] = {"ids": np.asarray(ids, dtype=str), **labels, **said}
+    np.savez(buffer, **arrays)
     return buffer.getvalue()
