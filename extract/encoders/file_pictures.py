@@ -27,6 +27,7 @@ from headstock.extract.encoders.described import (
 from headstock.extract.encoders.network import Network, NetworkEncoder
 from headstock.extract.encoders.options import sides, three_numbers
 from headstock.extract.encoders.sound_settings import PORT
+from headstock.extract.runtimes.forward import THREADS
 from headstock.extract.runtimes.network_file import FORMATS, digest_of, found_by_digest, opened
 from headstock.extract.runtimes.views import View
 from headstock.store.errors import OptionError, UnsafeInput, near, one_line
@@ -49,7 +50,6 @@ DEFAULTS = {
     "axes": "bchw", "channels": "rgb", "scale": 1.0, "input": None, "output": None,
     "output_pool": "none",
 }  # fmt: skip
-THREADS = torch.get_num_threads()  # as the user set it; pool threads change torch's own answer
 PREPARED = {k: v for k, v in SETTINGS.items() if k not in ("architecture", "model_args")}
 
 

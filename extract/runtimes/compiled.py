@@ -17,14 +17,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.store.errors import OptionError
+from headstock.store.errors import OptionError, StorageError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from headstock.extract.runtimes.views import Whole
 
-__all__ = ["HINTS", "OpenVinoRuntime", "Result", "converted", "openvino", "present"]
+__all__ = [
+    "OpenVinoRuntime",
+    "Result",
+    "converted",
+    "last_line",
+    "openvino",
+    "present",
+    "requests_of",
+]
 
 HINTS = {"fp32": "f32", "bf16": "bf16", "fp16": "f16"}
 
@@ -52,7 +60,7 @@ def openvino() -> Any:
 def converted(whole: Whole, tile: int) -> Any:
     """``whole`` as an OpenVINO model of exactly ``tile`` pictures, as it is when it was written and
     read: a cached network is that, and what was converted in memory computes other last bits.
-    Raises OptionError when OpenVINO cannot take it."""
+    Raises OptionError when OpenVINO cannot take it, StorageError when no file can be written."""
     shape = [tile, *whole.crop, 3]
     library = openvino()
     try:
@@ -61,22 +69,43 @@ def converted(whole: Whole, tile: int) -> Any:
             library.save_model(made, Path(folder, "n.xml"), compress_to_fp16=False)
             parts = [Path(folder, name).read_bytes() for name in ("n.xml", "n.bin")]
         return library.Core().read_model(*parts)
-    except OSError:
-        raise
     except Exception as error:  # many classes, over three libraries
+        if isinstance(error, OSError) or "iostream" in str(error):  # C++ says no more than that
+            what = f"cannot hold the network that OpenVINO converts: {last_line(error)}"
+            fix = "free some space there, or set TMPDIR, or --runtime torch"
+            raise StorageError(tempfile.gettempdir(), what, fix) from error
         raise _refused(error) from error
 
 
 def _refused(error: Exception) -> OptionError:
-    lines = str(error).strip().splitlines() or [type(error).__name__]
-    what = f"cannot take the network: {lines[-1][:160]}"
+    what = f"cannot take the network: {last_line(error)}"
     return OptionError("runtime openvino", what, "--runtime torch")
 
 
+def last_line(error: Exception) -> str:
+    """What OpenVINO says of ``error``; before it stand the places in its own source."""
+    return one_line((str(error).strip().splitlines() or [type(error).__name__])[-1], 160)
+
+
+def requests_of(model: Any, precision: str, threads: int) -> queue.SimpleQueue[Any]:
+    """``model`` compiled for this processor: a request for each of ``threads`` that may compute at
+    a time, each by one core, so that bits do not depend on how many there are."""
+    settings = {  # weights stay in float32 and threads where the scheduler puts them
+        "INFERENCE_PRECISION_HINT": HINTS[precision],
+        "NUM_STREAMS": threads,
+        "INFERENCE_NUM_THREADS": threads,
+        "ENABLE_CPU_PINNING": False,
+    }
+    compiled = openvino().Core().compile_model(model, "CPU", settings)
+    requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    for _ in range(threads):
+        requests.put(compiled.create_infer_request())
+    return requests
+
+
 class OpenVinoRuntime:
-    """``model`` (see ``converted``) on tiles of the size it was made for; each is computed by one
-    core, ``threads`` of them at a time, so that a vector's bits do not depend on how many there
-    are. Raises OptionError when OpenVINO is not there or cannot take the network.
+    """``model`` (see ``converted``) on tiles of the size it was made for, ``threads`` of them at a
+    time. Raises OptionError when OpenVINO is not there or cannot take the network.
     """
 
     name = "openvino"
@@ -84,24 +113,12 @@ class OpenVinoRuntime:
     def __init__(self, model: Any, precision: str, threads: int, pool: ThreadPoolExecutor) -> None:
         self.most: int | None = None
         self._pool = pool
-        library = openvino()
         try:
-            # weights stay in float32 and threads where the scheduler puts them; a stream a thread
-            compiled = library.Core().compile_model(
-                model,
-                "CPU",
-                {
-                    "INFERENCE_PRECISION_HINT": HINTS[precision],
-                    "NUM_STREAMS": threads,
-                    "INFERENCE_NUM_THREADS": threads,
-                    "ENABLE_CPU_PINNING": False,
-                },
-            )
+            self._requests = requests_of(model, precision, threads)
+        except OptionError:
+            raise
         except Exception as error:
             raise _refused(error) from error
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(threads):
-            self._requests.put(compiled.create_infer_request())
 
     def start(self, pixels: Tensor) -> Future[Result]:
         return self.submit(pixels.numpy())

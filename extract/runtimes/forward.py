@@ -15,9 +15,9 @@ from headstock.extract.encoder import Status
 from headstock.extract.runtimes.compiled import OpenVinoRuntime, converted, present
 from headstock.extract.runtimes.eager import TOLERANCE, CudaRuntime, Runtime, TorchRuntime, threads
 from headstock.extract.runtimes.views import View, Whole
-from headstock.store.errors import OptionError
+from headstock.store.errors import OptionError, StorageError
 
-__all__ = ["RUNTIMES", "TILE", "Forward"]
+__all__ = ["RUNTIMES", "THREADS", "TILE", "Forward"]
 
 RUNTIMES = ("auto", "torch", "openvino")
 TILE = 8
@@ -95,14 +95,14 @@ class Forward:
 
     def settle(self, pixels: Tensor) -> Runtime:
         """The runtime, proven on ``pixels`` (b, h, w, 3) uint8 the first time. Raises OptionError
-        when one was asked for by name and is not fit."""
+        and StorageError when one was asked for by name and is not fit."""
         if self._runtime is not None:
             return self._runtime
         begin, chosen = time.perf_counter(), cast(Runtime, self.torch)
         if self._wanted():
             try:
                 chosen = self._proven(pixels[: self.tile])
-            except OptionError as error:
+            except (OptionError, StorageError) as error:
                 if self._asked == "openvino":
                     raise
                 self.note = f"computed by torch: {error.where} {error.what}"

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import queue
-import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from headstock.extract.runtimes.compiled import present
+from headstock.extract.runtimes.compiled import last_line, openvino, present, requests_of
 from headstock.extract.runtimes.onnx_bytes import has_outside_data
 from headstock.store.errors import OptionError, WeightsError, one_line
 
@@ -24,10 +22,6 @@ __all__ = ["FORMATS", "NetworkFile", "digest_of", "found_by_digest", "opened"]
 
 FORMATS = {".onnx": "onnx", ".tflite": "tflite"}
 LARGEST_BYTES = 2 << 30  # of a protocol buffer, and so of ONNX in one file
-SETTINGS = {
-    "INFERENCE_PRECISION_HINT": "f32",
-    "ENABLE_CPU_PINNING": False,
-}
 
 
 def digest_of(path: Path) -> str:
@@ -100,32 +94,22 @@ class NetworkFile:
             raise OptionError(f"{path}", "needs OpenVINO, which is not installed", fix)
         if digest_of(path) != sha256:
             raise WeightsError(path, "is not the file of the recipe", "the file it was made with")
-        # It would report its use over the network, from a forked child that it waits for.
-        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
-        import openvino
-
-        core = openvino.Core()
+        library = openvino()
         try:
-            model = core.read_model(*_source(path, openvino))
+            model = library.Core().read_model(*_source(path, library))
             self._input = self._named(path, "input", input, model.inputs)
             self._output = self._named(path, "output", output, model.outputs)
             port = model.inputs[self._input]
             fitted = self._fitted(path, shape, port.partial_shape)
             self.alone = fitted[:1] == (1,)
-            model.reshape({port: openvino.PartialShape(list(fitted))})
-            settings = {**SETTINGS, "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": threads}
-            compiled = core.compile_model(model, "CPU", settings)
-            self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-            for _ in range(threads):
-                self._requests.put(compiled.create_infer_request())
+            model.reshape({port: library.PartialShape(list(fitted))})
+            self._requests = requests_of(model, "fp32", threads)
         except (OptionError, WeightsError):
             raise
         except Exception as error:  # many classes, over two libraries
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            what = f"OpenVINO cannot read it: {one_line(lines[-1], 160)}"
-            raise WeightsError(
-                path, what, "a network in one file, of operations it knows"
-            ) from error
+            what = f"OpenVINO cannot read it: {last_line(error)}"
+            fix = "a network in one file, of operations it knows"
+            raise WeightsError(path, what, fix) from error
 
     def _named(self, path: Path, kind: str, name: str | None, ports: Any) -> int:
         names = [sorted(port.names) for port in ports]
@@ -167,7 +151,7 @@ def _spoken(shape: Sequence[int]) -> str:
     return " x ".join("any" if side == -1 else f"{side:,}" for side in shape)
 
 
-def _source(path: Path, openvino: Any) -> tuple[Any, ...]:
+def _source(path: Path, library: Any) -> tuple[Any, ...]:
     """TFLite, which keeps all in one file, is read by its path; ONNX from its bytes, when all its
     tensors are in them: OpenVINO opens whatever path they name."""
     if FORMATS[path.suffix.lower()] == "tflite":
@@ -180,4 +164,4 @@ def _source(path: Path, openvino: Any) -> tuple[Any, ...]:
     if outside:
         what, fix = "keeps tensors in files beside it", "onnx.save_model with all in one file"
         raise WeightsError(path, what, fix)
-    return model, openvino.Tensor(np.zeros(0, dtype=np.uint8))
+    return model, library.Tensor(np.zeros(0, dtype=np.uint8))

@@ -1,7 +1,9 @@
 """Runtimes: the fastest that agrees with torch computes, and one that does not is found out."""
 
+import resource
 import subprocess
 import sys
+import tempfile
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from headstock.extract.encoders.network import Network, NetworkEncoder
 from headstock.extract.runtimes import compiled as ours
 from headstock.extract.runtimes import forward
 from headstock.extract.runtimes.eager import TOLERANCE
-from headstock.store.errors import OptionError
+from headstock.store.errors import OptionError, StorageError
 
 PLAIN = Preprocess.of_size((16, 16), 1.0, (0.5,), (0.25,))
 needs_openvino = pytest.mark.skipif(not ours.present(), reason="OpenVINO is not installed")
@@ -106,6 +108,21 @@ def test_a_network_that_openvino_cannot_take_is_computed_by_torch():
     assert auto.encode(pictures(3)).shape == (3, 3)
     assert auto.status().runtime == "torch"
     assert "cannot take the network" in auto.status().note
+
+
+@needs_openvino
+def test_a_full_disk_is_told_as_such_and_auto_computes_by_torch():
+    auto, asked = encoder(), encoder(runtime="openvino")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))  # bytes of any file, as on no room
+    try:
+        auto.encode(pictures(2))
+        with pytest.raises(StorageError, match="cannot hold the network.*TMPDIR"):
+            asked.encode(pictures(2))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert auto.status().runtime == "torch"
+    assert f"{tempfile.gettempdir()} cannot hold the network" in auto.status().note
 
 
 def test_without_openvino_auto_is_torch_and_asking_for_it_is_refused(monkeypatch):
