@@ -29,6 +29,7 @@ __all__ = [
     "NOTE",
     "digest",
     "fit",
+    "is_safetensors",
     "read_note",
     "read_seen",
     "read_settings",
@@ -51,7 +52,7 @@ def read_state_dict(path: Path) -> State:
     if not path.is_file():
         raise WeightsError(path, "no such weights file", "give a .safetensors or .pt file")
     try:
-        if _is_safetensors(path):
+        if is_safetensors(path):
             return safetensors.torch.load_file(path, device="cpu")
         _refuse_bomb(path)
         loaded = torch.load(path, map_location="cpu", weights_only=True)
@@ -65,7 +66,8 @@ def read_state_dict(path: Path) -> State:
     return _unwrapped(path, loaded)
 
 
-def _is_safetensors(path: Path) -> bool:
+def is_safetensors(path: Path) -> bool:
+    """By its first bytes."""
     with path.open("rb") as file:
         head = file.read(9)
     return len(head) == 9 and head[8:] == b"{" and not head.startswith(b"PK")
@@ -167,9 +169,8 @@ def read_settings(path: Path) -> dict[str, Any]:
     """What a weights file says of architecture and preprocessing; {} when it says nothing.
 
     It says it inside, where ``headstock adapt`` wrote it, or in JSON beside it
-    (``model.safetensors.json`` or ``model.json``), which goes before. Raises OptionError for JSON
-    that is something else, WeightsError when it cannot be read, UnsafeInput for a value that no
-    description may hold.
+    (``model.safetensors.json`` or ``model.json``), which goes before. Raises WeightsError when it
+    cannot be read or is no object, UnsafeInput for a value that no description may hold.
     """
     inside = checked_settings(path, read_note(path).get("settings", {}))
     place, said = beside(path)
@@ -181,7 +182,7 @@ def read_note(path: Path) -> dict[str, Any]:
 
     Raises WeightsError when it is damaged.
     """
-    if not path.is_file() or not _is_safetensors(path):
+    if not path.is_file() or not is_safetensors(path):
         return {}
     try:
         with safe_open(path, framework="numpy") as file:

@@ -20,6 +20,7 @@ from headstock.store.errors import (
     StorageError,
     UnsafeInput,
     WeightsError,
+    near,
     one_line,
 )
 from headstock.store.jsonfile import read_json
@@ -28,6 +29,7 @@ __all__ = [
     "BACKBONE",
     "HEXADECIMAL",
     "PACKAGE_DATA",
+    "PORT",
     "SETTINGS",
     "Check",
     "beside",
@@ -35,10 +37,14 @@ __all__ = [
     "checked_recipe",
     "checked_settings",
     "either",
+    "known_fields",
     "list_of",
     "matching",
+    "nothing",
     "number_in",
     "one_of",
+    "read_fields",
+    "truth",
     "whole_in",
 ]
 
@@ -86,6 +92,16 @@ def either(*checks: Check) -> Check:
     return lambda value: any(check(value) for check in checks)
 
 
+def nothing(value: Any) -> bool:
+    return value is None
+
+
+def truth(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+PORT = either(nothing, matching(re.compile(r"[^\x00-\x1f\x7f]{1,200}")))
+"""The name of an input or output in a network's file, or None."""
 SIDE, SHADE = whole_in(1, LARGEST_SIDE), number_in(-1, 1)
 SPREAD = number_in(1e-6, 1e3)
 PREPROCESS: Mapping[str, Check] = {
@@ -111,19 +127,24 @@ SETTINGS: Mapping[str, Check] = {
 
 def beside(path: Path) -> tuple[Path, dict[str, Any]]:
     """The JSON beside a file (``model.onnx.json`` or ``model.json``) and what it states; {} when
-    there is none. Raises WeightsError when it cannot be read, OptionError when it is no object."""
+    there is none. Raises WeightsError."""
     places = (path.with_name(path.name + ".json"), path.with_suffix(".json")) if path.name else ()
     for place in places:
         if not place.is_file():
             continue
-        try:
-            said = read_json(place, "give a JSON file", LARGEST_JSON_BYTES)
-        except (StorageError, ValueError) as error:
-            raise WeightsError(place, f"not readable JSON: {error}", "repair it") from error
-        if not isinstance(said, dict):
-            raise OptionError(place, "is not a JSON object", "names and values")
-        return place, said
+        return place, read_fields(place, "give a JSON file")
     return path, {}
+
+
+def read_fields(place: Path, fix: str) -> dict[str, Any]:
+    """What the JSON file ``place`` states. Raises WeightsError for what is no JSON object."""
+    try:
+        said = read_json(place, fix, LARGEST_JSON_BYTES)
+    except (StorageError, ValueError) as error:
+        raise WeightsError(place, f"not readable JSON: {error}", fix) from error
+    if not isinstance(said, dict):
+        raise WeightsError(place, "is not a JSON object", "names and values")
+    return said
 
 
 def checked_settings(where: Path, said: Mapping[str, Any]) -> dict[str, Any]:
@@ -167,11 +188,20 @@ def checked_recipe(fields: Mapping[str, Any], libraries: tuple[str, ...]) -> dic
     check_fields("recipe", {k: weights[k] for k in seed if k in weights}, seed, "weights.")
     preprocess = fields["preprocess"]
     check_fields("recipe", preprocess, PREPROCESS, "preprocess.", whole=True)
-    if extra := sorted(set(map(str, preprocess)) - PREPROCESS.keys()):
-        what = f"preprocess.{one_line(extra[0], 80)} is no field of a recipe"
-        raise UnsafeInput("recipe", what, ", ".join(PREPROCESS))
+    known_fields("recipe", preprocess, PREPROCESS, "preprocess.", "a recipe")
     checked_arguments("recipe", fields["model_args"], UnsafeInput)
     return dict(fields)
+
+
+def known_fields(
+    where: object, said: Mapping[str, Any], kinds: Mapping[str, Check], prefix: str, of: str
+) -> None:
+    """Raises UnsafeInput for a field of ``said`` that is none of ``kinds``, those of ``of``."""
+    for name in said:
+        if name not in kinds:
+            what = f"{prefix}{one_line(str(name), 80)} is no field of {of}"
+            fix = f"{near(str(name)[:80], kinds)}one of {', '.join(kinds)}"
+            raise UnsafeInput(where, what, fix)
 
 
 def check_fields(

@@ -16,21 +16,21 @@ from torch import Tensor, nn
 
 from headstock.extract.decode.preprocess import Preprocess
 from headstock.extract.encoders.described import (
+    PORT,
     SETTINGS,
     Check,
     beside,
     check_fields,
-    either,
+    known_fields,
     number_in,
     one_of,
 )
 from headstock.extract.encoders.network import Network, NetworkEncoder
 from headstock.extract.encoders.options import sides, three_numbers
-from headstock.extract.encoders.sound_settings import PORT
 from headstock.extract.runtimes.forward import THREADS
 from headstock.extract.runtimes.network_file import FORMATS, digest_of, found_by_digest, opened
 from headstock.extract.runtimes.views import View
-from headstock.store.errors import OptionError, UnsafeInput, near, one_line
+from headstock.store.errors import OptionError, UnsafeInput
 
 __all__ = ["build", "build_again", "encoder_of"]
 
@@ -39,8 +39,8 @@ OWN: Mapping[str, Check] = {
     "axes": one_of("bchw", "bhwc"),
     "channels": one_of("rgb", "bgr"),
     "scale": number_in(1e-6, 1e6),
-    "input": either(lambda value: value is None, PORT),
-    "output": either(lambda value: value is None, PORT),
+    "input": PORT,
+    "output": PORT,
     "output_pool": one_of(*POOLS),
 }
 """Beside how pictures are prepared: the order of the input's axes and of its channels, what values
@@ -95,9 +95,7 @@ def build(path: Path, stated: Mapping[str, Any]) -> Network:
     """
     where, said = beside(path)
     kinds = {**PREPARED, **OWN}
-    if odd := [name for name in said if name not in kinds]:
-        what = f"{one_line(str(odd[0]), 80)} is no field of a picture network"
-        raise UnsafeInput(where, what, f"{near(str(odd[0])[:80], kinds)}one of {', '.join(kinds)}")
+    known_fields(where, said, kinds, "", "a picture network")
     check_fields(where, said, kinds, "")
     told = {**{k: v for k, v in said.items() if k in PREPARED}, **stated}
     if (size := told.get("input_size")) is None:

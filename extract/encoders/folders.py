@@ -14,15 +14,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from headstock.store.errors import (
-    OptionError,
-    StorageError,
-    UnsafeInput,
-    WeightsError,
-    near,
-    one_line,
-)
-from headstock.store.jsonfile import read_json
+from headstock.extract.encoders.described import read_fields
+from headstock.store.errors import OptionError, UnsafeInput, WeightsError, near, one_line
 
 __all__ = ["SOUNDS", "Kind", "built", "plain_fields", "read_folder"]
 
@@ -30,7 +23,6 @@ WORD = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 LARGEST = 10_000_000  # of a number: samples of a window among them
 MOST_LAYERS = 512
 MOST_NUMBERS = 4096  # in one list: the mean of each mel
-LARGEST_JSON_BYTES = 16 << 20
 CODE = ("auto_map", "quantization_config", "custom_pipelines")
 """What makes the library run code of the folder or of further packages."""
 IGNORED = frozenset(
@@ -75,13 +67,7 @@ def read_folder(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise WeightsError(folder, "no such folder", "a folder of save_pretrained")
     out = []
     for name in ("config.json", "preprocessor_config.json"):
-        try:
-            said = read_json(folder / name, "a folder of save_pretrained", LARGEST_JSON_BYTES)
-        except (StorageError, ValueError) as error:
-            what = f"not readable JSON: {error}"
-            raise WeightsError(folder / name, what, "a folder of save_pretrained") from error
-        if not isinstance(said, dict):
-            raise WeightsError(folder / name, "is not a JSON object", "names and values")
+        said = read_fields(folder / name, "a folder of save_pretrained")
         for field in CODE:
             if said.get(field) is not None:
                 what = f"{field} asks for code of its own, which is never run"
@@ -183,7 +169,7 @@ def built(where: object, kind: Kind, model_type: str, config: Mapping[str, Any],
 
 def read_tensors(folder: Path) -> dict[str, Any]:
     """The tensors of the safetensors files in ``folder``. Raises WeightsError."""
-    from headstock.extract.encoders.checkpoint import read_state_dict
+    from headstock.extract.encoders.checkpoint import is_safetensors, read_state_dict
 
     files = sorted(folder.glob("model*.safetensors"))
     if not files:
@@ -191,7 +177,7 @@ def read_tensors(folder: Path) -> dict[str, Any]:
         raise WeightsError(folder, what, "save_pretrained(..., safe_serialization=True)")
     state: dict[str, Any] = {}
     for file in files:
-        if file.read_bytes()[:2] == b"PK":
+        if not is_safetensors(file):
             raise WeightsError(file, "is no safetensors file", "copy it again")
         state |= read_state_dict(file)
     return state

@@ -23,7 +23,7 @@ import scipy.fft
 from headstock.extract.decode.audio import MAX_SECONDS, RULES, mono_blocks
 from headstock.extract.encoder import Encoder, Loader
 from headstock.extract.encoders.options import number, switch, text, whole
-from headstock.extract.encoders.spectra import analysis_window, mel_energies
+from headstock.extract.encoders.spectra import MelSettings, analysis_window, mel_energies
 from headstock.store.errors import ItemError, OptionError
 from headstock.store.recipe import Recipe
 
@@ -40,7 +40,7 @@ OPTIONAL = {"win_length", "fmax", "top_db", "duration", "norm", "mel_norm"}
 
 
 @dataclass(frozen=True)
-class MfccLoader(Loader):
+class MfccLoader(MelSettings, Loader):
     """bytes -> (d,) float32: the whole way from file to vector, in the worker.
 
     The classic parameters carry librosa's names and defaults. ``windows``: the frames are cut into
@@ -50,16 +50,6 @@ class MfccLoader(Loader):
 
     rate: int = 22050
     n_mfcc: int = 13
-    n_fft: int = 2048
-    hop_length: int = 512
-    win_length: int | None = None
-    window: str = "hann"
-    n_mels: int = 128
-    fmin: float = 0.0
-    fmax: float | None = None
-    htk: bool = False
-    mel_norm: str | None = "slaney"
-    power: float = 2.0
     top_db: float | None = 80.0
     dct_type: int = 2
     norm: str | None = "ortho"

@@ -13,16 +13,21 @@ from typing import Any
 
 from headstock.extract.decode.audio import MAX_SECONDS, RATES
 from headstock.extract.encoders.described import (
+    PORT,
     Check,
     check_fields,
     either,
+    known_fields,
     list_of,
     matching,
+    nothing,
     number_in,
     one_of,
+    truth,
     whole_in,
 )
-from headstock.store.errors import OptionError, UnsafeInput, near, one_line
+from headstock.extract.encoders.spectra import MelSettings
+from headstock.store.errors import OptionError
 
 __all__ = [
     "SETTINGS",
@@ -34,7 +39,6 @@ __all__ = [
     "stated",
 ]
 
-PORT = matching(re.compile(r"[^\x00-\x1f\x7f]{1,200}"))
 FILE = matching(re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,120}\.(?:onnx|tflite)"))
 SHADE = number_in(-1e6, 1e6)
 LONGEST = 1 << 24
@@ -44,30 +48,15 @@ POOLS = ("mean", "std", "max", "first")
 LOGS = ("none", "ln", "log10", "db")
 
 
-def nothing(value: Any) -> bool:
-    return value is None
-
-
-def truth(value: Any) -> bool:
-    return isinstance(value, bool)
-
-
 @dataclass(frozen=True)
-class LogMel:
+class LogMel(MelSettings):
     """A front end: the mel spectrogram by librosa's names, then ``max(x, floor) + offset``, its
     logarithm, all below the loudest by more than ``span`` raised to that, times ``multiply`` plus
     ``add``. ``center``: frames stand around their samples, with zeros before and after."""
 
     n_fft: int = 400
     hop_length: int = 160
-    win_length: int | None = None
-    window: str = "hann"
     n_mels: int = 64
-    fmin: float = 0.0
-    fmax: float | None = None
-    htk: bool = False
-    mel_norm: str | None = "slaney"
-    power: float = 2.0
     center: bool = True
     floor: float = 1e-10
     offset: float = 0.0
@@ -145,8 +134,8 @@ NETWORK: Mapping[str, Check] = {
     "network": FILE,
     "frame": whole_in(1, 1 << 20),
     "hop": whole_in(1, 1 << 20),
-    "input": either(nothing, PORT),
-    "output": either(nothing, PORT),
+    "input": PORT,
+    "output": PORT,
     **COMMON,
 }
 SETTINGS: Mapping[str, Check] = {
@@ -157,8 +146,8 @@ SETTINGS: Mapping[str, Check] = {
     "window": either(nothing, whole_in(1, LONGEST)),
     "hop": either(nothing, whole_in(1, LONGEST)),
     "rest": one_of("end", "drop"),
-    "input": either(nothing, PORT),
-    "output": either(nothing, PORT),
+    "input": PORT,
+    "output": PORT,
     "features": one_of("last", "first"),
     "pool": list_of(1, len(POOLS), one_of(*POOLS)),
     "duration": either(nothing, number_in(1e-3, MAX_SECONDS)),
@@ -197,9 +186,7 @@ def _checked(
     prefix: str,
     needed: tuple[str, ...],
 ) -> dict[str, Any]:
-    if odd := [name for name in said if name not in kinds]:
-        what = f"{prefix}{one_line(str(odd[0]), 80)} is no field of a sound network"
-        raise UnsafeInput(where, what, f"{near(str(odd[0])[:80], kinds)}one of {', '.join(kinds)}")
+    known_fields(where, said, kinds, prefix, "a sound network")
     for name in needed:
         if name not in said:
             raise OptionError(where, f"{prefix}{name} is not stated", "the network's own")

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterable, Iterator
-from typing import Any, Protocol
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import scipy.fft
@@ -21,29 +22,20 @@ FRAMES = 64  # frames a block: 512 kB of float32 at n_fft 2048 stay in the cache
 BAND = 16  # mels a product: their filters share a short range of frequencies
 
 
-class MelSettings(Protocol):
+@dataclass(frozen=True)
+class MelSettings:
     """librosa's parameters of a mel spectrogram, by its names."""
 
-    @property
-    def n_fft(self) -> int: ...
-    @property
-    def hop_length(self) -> int: ...
-    @property
-    def win_length(self) -> int | None: ...
-    @property
-    def window(self) -> str: ...
-    @property
-    def n_mels(self) -> int: ...
-    @property
-    def fmin(self) -> float: ...
-    @property
-    def fmax(self) -> float | None: ...
-    @property
-    def htk(self) -> bool: ...
-    @property
-    def mel_norm(self) -> str | None: ...
-    @property
-    def power(self) -> float: ...
+    n_fft: int = 2048
+    hop_length: int = 512
+    win_length: int | None = None
+    window: str = "hann"
+    n_mels: int = 128
+    fmin: float = 0.0
+    fmax: float | None = None
+    htk: bool = False
+    mel_norm: str | None = "slaney"
+    power: float = 2.0
 
 
 def mel_energies(

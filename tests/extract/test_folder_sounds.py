@@ -200,7 +200,7 @@ def test_nothing_in_the_folder_is_run_or_fetched(folders, tmp_path, monkeypatch)
     with pytest.raises(WeightsError, match=r"no model\.safetensors"):
         audio_encoder(f"hf:{folder}")
     (folder / "model.safetensors").write_bytes(b"\x80\x04cos\nsystem\n.")
-    with pytest.raises(WeightsError):
+    with pytest.raises(WeightsError, match="is no safetensors file"):
         audio_encoder(f"hf:{folder}")
     for odd in ("hf:", f"hf:{tmp_path / 'absent'}", f"hf:{tmp_path}"):
         with pytest.raises(HeadstockError):

@@ -117,7 +117,7 @@ def test_a_full_disk_is_told_as_such_and_auto_computes_by_torch():
     resource.setrlimit(resource.RLIMIT_FSIZE, (512, limits[1]))  # bytes of any file, as on no room
     try:
         auto.encode(pictures(2))
-        with pytest.raises(StorageError, match="cannot hold the network.*TMPDIR"):
+        with pytest.raises(StorageError, match=r"cannot hold the network.*TMPDIR"):
             asked.encode(pictures(2))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
