@@ -1,8 +1,7 @@
 """Extraction side by side with the loops people write, on the same files, in one run.
 
     python bench/extract.py [--mix 500x375:48,1280x960:8] [--real FOLDER] [--rounds 2] [--json FILE]
-                            [--peer NAME=PYTHON]... [--only WORD]... [--sounds] [--sound-network]
-                            [--start FOLDER]
+                            [--peer NAME=PYTHON]... [--only WORD]... [--start FOLDER]
 
 Each contender is a process of its own: it imports, builds ResNeXt-50 32x4d with the same random
 weights, warms up, and is then timed from the first file to the last vector. Rounds alternate, so
@@ -291,12 +290,7 @@ def main() -> None:
         help="Python of thingsvision or embetter, in an environment of its own",
     )  # fmt: skip
     parser.add_argument("--start", help="time the first commit of the pictures in this folder")
-    parser.add_argument("--sounds", action="store_true", help="MFCC beside librosa instead")
-    parser.add_argument("--sound-network", action="store_true", help="a sound network instead")
     asked = parser.parse_args()
-    if asked.sounds or asked.sound_network:
-        (sounds if asked.sounds else sound_network)()
-        return
     if asked.start:
         start(asked.start)
         return
@@ -360,113 +354,6 @@ def start(folder: str) -> None:
     print(
         f"imports and the network {built - begun:.1f} s, first commit {first[0] - built:.1f} s on"
     )
-
-
-def sounds() -> None:
-    """Clips a CPU second, one thread: ours and librosa's own calls; reading apart from MFCC."""
-    import io
-
-    import librosa
-
-    from headstock.extract.decode.audio import mono_blocks
-    from headstock.extract.doctor import sample_wav
-    from headstock.extract.encoders.mfcc import MfccLoader, mfcc, windows
-
-    loader = MfccLoader()
-
-    def load(wav: bytes) -> np.ndarray:
-        return librosa.load(io.BytesIO(wav), sr=22050)[0]
-
-    def theirs(y: np.ndarray) -> np.ndarray:
-        return windows(librosa.feature.mfcc(y=y, sr=22050, n_mfcc=13).T, 8)
-
-    def ours(y: np.ndarray) -> np.ndarray:
-        return windows(mfcc([y], loader), 8)
-
-    def rate(step: Callable, given: object) -> float:
-        step(given)
-        begin, calls = time.process_time(), 0
-        while time.process_time() - begin < 1.5:
-            step(given)
-            calls += 1
-        return calls / (time.process_time() - begin)
-
-    print("clip            reading and resampling     MFCC alone                file to 104 values")
-    print("                ours    librosa  ratio     ours    librosa  ratio    ratio  difference")
-    for seconds in (1, 3, 5, 30):
-        for hz in (22050, 44100, 8000):
-            wav = sample_wav(seconds, hz)
-            y = load(wav)
-            apart = np.abs(loader(wav) - theirs(y)).max()
-            read, read_too = rate(lambda w: list(mono_blocks(w, 22050, None)), wav), rate(load, wav)
-            own, other = rate(ours, y), rate(theirs, y)
-            whole = (1 / read_too + 1 / other) / (1 / read + 1 / own)
-            print(
-                f"{seconds:3} s {hz:6} Hz  {read:7.0f} {read_too:7.0f} {read / read_too:6.1f}"
-                f"    {own:7.0f} {other:7.0f} {own / other:6.1f}   {whole:5.1f}  {apart:.1e}"
-            )
-
-
-def sound_network() -> None:
-    """Clips a CPU second of the speech embedding, one thread: our loader, window by window from the
-    bytes, and the plain loop (read, resample, both networks over the whole sound, pool); then both
-    of our sets of sounds in one pass over the files and in two."""
-    import io
-
-    import librosa
-    import openvino
-
-    from headstock.extract import audio_encoder, extract
-    from headstock.extract.doctor import sample_wav
-    from headstock.extract.encoders.packaged import SOUNDS
-    from headstock.store import FeatureStore, Items
-
-    encoder = audio_encoder("headstock:speech_embedding")
-    settings = {"INFERENCE_NUM_THREADS": 1, "NUM_STREAMS": 1, "INFERENCE_PRECISION_HINT": "f32"}
-    core = openvino.Core()
-    embed, mel = (
-        core.compile_model(path, "CPU", settings)
-        for path in SOUNDS["speech_embedding"].paths("speech_embedding")
-    )
-
-    def plain(wav: bytes) -> np.ndarray:
-        y = librosa.load(io.BytesIO(wav), sr=16_000)[0]
-        mels = next(iter(mel([y[None] * np.float32(32768)]).values()))[0, 0] / 10 + 2
-        windows = np.stack([mels[i : i + 76] for i in range(0, len(mels) - 75, 8)])[..., None]
-        rows = next(iter(embed([windows]).values())).reshape(-1, 96)
-        return np.concatenate([rows.mean(0), rows.std(0), rows.max(0)])
-
-    def cpu(step: Callable, given: object, least: float = 3.0) -> float:
-        step(given)
-        begin, calls = time.process_time(), 0
-        while time.process_time() - begin < least:
-            step(given)
-            calls += 1
-        return calls / (time.process_time() - begin)
-
-    print("clip             ours   plain loop  ratio  difference")
-    for seconds, hz in ((1, 16_000), (5, 16_000), (5, 44_100), (30, 44_100)):
-        wav = sample_wav(seconds, hz)
-        apart = np.abs(encoder.loader(wav) - plain(wav)).max()
-        own, other = cpu(encoder.loader, wav), cpu(plain, wav)
-        print(
-            f"{seconds:3} s {hz:6} Hz  {own:6.1f}   {other:6.1f}   {own / other:7.2f}  {apart:.1e}"
-        )
-    with tempfile.TemporaryDirectory() as place:
-        paths = []
-        for i in range(200):
-            path = Path(place, f"{i}.wav")
-            path.write_bytes(sample_wav(2 + i / 100, 44_100))
-            paths.append(str(path))
-        items = Items.of(paths, paths={"audio": paths})
-        sets = {"speech": encoder, "mfcc": audio_encoder("mfcc", rate=16_000)}
-        for name, passes in (("one pass", [sets]), ("two", [{k: v} for k, v in sets.items()])):
-            before = os.times()
-            with FeatureStore.open(Path(place, f"{name}.h5"), "a") as store:
-                for some in passes:
-                    extract(store, items, some, workers=0)
-            spent = sum(os.times()[:2]) - sum(before[:2])
-            print(f"200 clips, speech embedding and MFCC in {name}: {spent:.1f} processor seconds")
 
 
 def report(figures: dict[str, list[dict]], vectors: dict[str, np.ndarray]) -> None:
