@@ -50,8 +50,8 @@ def too_rare(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> dict[i
 
 def may_spread(rows: Rows, folds: int | str | FoldPlan | None, how: str) -> bool:
     """Whether a class of ``rows``, of which ``too_rare`` are left out, goes to as many folds as it
-    has rows where these are fewer. Not where all are too rare: then the folds are too many."""
-    return how != "refuse" and not too_rare(rows, folds, how)
+    has rows where these are fewer. Not where ``drop`` finds all too rare: folds are too many."""
+    return how == "keep" or (how == "drop" and not too_rare(rows, folds, how))
 
 
 def without_classes(rows: Rows, gone: list[str]) -> Rows:

@@ -108,14 +108,6 @@ def test_where_all_classes_are_too_rare_the_folds_are_too_many(
             assert "--rare" not in str(found.value)
 
 
-def test_classes_of_one_group_each_have_no_folds(two_sets, make_store, tmp_path):
-    rows = two_sets(60, k=3)
-    with make_store(tmp_path / "f.h5", rows, group={"hand": rows.codes.astype(str)}) as store:
-        for act in (evaluate, fit):
-            with pytest.raises(HeadError, match="too few groups of class"):
-                act(store, group="hand", rare="keep")
-
-
 def test_a_saved_plan_leaves_out_what_it_left_out(uneven, make_store, tmp_path, run_headstock):
     with make_store(tmp_path / "f.h5", uneven) as store:
         first = evaluate(store, ["lda"], ["image"], [], 5)
