@@ -138,9 +138,6 @@ def evaluate(
         text = toml_text(effective(click.get_current_context(), used, NOT_KEPT), REPEAT)
         result.save(output, {"run.toml": text})
     notes, hints = [], []
-    if mlflow and result.run.settings.target != "classes":
-        what = "logs runs of classes, and this one is of numbers"
-        raise OptionError("--mlflow", what, "leave it away: -o writes all of it")
     if mlflow:
         notes.append(f"logged: {mlflow}, run {log_evaluation(result.run, mlflow, folder=output)}")
     if output:

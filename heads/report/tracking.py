@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from headstock.heads.run.as_json import plain
+from headstock.heads.run.numbers import NumberLine, NumberRun
 from headstock.heads.run.run import Run
-from headstock.heads.run.scores import Line
+from headstock.heads.run.scores import Line, Scores
 from headstock.store.errors import HeadError, OptionError, one_line
 from headstock.store.manifest.splits import HELD_OUT
 
@@ -24,7 +25,7 @@ LONGEST = 500
 
 
 def log_evaluation(
-    run: Run,
+    run: Run | NumberRun,
     where: str,
     *,
     folder: str | Path | None = None,
@@ -54,7 +55,7 @@ def log_evaluation(
     board = run.leaderboard
     now = int(time.time() * 1000)
 
-    def start(name: str, params: Mapping[str, Any], line: Line, parent: str) -> str:
+    def start(name: str, params: Mapping[str, Any], line: Line | NumberLine, parent: str) -> str:
         tags = {"mlflow.runName": name, "headstock.version": _version()}
         tags |= {"mlflow.parentRunId": parent} if parent else {}
         made: str = client.create_run(number, tags=tags, run_name=name).info.run_id
@@ -87,21 +88,21 @@ def log_evaluation(
     return parent
 
 
-def _scores(line: Line) -> Iterator[tuple[str, float]]:
+def _scores(line: Line | NumberLine) -> Iterator[tuple[str, float]]:
     for lead, scores in (("", line), *((f"{split}_", line.held(split)) for split in HELD_OUT)):
-        if scores is not None:
+        if isinstance(scores, Scores):
             for end, name in (("value", ""), ("low", "_low"), ("high", "_high")):
                 yield f"{lead}accuracy{name}", float(getattr(scores.accuracy, end))
             for name in SCORES:
                 yield lead + name, float(getattr(scores, name))
-            for name, found in scores.metrics.items():
-                if found.value is not None:  # MLflow takes no colons, at signs and equals
-                    yield lead + re.sub(r"[^\w./ -]", "_", name), float(found.value)
+        for name, found in scores.metrics.items() if scores is not None else ():
+            if found.value is not None:  # MLflow takes no colons, at signs and equals
+                yield lead + re.sub(r"[^\w./ -]", "_", name), float(found.value)
     if line.seconds is not None:
         yield "seconds", float(line.seconds)
 
 
-def _params(run: Run) -> Iterator[tuple[str, str]]:
+def _params(run: Run | NumberRun) -> Iterator[tuple[str, str]]:
     settings = {k: v for k, v in plain(run.settings).items() if k != "classes"}
     folds = {f"folds.{k}": v for k, v in plain(run.folds).items()}
     recipes = {f"recipe.{name}": recipe.fingerprint for name, recipe in run.recipes.items()}

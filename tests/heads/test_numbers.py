@@ -380,7 +380,7 @@ def test_the_command_line_says_what_was_found_and_how_to_fit_it(
     main(["evaluate", store, "--head", "ridge", "--on", "audio", "--target", "number", "--json"])
     body = json.loads(capsys.readouterr().out)
     assert body["settings"]["target"] == "number"
-    for wrong in (["--stream"], ["--mlflow", str(tmp_path / "ml")], ["--fusion", "gated"]):
+    for wrong in (["--stream"], ["--fusion", "gated"]):
         with pytest.raises(SystemExit) as ended:
             main(["evaluate", store, "--head", "ridge", *wrong])
         assert ended.value.code == 2

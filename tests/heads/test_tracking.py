@@ -51,6 +51,24 @@ def test_a_run_and_a_child_for_each_system(tmp_path, rows, make_store, monkeypat
     assert len(client.search_experiments(filter_string="name = 'headstock'")) == 1
 
 
+def test_a_run_of_numbers_has_its_metrics(tmp_path, rows, make_store, monkeypatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    from mlflow.tracking import MlflowClient
+
+    split = ["test" if i % 4 == 0 else "train" for i in range(len(rows))]
+    label = [f"{i * i / 7:.3f}" for i in range(len(rows))]
+    with make_store(tmp_path / "s.h5", rows, split=split, label=label) as store:
+        run = evaluate(store, ("ridge",), ("image",), (), folds=3, metric="mae").run
+    number = log_evaluation(run, str(tmp_path / "tracked"))
+    logged = MlflowClient(tracking_uri=(tmp_path / "tracked").as_uri()).get_run(number).data
+    line = run.leaderboard[0]
+    assert logged.params["target"] == "number"
+    assert logged.metrics.pop("seconds") == line.seconds
+    expected = {name: one.value for name, one in line.metrics.items()}
+    expected |= {f"test_{name}": one.value for name, one in line.test.metrics.items()}
+    assert logged.metrics == expected
+
+
 def test_errors_are_ours(store, tmp_path, monkeypatch) -> None:
     evaluated = evaluate(store, ("lda",), on=("audio",), fusions=(), folds=2).run
     with pytest.raises(HeadError, match="the evaluation itself is done"):
