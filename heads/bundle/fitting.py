@@ -15,7 +15,7 @@ from headstock.heads.bundle.coverage import asked, halves
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.systems import DEFAULTS, restrict
-from headstock.heads.fusion.fusions import FUSIONS, fusions_of, make_fusion
+from headstock.heads.fusion.fusions import make_fusion, maker_of
 from headstock.heads.head import make_head
 from headstock.heads.metrics.table import metrics_named
 from headstock.heads.outoffold.answer import fit_head
@@ -181,11 +181,8 @@ def fit_rows(
     a late fusion does not join each of ``heads`` on each set of ``on``. metric: what searches,
     weights and gates aim at (``aimed``)."""
     _of_one_repeat(plan)
-    options, known = dict(options or {}), fusions_of(rows.target)
-    if fusion is not None and fusion not in known:
-        what = "joins no numbers" if fusion in FUSIONS else "is not in the table"
-        raise OptionError(f"fusion {fusion}", what, f"one of {', '.join(known)}")
-    late = fusion is not None and known[fusion] is not None
+    options = dict(options or {})
+    late = fusion is not None and maker_of(fusion, rows.target) is not None
     if fusion == "learned":
         head, heads = "learned", None
     names = list(heads or [head]) if late else [head]

@@ -11,14 +11,14 @@ import numpy as np
 from headstock.heads.evaluation.answers import Answers, How, answer_systems, nested_fits
 from headstock.heads.evaluation.in_time import answer_in_time
 from headstock.heads.evaluation.systems import System, bases_of, fused_systems, patterns_of
-from headstock.heads.fusion.fusions import fusions_of, make_fusion
+from headstock.heads.fusion.fusions import make_fusion, maker_of
 from headstock.heads.head import make_head
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.times import in_time
 from headstock.heads.specs import CLASSES
-from headstock.store.errors import HeadError, OptionError, near
+from headstock.store.errors import HeadError, OptionError
 from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = ["answer_request", "held_answers", "on_valid"]
@@ -73,13 +73,8 @@ def _refuse_wrong(
     unused = sorted(set(how.options) - {*heads, *fusions})
     if unused:
         raise OptionError("options", f"{', '.join(unused)} is not among the heads", "add --head")
-    table = fusions_of(target)
     for name in fusions:
-        if name not in table:
-            what = "is not in the table" if target == CLASSES else "joins no numbers"
-            fix = f"{near(name, table)}one of {', '.join(table)}"
-            raise OptionError(f"fusion {name}", what, fix)
-        if table[name] is not None:
+        if maker_of(name, target) is not None:
             stack = make_fusion(name, how.seed, how.options.get(name), target)
             if (how.nested or getattr(stack, "wants_features", False)) and plan.folds < 3:
                 raise OptionError("folds", "two are too few for a nested fusion", "three or more")

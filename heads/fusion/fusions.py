@@ -18,11 +18,11 @@ from headstock.heads.fusion.of_numbers import MeanOfNumbers, StackedNumbers
 from headstock.heads.fusion.stacking import Stacked
 from headstock.heads.search.aims import AIMING, aim_of
 from headstock.heads.specs import CLASSES
-from headstock.store.errors import OptionError
+from headstock.store.errors import OptionError, near
 
 __all__ = [
     "FUSIONS", "KINDS_OF_NUMBERS", "Fusion", "cross_fuse", "fusion_options", "fusions_of",
-    "make_fusion",
+    "make_fusion", "maker_of",
 ]  # fmt: skip
 
 
@@ -76,16 +76,24 @@ def fusions_of(target: str) -> Mapping[str, Callable[..., Fusion] | None]:
     return FUSIONS if target == CLASSES else OF_NUMBERS
 
 
+def maker_of(name: str, target: str = CLASSES) -> Callable[..., Fusion] | None:
+    """What makes a fusion of the table; None of ``early`` and ``learned``. Raises OptionError for
+    one that is not in it."""
+    table = fusions_of(target)
+    if name not in table:
+        what = "joins no numbers" if name in FUSIONS else "is not in the table"
+        fix = f"{near(name, table)}one of {', '.join(table)}"
+        raise OptionError(f"fusion {name}", what, fix)
+    return table[name]
+
+
 def make_fusion(
     name: str, seed: int = 0, options: Mapping[str, Any] | None = None, target: str = CLASSES
 ) -> Fusion:
     """A fresh late fusion. Raises OptionError that names the fusions or options that exist."""
-    make = fusions_of(target).get(name)
-    if make is None and target != CLASSES:
-        fix = f"one of {', '.join(OF_NUMBERS)}"
-        raise OptionError(f"fusion {name}", "joins no numbers", fix)
+    make = maker_of(name, target)
     if make is None:
-        late = [known for known, one in FUSIONS.items() if one is not None]
+        late = [known for known, one in fusions_of(target).items() if one is not None]
         raise OptionError(f"fusion {name}", "is no late fusion", f"one of {', '.join(late)}")
     options = dict(options or {})
     metric = aim_of(options) if name in AIMING else None

@@ -269,6 +269,7 @@ def test_what_is_of_classes_is_refused_by_name(made) -> None:
         ({"doubts": True}, "doubts: is of classes"),
         ({"fusions": ("gated",)}, "fusion gated: joins no numbers"),
         ({"fusions": ("learned",)}, "fusion learned: joins no numbers"),
+        ({"fusions": ("stackd",)}, "fusion stackd: is not in the table; did you mean stacked"),
         ({"heads": ("logistic",)}, "head logistic: learns classes and no numbers"),
         ({"options": {"lda": {}}}, "lda is not among the heads"),
         ({"tune": ("logistic",)}, "tune logistic"),
