@@ -101,7 +101,17 @@ def fit(
     found = prepare(store, [on], rules, folds)
     of = found.rows.target
     every = fusion == "stacked" and not head
+    asked(coverage, of)
     names = list(heads or (DEFAULTS[of].heads if every else [head or FIRST[of]]))
+    given = transformed(options or {}, names, transform, of)
+    aimed_at = [metric] if isinstance(metric, str) else list(metric)
+    if aimed_at and of == NUMBER:
+        what = "is what searches aim at, and those of numbers aim at squared errors"
+        raise OptionError(f"metric {aimed_at[0]}", what, "leave it away")
+    classes = found.rows.classes.tolist()
+    aims = metrics_named(aimed_at, classes)[0].name if aimed_at else None
+    searched = with_searches(tune, given, of)
+    system = Fit(on, names, fusion, seed, searched, metric=aims, coverage=coverage)
     plan = plan_for(
         store,
         found.rows,
@@ -114,15 +124,6 @@ def fit(
     if save_plan is not None:
         _of_one_repeat(plan)
         plan.save(save_plan)
-    given = transformed(options or {}, names, transform, of)
-    aimed_at = [metric] if isinstance(metric, str) else list(metric)
-    if aimed_at and of == NUMBER:
-        what = "is what searches aim at, and those of numbers aim at squared errors"
-        raise OptionError(f"metric {aimed_at[0]}", what, "leave it away")
-    classes = found.rows.classes.tolist()
-    aims = metrics_named(aimed_at, classes)[0].name if aimed_at else None
-    searched = with_searches(tune, given, of)
-    system = Fit(on, names, fusion, seed, searched, metric=aims, coverage=coverage)
     return fit_prepared(store, found, plan, system, progress)
 
 
@@ -130,7 +131,6 @@ def fit_prepared(
     store: StoreReader, found: Prepared, plan: FoldPlan, system: Fit, progress: Report = unheard
 ) -> Bundle:
     """``fit`` on rows and folds that are there; the bundle has the recipes of what it reads."""
-    asked(system.coverage, found.rows.target)
     told = {name: count for name, count in found.saw.items() if name in parts_of(system.on)}
     if told and system.fusion in LEARN:
         name, count = next(iter(told.items()))
