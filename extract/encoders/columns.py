@@ -69,7 +69,7 @@ def read_numbers(
     if recipe is None and name in store.sets and not overwrite:
         held = store.feature_set(name).recipe
         recorded = held.fields.get("columns")
-        if isinstance(recorded, list) and set(recorded) == set(names):
+        if isinstance(recorded, list) and set(map(str, recorded)) == set(names):
             recipe = held
     columns = columns_in(recipe) if recipe else _learned(manifest, names)
     lacking = [one.name for one in columns if one.name not in manifest.columns]

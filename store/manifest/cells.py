@@ -8,7 +8,6 @@ rules are made of (words, stand-ins) is read from the rows that are not held out
 from __future__ import annotations
 
 import datetime
-import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ RARE = 0.005
 """The share of rows, and two rows at least, from which on a word has a value of its own."""
 MOST = round(1 / RARE)
 """So many words of a category have one at most."""
+LARGEST = float(np.finfo(np.float32).max)
 _EPOCH = datetime.date(1970, 1, 1)
 
 
@@ -81,7 +81,8 @@ class Column:
         """How many rows have which word that has no value of its own."""
         if self.kind != CATEGORY:
             return Counter()
-        return Counter(word for word in cells.tolist() if word not in self.values)
+        count = Counter(cells.tolist())
+        return Counter({word: rows for word, rows in count.items() if word not in self.values})
 
     def rule(self) -> dict[str, Any] | None:
         """What a recipe keeps beside the name; None for a plain number."""
@@ -124,9 +125,10 @@ def columns_in(recipe: Recipe) -> list[Column]:
 def _column(name: str, rule: Any) -> Column:
     if isinstance(rule, Mapping) and set(rule) <= {"kind", "fill", "values"}:
         kind, fill, values = rule.get("kind", NUMBER), rule.get("fill"), rule.get("values", [])
-        number = fill is None or (type(fill) in (int, float) and math.isfinite(fill))
         words = isinstance(values, list) and all(isinstance(word, str) for word in values)
-        if kind in KINDS and number and words and len(values) <= MOST:
+        number = fill is None or (type(fill) in (int, float) and abs(fill) <= LARGEST)
+        once = words and len(set(values)) == len(values) <= MOST
+        if kind in KINDS and number and once and (fill is None if kind == CATEGORY else not values):
             return Column(name, kind, fill, tuple(values))
     where = f"recipe of columns, {one_line(name, 60)}"
     raise UnsafeInput(where, f"no rule: {one_line(rule, 60)}", "make the set again")

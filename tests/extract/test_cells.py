@@ -8,7 +8,13 @@ import pytest
 from headstock.extract.encoders.columns import ingest_columns, read_numbers
 from headstock.heads import Bundle, evaluate, fit
 from headstock.store import FeatureStore, Manifest, Recipe
-from headstock.store.errors import ManifestError, OptionError, RecipeMismatch, UnsafeInput
+from headstock.store.errors import (
+    HeadstockError,
+    ManifestError,
+    OptionError,
+    RecipeMismatch,
+    UnsafeInput,
+)
 from headstock.store.manifest.cells import MOST, Column, columns_in, recipe_of
 
 TABLE = """id,label,age,site,seen,split
@@ -129,13 +135,24 @@ def test_what_cannot_be_asked_is_one_line(tmp_path, asked, error, match):
         {"columns": ["a"], "rules": {"a": {"kind": "category", "values": ["x"] * (MOST + 1)}}},
         {"columns": ["a"], "rules": {"a": {"kind": "category", "values": "xyz"}}},
         {"columns": ["a"], "rules": {"a": {"fill": "1"}}},
+        {"columns": ["a"], "rules": {"a": {"kind": "category", "values": ["x", "x"]}}},
+        {"columns": ["a"], "rules": {"a": {"kind": "category", "values": ["x"], "fill": 1}}},
+        {"columns": ["a"], "rules": {"a": {"kind": "date", "values": ["x"]}}},
         {"columns": ["a"], "rules": {"a": {"fill": True}}},
+        {"columns": ["a"], "rules": {"a": {"fill": 10**400}}},
         {"columns": ["a"], "rules": {"a": {"path": "x"}}},
     ],
 )
 def test_a_foreign_recipe_with_other_rules_is_refused(fields):
     with pytest.raises(UnsafeInput, match="recipe of columns"):
         columns_in(Recipe("columns", fields))
+
+
+def test_a_set_of_columns_that_have_no_names_is_refused(tmp_path):
+    with FeatureStore.open(tmp_path / "f.h5", mode="a") as store:
+        store.declare("clinic", Recipe("columns", {"columns": [["age"], "site", "seen"]}), 3)
+        with pytest.raises(HeadstockError):
+            fill(store, table(tmp_path))
 
 
 def test_a_recipe_gives_back_its_columns():
