@@ -93,7 +93,7 @@ def main() -> None:
     except HeadstockError as error:
         body = {"error": type(error).__name__, "args": error.args}
     except (MemoryError, OSError) as error:
-        what = f"could not be checked ({getattr(error, 'strerror', None) or 'not enough memory'})"
+        what = f"could not be read ({getattr(error, 'strerror', None) or 'not enough memory'})"
         body = {"error": "StorageError", "args": [path, what, FIX]}
     except Exception as error:  # noqa: BLE001  a file that meets a fault of ours is not to be used either
         body = {"fault": f"{type(error).__name__}: {error}"}

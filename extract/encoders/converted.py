@@ -15,7 +15,6 @@ import os
 import platform
 import shutil
 import sys
-import tempfile
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from importlib.metadata import version
@@ -29,6 +28,8 @@ from headstock.extract.decode.preprocess import ImageLoader, Preprocess
 from headstock.extract.encoder import Encoder, Status
 from headstock.extract.runtimes.compiled import OpenVinoRuntime, Result, openvino, present
 from headstock.store.cores import cores
+from headstock.store.disk.commit import sweep, temp_name
+from headstock.store.errors import StorageError
 from headstock.store.jsonfile import parse_json
 from headstock.store.recipe import Recipe
 
@@ -107,26 +108,31 @@ def kept_converted(recipe: Recipe) -> ConvertedEncoder | None:
 
 
 def keep_converted(encoder: NetworkEncoder, model: Any) -> None:
-    """Keep the OpenVINO ``model`` of ``encoder``. A cache that cannot be written keeps nothing."""
+    """Keep the OpenVINO ``model`` of ``encoder``, and sweep what killed processes left there. A
+    cache that cannot be written keeps nothing."""
     if encoder.view.flip != "none" or not isinstance(encoder.loader, ImageLoader):
         return  # vectors are made of several outputs, or pictures decoded by the device
     recipe = encoder.recipe()
     folder = folder_of(recipe)
-    with contextlib.suppress(OSError, RuntimeError):
+    with contextlib.suppress(OSError, RuntimeError, StorageError):
         folder.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix="tmp-") as made:
-            openvino().save_model(model, Path(made, NAMES[0]), compress_to_fp16=False)
+        sweep(folder.parent)
+        made = temp_name(folder.parent)
+        made.mkdir()
+        try:
+            openvino().save_model(model, made / NAMES[0], compress_to_fp16=False)
             about = {
                 "recipe": recipe.to_json(),
                 "dim": encoder.dim,
                 "tile": encoder.forward.tile,
                 "provenance": encoder.provenance(),
-                "sha256": [_digest(Path(made, name).read_bytes()) for name in NAMES],
+                "sha256": [_digest((made / name).read_bytes()) for name in NAMES],
             }
-            Path(made, ABOUT).write_text(json.dumps(about))
+            (made / ABOUT).write_text(json.dumps(about))
             shutil.rmtree(folder, ignore_errors=True)
             os.rename(made, folder)
-            os.mkdir(made)  # what leaving the context removes
+        finally:
+            shutil.rmtree(made, ignore_errors=True)
         _forget(folder.parent)
 
 

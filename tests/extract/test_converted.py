@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from headstock.extract.encoders import converted
 from headstock.extract.encoders.converted import ConvertedEncoder, folder_of
 from headstock.extract.runtimes.compiled import present
 from headstock.store import Recipe
+from headstock.store.disk.naming import host
 
 pytestmark = pytest.mark.skipif(not present(), reason="an extra: pip install 'headstock[cpu]'")
 NANO = "headstock:resnext_nano"
@@ -125,6 +127,19 @@ def test_the_eight_used_last_stay(filled, nano) -> None:
     converted._forget(here.parent)
     assert here.exists()
     assert len(list(here.parent.iterdir())) == converted.KEPT
+
+
+def test_what_a_killed_process_left_is_swept(cache, nano) -> None:
+    with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+        pass
+    networks = folder_of(nano.recipe()).parent
+    left = networks / f"tmp-{host()}-{ended.pid}-0"
+    mine = networks / f"tmp-{host()}-{os.getpid()}-0"  # of a process that lives
+    for folder in (left, mine):
+        folder.mkdir(parents=True)
+        (folder / "network.bin").write_bytes(b"half")
+    kept(nano.recipe()).encode(pictures(1))
+    assert set(networks.iterdir()) == {mine, folder_of(nano.recipe())}
 
 
 def test_a_cache_that_cannot_be_written_keeps_nothing(tmp_path, nano, monkeypatch) -> None:

@@ -330,7 +330,7 @@ def test_what_the_system_refuses_is_no_damage_in_the_child_either(tmp_path, toy,
     )
     for error in ("MemoryError", "OSError(5, 'Input/output error')"):
         monkeypatch.setattr("headstock.store.child.COMMAND", ["-c", inside.format(error)])
-        with pytest.raises(StorageError, match="could not be checked"):
+        with pytest.raises(StorageError, match="could not be read"):
             verify_in_child(path)
     monkeypatch.setattr("headstock.store.child.COMMAND", ["-c", inside.format("KeyError('x')")])
     assert verify_in_child(path).exit_code == 4
