@@ -16,10 +16,10 @@ from headstock.heads.evaluation.in_time import (
     scored_in_time,
     unseen_notes,
 )
+from headstock.heads.evaluation.lines import answered
 from headstock.heads.evaluation.request import answer_request, held_answers, on_valid
 from headstock.heads.evaluation.reuse import Reuse
 from headstock.heads.evaluation.scores import (
-    answered,
     baseline,
     fold_table,
     score_lines,

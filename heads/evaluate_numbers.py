@@ -13,8 +13,8 @@ from headstock.heads.engine.shared import MEMORY
 from headstock.heads.evaluation.answers import How
 from headstock.heads.evaluation.failures import failed_lines
 from headstock.heads.evaluation.in_time import scored_in_time
+from headstock.heads.evaluation.lines import answered
 from headstock.heads.evaluation.regression import (
-    answered,
     compared,
     fold_sizes,
     guesses,
@@ -112,7 +112,7 @@ def evaluate_numbers(
         rows = rows.take(scored_in_time(rows, plan))
     elif one_fold and test is not None:
         rows, held, answers = on_valid(test, answers)
-        scored = [s for s in scored if answered(answers[s.name].proba).any()]
+        scored = [s for s in scored if answered(answers[s.name].proba[0]).any()]
     board = number_lines(scored, answers, rows, metrics, held)
     said = {name: answer.proba for name, answer in answers.items()}
     run = NumberRun(

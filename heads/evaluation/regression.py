@@ -3,39 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.shared import widths
 from headstock.heads.evaluation.in_time import scored_in_time
+from headstock.heads.evaluation.lines import answered, line_record, with_patterns
 from headstock.heads.evaluation.systems import System
 from headstock.heads.metrics.table import Metric
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
-from headstock.heads.rows.labelled import Rows, columns_of, parts_of
+from headstock.heads.rows.labelled import Rows
 from headstock.heads.rows.times import in_time, past_of
 from headstock.heads.run import numbers as run
 from headstock.heads.run.as_json import parse
 from headstock.heads.run.scores import Measure, MetricDifference
 from headstock.heads.statistics.compare import between_systems
-from headstock.heads.statistics.importances import weigh
 from headstock.heads.statistics.intervals import LEVEL
 from headstock.heads.statistics.regression import Known, chosen_best, difference, interval
 from headstock.store.manifest.splits import HELD_OUT
 
 __all__ = [
-    "answered", "compared", "fold_sizes", "guesses", "number_lines", "selected", "worst_rows",
+    "compared", "fold_sizes", "guesses", "number_lines", "selected", "worst_rows",
 ]  # fmt: skip
 
 WORST = 10
 MIDDLES = {"mae": 0.5, "median_ae": 0.5, "mape": 0.5}
 """Metrics that a quantile of the numbers is the best guess for, and not their mean."""
-
-
-def answered(said: np.ndarray) -> np.ndarray:
-    """(n,) bool: the rows that (r, n, 1) answers; NaN is no answer."""
-    return ~np.isnan(said[0, :, 0])
 
 
 def number_lines(
@@ -44,24 +39,11 @@ def number_lines(
 ) -> list[run.NumberLine]:  # fmt: skip
     """One line a system: those that answer most rows first, of equals the best by the first of
     ``metrics``. ``test``: all rows that are held out."""
-    board = []
-    for system in systems:
-        answer, name = answers[system.name], system.name
-        line: dict[str, Any] = {
-            "head": system.head, "on": system.on, "fusion": system.fusion, "name": name,
-            **_scored(answer.proba, rows, metrics), "seconds": round(answer.seconds, 4),
-            "how": answer.how, "reused": answer.reused, "chosen": answer.chosen,
-            "tried": answer.tried or None, "notes": answer.notes, "members": system.members,
-        }  # fmt: skip
-        if answer.importances:
-            spans = columns_of(parts_of(system.on), widths(rows, system.on))
-            line["importances"] = weigh(answer.importances, spans, rows.names)
-        for split in HELD_OUT if answer.test is not None and test is not None else ():
-            which = test.held_in(split)  # type: ignore[union-attr]
-            held = answer.test[None, which]  # type: ignore[index]
-            if len(which) and answered(held).any():
-                line[split] = _scored(held, test.take(which), metrics)  # type: ignore[union-attr]
-        board.append(parse(run.NumberLine, line, name))
+    scored = partial(_scored, metrics=metrics)
+    board = [
+        parse(run.NumberLine, line_record(s, answers[s.name], rows, test, scored), s.name)
+        for s in systems
+    ]
     return sorted(board, key=lambda line: _rank(line, metrics[0]))
 
 
@@ -72,19 +54,7 @@ def _rank(line: run.NumberLine, metric: Metric) -> tuple[float, ...]:
 
 def _scored(said: np.ndarray, rows: Rows, metrics: Sequence[Metric]) -> dict[str, Any]:
     """The scores of (r, n, 1) on the rows it answers, and on those of each pattern."""
-    there = answered(said)
-    out = _scores(said, rows, there, metrics)
-    if rows.present is not None:
-        patterns = rows.patterns()
-        parts = {p: there & (patterns == p) for p in sorted(set(patterns), key=_fullest)}
-        out["patterns"] = {
-            p: _scores(said, rows, which, metrics) for p, which in parts.items() if which.any()
-        }
-    return out
-
-
-def _fullest(pattern: str) -> tuple[int, str]:
-    return -pattern.count("+"), pattern
+    return with_patterns(said, rows, lambda which: _scores(said, rows, which, metrics))
 
 
 def _scores(
@@ -123,7 +93,7 @@ def compared(
     out = []
     for number, name in enumerate(names[1:], 1):
         a, b = answers[names[0]], answers[name]
-        there = answered(a) & answered(b)
+        there = answered(a[0]) & answered(b[0])
         if not there.any():
             continue
         groups = None if rows.groups is None else rows.groups[there]
@@ -148,7 +118,7 @@ def selected(
     seed: int = 0,
 ) -> run.NumberSelection | None:  # fmt: skip
     """What the best of the systems that answer every row is worth when other rows choose it."""
-    names = [line.name for line in board if answered(answers[line.name]).all()]
+    names = [line.name for line in board if answered(answers[line.name][0]).all()]
     if len(names) < 2:
         return None
     systems = [Known(metric, answers[name], rows.y) for name in names]

@@ -4,34 +4,29 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 
-from headstock.heads.engine.shared import widths
+from headstock.heads.evaluation.lines import answered, line_record, with_patterns
 from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.gate import gate_report, gate_verdicts
 from headstock.heads.metrics.table import Metric
 from headstock.heads.outoffold.answer import Answer
 from headstock.heads.rows.folds import FoldPlan
-from headstock.heads.rows.labelled import Rows, columns_of, parts_of
+from headstock.heads.rows.labelled import Rows
 from headstock.heads.run.as_json import parse
 from headstock.heads.run.rows import Fold
 from headstock.heads.run.scores import Line
 from headstock.heads.statistics.chance import chance_p
 from headstock.heads.statistics.compare import rights
 from headstock.heads.statistics.figures import calibration_line, figures
-from headstock.heads.statistics.importances import weigh
 from headstock.heads.statistics.measured import guess_p, metric_record
 from headstock.heads.statistics.metrics import ByRow
 from headstock.store.manifest.splits import HELD_OUT
 
-__all__ = ["answered", "baseline", "fold_table", "score_lines", "shares"]
-
-
-def answered(proba: np.ndarray) -> np.ndarray:
-    """(n,) bool: the rows that (n, k) probabilities answer; NaN is no answer."""
-    return ~np.isnan(proba[:, 0])
+__all__ = ["baseline", "fold_table", "score_lines", "shares"]
 
 
 def score_lines(
@@ -52,26 +47,12 @@ def score_lines(
     folds = plan.codes[0] if plan.n == len(rows) and tuple(rows.ids) == plan.ids else None
     beyond = _beyond_chance([s.name for s in systems], answers, rows, folds, seed, metrics)
     gates = _gates([s for s in systems if s.fusion == "gated"], answers, rows, seed, metrics)
+    scored = partial(_scored, metrics=metrics)
     board = []
     for system in systems:
-        answer, name = answers[system.name], system.name
-        line: dict[str, Any] = {
-            "head": system.head, "on": system.on, "fusion": system.fusion, "name": name,
-            **_scored(answer.proba, rows, metrics), "chance_p": beyond.get(name),
-            "gate": gates.get(name), "seconds": round(answer.seconds, 4), "how": answer.how,
-            "reused": answer.reused,
-            "chosen": answer.chosen, "tried": answer.tried or None, "notes": answer.notes,
-            "members": system.members,
-        }  # fmt: skip
-        if answer.importances:
-            spans = columns_of(parts_of(system.on), widths(rows, system.on))
-            line["importances"] = weigh(answer.importances, spans, rows.names)
-        if answer.test is not None and test is not None:
-            for split in HELD_OUT:
-                which = test.held_in(split)
-                if answered(answer.test[which]).any():
-                    line[split] = _scored(answer.test[None, which], test.take(which), metrics)
-        board.append(parse(Line, line, name))
+        line = line_record(system, answers[system.name], rows, test, scored)
+        line |= {"chance_p": beyond.get(system.name), "gate": gates.get(system.name)}
+        board.append(parse(Line, line, system.name))
     best = lambda line: (*_rank(line, metrics), -line.accuracy.value, line.log_loss)  # noqa: E731
     first, *others = sorted(board, key=lambda line: (-line.n, *best(line)))
     return [
@@ -103,16 +84,9 @@ def _rank(line: Line, metrics: Sequence[Metric]) -> tuple[float, ...]:
 
 def _scored(proba: np.ndarray, rows: Rows, metrics: Sequence[Metric]) -> dict[str, Any]:
     """The figures of (r, n, k) on the rows it answers, and on those of each pattern."""
-    there = answered(proba[0])
-    out = _figures(proba, rows, there, metrics)
-    if rows.present is not None:
-        patterns = rows.patterns()
-        out["patterns"] = {}
-        for pattern in sorted(set(patterns), key=lambda p: (-p.count("+"), p)):
-            which = there & (patterns == pattern)
-            if which.any():
-                part = _figures(proba, rows, which, metrics)
-                out["patterns"][pattern] = {k: v for k, v in part.items() if k != "per_class"}
+    out = with_patterns(proba, rows, lambda which: _figures(proba, rows, which, metrics))
+    for part in out.get("patterns", {}).values():
+        del part["per_class"]
     return out
 
 
