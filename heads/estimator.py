@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
-from importlib import import_module
 from typing import Any, Self
 
 import numpy as np
@@ -17,7 +16,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from headstock.heads.head import head_options, make_head
 from headstock.heads.outoffold.answer import answers_of, full_proba
-from headstock.heads.specs import CLASSES, HEAD_KINDS, NUMBER
+from headstock.heads.specs import CLASSES, KINDS, NUMBER, class_of
 from headstock.store.errors import HeadstockError
 
 __all__ = ["HeadClassifier", "HeadRegressor"]
@@ -64,7 +63,7 @@ class _HeadEstimator(BaseEstimator):
     def __getstate__(self) -> dict[str, Any]:
         state = dict(super().__getstate__())
         head = state.get("head_")
-        if head is not None and getattr(head, "kind", None) in HEAD_KINDS:
+        if head is not None and getattr(head, "kind", None) in KINDS:
             state["head_"] = None
             state["_fitted"] = (head.kind, *head.state(), getattr(head, "classes_", None))
         return state
@@ -74,9 +73,9 @@ class _HeadEstimator(BaseEstimator):
         super().__setstate__(state)
         if kept is not None:
             kind, meta, arrays, classes = kept
-            module, _, attribute = HEAD_KINDS[kind].partition(":")
-            made = getattr(import_module(module), attribute)
-            self.head_ = made.from_state(meta, arrays, 1 if classes is None else len(classes))
+            self.head_ = class_of(kind).from_state(
+                meta, arrays, 1 if classes is None else len(classes)
+            )
             if classes is not None:
                 self.head_.classes_ = np.asarray(classes)
 

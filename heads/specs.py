@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 from headstock.store.manifest.target import CLASSES, NUMBER
 
 __all__ = [
-    "CLASSES", "HEADS", "HEAD_KINDS", "KINDS", "NUMBER", "REGRESSORS", "RENAMED", "TARGETS",
-    "HeadSpec", "Kind",
+    "CLASSES", "HEADS", "KINDS", "NUMBER", "REGRESSORS", "RENAMED", "TARGETS", "HeadSpec", "Kind",
+    "class_of",
 ]  # fmt: skip
 
 WITHIN = "headstock.heads.kinds."
@@ -228,5 +229,10 @@ KINDS: Mapping[str, Kind] = {
     "network-number": Kind(f"{REGRESSION}neural:NetworkRegressor"),
     "transformed-number": Kind(f"{REGRESSION}transformed:TransformedRegressor"),
 }
-HEAD_KINDS: Mapping[str, str] = {name: kind.made_by for name, kind in KINDS.items()}
 """What a model file may ask to be built: these classes and nothing else."""
+
+
+def class_of(kind: str) -> Any:
+    """The class of ``KINDS`` that has ``from_state``. Raises KeyError for another."""
+    module, _, attribute = KINDS[kind].made_by.partition(":")
+    return getattr(import_module(module), attribute)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from headstock.heads.files import write_bytes
 from headstock.heads.fusion.fusions import KINDS, KINDS_OF_NUMBERS
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.search.tuning import Tuned
-from headstock.heads.specs import CLASSES, HEAD_KINDS
+from headstock.heads.specs import CLASSES, class_of
 from headstock.heads.userfile import OWN, described, is_own, kind_of, with_state
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import BundleError, HeadstockError, StorageError, VersionError
@@ -128,9 +127,7 @@ def _build(
             kind = kind_of(entry, name, head_files)
             fitted = with_state(kind, entry["meta"], own, len(columns), name)
         else:
-            module, _, attribute = HEAD_KINDS[entry["kind"]].partition(":")
-            kind = getattr(import_module(module), attribute)
-            fitted = kind.from_state(entry["meta"], own, len(columns))
+            fitted = class_of(entry["kind"]).from_state(entry["meta"], own, len(columns))
         if len(classes):
             fitted.classes_ = columns
         members.append(Member(name, str(entry["on"]), fitted))

@@ -7,13 +7,12 @@ probabilities do.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from headstock.heads.head import make_head, value_of
-from headstock.heads.specs import KINDS, NUMBER
+from headstock.heads.specs import KINDS, NUMBER, class_of
 from headstock.store.errors import BundleError, OptionError
 
 __all__ = ["MeanOfNumbers", "StackedNumbers"]
@@ -102,6 +101,5 @@ class StackedNumbers:
     ) -> StackedNumbers:
         fusion = cls(features=bool(meta["features"]))
         fusion.reads = tuple(str(name) for name in meta["reads"])
-        module, _, attribute = KINDS[meta["meta_kind"]].made_by.partition(":")
-        fusion.head_ = getattr(import_module(module), attribute).from_state(meta, arrays, 1)
+        fusion.head_ = class_of(meta["meta_kind"]).from_state(meta, arrays, 1)
         return fusion

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 
 from headstock.heads.fusion.mean import FLOOR, Mean
 from headstock.heads.head import make_head, value_of
-from headstock.heads.specs import HEAD_KINDS
+from headstock.heads.specs import KINDS, class_of
 from headstock.store.errors import BundleError, OptionError
 
 __all__ = ["MOST_CLASSES", "Stacked"]
@@ -97,7 +96,7 @@ class Stacked:
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
         if self.weighted_ is not None:
             return {"many_classes": True}, self.weighted_.state()[1]
-        if getattr(self.head_, "kind", None) not in HEAD_KINDS:
+        if getattr(self.head_, "kind", None) not in KINDS:
             raise BundleError(
                 "fusion stacked",
                 "its head is a file's own and cannot be saved",
@@ -121,8 +120,7 @@ class Stacked:
         fusion.columns_ = arrays["columns"]
         fusion.wants_features = bool(meta.get("features", False))
         fusion.reads = tuple(str(name) for name in meta.get("reads", ()))
-        module, _, attribute = HEAD_KINDS[meta.get("meta_kind", "linear")].partition(":")
-        head = getattr(import_module(module), attribute)
+        head = class_of(meta.get("meta_kind", "linear"))
         own = {name: value for name, value in arrays.items() if name != "columns"}
         fusion.head_ = head.from_state(meta, own, len(fusion.columns_))
         return fusion

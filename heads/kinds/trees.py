@@ -170,7 +170,7 @@ class Trees:
         *nodes, _ = (arrays[name] for name in ARRAYS)
         value = arrays["value"]
         if not (
-            whole_trees(*nodes, head.columns_) and value.ndim == 2 and (value.sum(axis=1) > 0).all()
+            whole_trees(head.columns_, *nodes) and value.ndim == 2 and (value.sum(axis=1) > 0).all()
         ):
             raise BundleError("trees", "their node numbers are not a tree's", "fit the model again")
         return head
@@ -194,10 +194,10 @@ def summed(
 
 
 def whole_trees(
-    starts: np.ndarray, left: np.ndarray, right: np.ndarray, feature: np.ndarray,
-    threshold: np.ndarray, value: np.ndarray, columns: int,
+    columns: int, starts: np.ndarray, left: np.ndarray, right: np.ndarray, feature: np.ndarray,
+    threshold: np.ndarray, value: np.ndarray,
 ) -> bool:  # fmt: skip
-    """Whether these arrays are trees on so many columns: a child comes after its parent and inside
+    """Whether these are trees on so many ``columns``: a child comes after its parent and inside
     its tree, so that every walk ends, and every leaf has finite values."""
     total = len(left)
     if not (

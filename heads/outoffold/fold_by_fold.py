@@ -55,7 +55,7 @@ def cross_fit(
     parts = parts_left_out(plan.folds, False, False, nested)
     jobs += [(r, part) for r in range(plan.repeats) for part in parts]
 
-    hows: list[str] = []
+    hows: dict[tuple[int, Part], str] = {}
 
     def fit(job: tuple[int, Part]) -> tuple[np.ndarray, Any, Any]:
         repeat, part = job
@@ -63,7 +63,7 @@ def cross_fit(
         train = np.flatnonzero(kept(codes_of, part))
         head = make_head(name, seed, options, target)
         fit_head(head, name, X[train], y[train], codes_of[train], spans)
-        hows.append(getattr(head, "how_", ""))
+        hows[job] = getattr(head, "how_", "")
         asked = X[np.isin(codes_of, part)] if part else fresh
         assert asked is not None
         weight = head.importances() if len(part) == 1 and hasattr(head, "importances") else None
@@ -93,8 +93,9 @@ def cross_fit(
         tried = search_record(model.points, [searched[job] for job in order], model.loss)
     notes = sorted({f"{w.category.__name__}: {str(w.message).splitlines()[0]}" for w in caught})
     seconds = time.perf_counter() - start
-    how = "; ".join(["fold by fold", *filter(None, hows[-1:])])
-    notes += hows[-1:] if hows[-1] else []
+    own = [hows[jobs[-1]]] if hows[jobs[-1]] else []
+    how = "; ".join(["fold by fold", *own])
+    notes += own
     return Answer(proba, test, seconds, how, notes, chosen, weights, tried=tried)
 
 

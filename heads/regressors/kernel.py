@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from headstock.heads.kinds.landmarks import Landmarks
-from headstock.heads.regressors.linear import Decomposed
+from headstock.heads.regressors.linear import Decomposed, check_alpha, chosen
 from headstock.heads.solvers.scaling import Blocks
 from headstock.store.errors import BundleError
 
@@ -104,20 +104,13 @@ def kernel_ridge(seed: int, alpha: float | str = "auto", gamma: float = 1.0) -> 
     penalty, or ``auto``: that of ``ALPHAS`` whose answers on each row left out are best; gamma: of
     rows whose mean squared norm is 1. Above 2,500 training rows it stands on 1,024 of them, drawn
     at random (Nystroem)."""
-    if alpha != "auto" and not (isinstance(alpha, int | float) and alpha > 0):
-        raise ValueError("alpha must be above 0, or auto")
-
-    def chosen(found: Any) -> tuple[float, dict[str, Any]]:
-        if alpha != "auto":
-            return float(alpha), {}
-        best = float(ALPHAS[np.argmin(found.loo_errors(ALPHAS))])
-        return best, {"alpha": best}
+    check_alpha(alpha)
 
     def learn(Z: np.ndarray, y: np.ndarray, gamma: float) -> Expansion:
         bias = float(y.mean())
         if len(Z) <= WHOLE:
             whole = _Kernel(rbf(Z, Z, gamma), y - bias)
-            best, told = chosen(whole)
+            best, told = chosen(alpha, whole, ALPHAS)
             return Expansion(Z, whole.weights(best), bias, told)
 
         def near(A: np.ndarray, B: np.ndarray) -> np.ndarray:
@@ -125,7 +118,7 @@ def kernel_ridge(seed: int, alpha: float | str = "auto", gamma: float = 1.0) -> 
 
         marks = Landmarks(Z, lambda X: X, near, LANDMARKS, seed)
         found = Decomposed(marks.features.astype(np.float64), y - bias, 0.0)
-        best, told = chosen(found)
+        best, told = chosen(alpha, found, ALPHAS)
         weights = marks.coefficients(found.weights(best)[:, None])[:, 0].astype(np.float64)
         return Expansion(marks.rows, weights, bias, told, f"on {LANDMARKS:,} landmarks")
 

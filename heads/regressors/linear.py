@@ -10,7 +10,9 @@ import numpy as np
 from headstock.heads.solvers.scaling import FAR, inverse, moments
 from headstock.store.errors import BundleError
 
-__all__ = ["ALPHAS", "Decomposed", "LinearRegressor", "elastic_net", "ridge"]
+__all__ = [
+    "ALPHAS", "Decomposed", "LinearRegressor", "check_alpha", "chosen", "elastic_net", "ridge",
+]  # fmt: skip
 
 ALPHAS = 10.0 ** np.arange(-2, 6.5, 0.5)
 """Penalties that ``ridge`` chooses from; the columns are standardised, so they mean the same
@@ -116,19 +118,31 @@ class LinearRegressor:
         return head
 
 
+def check_alpha(alpha: float | str) -> None:
+    """Raises ValueError for what is neither a penalty nor ``auto``."""
+    if alpha != "auto" and not (isinstance(alpha, int | float) and alpha > 0):
+        raise ValueError("alpha must be above 0, or auto")
+
+
+def chosen(alpha: float | str, found: Any, among: np.ndarray) -> tuple[float, dict[str, Any]]:
+    """The penalty, for ``auto`` that of ``among`` whose answers on each row left out are best; and
+    what there is to tell of the choice."""
+    if alpha != "auto":
+        return float(alpha), {}
+    best = float(among[np.argmin(found.loo_errors(among))])
+    return best, {"alpha": best}
+
+
 def ridge(seed: int, alpha: float | str = "auto") -> LinearRegressor:
     """Least squares with a penalty on standardised columns, as scikit-learn's Ridge behind a
     StandardScaler. alpha: the penalty, or ``auto``: that of ``ALPHAS`` whose answers on each row
     left out are best, as RidgeCV."""
-    if alpha != "auto" and not (isinstance(alpha, int | float) and alpha > 0):
-        raise ValueError("alpha must be above 0, or auto")
+    check_alpha(alpha)
 
     def learn(Z: np.ndarray, y: np.ndarray, inner: np.ndarray | None) -> Learned:
         found = Decomposed(Z, y, 1.0 / len(y))
-        if alpha != "auto":
-            return Learned(found.weights(float(alpha)), {})
-        best = float(ALPHAS[np.argmin(found.loo_errors(ALPHAS))])
-        return Learned(found.weights(best), {"alpha": best})
+        best, told = chosen(alpha, found, ALPHAS)
+        return Learned(found.weights(best), told)
 
     return LinearRegressor(learn)
 
@@ -139,8 +153,7 @@ def elastic_net(
     """Least squares with a penalty that leaves columns out, as scikit-learn's ElasticNet behind a
     StandardScaler. alpha: the penalty, or ``auto``: the best of a path of 100 on rows held out, as
     ElasticNetCV; l1_ratio: the share of the penalty that is of absolute weights (1: the lasso)."""
-    if alpha != "auto" and not (isinstance(alpha, int | float) and alpha > 0):
-        raise ValueError("alpha must be above 0, or auto")
+    check_alpha(alpha)
     if not 0 < l1_ratio <= 1:
         raise ValueError("l1_ratio must be above 0 and at most 1")
 

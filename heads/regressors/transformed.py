@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
 from typing import Any
 
 import numpy as np
 from scipy.special import ndtr, ndtri
 
+from headstock.heads.specs import KINDS, class_of
 from headstock.store.errors import BundleError, HeadError
 
 __all__ = ["TRANSFORMS", "TransformedRegressor"]
@@ -68,8 +68,6 @@ class TransformedRegressor:
         raise AttributeError(name)
 
     def state(self) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-        from headstock.heads.specs import KINDS
-
         if getattr(self.head, "kind", None) not in KINDS:
             what = "its head is a file's own and cannot be saved with it"
             raise BundleError(f"transform {self.how}", what, "transform inside your head")
@@ -82,14 +80,11 @@ class TransformedRegressor:
     def from_state(
         cls, meta: Mapping[str, Any], arrays: Mapping[str, np.ndarray], k: int
     ) -> TransformedRegressor:
-        from headstock.heads.specs import KINDS
-
         kind = str(meta["kind"])
         if kind == cls.kind or not kind.endswith("-number"):
             raise BundleError("transform", "holds no head for numbers", "fit the model again")
-        module, _, attribute = KINDS[kind].made_by.partition(":")
         own = {n.removeprefix("inside/"): a for n, a in arrays.items() if n.startswith("inside/")}
-        inside = getattr(import_module(module), attribute).from_state(meta["meta"], own, k)
+        inside = class_of(kind).from_state(meta["meta"], own, k)
         head = cls(inside, str(meta["transform"]))
         head._values, head._shares = arrays["values"], arrays["shares"]
         rising = all((np.diff(a) > 0).all() for a in (head._values, head._shares))

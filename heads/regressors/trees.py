@@ -58,7 +58,7 @@ class TreesRegressor:
         for name in ARRAYS:
             setattr(head, f"_{name}", arrays[name])
         *nodes, _ = (arrays[name] for name in ARRAYS)
-        if not (whole_trees(*nodes, head._columns) and arrays["value"].ndim == 1):
+        if not (whole_trees(head._columns, *nodes) and arrays["value"].ndim == 1):
             raise BundleError("trees", "their node numbers are not a tree's", "fit the model again")
         return head
 

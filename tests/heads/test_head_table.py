@@ -11,7 +11,7 @@ import pytest
 
 from headstock.heads import HEADS, Bundle, check_head, evaluate, fit, load_head, make_head
 from headstock.heads.head import head_options
-from headstock.heads.specs import HEAD_KINDS, RENAMED, HeadSpec
+from headstock.heads.specs import KINDS, RENAMED, HeadSpec
 from headstock.store.errors import HeadError, OptionError
 
 FAST = {
@@ -87,7 +87,7 @@ def test_state_gives_the_same_bits(name: str) -> None:
     head = make_head(name, 0, FAST.get(name))
     head.fit(X, y)
     meta, arrays = head.state()  # type: ignore[attr-defined]
-    assert head.kind in HEAD_KINDS  # type: ignore[attr-defined]
+    assert head.kind in KINDS  # type: ignore[attr-defined]
     back = type(head).from_state(meta, arrays, 3)  # type: ignore[attr-defined]
     np.testing.assert_array_equal(back.predict_proba(X), head.predict_proba(X))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -25,7 +24,7 @@ from headstock.heads.head import listing
 from headstock.heads.regressors.kernel import ALPHAS as KERNEL_ALPHAS
 from headstock.heads.regressors.kernel import WHOLE
 from headstock.heads.regressors.linear import ALPHAS, Decomposed
-from headstock.heads.specs import KINDS, NUMBER, REGRESSORS
+from headstock.heads.specs import NUMBER, REGRESSORS, class_of
 from headstock.store.errors import BundleError, OptionError, UnsafeInput
 
 FAST: dict[str, dict[str, Any]] = {
@@ -244,9 +243,7 @@ def test_what_its_arrays_hold_answers_the_same(name: str, diabetes: Any) -> None
 
 
 def loaded(kind: str, meta: Any, arrays: dict[str, np.ndarray]) -> Any:
-    module, _, attribute = KINDS[kind].made_by.partition(":")
-    made = getattr(import_module(module), attribute)
-    return made.from_state(json.loads(json.dumps(meta)), arrays, 1)
+    return class_of(kind).from_state(json.loads(json.dumps(meta)), arrays, 1)
 
 
 BROKEN = {

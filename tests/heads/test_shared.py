@@ -391,3 +391,37 @@ def test_an_evaluation_is_told_where_and_how_much(monkeypatch: pytest.MonkeyPatc
     with pytest.raises(OptionError, match="device vulcan:0"):
         evaluate_rows(rows, ["logistic"], ["audio"], [], plan, device="vulcan:0")
     assert seen == [(5e8, "cpu"), (8e9, "vulcan:0")]
+
+
+SAYING = """
+import time
+import numpy as np
+
+class Saying:
+    parallel = True
+
+    def fit(self, X, y):
+        self.classes_ = np.unique(y)
+        time.sleep(0.3 if X[:, 0].max() > 1e6 else 0)
+        self.how_ = f"saw {len(X)}"
+
+    def predict_proba(self, X):
+        return np.full((len(X), len(self.classes_)), 1 / len(self.classes_))
+
+def saying(seed):
+    return Saying()
+"""
+
+
+def test_how_it_was_fitted_is_what_the_last_fold_says(tmp_path, two_sets, monkeypatch):
+    """And not what was done last: folds are fitted beside each other."""
+    rows = two_sets(31)
+    X, codes = rows.X["image"].copy(), np.arange(31) % 3
+    X[codes == 2] = 1e9  # the last fold alone does without them, and is done first
+    (tmp_path / "own.py").write_text(SAYING)
+    monkeypatch.setattr("headstock.heads.outoffold.fold_by_fold.threads", lambda: 3)
+    plan = FoldPlan(tuple(rows.ids), codes[None])
+    name = f"{tmp_path / 'own.py'}:saying"
+    answer = cross_fit(name, X, {"image": slice(0, X.shape[1])}, rows.codes, 4, plan)
+    assert answer.how == "fold by fold; saw 21"
+    assert answer.notes == ["saw 21"]

@@ -15,7 +15,7 @@ from headstock.heads.evaluation.systems import System
 from headstock.heads.fusion.fusions import KINDS, listing, make_fusion
 from headstock.heads.fusion.stacking import Stacked
 from headstock.heads.rows.labelled import Rows
-from headstock.heads.specs import HEAD_KINDS
+from headstock.heads.specs import KINDS as HEAD_KINDS
 from headstock.store.errors import BundleError, OptionError
 
 MEMBERS = ("knn@image", "knn@audio")
