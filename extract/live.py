@@ -61,7 +61,7 @@ class Live:
                 raise BundleError(f"set {name}", what, "predict a manifest instead")
             self._encoders[name] = encoder_from_recipe(
                 recipe,
-                weights_hint=weights if recipe.modality == "image" else None,
+                weights_hint=weights,
                 provenance=(provenance or {}).get(name),
                 device=device,
                 offline=offline,

@@ -246,9 +246,9 @@ class FeatureStore(SingleStore):
         """Make the shard of a checked batch, and show it."""
         again = 0
         for _ in range(LOOKS):
-            state, column = self._state, self.column(name)
-            state = self._state
-            seq, declared = state.clock + 1, column.declared
+            column = self.column(name)  # which may look again
+            state, declared = self._state, column.declared
+            seq = state.clock + 1
             plan, arrays = shard_plan(batch, declared, self.uuid, seq)
             raw, shard = plan.pack(arrays), shard_name(batch, declared, again)
             target = self._depot.directory / shard

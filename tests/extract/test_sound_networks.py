@@ -15,10 +15,13 @@ from torch import nn
 
 from headstock.cli import main
 from headstock.extract import audio_encoder, encoder_from_recipe, extract
+from headstock.extract.commands import extract as extract_command
 from headstock.extract.decode.reading import Reader, Task
 from headstock.extract.decode.workers import Workers
+from headstock.extract.encoders.audio import AUDIO
 from headstock.extract.encoders.packaged import SOUNDS, installed
 from headstock.extract.encoders.sound_networks import Pooled, windows_of
+from headstock.extract.live import Live
 from headstock.store import FeatureStore, Items, Recipe
 from headstock.store.errors import HeadstockError, OptionError, UnsafeInput, WeightsError
 
@@ -398,12 +401,19 @@ def test_a_recipe_takes_a_file_by_its_digest_alone(waves, tmp_path):
     with pytest.raises(WeightsError, match="not where it was"):
         encoder_from_recipe(encoder.recipe(), provenance=about)
     assert encoder_from_recipe(encoder.recipe(), weights_hint=moved).recipe() == encoder.recipe()
+    with Live({"audio": encoder.recipe()}, weights=moved, lanes=1) as live:  # as serve --weights
+        assert np.array_equal(live({"audio": data})["audio"][0], encoder.loader(data))
     exported(Mels(), torch.zeros(2, 20, 24), waves)
     with pytest.raises(WeightsError, match="not where it was"):
         encoder_from_recipe(encoder.recipe(), provenance=about)
     for odd in ("x", 3, None, "../" * 30, ["0" * 64]):
         with pytest.raises(UnsafeInput):
             encoder_from_recipe(Recipe("audio", {**encoder.recipe().fields, "network": odd}))
+
+
+def test_the_help_of_extract_names_every_sound_encoder():
+    (flag,) = [option for option in extract_command.params if option.name == "audio"]
+    assert all(name in flag.help for name in AUDIO)
 
 
 def test_from_files_to_predictions(waves, tmp_path, capsys):
