@@ -174,8 +174,8 @@ def make_folder(path: Path) -> None:
 def written(target: str | os.PathLike[str]) -> Iterator[Path]:
     """A name to write a file under, which is ``target`` when the context ends, durably, in a folder
     that is made where it is missing: a kill or a power cut leaves what was there or all of it.
-    What killed writers left beside it is swept. A device, such as /dev/null, is written into.
-    Raises StorageError."""
+    What killed writers left beside it is swept. A device, such as /dev/null, is written into, and
+    of a link (/dev/stdout is one) what it leads to is replaced. Raises StorageError."""
     path = Path(os.path.abspath(target))
     if path.exists() and not (path.is_file() or path.is_char_device()):
         raise StorageError(target, "is no regular file", "name a file")
@@ -185,6 +185,7 @@ def written(target: str | os.PathLike[str]) -> Iterator[Path]:
             with open(path, "wb") as out:
                 out.write(made.read_bytes())
         return
+    path = Path(os.path.realpath(path))
     temp = path.with_name(f"{OWN_TEMP}{temp_name(path.parent).name}")
     try:
         with storage(target):

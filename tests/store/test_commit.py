@@ -202,6 +202,12 @@ def test_a_file_of_any_folder_is_replaced_whole_or_left(tmp_path, monkeypatch):
         commit.write_whole(tmp_path / "pipe", b"")
     commit.write_whole(os.devnull, b"fourth")
     assert not os.path.isfile(os.devnull)
+    for name in ("here", "absent"):
+        link = tmp_path / f"to-{name}"
+        link.symlink_to(tmp_path / name)
+        commit.write_whole(link, name.encode())
+        assert link.is_symlink()
+        assert (tmp_path / name).read_text() == name
 
 
 def test_what_a_killed_writer_left_beside_its_target_is_swept(tmp_path):
