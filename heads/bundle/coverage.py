@@ -18,6 +18,7 @@ from headstock.heads.fusion.fusions import fusions_of
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.specs import NUMBER
+from headstock.heads.statistics.intervals import unit_codes
 from headstock.store.errors import HeadError, OptionError
 
 __all__ = ["asked", "half_width", "halves"]
@@ -40,11 +41,8 @@ def half_width(residuals: np.ndarray, coverage: float, groups: np.ndarray | None
     Raises HeadError when there are too few.
     """
     off = np.abs(residuals)
-    if groups is None:
-        weight, units = np.ones(len(off)), len(off)
-    else:
-        keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
-        weight, units = 1.0 / np.bincount(keys)[keys], int(keys.max()) + 1
+    keys = unit_codes(len(off), groups)
+    weight, units = 1.0 / np.bincount(keys)[keys], int(keys.max(initial=-1)) + 1
     order = np.argsort(off, kind="stable")
     reached = np.cumsum(weight[order]) >= coverage * (units + 1) - 1e-9
     if not reached.any():

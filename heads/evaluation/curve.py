@@ -13,6 +13,7 @@ from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.labelled import Rows, parts_of
 from headstock.heads.run.as_json import parse
 from headstock.heads.run.scores import Accuracy, Line, Point
+from headstock.heads.statistics.intervals import unit_codes
 from headstock.heads.statistics.metrics import score
 
 __all__ = ["SHARES", "learning_curve", "prefix_order"]
@@ -28,7 +29,7 @@ def prefix_order(codes: np.ndarray, groups: np.ndarray | None, seed: int) -> np.
     class in its share, or whole groups where there are groups."""
     rng = np.random.default_rng(seed)
     if groups is not None:
-        keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
+        keys = unit_codes(len(codes), groups)
         return np.argsort(rng.permutation(keys.max() + 1)[keys], kind="stable")
     place = np.empty(len(codes))
     for c in np.unique(codes):

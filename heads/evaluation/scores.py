@@ -22,6 +22,7 @@ from headstock.heads.run.scores import Line
 from headstock.heads.statistics.chance import chance_p
 from headstock.heads.statistics.compare import rights
 from headstock.heads.statistics.figures import calibration_line, figures
+from headstock.heads.statistics.intervals import unit_codes
 from headstock.heads.statistics.measured import guess_p, metric_record
 from headstock.heads.statistics.metrics import ByRow
 from headstock.store.manifest.splits import HELD_OUT
@@ -173,7 +174,7 @@ def fold_table(rows: Rows, plan: FoldPlan) -> tuple[tuple[Fold, ...], ...]:
     k = len(rows.classes)
     keys = None
     if rows.groups is not None:
-        keys = np.unique(rows.groups.astype(str), return_inverse=True)[1]
+        keys = unit_codes(len(rows), rows.groups)
 
     def fold(mine: np.ndarray) -> Fold:
         counts = np.bincount(rows.codes[mine], minlength=k).tolist()

@@ -12,7 +12,7 @@ from headstock.heads.statistics.metrics import accuracy_interval
 
 __all__ = [
     "LEVEL", "Spread", "difference_interval", "mean_interval", "resamples", "share_ends",
-    "share_interval", "spread_of",
+    "share_interval", "spread_of", "unit_codes",
 ]  # fmt: skip
 
 LEVEL = 0.05
@@ -37,12 +37,19 @@ class Spread(NamedTuple):
         return float(stdtrit(self.freedom, 1 - LEVEL / 2)) * self.error
 
 
+def unit_codes(n: int, groups: np.ndarray | None) -> np.ndarray:
+    """(n,) the number of what varies independently: the row itself, or its group."""
+    if groups is None:
+        return np.arange(n)
+    return np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
+
+
 def group_sums(values: np.ndarray, groups: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
     """Sums (u, c) of values (n, c) by group, or the rows themselves, and how many rows each unit
     has (u,)."""
     if groups is None:
         return values, np.ones(len(values))
-    keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
+    keys = unit_codes(len(values), groups)
     sums = np.zeros((keys.max(initial=-1) + 1, values.shape[1]))
     np.add.at(sums, keys, values)
     return sums, np.bincount(keys).astype(float)

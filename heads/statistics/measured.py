@@ -19,6 +19,7 @@ from headstock.heads.statistics.intervals import (
     resamples,
     share_ends,
     spread_of,
+    unit_codes,
 )
 from headstock.heads.statistics.metrics import accuracy_interval
 
@@ -61,7 +62,7 @@ def concentrated(values: np.ndarray, units: np.ndarray | None) -> Spread:
         return spread
     moved = values - spread.mean
     if units is not None:
-        keys = np.unique(np.asarray(units, dtype=str), return_inverse=True)[1].ravel()
+        keys = unit_codes(len(values), units)
         moved = np.stack([np.bincount(keys, each) for each in moved.T], axis=1)
     squares = (moved**2).sum(axis=0)
     kurtosis = len(moved) * (moved**4).sum(axis=0) / np.maximum(squares**2, 1e-300)
@@ -89,10 +90,7 @@ def measured(
 
 def _units_of(codes: np.ndarray, groups: np.ndarray | None, k: int) -> np.ndarray:
     """(k,) how many rows, or groups, each class is in."""
-    if groups is None:
-        return np.bincount(codes, minlength=k)
-    keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
-    there = np.unique(keys * k + codes) % k
+    there = np.unique(unit_codes(len(codes), groups) * k + codes) % k
     return np.bincount(there, minlength=k)
 
 
@@ -207,9 +205,7 @@ def drawn(
     """(DRAWS, s) the metric of systems, each (r, n, k), in resamples of rows or of whole groups, or
     on what they left out: the same resamples for all of them, and for the same rows always."""
     assert metric.drawn is not None
-    keys = np.arange(len(codes))
-    if groups is not None:
-        keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
+    keys = unit_codes(len(codes), groups)
     out = []
     for weights in resamples(int(keys.max()) + 1, 0, DRAWS):
         counted = (weights == 0 if left_out else weights)[:, keys].astype(np.float32)

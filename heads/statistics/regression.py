@@ -13,7 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from headstock.heads.metrics.table import Metric
-from headstock.heads.statistics.intervals import LEVEL, Spread, group_sums, resamples, spread_of
+from headstock.heads.statistics.intervals import (
+    LEVEL,
+    Spread,
+    group_sums,
+    resamples,
+    spread_of,
+    unit_codes,
+)
 
 __all__ = ["Chosen", "Known", "chosen_best", "difference", "interval"]
 
@@ -37,9 +44,7 @@ class Known:
 
     def drawn(self, groups: np.ndarray | None, seed: int = 0) -> np.ndarray:
         """(DRAWS,) the metric in resamples of rows or whole groups, the same for all systems."""
-        keys = np.arange(len(self.y))
-        if groups is not None:
-            keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
+        keys = unit_codes(len(self.y), groups)
         order = np.argsort(keys, kind="stable")
         out = []
         for weights in resamples(int(keys.max()) + 1, seed, DRAWS):
@@ -98,10 +103,7 @@ def _spread(pseudo: np.ndarray, groups: np.ndarray | None) -> Spread:
     spread = spread_of(pseudo[:, None], groups)
     if spread.units < 2:
         return spread
-    moved = pseudo - pseudo.mean()
-    if groups is not None:
-        keys = np.unique(np.asarray(groups, dtype=str), return_inverse=True)[1].ravel()
-        moved = np.bincount(keys, moved)
+    moved = np.bincount(unit_codes(len(pseudo), groups), pseudo - pseudo.mean())
     squares = float((moved**2).sum())
     kurtosis = len(moved) * float((moved**4).sum()) / squares**2 if squares > 0 else 1.0
     tails = 2 * len(moved) / max(kurtosis - 1, 1e-9)
