@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from headstock.heads.userfile import function_of
 from headstock.store.errors import HeadError, HeadstockError, OptionError
 
-__all__ = ["PARAMETERS", "own_score"]
+__all__ = ["PARAMETERS", "own_score", "value_of", "wanted_of"]
 
 PARAMETERS = ("y_true", "y_pred", "y_proba", "y_score", "classes")
 """What a function may ask for, by the names of its parameters: the labels (n,), the predicted
@@ -30,15 +30,7 @@ def own_score(
     """
     function = function_of(name, "metric")
     labels = np.asarray(list(classes))
-    wanted = []
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.name in PARAMETERS:
-            wanted.append(parameter.name)
-        elif parameter.default is parameter.empty and parameter.kind in (
-            parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY,
-        ):  # fmt: skip
-            what = f"its parameter {parameter.name} is unknown"
-            raise OptionError(f"metric {name}", what, f"name them {', '.join(PARAMETERS)}")
+    wanted = wanted_of(name, function, PARAMETERS)
     if "y_score" in wanted and len(labels) != 2:
         what = f"y_score is for two classes, and there are {len(labels)}"
         raise OptionError(f"metric {name}", what, "take y_proba, (n, k)")
@@ -48,12 +40,31 @@ def own_score(
             "y_true": labels[codes], "y_pred": labels[proba.argmax(axis=1)], "y_proba": proba,
             "y_score": proba[:, -1], "classes": labels,
         }  # fmt: skip
-        try:
-            return float(function(**{key: given[key] for key in wanted}))
-        except HeadstockError:
-            raise
-        except Exception as error:
-            what = f"it raised {type(error).__name__}: {error}"
-            raise HeadError(f"metric {name}", what, "mend the file") from error
+        return value_of(name, function, {key: given[key] for key in wanted})
 
     return score, bool(getattr(function, "greater_is_better", True)), str(function.__module__)
+
+
+def wanted_of(name: str, function: Callable[..., Any], known: Sequence[str]) -> list[str]:
+    """Which of the ``known`` parameters a function has. Raises OptionError for another one."""
+    wanted = []
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in known:
+            wanted.append(parameter.name)
+        elif parameter.default is parameter.empty and parameter.kind in (
+            parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY,
+        ):  # fmt: skip
+            what = f"its parameter {parameter.name} is unknown"
+            raise OptionError(f"metric {name}", what, f"name them {', '.join(known)}")
+    return wanted
+
+
+def value_of(name: str, function: Callable[..., Any], given: Mapping[str, np.ndarray]) -> float:
+    """What the function says. Raises HeadError for whatever it raises, and for no number."""
+    try:
+        return float(function(**given))
+    except HeadstockError:
+        raise
+    except Exception as error:
+        what = f"it raised {type(error).__name__}: {error}"
+        raise HeadError(f"metric {name}", what, "mend the file") from error

@@ -6,15 +6,14 @@ Each is a smooth function of means over rows, and so is known to first order by 
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
+from headstock.heads.metrics.own import value_of, wanted_of
 from headstock.heads.metrics.table import Metric
 from headstock.heads.userfile import function_of, is_own
-from headstock.store.errors import HeadError, HeadstockError, OptionError, near
+from headstock.store.errors import OptionError, near
 
 __all__ = ["ABOUT", "SHOWN", "USUAL", "listing", "number_metric"]
 
@@ -206,20 +205,11 @@ def _own(name: str) -> Metric:
     """``./file.py:function`` of ``y_true`` and ``y_pred``, (n,) each; its attribute
     ``greater_is_better`` says whether more is better."""
     function = function_of(name, "metric")
-    for parameter in inspect.signature(function).parameters.values():
-        if parameter.default is parameter.empty and parameter.name not in ("y_true", "y_pred"):
-            what = f"its parameter {parameter.name} is unknown"
-            raise OptionError(f"metric {name}", what, "name them y_true, y_pred")
+    wanted = wanted_of(name, function, ("y_true", "y_pred"))
 
     def score(said: np.ndarray, y: np.ndarray) -> float:
-        try:
-            value: Any = function(y_true=y, y_pred=np.asarray(said).reshape(-1))
-            return float(value)
-        except HeadstockError:
-            raise
-        except Exception as error:
-            what = f"it raised {type(error).__name__}: {error}"
-            raise HeadError(f"metric {name}", what, "mend the file") from error
+        given = {"y_true": y, "y_pred": np.asarray(said).reshape(-1)}
+        return value_of(name, function, {key: given[key] for key in wanted})
 
     greater = bool(getattr(function, "greater_is_better", True))
     return Metric(

@@ -36,9 +36,9 @@ class Reused:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What was asked for, and of what. options: by head or fusion. metric: that
-    decides, and those that are shown. scored: ``folds``, or ``valid``
-    where that split is the one fold. notes: what holds for all systems. dates: columns of dates."""
+    """What was asked for, and of what. options: by head or fusion. metric: that decides, and those
+    that are shown. scored: ``folds``, or ``valid`` where that split is the one fold. notes: what
+    holds for all systems. dates: columns of dates."""
 
     heads: tuple[str, ...]
     on: tuple[str, ...]
@@ -87,8 +87,9 @@ class Finding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
-    """leaderboard: best accuracy first, never empty. comparisons: of the first system with each
-    other one. fold_table: by repeat and fold. files: sha256 of the run folder's other files."""
+    """leaderboard: the best by the metric that decides first, never empty. comparisons: of the
+    first system with each other one. fold_table: by repeat and fold. files: sha256 of the run
+    folder's other files."""
 
     leaderboard: tuple[Line, ...]
     folds: Plan
