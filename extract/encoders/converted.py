@@ -26,7 +26,13 @@ import numpy as np
 import headstock
 from headstock.extract.decode.preprocess import ImageLoader, Preprocess
 from headstock.extract.encoder import Encoder, Status
-from headstock.extract.runtimes.compiled import OpenVinoRuntime, Result, openvino, present
+from headstock.extract.runtimes.compiled import (
+    OpenVinoRuntime,
+    Result,
+    core,
+    openvino,
+    present,
+)
 from headstock.store.cores import cores
 from headstock.store.disk.commit import sweep, temp_name
 from headstock.store.errors import StorageError
@@ -102,7 +108,7 @@ def kept_converted(recipe: Recipe) -> ConvertedEncoder | None:
         if about["recipe"] != recipe.to_json() or about["sha256"] != [_digest(p) for p in parts]:
             return None
         os.utime(folder)
-        return ConvertedEncoder(recipe, about, openvino().Core().read_model(*parts))
+        return ConvertedEncoder(recipe, about, core().read_model(*parts))
     except (OSError, ValueError, KeyError, TypeError, RuntimeError):  # absent, cut, or another form
         return None
 

@@ -11,6 +11,7 @@ import tempfile
 import time
 import warnings
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,6 +29,7 @@ __all__ = [
     "OpenVinoRuntime",
     "Result",
     "converted",
+    "core",
     "last_line",
     "openvino",
     "present",
@@ -57,6 +59,14 @@ def openvino() -> Any:
     return openvino
 
 
+@cache
+def core() -> Any:
+    """The one Core of this process, which never ends. Each that is made gives its thread a stack
+    for signals and frees it when it ends, in whatever order: the next signal would then find no
+    stack and kill the process."""
+    return openvino().Core()
+
+
 def converted(whole: Whole, tile: int) -> Any:
     """``whole`` as an OpenVINO model of exactly ``tile`` pictures, as it is when it was written and
     read: a cached network is that, and what was converted in memory computes other last bits.
@@ -68,7 +78,7 @@ def converted(whole: Whole, tile: int) -> Any:
         with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
             library.save_model(made, Path(folder, "n.xml"), compress_to_fp16=False)
             parts = [Path(folder, name).read_bytes() for name in ("n.xml", "n.bin")]
-        return library.Core().read_model(*parts)
+        return core().read_model(*parts)
     except Exception as error:  # many classes, over three libraries
         if isinstance(error, OSError) or "iostream" in str(error):  # C++ says no more than that
             what = f"cannot hold the network that OpenVINO converts: {last_line(error)}"
@@ -96,7 +106,7 @@ def requests_of(model: Any, precision: str, threads: int) -> queue.SimpleQueue[A
         "INFERENCE_NUM_THREADS": threads,
         "ENABLE_CPU_PINNING": False,
     }
-    compiled = openvino().Core().compile_model(model, "CPU", settings)
+    compiled = core().compile_model(model, "CPU", settings)
     requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
     for _ in range(threads):
         requests.put(compiled.create_infer_request())

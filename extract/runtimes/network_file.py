@@ -14,7 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from headstock.extract.runtimes.compiled import last_line, openvino, present, requests_of
+from headstock.extract.runtimes.compiled import (
+    core,
+    last_line,
+    openvino,
+    present,
+    requests_of,
+)
 from headstock.extract.runtimes.onnx_bytes import has_outside_data
 from headstock.store.errors import OptionError, WeightsError, one_line
 
@@ -96,7 +102,7 @@ class NetworkFile:
             raise WeightsError(path, "is not the file of the recipe", "the file it was made with")
         library = openvino()
         try:
-            model = library.Core().read_model(*_source(path, library))
+            model = core().read_model(*_source(path, library))
             self._input = self._named(path, "input", input, model.inputs)
             self._output = self._named(path, "output", output, model.outputs)
             port = model.inputs[self._input]

@@ -180,3 +180,31 @@ print("quiet")
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert (told.stdout, told.returncode) == ("quiet\n", 0), told.stderr
+
+
+@needs_openvino
+def test_a_signal_finds_the_process_alive_after_networks_have_come_and_gone() -> None:
+    """Cores that end in another order than they began, or in another thread, took the stack for
+    signals with them: the next ctrl-C ended the process by SIGSEGV."""
+    program = """
+import gc, os, signal, threading
+import numpy as np
+import openvino.opset13 as ops
+from headstock.extract.runtimes.compiled import openvino, requests_of
+def made():
+    parameter = ops.parameter([1, 4], np.float32)
+    return requests_of(openvino().Model([ops.relu(parameter)], [parameter]), "fp32", 1)
+first, second, third = [made()], [made()], [made()]
+first.clear(), gc.collect()
+second.clear(), gc.collect()
+thread = threading.Thread(target=lambda: (third.clear(), gc.collect()))
+thread.start(), thread.join()
+heard = []
+signal.signal(signal.SIGINT, lambda *_: heard.append("heard"))
+os.kill(os.getpid(), signal.SIGINT)
+print(*heard)
+"""
+    told = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False
+    )
+    assert (told.stdout, told.returncode) == ("heard\n", 0), told.stderr
