@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
-from scipy.special import expit, logit, softmax
+from scipy.special import expit, logit
 
 from headstock.heads.metrics.probabilities import FLOOR
 from headstock.heads.statistics.intervals import Ends, mean_interval, share_interval, spread_of
@@ -92,13 +92,17 @@ def calibration_line(
     row is wrong, and of the intercept where none is right.
     """
     logs = np.log(np.maximum(proba, FLOOR))
-    own = np.arange(len(codes)), codes
+    logs -= logs.max(axis=2, keepdims=True)  # softmax is the same, and exp needs no more care
+    own, each = (np.arange(len(codes)), codes), np.ones(proba.shape[2])
     right = proba.argmax(axis=2) == codes
     out: dict[str, Interval] = {"slope": None, "intercept": None}
 
     def slope_scores(b: float) -> np.ndarray:
         """(n,) of each row: how its own log-probability differs from what the slope expects."""
-        gaps = [one[own] - (softmax(b * one, axis=1) * one).sum(axis=1) for one in logs]
+        gaps = []
+        for one in logs:
+            weights = np.exp(b * one)
+            gaps.append(one[own] - np.einsum("nk,nk->n", weights, one) / (weights @ each))
         return np.mean(gaps, axis=0)
 
     def odds_scores(a: float) -> np.ndarray:
