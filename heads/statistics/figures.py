@@ -92,7 +92,8 @@ def calibration_line(
     row is wrong, and of the intercept where none is right.
     """
     logs = np.log(np.maximum(proba, FLOOR))
-    logs -= logs.max(axis=2, keepdims=True)  # softmax is the same, and exp needs no more care
+    logs -= logs.max(axis=2, keepdims=True)  # softmax is the same, and exp cannot be too large
+    lowest = logs.min(axis=2, keepdims=True)
     own, each = (np.arange(len(codes)), codes), np.ones(proba.shape[2])
     right = proba.argmax(axis=2) == codes
     out: dict[str, Interval] = {"slope": None, "intercept": None}
@@ -100,8 +101,8 @@ def calibration_line(
     def slope_scores(b: float) -> np.ndarray:
         """(n,) of each row: how its own log-probability differs from what the slope expects."""
         gaps = []
-        for one in logs:
-            weights = np.exp(b * one)
+        for one, low in zip(logs, lowest, strict=True):
+            weights = np.exp(b * (one if b > 0 else one - low))
             gaps.append(one[own] - np.einsum("nk,nk->n", weights, one) / (weights @ each))
         return np.mean(gaps, axis=0)
 

@@ -52,6 +52,18 @@ def test_of_two_classes_the_slope_is_that_of_a_logistic_regression_without_inter
     assert slope["value"] == pytest.approx(known.coef_[0, 0], abs=2e-3)
 
 
+def test_answers_that_are_surely_wrong_have_a_negative_slope_and_overflow_nothing() -> None:
+    codes = np.arange(300) % 2
+    right = np.random.default_rng(0).random(300) < 0.2
+    own = np.where(right, 1 - 1e-12, 1e-12)
+    proba = np.stack([np.where(codes == c, own, 1 - own) for c in range(2)], axis=1)[None]
+    with np.errstate(over="raise", invalid="raise"):
+        slope = calibration_line(proba, codes)["slope"]
+    assert slope is not None
+    odds = np.log(right.mean() / (1 - right.mean()))
+    assert slope["value"] == pytest.approx(odds / np.log(1e12), abs=1e-3)
+
+
 def test_where_no_row_is_wrong_there_is_no_slope() -> None:
     codes = np.arange(30) % 3
     assert calibration_line((0.1 + 0.7 * np.eye(3)[codes])[None], codes) == {
