@@ -5,12 +5,15 @@ torch is imported where a network is converted, and not to run one.
 
 from __future__ import annotations
 
+import logging
 import queue
 import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -74,7 +77,8 @@ def converted(whole: Whole, tile: int) -> Any:
     shape = [tile, *whole.crop, 3]
     library = openvino()
     try:
-        made = library.convert_model(_traced(whole, shape), input=(shape, np.uint8))
+        with _logging_kept():
+            made = library.convert_model(_traced(whole, shape), input=(shape, np.uint8))
         with tempfile.TemporaryDirectory(prefix="headstock-") as folder:
             library.save_model(made, Path(folder, "n.xml"), compress_to_fp16=False)
             parts = [Path(folder, name).read_bytes() for name in ("n.xml", "n.bin")]
@@ -85,6 +89,19 @@ def converted(whole: Whole, tile: int) -> Any:
             fix = "free some space there, or set TMPDIR, or --runtime torch"
             raise StorageError(tempfile.gettempdir(), what, fix) from error
         raise _refused(error) from error
+
+
+@contextmanager
+def _logging_kept() -> Iterator[None]:
+    """The converter sets up the root logger for itself, and so silences every warning of ours and
+    of whoever called."""
+    root = logging.getLogger()
+    level, handlers, filters = root.level, root.handlers[:], root.filters[:]
+    try:
+        yield
+    finally:
+        root.setLevel(level)
+        root.handlers[:], root.filters[:] = handlers, filters
 
 
 def _refused(error: Exception) -> OptionError:

@@ -1,5 +1,6 @@
 """Runtimes: the fastest that agrees with torch computes, and one that does not is found out."""
 
+import logging
 import resource
 import subprocess
 import sys
@@ -208,3 +209,12 @@ print(*heard)
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert (told.stdout, told.returncode) == ("heard\n", 0), told.stderr
+
+
+@needs_openvino
+def test_the_root_logger_is_as_it_was_after_a_network_was_converted() -> None:
+    root = logging.getLogger()
+    before = root.level, root.handlers[:], root.filters[:]
+    encoder(runtime="openvino").encode(pictures(1))
+    assert (root.level, root.handlers, root.filters) == before
+    assert logging.getLogger("headstock").isEnabledFor(logging.WARNING)
