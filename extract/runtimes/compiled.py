@@ -93,8 +93,8 @@ def converted(whole: Whole, tile: int) -> Any:
 
 @contextmanager
 def _logging_kept() -> Iterator[None]:
-    """The converter sets up the root logger for itself, and so silences every warning of ours and
-    of whoever called."""
+    """The converter sets up the root logger for itself and, where it fails, leaves it so: every
+    warning of ours and of whoever called would be silenced."""
     root = logging.getLogger()
     level, handlers, filters = root.level, root.handlers[:], root.filters[:]
     try:

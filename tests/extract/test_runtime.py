@@ -100,15 +100,19 @@ def test_a_runtime_made_wrong_on_purpose_is_found_on_the_first_batch(monkeypatch
 
 
 @needs_openvino
-def test_a_network_that_openvino_cannot_take_is_computed_by_torch():
+def test_a_network_that_openvino_cannot_take_is_computed_by_torch_and_warnings_are_heard_after_it():
     class Odd(Small):
         def forward(self, x):
             return torch.linalg.svd(super().forward(x)[:, :3, None] + torch.zeros(3))[1]
 
+    root = logging.getLogger()
+    before = root.level, root.handlers[:], root.filters[:]
     auto = NetworkEncoder("odd", Network(Odd(), "test", "odd", PLAIN), "cpu")
     assert auto.encode(pictures(3)).shape == (3, 3)
     assert auto.status().runtime == "torch"
     assert "cannot take the network" in auto.status().note
+    assert (root.level, root.handlers, root.filters) == before
+    assert logging.getLogger("headstock").isEnabledFor(logging.WARNING)
 
 
 @needs_openvino
@@ -209,12 +213,3 @@ print(*heard)
         [sys.executable, "-c", program], capture_output=True, text=True, check=False
     )
     assert (told.stdout, told.returncode) == ("heard\n", 0), told.stderr
-
-
-@needs_openvino
-def test_the_root_logger_is_as_it_was_after_a_network_was_converted() -> None:
-    root = logging.getLogger()
-    before = root.level, root.handlers[:], root.filters[:]
-    encoder(runtime="openvino").encode(pictures(1))
-    assert (root.level, root.handlers, root.filters) == before
-    assert logging.getLogger("headstock").isEnabledFor(logging.WARNING)
