@@ -11,7 +11,8 @@ import numpy as np
 
 from headstock.extract.pipeline.admit import Admission, shown_path
 from headstock.store import FeatureStore, Items
-from headstock.store.manifest.splits import in_split
+from headstock.store.errors import one_line
+from headstock.store.manifest.splits import HELD_OUT, in_split
 from headstock.store.manifest.target import CLASSES, found_target
 
 __all__ = ["Held", "Holdings"]
@@ -26,11 +27,12 @@ class Holdings:
 
     ``train``, ``valid`` and ``test``: labelled rows that ``evaluate`` folds, and those that it
     holds out; ``target``: what their labels are; ``bare``: labelled rows that lack a vector in some
-    set; ``unnamed``: rows that the table does not name; ``emptied``: {label, split or group: rows
-    whose cell the table leaves empty, so that the store's stays}; ``changed``: {…: rows that the
-    table says otherwise}; ``files``: rows whose file is another than before; ``lost``: of these,
-    the ones whose label went with it; ``moved``: rows whose file lies elsewhere; ``waiting``: rows
-    whose file changed and was not read, so nothing new was said.
+    set; ``vectorless``: classes none of whose training rows has a vector in every set; ``unnamed``:
+    rows that the table does not name; ``emptied``: {label, split or group: rows whose cell the
+    table leaves empty, so that the store's stays}; ``changed``: {…: rows that the table says
+    otherwise}; ``files``: rows whose file is another than before; ``lost``: of these, the ones
+    whose label went with it; ``moved``: rows whose file lies elsewhere; ``waiting``: rows whose
+    file changed and was not read, so nothing new was said.
     """
 
     store: str
@@ -43,6 +45,7 @@ class Holdings:
     test: int = 0
     unlabelled: int = 0
     bare: int = 0
+    vectorless: list[str] = field(default_factory=list)
     unnamed: list[str] = field(default_factory=list)
     emptied: dict[str, list[str]] = field(default_factory=dict)
     changed: dict[str, list[str]] = field(default_factory=dict)
@@ -74,6 +77,16 @@ class Holdings:
             if n
         ]
         lines += [f"  not used: {', '.join(left)}"] if left else []
+        if self.bare:
+            lines.append(
+                "  evaluate must be told what to do with them: --missing exclude leaves them out, "
+                "--missing patterns answers them by what they have"
+            )
+        if self.vectorless:
+            few = ", ".join(one_line(name, 40) for name in self.vectorless[:SHOWN])
+            few += ", …" if len(self.vectorless) > SHOWN else ""
+            which = "class" if len(self.vectorless) == 1 else "classes"
+            lines.append(f"  no row of {which} {few} has a vector in every set")
         if self.files:
             lines.append(f"  {_rows(self.files)} had another file than before: encoded again")
         if self.lost:
@@ -157,10 +170,13 @@ def _used(told: Holdings, store: FeatureStore, now: Items) -> None:
     labelled = now.label != ""
     whole = store.complete(store.sets) if store.sets else np.zeros(len(now), dtype=bool)
     used = labelled & whole
-    of = {split: used & in_split(now.split.tolist(), split) for split in ("valid", "test")}
-    train = used & ~of["valid"] & ~of["test"]
-    told.train, told.valid, told.test = (int(a.sum()) for a in (train, of["valid"], of["test"]))
+    valid, test = (in_split(now.split.tolist(), split) for split in HELD_OUT)
+    folded = labelled & ~valid & ~test
+    train = folded & whole
+    told.train, told.valid, told.test = (int((used & a).sum()) for a in (folded, valid, test))
     told.classes = len(set(now.label[train].tolist()))
     told.target = found_target(now.label[train]).target
     told.unlabelled = int((~labelled).sum())
     told.bare = int((labelled & ~whole).sum())
+    if told.target == CLASSES:
+        told.vectorless = sorted(set(now.label[folded].tolist()) - set(now.label[train].tolist()))

@@ -145,11 +145,15 @@ def read_streamed(
         raise IncompleteSet(
             store.path,
             f"{lacking} of {labelled} labelled rows have no vector in {' or '.join(sets)}",
-            "run extract again, or leave them out with missing=exclude",
+            "run extract again, or leave them out by --missing exclude",
         )
-    order = np.argsort(np.array(list(known), dtype=str))
-    classes = np.array(list(known), dtype=object)[order]
-    place = np.empty(len(order), np.int32)
+    names = np.array(list(known), dtype=object)
+    labels = np.bincount(codes[codes >= 0], minlength=len(names))
+    seen = np.bincount(codes[fold != UNUSED], minlength=len(names)) > 0
+    order = np.argsort(names.astype(str))
+    order = order[seen[order]]
+    classes = names[order]
+    place = np.full(len(names), -1, np.int32)
     place[order] = np.arange(len(order), dtype=np.int32)
     codes[codes >= 0] = place[codes[codes >= 0]]
     train = np.bincount(codes[fold >= 0], minlength=len(classes))
@@ -165,6 +169,7 @@ def read_streamed(
         **{split: int((fold == number).sum()) for split, number in HELD.items()},
         "unlabelled": n - labelled,
         "excluded_incomplete": lacking,
+        "vectorless": dict(zip(names[~seen].tolist(), labels[~seen].tolist(), strict=True)),
         "unseen": {name: len(marked) for name in sets if (marked := store.unseen(name))},
         "sets": sets,
     }

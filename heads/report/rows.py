@@ -33,6 +33,10 @@ def account_lines(account: Account, use: str) -> list[str]:
         )
     if account.excluded_incomplete:
         lines.append(f"{account.excluded_incomplete} labelled rows lack a vector and are left out")
+    if account.vectorless:
+        names = [f"{one_line(name, 40)} ({rows})" for name, rows in account.vectorless.items()]
+        what = f"{len(names)} class{'es' * (len(names) > 1)} without a single vector"
+        lines.append(f"left out: {what}: {_few(names)}")
     if account.dropped:
         lines.append(f"{account.dropped} rows are copies of others and are left out")
     if account.rare and account.rare.classes:
@@ -52,15 +56,18 @@ def _rare_line(rare: Rare) -> str:
         )
         for name, count in rare.classes.items()
     ]
-    more = f" and {len(names) - 8} more" if len(names) > 8 else ""
     rows = sum(rare.classes.values())
     tested = f" and {rare.test} held out" if rare.test else ""
     way = "; --rare keep scores those of two rows or more" if rare.rule == "drop" else ""
     classes = f"{len(names)} class{'es' * (len(names) > 1)}"
     return (
         f"left out: {classes} too rare for the folds, {rows} row{'s' * (rows != 1)}{tested}: "
-        f"{', '.join(names[:8])}{more}{way}"
+        f"{_few(names)}{way}"
     )
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
 
 
 def hygiene_lines(hygiene: Hygiene) -> list[str]:

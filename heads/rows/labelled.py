@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -224,8 +225,8 @@ def read_rows(
             store.path,
             f"{lacking} of {int(labelled.sum())} labelled rows have no vector in "
             f"{' or '.join(sets)} (first: {items.id[np.flatnonzero(labelled & ~complete)[0]]})",
-            "run extract again, leave them out with missing=exclude, or answer them by what they "
-            "have with missing=patterns",
+            "run extract again, or leave them out by --missing exclude, or answer them by what "
+            "they have by --missing patterns",
         )
     splits = splits_of(items.split, items.id, store.path)
     held = np.isin(splits, HELD_OUT)
@@ -239,6 +240,8 @@ def read_rows(
         numbers = np.full(len(labels), np.nan)
         numbers[labelled], labels, notes = found.numbers, np.full(len(labels), NUMBER), []
     classes = np.unique(labels[train])
+    bare = labels[labelled & ~complete & ~held]
+    vectorless = Counter(bare[~np.isin(bare, classes)].tolist())
     alien = sorted(set(labels[test]) - set(classes))
     unknown: dict[str, int] = {}
     if alien and rare != "refuse":
@@ -267,6 +270,7 @@ def read_rows(
         "test": int((splits[test] == "test").sum()),
         "unlabelled": int((~labelled).sum()),
         "excluded_incomplete": lacking,
+        "vectorless": dict(vectorless),
         "sets": sets,
     }
     if notes:

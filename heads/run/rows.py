@@ -59,8 +59,9 @@ class Rare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
-    """The rows of a store: used, held out, left out. unseen, missing: by set. target: why the
-    labels are taken for numbers, or for classes."""
+    """The rows of a store: used, held out, left out. vectorless: classes that are no classes here,
+    for none of their training rows has a vector, with those rows. unseen, missing: by set. target:
+    why the labels are taken for numbers, or for classes."""
 
     rows: int
     train: int
@@ -69,6 +70,7 @@ class Account:
     unlabelled: int
     excluded_incomplete: int
     sets: tuple[str, ...]
+    vectorless: Mapping[str, int] = field(default_factory=dict)
     unseen: Mapping[str, int] = field(default_factory=dict)
     missing: Mapping[str, int] | None = None
     target: str = ""

@@ -74,6 +74,18 @@ def test_tables_that_share_file_names_stay_apart(tmp_path, counting):
     assert counting() == 12
 
 
+def test_rows_without_a_vector_and_their_classes_are_in_the_account(tmp_path, counting):
+    files(tmp_path, ["0.png", "1.png", "2.png"])
+    files(tmp_path, ["3.png"], "bad")
+    rows = table(
+        tmp_path / "t.csv", ["image", "label"], *([f"{k}.png", "rggy"[k]] for k in range(4))
+    )
+    held = go(rows, tmp_path / "s.h5").rows
+    assert (held.train, held.classes, held.bare, held.vectorless) == (3, 2, 1, ["y"])
+    assert "--missing exclude" in held.text()
+    assert "no row of class y has a vector in every set" in held.text()
+
+
 def two_folders(tmp_path):
     for part in ("train", "test"):
         files(tmp_path / part, [f"{k}.png" for k in range(5)], part + " {name}")

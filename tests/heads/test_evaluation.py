@@ -140,12 +140,13 @@ def test_rows_without_label_or_vector(tmp_path: Path, rows: Rows, make_store) ->
         assert len(result.ids) == 158
         assert result.run.settings.rows.unlabelled == 2
         assert "2 rows without a label" in result.text()
-        store.register(type(store.items).of(["late"], label=["ant"]))
-        with pytest.raises(IncompleteSet, match=r"1 of 159 labelled rows have no vector.*late"):
+        store.register(type(store.items).of(["late", "lone"], label=["ant", "yak"]))
+        with pytest.raises(IncompleteSet, match=r"2 of 160 labelled rows .*late.*--missing excl"):
             evaluate(store, ("knn",), on=("image",), fusions=())
         kept = evaluate(store, ("knn",), on=("image",), fusions=(), missing="exclude")
         assert len(kept.ids) == 158
-        assert "1 labelled rows lack a vector" in kept.text()
+        assert "2 labelled rows lack a vector" in kept.text()
+        assert "left out: 1 class without a single vector: yak (1)" in kept.text()
         with pytest.raises(MissingSet, match="smell"):
             evaluate(store, ("knn",), on=("smell",))
 

@@ -148,7 +148,7 @@ def test_scores_by_pattern_from_a_store(lacking_store) -> None:
     text = result.text()
     assert "rows with image alone" in text
     assert "rows with image and audio" in text
-    with pytest.raises(IncompleteSet, match="missing=patterns"):
+    with pytest.raises(IncompleteSet, match="--missing patterns"):
         evaluate(lacking_store, ("knn",))
     with pytest.raises(OptionError, match="refuse, exclude, patterns"):
         evaluate(lacking_store, ("knn",), missing="zeros")

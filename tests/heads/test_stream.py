@@ -191,6 +191,11 @@ def test_what_it_refuses(tmp_path, stores):
             evaluate_streamed(store, ["lda"], repeats=2, missing="exclude")
         with pytest.raises(OptionError, match="--fusion: has no meaning"):
             fit_streamed(store, "lda", fusion="mean", heads=("lda",), missing="exclude")
+    alone = fill(tmp_path / "h.h5", ids, ["yak", *labels[1:]], {"a": x}, failed=["r0"])
+    with FeatureStore.open(alone) as store:
+        model = fit_streamed(store, "lda", missing="exclude")
+        assert model.classes.tolist() == sorted(set(labels))
+        assert model.settings["rows"]["vectorless"] == {"yak": 1}
     bare = fill(tmp_path / "g.h5", ids, [""] * 60, {"a": x})
     with FeatureStore.open(bare) as store, pytest.raises(HeadError, match="no row has a label"):
         fit_streamed(store, "lda")
