@@ -190,11 +190,12 @@ def predict(
     if not output:
         data = {"predictions": predictions.to_json(), **data}
         return Answer(data, text, notes=notes, failures=left_out, exit_code=code)
+    written = len(predictions if form is None or form.ids is None else form.ids)
     words = ["predict", model, *rows, "--submission", "Id,CLASS", "-o", "submission.csv"]
     return Answer(
-        {"path": output, "rows": len(predictions), **data},
+        {"path": output, "rows": written, **data},
         next=[["runs"] if form else words],
-        notes=[*notes, f"written: {output}, {len(predictions):,} rows"],
+        notes=[*notes, f"written: {output}, {written:,} rows"],
         failures=left_out,
         exit_code=code,
     )

@@ -201,6 +201,7 @@ def test_ids_of_a_sample_may_be_file_names_of_paths(here, capsys):
         err = capsys.readouterr().err
         assert f"ids of sample.csv are file names {way}" in err
         assert "1 rows are not in sample.csv and left out: test/t5.wav" in err
+        assert "written: s.csv, 5 rows" in err
 
 
 @pytest.mark.parametrize(
