@@ -77,12 +77,12 @@ class Holdings:
             if n
         ]
         lines += [f"  not used: {', '.join(left)}"] if left else []
-        if self.bare:
+        if self.bare and self.train:
             lines.append(
                 "  evaluate must be told what to do with them: --missing exclude leaves them out, "
                 "--missing patterns answers them by what they have"
             )
-        if self.vectorless:
+        if self.vectorless and self.train:
             few = ", ".join(one_line(name, 40) for name in self.vectorless[:SHOWN])
             few += ", …" if len(self.vectorless) > SHOWN else ""
             which = "class" if len(self.vectorless) == 1 else "classes"
