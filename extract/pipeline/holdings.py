@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,6 +19,7 @@ from headstock.store.manifest.target import CLASSES, found_target
 __all__ = ["Held", "Holdings"]
 
 SHOWN = 3
+FOLDS = 5  # of evaluate, unless it is told otherwise
 WORDS = ("label", "split", "group")
 
 
@@ -27,12 +29,13 @@ class Holdings:
 
     ``train``, ``valid`` and ``test``: labelled rows that ``evaluate`` folds, and those that it
     holds out; ``target``: what their labels are; ``bare``: labelled rows that lack a vector in some
-    set; ``vectorless``: classes none of whose training rows has a vector in every set; ``unnamed``:
-    rows that the table does not name; ``emptied``: {label, split or group: rows whose cell the
-    table leaves empty, so that the store's stays}; ``changed``: {…: rows that the table says
-    otherwise}; ``files``: rows whose file is another than before; ``lost``: of these, the ones
-    whose label went with it; ``moved``: rows whose file lies elsewhere; ``waiting``: rows whose
-    file changed and was not read, so nothing new was said.
+    set; ``vectorless``: classes none of whose training rows has a vector in every set; ``rare``:
+    classes too rare for the folds, with their rows; ``unnamed``: rows that the table does not name;
+    ``emptied``: {label, split or group: rows whose cell the table leaves empty, so that the store's
+    stays}; ``changed``: {…: rows that the table says otherwise}; ``files``: rows whose file is
+    another than before; ``lost``: of these, the ones whose label went with it; ``moved``: rows
+    whose file lies elsewhere; ``waiting``: rows whose file changed and was not read, so nothing new
+    was said.
     """
 
     store: str
@@ -46,6 +49,7 @@ class Holdings:
     unlabelled: int = 0
     bare: int = 0
     vectorless: list[str] = field(default_factory=list)
+    rare: dict[str, int] = field(default_factory=dict)
     unnamed: list[str] = field(default_factory=list)
     emptied: dict[str, list[str]] = field(default_factory=dict)
     changed: dict[str, list[str]] = field(default_factory=dict)
@@ -83,10 +87,15 @@ class Holdings:
                 "--missing patterns answers them by what they have"
             )
         if self.vectorless and self.train:
-            few = ", ".join(one_line(name, 40) for name in self.vectorless[:SHOWN])
-            few += ", …" if len(self.vectorless) > SHOWN else ""
+            few = _some([one_line(name, 40) for name in self.vectorless])
             which = "class" if len(self.vectorless) == 1 else "classes"
             lines.append(f"  no row of {which} {few} has a vector in every set")
+        if self.rare:
+            rare = [f"{one_line(name, 40)} ({n})" for name, n in self.rare.items()]
+            lines.append(
+                f"  too rare for {FOLDS} folds, and left out of them unless --rare or --folds says "
+                f"otherwise: {_some(rare)}"
+            )
         if self.files:
             lines.append(f"  {_rows(self.files)} had another file than before: encoded again")
         if self.lost:
@@ -119,8 +128,11 @@ class Holdings:
 
 
 def _rows(ids: Sequence[str]) -> str:
-    shown = ", ".join(ids[:SHOWN]) + (", …" if len(ids) > SHOWN else "")
-    return f"{len(ids):,} {'rows' if len(ids) > 1 else 'row'} ({shown})"
+    return f"{len(ids):,} {'rows' if len(ids) > 1 else 'row'} ({_some(ids)})"
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
 
 
 class Held:
@@ -174,9 +186,14 @@ def _used(told: Holdings, store: FeatureStore, now: Items) -> None:
     folded = labelled & ~valid & ~test
     train = folded & whole
     told.train, told.valid, told.test = (int((used & a).sum()) for a in (folded, valid, test))
-    told.classes = len(set(now.label[train].tolist()))
     told.target = found_target(now.label[train]).target
     told.unlabelled = int((~labelled).sum())
     told.bare = int((labelled & ~whole).sum())
-    if told.target == CLASSES:
-        told.vectorless = sorted(set(now.label[folded].tolist()) - set(now.label[train].tolist()))
+    if told.target != CLASSES:
+        return
+    rows = Counter(now.label[train].tolist())
+    told.vectorless = sorted(set(now.label[folded].tolist()) - set(rows))
+    told.rare = {name: n for name, n in sorted(rows.items()) if n < FOLDS}
+    if len(rows) - len(told.rare) == 1:  # evaluate then leaves out those of one row alone
+        told.rare = {name: n for name, n in told.rare.items() if n < 2}
+    told.classes = len(rows)

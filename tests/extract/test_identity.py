@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from headstock.extract.job import extract_like, extract_manifest
 from headstock.heads.bundle.predictions import Predictions
 from headstock.heads.rows.labelled import read_rows
+from headstock.heads.rows.rare import too_rare
 from headstock.store import FeatureStore, Items, Manifest
 from headstock.store.care.label import relabel
 from headstock.store.errors import ManifestError
@@ -84,6 +85,22 @@ def test_rows_without_a_vector_and_their_classes_are_in_the_account(tmp_path, co
     assert (held.train, held.classes, held.bare, held.vectorless) == (3, 2, 1, ["y"])
     assert "--missing exclude" in held.text()
     assert "no row of class y has a vector in every set" in held.text()
+
+
+@pytest.mark.parametrize(
+    "counts",
+    [{"a": 9, "b": 7, "c": 4, "d": 1}, {"a": 9, "b": 4, "c": 1}, {"a": 2, "b": 1}, {"a": 9}],
+)
+def test_the_classes_that_the_folds_leave_out_are_in_the_account(tmp_path, counting, counts):
+    labels = [name for name, n in counts.items() for _ in range(n)]
+    files(tmp_path, [f"{k}.png" for k in range(len(labels))])
+    named = [[f"{k}.png", label] for k, label in enumerate(labels)]
+    held = go(table(tmp_path / "t.csv", ["image", "label"], *named), tmp_path / "s.h5").rows
+    with FeatureStore.open(tmp_path / "s.h5") as store:
+        rows, *_ = read_rows(store, ["image"])
+    few = too_rare(rows, None, "drop")
+    assert held.rare == {str(rows.classes[code]): counts[rows.classes[code]] for code in few}
+    assert ("too rare for 5 folds" in held.text()) == bool(few)
 
 
 def two_folders(tmp_path):
