@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import partial
 
 import numpy as np
 from PIL import Image
@@ -22,13 +22,16 @@ from headstock.extract.decode.audio import mono_blocks
 from headstock.extract.decode.images import RULES as PICTURE_RULES
 from headstock.extract.decode.images import decode_image
 from headstock.extract.encoder import Encoder, Loader
-from headstock.extract.encoders.spectra import mel_filters
+from headstock.extract.encoders.spectra import MelSettings, mel_energies
 from headstock.store.fingerprints import BANDS, FRAMES, SIDE, fingerprint_recipe
 from headstock.store.recipe import Recipe
 
 __all__ = ["PictureFingerprint", "SoundFingerprint", "fingerprint_of"]
 
 RATE, WINDOW, HOP = 8000, 256, 80
+MELS = MelSettings(
+    n_fft=WINDOW, hop_length=HOP, n_mels=BANDS, fmin=100.0, fmax=3600.0, htk=True, mel_norm=None
+)
 RANGE = 40.0
 """Decibels below the loudest band at which a sound counts as silent."""
 
@@ -77,10 +80,7 @@ def spectrum(x: np.ndarray) -> np.ndarray:
     out = np.zeros((FRAMES, BANDS), dtype=np.float32)
     if len(x) < WINDOW:
         x = np.pad(x, (0, WINDOW - len(x)))
-    frames = np.lib.stride_tricks.sliding_window_view(x, WINDOW)[::HOP]
-    power = np.abs(np.fft.rfft(frames * _window(), axis=1)) ** 2
-    filters = mel_filters(RATE, WINDOW, BANDS, 100.0, 3600.0, True, None)
-    bands = power @ filters.T
+    bands = np.concatenate([*mel_energies([x], RATE, MELS, center=False)])
     loudest = float(bands.max())
     if loudest <= 0:
         return out.ravel()
@@ -90,11 +90,6 @@ def spectrum(x: np.ndarray) -> np.ndarray:
     kept = level[sounding[0] : sounding[-1] + 1][:FRAMES]
     out[: len(kept)] = kept
     return out.ravel()
-
-
-@cache
-def _window() -> np.ndarray:
-    return np.hanning(WINDOW).astype(np.float32)
 
 
 class PictureFingerprint(Encoder):
