@@ -180,6 +180,8 @@ def predict(
             predictions, left_out = predict_complete(bundle, features, **told)
         predictions = predictions.named(dict(zip(account.ids, table.items.id, strict=True)))
     if shares is not None and isinstance(predictions, Predictions):
+        if predictions.least is not None:
+            note("sets of classes are left out: their promise is of classes as frequent as before")
         predictions = with_prior(predictions, shares, bundle.settings)
     if form:
         text, notes = form.write(predictions, output), form.notes(predictions)

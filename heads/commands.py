@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -177,8 +178,9 @@ def evaluate(
 @TRANSFORM
 @click.option(
     "--coverage", type=click.FloatRange(0, 1, min_open=True, max_open=True), metavar="SHARE",
-    help="Of numbers: predictions come with an interval that holds so many: 0.95.",
+    help="Predictions come with an interval, or a set of classes, that holds so many: 0.95.",
 )  # fmt: skip
+@click.option("--coverage-per-class", is_flag=True, help="So many of each class.")
 @STREAM
 @click.option("--run", "run", type=ANY, help="Fit what this run scored first, by its own plan.")
 @click.option("--system", metavar="NAME", help="Another line of that run, such as lda@image.")
@@ -204,7 +206,8 @@ def fit(
     from headstock.store import FeatureStore
 
     if run is not None:
-        return _fitted(_fit_run(store, run, system), output)
+        kept = {key: flags[key] for key in BESIDE_RUN}
+        return _fitted(_fit_run(store, run, system, kept), output)
     if system is not None:
         raise OptionError("--system", f"{system!r} is a line of no run", "add --run runs/a")
     if len(heads) > 1 and flags["fusion"] in (None, "early"):
@@ -219,7 +222,11 @@ def fit(
     return _fitted(bundle, output)
 
 
-def _fit_run(store: str, run: str, system: str | None) -> Bundle:
+BESIDE_RUN = ("coverage", "coverage_per_class")
+"""Flags of fit that no run says."""
+
+
+def _fit_run(store: str, run: str, system: str | None, kept: Mapping[str, Any]) -> Bundle:
     """Raises OptionError for flags beside --run that say what the run says."""
     from headstock.heads import fit_run
     from headstock.store import FeatureStore
@@ -228,18 +235,20 @@ def _fit_run(store: str, run: str, system: str | None) -> Bundle:
     stated = [
         max(parameter.opts, key=len)
         for parameter in context.command.params
-        if parameter.name not in ("store", "run", "system", "output", "quiet", "as_json")
+        if parameter.name
+        not in ("store", "run", "system", "output", "quiet", "as_json", *BESIDE_RUN)
         and context.get_parameter_source(str(parameter.name))
         is click.core.ParameterSource.COMMANDLINE
     ]
     if stated:
         raise OptionError("--run", f"says what {', '.join(stated)} would", "leave one of them away")
     with FeatureStore.open(store) as features, progress("fit", "fits") as report:
-        return fit_run(features, run, system, report)
+        return fit_run(features, run, system, progress=report, **kept)
 
 
 def _fitted(bundle: Bundle, output: str) -> Answer:
-    from headstock.heads.report.rows import account_lines
+    from headstock.heads.bundle.bundle import PROMISE
+    from headstock.heads.report.rows import account_lines, coverage_lines
     from headstock.heads.run.as_json import parse
     from headstock.heads.run.rows import Account
 
@@ -249,7 +258,11 @@ def _fitted(bundle: Bundle, output: str) -> Answer:
     return Answer(
         {"path": output, "classes": classes, "settings": bundle.settings},
         next=[["predict", output, "MANIFEST", "-o", "predictions.csv"]],
-        notes=[*account_lines(account, "learned from"), f"written: {output}"],
+        notes=[
+            *account_lines(account, "learned from"),
+            *coverage_lines(bundle.settings.get(PROMISE), classes),
+            f"written: {output}",
+        ],
     )
 
 

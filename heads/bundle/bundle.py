@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Bundle"]
 
+PROMISE = "promise"
+"""Where the settings of a model say what it was fitted to hold (``coverage.promise``)."""
 BLOCK = 1 << 16
 """Rows predicted at a time: a store may hold more than memory does."""
 
@@ -55,7 +57,13 @@ class Bundle:
     def halves(self) -> Mapping[str, float]:
         """{pattern: half of the width of a prediction's interval}, of a model of numbers that was
         fitted with a coverage."""
-        return (self.settings.get("interval") or {}).get("half") or {}
+        return (self.settings.get(PROMISE) or {}).get("half") or {}
+
+    @property
+    def least(self) -> Mapping[str, Sequence[float]]:
+        """{pattern: (k,) the least probability at which each class belongs to a prediction's set},
+        of a model of classes that was fitted with a coverage."""
+        return (self.settings.get(PROMISE) or {}).get("least") or {}
 
     def pattern(self, sets: Collection[str]) -> str | None:
         """What answers rows that have ``sets``: the pattern with most of them, or None."""
@@ -117,9 +125,10 @@ class Bundle:
         answered_by = np.array(names, dtype=object)[by] if self.patterns else None
         ids = store.items.id[chosen]
         if self.target == CLASSES:
-            return Predictions(ids, self.classes, proba, answered_by)
+            least = np.array([self.least[name] for name in names])[by] if self.least else None
+            return Predictions(ids, self.classes, proba, answered_by, least)
         half = np.array([self.halves[name] for name in names])[by] if self.halves else None
-        return NumberPredictions(ids, self.classes, proba, answered_by, half)
+        return NumberPredictions(ids, self.classes, proba, answered_by, half=half)
 
     def ready(self, store: StoreReader) -> np.ndarray:
         """(n,) bool: the rows of a store that have what the model needs. Raises as ``predict``."""

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.bundle.bundle import Bundle
-from headstock.heads.bundle.coverage import asked, halves
+from headstock.heads.bundle.bundle import PROMISE, Bundle
+from headstock.heads.bundle.coverage import Coverage, held_out, promise
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.systems import DEFAULTS, restrict
@@ -56,7 +56,7 @@ class Fit:
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     members: Sequence[tuple[str, str]] = ()
     metric: str | None = None
-    coverage: float | None = None
+    coverage: Coverage | None = None
 
 
 def fit(
@@ -77,6 +77,7 @@ def fit(
     target: str | None = None,
     transform: str | None = None,
     coverage: float | None = None,
+    coverage_per_class: bool = False,
     save_plan: str | Path | None = None,
     metric: str | Sequence[str] = (),
     progress: Report = unheard,
@@ -90,9 +91,10 @@ def fit(
     folds is held out whatever must be: for calibration, early stopping and the choice of options,
     for the answers that a fusion or a gate learns from. They are a new plan or a saved one of a
     single repeat; which it was stands in the bundle's settings, and ``save_plan`` writes it to a
-    file that ``evaluate`` and ``fit`` take as ``folds``. coverage: of numbers, the part of new rows
-    (of new groups, where rows come in such) that the interval of a prediction is to hold. metric:
-    what searches, the weights of a fusion and a gate aim at; of several the first.
+    file that ``evaluate`` and ``fit`` take as ``folds``. coverage: the part of new rows (of new
+    groups, where rows come in such), with ``coverage_per_class`` of the rows of each class, whose
+    truth the interval, or the set of classes, of a prediction is to hold. metric: what searches,
+    the weights of a fusion and a gate aim at; of several the first.
     """
     if isinstance(folds, str) and split_of(folds) == "valid":
         folds = None  # as evaluate: the valid rows score, folds are made inside the training rows
@@ -101,7 +103,7 @@ def fit(
     found = prepare(store, [on], rules, folds)
     of = found.rows.target
     every = fusion == "stacked" and not head
-    asked(coverage, of)
+    promised = Coverage.asked(coverage, coverage_per_class, of)
     names = list(heads or (DEFAULTS[of].heads if every else [head or FIRST[of]]))
     given = transformed(options or {}, names, transform, of)
     aimed_at = [metric] if isinstance(metric, str) else list(metric)
@@ -111,7 +113,7 @@ def fit(
     classes = found.rows.classes.tolist()
     aims = metrics_named(aimed_at, classes)[0].name if aimed_at else None
     searched = with_searches(tune, given, of)
-    system = Fit(on, names, fusion, seed, searched, metric=aims, coverage=coverage)
+    system = Fit(on, names, fusion, seed, searched, metric=aims, coverage=promised)
     plan = plan_for(
         store,
         found.rows,
@@ -153,11 +155,9 @@ def fit_prepared(
         members = list(dict.fromkeys((m.head, m.on) for m in bundle.members))
         if system.fusion in (None, "early"):
             members = [(system.heads[0], "+".join(parts_of(system.on)))]
-        half = halves(
-            found.rows, plan, patterns, members, system.fusion, system.coverage,
-            {"options": system.options, "seed": system.seed},
-        )  # fmt: skip
-        bundle.settings["interval"] = {"coverage": system.coverage, "half": half}
+        given = {"options": system.options, "seed": system.seed, "metric": system.metric}
+        answers = held_out(found.rows, plan, patterns, members, system.fusion, given)
+        bundle.settings[PROMISE] = promise(answers, system.coverage)
     bundle.settings["rows"] = {**found.account, "dropped": found.dropped}
     bundle.settings["folds"] = plan.summary()
     return bundle

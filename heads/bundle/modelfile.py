@@ -165,6 +165,12 @@ def _build(
         raise BundleError("model", "its intervals are of other sets", "fit the model again")
     if not all(isinstance(v, int | float) and 0 <= v < np.inf for v in half.values()):
         raise BundleError("model", "its intervals are no widths", "fit the model again")
+    least = bundle.least
+    if least and set(least) != set(patterns or ["+".join(widths)]):
+        raise BundleError("model", "its sets of classes are of other sets", "fit the model again")
+    shares = [np.asarray(own, dtype=object) for own in least.values()]
+    if not all(own.shape == (len(classes),) and all(map(_is_share, own)) for own in shares):
+        raise BundleError("model", "its sets of classes are no shares", "fit the model again")
     if set(recipes) != set(widths):
         raise BundleError("model", "recipes and widths name other sets", "fit the model again")
     # Shapes that do not fit show here, not at a user's rows
@@ -175,6 +181,10 @@ def _build(
             what = "probabilities" if len(classes) else "numbers"
             raise BundleError("model", f"its answer is no {what}", "fit the model again")
     return bundle
+
+
+def _is_share(value: Any) -> bool:
+    return isinstance(value, int | float) and 0 <= value <= 1
 
 
 def _version(bundle: Bundle) -> int:

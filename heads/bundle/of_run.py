@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.bundle.coverage import Coverage
 from headstock.heads.bundle.fitting import Fit, fit_prepared
 from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.rows.folds import FoldPlan
@@ -27,10 +28,14 @@ def fit_run(
     store: StoreReader,
     run: str | Path,
     system: str | None = None,
+    *,
+    coverage: float | None = None,
+    coverage_per_class: bool = False,
     progress: Report = unheard,
 ) -> Bundle:
     """Fit the system called ``system`` (by default the first) of the run folder ``run``: the same
     heads, options, rows and folds, so that its answers are those of the run's test column.
+    coverage: as in ``fit``.
 
     Raises OptionError for a system that the run does not have, HeadError for a run that cannot be
     fitted again: one by blocks, or of several repeats, or of rows that the store no longer has.
@@ -51,7 +56,7 @@ def fit_run(
     options = {h: o for h, o in settings.options.items() if h in needed}
     made = Fit(
         line.on, heads, line.fusion, settings.seed, options, [(head, on) for head, on in members],
-        settings.decides,
+        settings.decides, Coverage.asked(coverage, coverage_per_class, found.rows.target),
     )  # fmt: skip
     folds = plan_for(store, found.rows, plan, group=group, repeats=1, seed=made.seed)
     bundle = fit_prepared(store, found, folds, made, progress)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,12 +21,14 @@ __all__ = ["NumberPredictions", "Predictions"]
 @dataclass(frozen=True)
 class Predictions:
     """ids (m,), classes (k,) text and proba (m, k). answered_by: (m,) text, which sets of a row the
-    model read, or None of a model that always reads all."""
+    model read, or None of a model that always reads all. least: (m, k) the least probability at
+    which a class belongs to the row's set, of a model that was fitted with a coverage."""
 
     ids: np.ndarray
     classes: np.ndarray
     proba: np.ndarray
     answered_by: np.ndarray | None = None
+    least: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -41,6 +43,17 @@ class Predictions:
         """(m,) its probability."""
         return self.proba.max(axis=1)
 
+    @property
+    def sets(self) -> list[list[str]] | None:
+        """Of each row the classes that are likely enough, the likeliest first: one, several, or
+        none where the row is like no class. None of a model without a coverage."""
+        if self.least is None:
+            return None
+        order = np.argsort(-self.proba, axis=1, kind="stable")
+        inside = np.take_along_axis(self.proba >= self.least, order, axis=1)
+        names = self.classes.astype(str)
+        return [names[own[kept]].tolist() for own, kept in zip(order, inside)]
+
     def named(self, names: Mapping[str, str]) -> Predictions:
         """The same, each row by the name that ``names`` has for its id: a store may know a table's
         row by another."""
@@ -48,17 +61,23 @@ class Predictions:
         return replace(self, ids=text_column(ids))
 
     def to_csv(self, path: str | Path | None = None, spreadsheet: bool = False) -> str:
-        """Write ``id,prediction,confidence,p_<class>...``, and last ``answered_by`` of a model that
-        answers rows by what they have; without a path, return it as text. Ids and classes are
+        """Write ``id,prediction,confidence,p_<class>...``, before the probabilities the ``set``
+        of a model with a coverage, its classes joined by ``|``, and last ``answered_by`` of a model
+        that answers rows by what they have; without a path, return it as text. Ids and classes are
         written as they are; ``spreadsheet`` as in ``CsvWriter``. Raises StorageError."""
-        header = ["id", "prediction", "confidence", *(f"p_{c}" for c in self.classes)]
-        by: list[list[str]] = [[]] * len(self)
-        if self.answered_by is not None:
-            header = [*header, "answered_by"]
-            by = [[str(a)] for a in self.answered_by]
+        columns: dict[str, Iterable[Any]] = {"id": self.ids, "prediction": self.labels}
+        columns["confidence"] = [f"{c:.6g}" for c in self.confidence]
+        if self.sets is not None:
+            columns["set"] = ["|".join(own) for own in self.sets]
+        last = {} if self.answered_by is None else {"answered_by": self.answered_by}
+        header = [*columns, *(f"p_{c}" for c in self.classes), *last]
         rows = (
-            [str(i), str(label), f"{c:.6g}", *(f"{v:.6g}" for v in p), *a]
-            for i, label, c, p, a in zip(self.ids, self.labels, self.confidence, self.proba, by)
+            [*map(str, first), *(f"{v:.6g}" for v in p), *map(str, by)]
+            for first, p, by in zip(
+                zip(*columns.values()),
+                self.proba,
+                zip(*last.values()) if last else [()] * len(self),
+            )
         )
         if path is not None:
             refuse_other(path, "predictions")
@@ -66,7 +85,7 @@ class Predictions:
 
     def to_json(self) -> list[dict[str, Any]]:
         """A dict a row: id, prediction, confidence, ``p``, the probability of each class, and
-        answered_by where there is one."""
+        answered_by and ``set``, a list of classes, where there are such."""
         names = [str(c) for c in self.classes]
         out: list[dict[str, Any]] = [
             {
@@ -80,6 +99,8 @@ class Predictions:
         if self.answered_by is not None:
             for line, sets in zip(out, self.answered_by):
                 line["answered_by"] = str(sets)
+        for line, own in zip(out, self.sets or []):
+            line["set"] = own
         return out
 
     def filled(self, ids: Sequence[str], fill: str) -> Predictions:
@@ -96,6 +117,10 @@ class Predictions:
         more: dict[str, Any] = {}
         if isinstance(self, NumberPredictions) and self.half is not None:
             more["half"] = np.where(rows < 0, np.inf, self.half[rows])  # of a fill nothing is known
+        if self.least is not None:
+            more["least"] = np.where(
+                rows[:, None] < 0, 0.0, self.least[rows]
+            )  # any class may be it
         names = np.array(list(ids), dtype=object)
         return replace(self, ids=names, proba=full, answered_by=answered_by, **more)
 

@@ -50,8 +50,9 @@ def with_prior(
 ) -> Predictions:
     """The probabilities p (m, k) as p prior / share, summing to 1 again, where ``share`` is how
     frequent the classes were in learning (Saerens, Latinne and Decaestecker 2002). It is right
-    where p is calibrated and nothing but the frequencies differs. Raises BundleError for a model
-    that does not know them."""
+    where p is calibrated and nothing but the frequencies differs. Sets of classes are left out, for
+    their promise is of rows like those learned from. Raises BundleError for a model that does not
+    know the frequencies."""
     share = settings.get("shares")
     numbers = share if isinstance(share, list) and len(share) == len(prior) else [None]
     if not all(isinstance(one, int | float) and 0 < one <= 1 for one in numbers):
@@ -60,4 +61,4 @@ def with_prior(
     moved = predictions.proba * (prior / np.array(numbers, dtype=float))
     total = moved.sum(axis=1, keepdims=True)
     proba = np.divide(moved, total, out=predictions.proba.copy(), where=total > 0)
-    return replace(predictions, proba=proba)
+    return replace(predictions, proba=proba, least=None)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from headstock.heads.rows.media import WORDS
 from headstock.heads.run.rows import Account, Alike, Hygiene, Leak, Looks, Rare
 from headstock.store.errors import one_line
 
-__all__ = ["account_lines", "hygiene_lines"]
+__all__ = ["account_lines", "coverage_lines", "hygiene_lines"]
 
 KINDS = {
     "exact": "have the same bytes",
@@ -68,6 +69,24 @@ def _rare_line(rare: Rare) -> str:
 
 def _few(names: Sequence[str]) -> str:
     return ", ".join(names[:8]) + (f" and {len(names) - 8} more" if len(names) > 8 else "")
+
+
+def coverage_lines(promise: Mapping[str, Any] | None, classes: Sequence[str]) -> list[str]:
+    """How often the sets of classes of a model (``Bundle.settings``) held the class of rows that
+    were held out."""
+    measured = (promise or {}).get("measured")
+    if not promise or not measured:
+        return []
+    of = " of each class" if promise["per_class"] else ""
+    shares = measured["by_class"]
+    worst = min(range(len(shares)), key=shares.__getitem__)
+    return [
+        f"sets of classes hold the right one of {measured['held']:.3f} of the {measured['rows']:,} "
+        f"held-out rows ({promise['coverage']:g} asked{of}), least often {shares[worst]:.3f} of "
+        f"{one_line(classes[worst], 40)}",
+        f"a set has {measured['size']:.2f} classes on average: {measured['one']:.3f} of them one, "
+        f"{measured['none']:.3f} none",
+    ]
 
 
 def hygiene_lines(hygiene: Hygiene) -> list[str]:

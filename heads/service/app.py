@@ -175,6 +175,14 @@ class _Service:
         """(k,) probabilities, or (1,) a number."""
         return self._bundle.predict_arrays(dict(self._encode(files)))[0]
 
+    def _set(self, proba: np.ndarray, classes: Sequence[str]) -> dict[str, list[str]]:
+        """The classes that are likely enough, of a model with a coverage and one pattern."""
+        if len(self._bundle.least) != 1:
+            return {}
+        least = np.array(next(iter(self._bundle.least.values())))
+        order = np.argsort(-proba, kind="stable")
+        return {"set": [classes[code] for code in order if proba[code] >= least[code]]}
+
     def _said(self, proba: np.ndarray, seconds: float) -> dict[str, Any]:
         classes = self._about["classes"]
         if self._bundle.target == NUMBER:
@@ -188,6 +196,7 @@ class _Service:
         return {
             "prediction": classes[best],
             "confidence": float(proba[best]),
+            **self._set(proba, classes),
             "probabilities": dict(zip(classes, map(float, proba))),
             "seconds": round(seconds, 4),
         }

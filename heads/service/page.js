@@ -101,7 +101,10 @@
     const name = document.createElement("strong");
     name.textContent = number ? Number(said.prediction.toPrecision(6)).toLocaleString("en", { maximumSignificantDigits: 6 }) : said.prediction;
     const sure = number ? "" : `, ${percent(said.confidence)} sure`;
-    $("said").append(name, `${sure}, in ${said.seconds.toFixed(2)} s`);
+    const others = said.set?.filter((one) => one !== said.prediction) ?? [];
+    const doubt = said.set === undefined || (said.set.length === 1 && !others.length) ? ""
+      : said.set.length ? `, or ${others.join(", ")}` : ", like no class it knows";
+    $("said").append(name, `${sure}${doubt}, in ${said.seconds.toFixed(2)} s`);
     $("more").hidden = ranked.length <= FIRST;
     $("more").textContent = `Show all ${ranked.length.toLocaleString("en")} classes`;
   };

@@ -18,7 +18,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
 from headstock.heads import REGRESSORS, Bundle, evaluate, fit, make_folds, make_head
-from headstock.heads.bundle.coverage import half_width, halves
+from headstock.heads.bundle.coverage import (
+    Coverage,
+    conformal_quantile,
+    held_out,
+    promise,
+)
 from headstock.heads.bundle.fitting import fit_rows
 from headstock.heads.bundle.modelfile import VERSION
 from headstock.heads.bundle.submission import Submission
@@ -261,18 +266,18 @@ def test_it_is_served(numbered) -> None:
     assert "the model says its number." in page.text
 
 
-def test_half_a_width_is_the_conformal_quantile() -> None:
-    off = np.array([3.0, -1.0, 2.0, -5.0, 4.0, 0.5, -0.2, 1.5, 2.5])  # of nine rows and a tenth
-    assert half_width(off, 0.9) == 5.0
-    assert half_width(off, 0.5) == 2.0
+def test_the_conformal_quantile_counts_one_row_more() -> None:
+    off = np.array([3.0, 1.0, 2.0, 5.0, 4.0, 0.5, 0.2, 1.5, 2.5])  # of nine rows and a tenth
+    assert conformal_quantile(off, 0.9) == 5.0
+    assert conformal_quantile(off, 0.5) == 2.0
     with pytest.raises(HeadError, match=r"9 rows promise no 0\.95; 19 are needed"):
-        half_width(off, 0.95)
-    assert half_width(np.arange(19.0), 0.95) == 18.0
+        conformal_quantile(off, 0.95)
+    assert conformal_quantile(np.arange(19.0), 0.95) == 18.0
     groups = np.array(["a"] * 50 + ["b", "c", "d"])
     off = np.r_[np.full(50, 9.0), 1.0, 2.0, 3.0]
-    assert half_width(off, 0.6, groups) == 3.0  # by rows it would be 9
+    assert conformal_quantile(off, 0.6, groups) == 3.0  # by rows it would be 9
     with pytest.raises(HeadError, match=r"4 groups promise no 0\.9"):
-        half_width(off, 0.9, groups)
+        conformal_quantile(off, 0.9, groups)
 
 
 @pytest.mark.parametrize("fusion", [None, "mean", "stacked"])
@@ -304,7 +309,8 @@ def test_new_rows_lie_in_the_interval_as_often_as_promised() -> None:
         ids = np.arange(60).astype(str)
         rows = Rows(ids, {"t": X[:60]}, np.zeros(60, int), np.array(["number"]), numbers=y[:60])
         plan = make_folds(np.arange(60) % 2, 5, ids=ids, seed=seed)
-        (half,) = halves(rows, plan, ["t"], [("ridge", "t")], None, 0.9, {}).values()
+        answers = held_out(rows, plan, ["t"], [("ridge", "t")], None, {})
+        (half,) = promise(answers, Coverage(0.9))["half"].values()
         bundle = fit_rows(rows, plan, "ridge", "t")
         said = bundle.predict_arrays({"t": X[60:]})[:, 0]
         held.append(np.mean(np.abs(said - y[60:]) <= half))
@@ -327,11 +333,13 @@ def test_each_pattern_has_an_interval_of_its_own(rows: Rows, make_store, tmp_pat
 def test_a_coverage_that_is_none_is_refused(numbered, tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"coverage: 1\.5 is no share"):
         fit(numbered, coverage=1.5)
-    with pytest.raises(OptionError, match="coverage: is of numbers"):
-        fit(numbered, "knn", target="classes", rare="keep", coverage=0.9, folds=2)
+    with pytest.raises(OptionError, match="coverage_per_class: is of classes"):
+        fit(numbered, coverage=0.9, coverage_per_class=True)
+    with pytest.raises(OptionError, match="coverage_per_class: needs a coverage"):
+        fit(numbered, coverage_per_class=True)
     bundle = fit(numbered, coverage=0.9)
     for odd in ({"other": 1.0}, {"image+audio": -1.0}, {"image+audio": "wide"}):
-        bundle.settings["interval"]["half"] = odd
+        bundle.settings["promise"]["half"] = odd
         bundle.save(tmp_path / "m.headstock")
         with pytest.raises(BundleError, match="its intervals are"):
             Bundle.load(tmp_path / "m.headstock")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache, partial
 
+import coverage_claims
 import metric_claims
 import number_claims
 import numpy as np
@@ -296,5 +297,5 @@ def _claims() -> list[Claim]:
     return out
 
 
-OF_OTHERS = [*metric_claims.claims(), *number_claims.claims()]
+OF_OTHERS = [*metric_claims.claims(), *number_claims.claims(), *coverage_claims.claims()]
 CLAIMS = [*_claims(), *(Claim(**one) for one in OF_OTHERS)]

@@ -30,6 +30,9 @@ QUICK = {
     "number-gain-mae-60 rows": 150,
     "number-better-rmse-0": 8,
     "number-chosen-0": 3,
+    "sets-lda-150": 40,
+    "sets-of-class": 40,
+    "sets-groups": 30,
 }
 """Seeds of each claim that is looked at here."""
 CAUGHT = (
