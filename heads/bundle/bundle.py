@@ -12,6 +12,7 @@ import numpy as np
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.bundle.modelfile import read_model, write_model
 from headstock.heads.bundle.predictions import NumberPredictions, Predictions
+from headstock.heads.metrics.cost import COSTS
 from headstock.heads.outoffold.answer import answers_of
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.specs import CLASSES, NUMBER
@@ -64,6 +65,13 @@ class Bundle:
         """{pattern: (k,) the least probability at which each class belongs to a prediction's set},
         of a model of classes that was fitted with a coverage."""
         return (self.settings.get(PROMISE) or {}).get("least") or {}
+
+    @property
+    def costs(self) -> np.ndarray | None:
+        """(k, k) what it costs to answer a row of each class (line) by each class (column), of a
+        model whose answers are to be cheapest."""
+        found = self.settings.get(COSTS)
+        return None if found is None else np.array(found, dtype=float)
 
     def pattern(self, sets: Collection[str]) -> str | None:
         """What answers rows that have ``sets``: the pattern with most of them, or None."""
@@ -126,7 +134,7 @@ class Bundle:
         ids = store.items.id[chosen]
         if self.target == CLASSES:
             least = np.array([self.least[name] for name in names])[by] if self.least else None
-            return Predictions(ids, self.classes, proba, answered_by, least)
+            return Predictions(ids, self.classes, proba, answered_by, least, self.costs)
         half = np.array([self.halves[name] for name in names])[by] if self.halves else None
         return NumberPredictions(ids, self.classes, proba, answered_by, half=half)
 

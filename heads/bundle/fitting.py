@@ -17,6 +17,7 @@ from headstock.heads.evaluation.plans import plan_for
 from headstock.heads.evaluation.systems import DEFAULTS, restrict
 from headstock.heads.fusion.fusions import make_fusion, maker_of
 from headstock.heads.head import make_head
+from headstock.heads.metrics.cost import COSTS, costs_of, is_cost
 from headstock.heads.metrics.table import metrics_named
 from headstock.heads.outoffold.answer import fit_head
 from headstock.heads.outoffold.fold_by_fold import answer_views, cross_fit
@@ -94,7 +95,8 @@ def fit(
     file that ``evaluate`` and ``fit`` take as ``folds``. coverage: the part of new rows (of new
     groups, where rows come in such), with ``coverage_per_class`` of the rows of each class, whose
     truth the interval, or the set of classes, of a prediction is to hold. metric: what searches,
-    the weights of a fusion and a gate aim at; of several the first.
+    the weights of a fusion and a gate aim at, and, of ``cost:FILE.csv``, what the model answers;
+    of several the first.
     """
     if isinstance(folds, str) and split_of(folds) == "valid":
         folds = None  # as evaluate: the valid rows score, folds are made inside the training rows
@@ -150,6 +152,9 @@ def fit_prepared(
         feature_set = store.feature_set(name)
         bundle.recipes[name] = feature_set.recipe
         bundle.provenance[name] = dict(feature_set.provenance)
+    if is_cost(system.metric):
+        costs = costs_of(str(system.metric), bundle.classes.tolist())
+        bundle.settings[COSTS] = costs.tolist()
     if system.coverage is not None:
         patterns = list(bundle.patterns) or ["+".join(bundle.widths)]
         members = list(dict.fromkeys((m.head, m.on) for m in bundle.members))

@@ -16,6 +16,7 @@ import numpy as np
 from headstock.heads.bundle.members import Member, Pattern
 from headstock.heads.files import write_bytes
 from headstock.heads.fusion.fusions import KINDS, KINDS_OF_NUMBERS
+from headstock.heads.metrics.cost import COSTS
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.search.tuning import Tuned
 from headstock.heads.specs import CLASSES, class_of
@@ -171,6 +172,12 @@ def _build(
     shares = [np.asarray(own, dtype=object) for own in least.values()]
     if not all(own.shape == (len(classes),) and all(map(_is_share, own)) for own in shares):
         raise BundleError("model", "its sets of classes are no shares", "fit the model again")
+    costs, k = bundle.settings.get(COSTS), len(classes)
+    if costs is not None:
+        table = np.asarray(costs, dtype=object)
+        numbers = [isinstance(one, int | float) and 0 <= one < np.inf for one in table.ravel()]
+        if table.shape != (k, k) or not all(numbers):
+            raise BundleError("model", "its costs are no numbers", "fit the model again")
     if set(recipes) != set(widths):
         raise BundleError("model", "recipes and widths name other sets", "fit the model again")
     # Shapes that do not fit show here, not at a user's rows

@@ -10,38 +10,50 @@ from typing import Any
 import numpy as np
 
 from headstock.heads.files import write_csv
+from headstock.heads.metrics.cost import cheapest
 from headstock.store.disk.outputs import refuse_other
 from headstock.store.errors import OptionError
 from headstock.store.items import text_column
 from headstock.store.manifest.target import number_of
 
-__all__ = ["NumberPredictions", "Predictions"]
+__all__ = ["NumberPredictions", "Predictions", "answered"]
+
+
+def answered(proba: np.ndarray, costs: np.ndarray | None) -> np.ndarray:
+    """(n,) the class that answers probabilities (n, k): the most likely, or the cheapest."""
+    return proba.argmax(axis=1) if costs is None else cheapest(proba, costs)
 
 
 @dataclass(frozen=True)
 class Predictions:
     """ids (m,), classes (k,) text and proba (m, k). answered_by: (m,) text, which sets of a row the
     model read, or None of a model that always reads all. least: (m, k) the least probability at
-    which a class belongs to the row's set, of a model that was fitted with a coverage."""
+    which a class belongs to the row's set, of a model that was fitted with a coverage. costs:
+    (k, k), of a model whose answers are the cheapest ones (``metrics.cost``)."""
 
     ids: np.ndarray
     classes: np.ndarray
     proba: np.ndarray
     answered_by: np.ndarray | None = None
     least: np.ndarray | None = None
+    costs: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     @property
     def labels(self) -> np.ndarray:
-        """(m,) the most likely class of each row."""
-        return self.classes[self.proba.argmax(axis=1)]
+        """(m,) the most likely class of each row, or the cheapest answer."""
+        return self.classes[self._answers]
 
     @property
     def confidence(self) -> np.ndarray:
         """(m,) its probability."""
-        return self.proba.max(axis=1)
+        return self.proba[np.arange(len(self)), self._answers]
+
+    @property
+    def _answers(self) -> np.ndarray:
+        return answered(self.proba, self.costs)
 
     @property
     def sets(self) -> list[list[str]] | None:

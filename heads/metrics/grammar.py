@@ -28,6 +28,7 @@ GRAMMAR: dict[str, str] = {
     "recall@precision=0.9": "largest recall at a precision of so much or more",
     "log_loss": "mean of -log p(true class)",
     "brier": "mean squared distance of probabilities from labels; of two classes half of it",
+    "cost:FILE.csv": "mean cost of the cheapest answers; lines true,answer,cost, else 0 or 1",
     "calibration_error": "mean distance of confidence from accuracy, in 15 bins of equal count",
 }
 """What may be asked for, as ``headstock list metrics`` prints it."""

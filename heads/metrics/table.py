@@ -15,6 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from headstock.heads.metrics import labels, ranks
+from headstock.heads.metrics.cost import cost_rows, costs_of, digest_of, is_cost
 from headstock.heads.metrics.grammar import ALIASES, metric_names
 from headstock.heads.metrics.own import own_score
 from headstock.heads.metrics.probabilities import (
@@ -100,6 +101,10 @@ def _named(name: str, classes: Sequence[Any]) -> Metric:
             name, needs, score, drawn=drawn, greater_is_better=greater, low=low, high=high,
             source=source,
         )  # fmt: skip
+    if is_cost(name):
+        costs = costs_of(name, classes)
+        made = _mean_of(name, partial(cost_rows, costs), float(costs.max()))
+        return replace(made, source=digest_of(name))
     form = FORM.fullmatch(name)
     if form is None:
         raise _unknown(name)
@@ -194,17 +199,7 @@ def _whole(word: str, classes: Sequence[str]) -> Metric | None:
     if word == "auroc_ovo":
         return _ranked(word, ranks.auroc, None, None, ranks.each_pair)
     if word in LOSSES:
-        rows = LOSSES[word]
-
-        def with_pseudo(proba: Proba, codes: Codes) -> tuple[float, np.ndarray]:
-            each = rows(proba, codes)
-            return float(each.mean()), each
-
-        high = np.inf if word == "log_loss" else 2.0 - (k == 2)
-        return Metric(
-            word, "probabilities", lambda p, c: float(rows(p, c).mean()), None, with_pseudo,
-            greater_is_better=False, high=high,
-        )  # fmt: skip
+        return _mean_of(word, LOSSES[word], np.inf if word == "log_loss" else 2.0 - (k == 2))
     if word == "calibration_error":
         return Metric(
             word, "probabilities", calibration_error, drawn=drawn_calibration,
@@ -233,6 +228,19 @@ def _with_parameter(
     return Metric(
         said, "ranks", lambda p, c: best(p[:, number], c == number), of_class=classes[number],
         drawn=lambda p, c, w: ranks.drawn_recall(value, p[:, number], c == number, w),
+    )  # fmt: skip
+
+
+def _mean_of(name: str, rows: Callable[[Proba, Codes], np.ndarray], high: float) -> Metric:
+    """The mean of what each row is off by, or costs."""
+
+    def with_pseudo(proba: Proba, codes: Codes) -> tuple[float, np.ndarray]:
+        each = rows(proba, codes)
+        return float(each.mean()), each
+
+    return Metric(
+        name, "probabilities", lambda p, c: float(rows(p, c).mean()), None, with_pseudo,
+        greater_is_better=False, high=high,
     )  # fmt: skip
 
 

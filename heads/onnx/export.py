@@ -13,6 +13,7 @@ import numpy as np
 
 from headstock import __version__
 from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.bundle.predictions import answered
 from headstock.heads.files import write_bytes
 from headstock.heads.onnx.graph import Graph, require
 from headstock.heads.onnx.kinds import attribute, head_graph
@@ -177,7 +178,11 @@ def _graph(bundle: Bundle) -> Any:
     if bundle.fusion is not None:
         make = attribute(FUSIONS, bundle.fusion.kind, f"fusion {bundle.fusion.kind}")
         answer = make(g, said, bundle.fusion, k, beside)
-    best = g("ArgMax", answer, axis=1, keepdims=0)
+    if bundle.costs is None:
+        best = g("ArgMax", answer, axis=1, keepdims=0)
+    else:
+        expected = g("MatMul", g.cast(answer, np.float64), g.constant(bundle.costs))
+        best = g("ArgMin", expected, axis=1, keepdims=0)
     labels = g("Gather", g.constant(bundle.classes), best, axis=0)
     outputs: dict[str, tuple[str, Any, list[Any]]] = {
         "probabilities": (g.cast(answer, np.float32), np.float32, ["n", k]),
@@ -228,9 +233,11 @@ def _compare(
     theirs, labels = session.run(["probabilities", "labels"], dict(feed))
     gap = np.abs(mine - theirs).max(axis=1)
     gap = np.where(np.isfinite(gap), gap, np.inf)
-    order = np.sort(mine, axis=1)
-    clear = sure & (order[:, -1] - order[:, -2] > 2 * TOLERANCE)
-    other = (bundle.classes[mine.argmax(axis=1)].astype(str) != labels.astype(str)) & clear
+    order = np.sort(mine if bundle.costs is None else -(mine @ bundle.costs), axis=1)
+    most = 1.0 if bundle.costs is None else float(bundle.costs.sum(axis=0).max())
+    clear = sure & (order[:, -1] - order[:, -2] > 2 * TOLERANCE * most)
+    said = bundle.classes[answered(mine, bundle.costs)].astype(str)
+    other = (said != labels.astype(str)) & clear
     if other.any() or (gap[sure] > TOLERANCE).any():
         names = ", ".join(dict.fromkeys(m.head for m in bundle.members))
         raise BundleError(

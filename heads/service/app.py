@@ -20,6 +20,7 @@ from starlette.routing import Route
 
 from headstock import __version__
 from headstock.heads.bundle.bundle import Bundle
+from headstock.heads.bundle.predictions import answered
 from headstock.heads.rows.labelled import parts_of
 from headstock.heads.service.arrivals import Arrivals
 from headstock.heads.service.limits import Limits
@@ -192,7 +193,7 @@ class _Service:
             ends = {"low": said - half, "high": said + half} if half is not None else {}
             ends = ends if len(self._bundle.halves) == 1 else {}
             return {"prediction": said, **ends, "seconds": round(seconds, 4)}
-        best = int(proba.argmax())
+        best = int(answered(proba[None], self._bundle.costs)[0])
         return {
             "prediction": classes[best],
             "confidence": float(proba[best]),
