@@ -59,7 +59,7 @@ MUTANTS = [
     ),
     Mutant(
         "intervals by group are those of groups of one size", intervals,
-        "float(min(single, trace**2 / square))", "float(len(p) - 1)", "groups-8-0.7-uneven", 1000,
+        "float(min(single, trace**2 / square))", "float(len(p) - 1)", "groups-8-0.7-uneven", 2000,
     ),
     Mutant(
         "the chosen system is taken for as certain as the mean of those chosen", selection,
