@@ -26,7 +26,7 @@ from headstock.heads.options import (
     stored_sets,
 )
 from headstock.store.answer import Answer, progress, strong, width
-from headstock.store.confirm import HEAD_FILE
+from headstock.store.confirm import HEAD_FILE, named_files
 from headstock.store.errors import OptionError
 from headstock.store.settings import toml_text
 from headstock.store.terminal import (
@@ -236,14 +236,14 @@ def _fit_run(store: str, run: str, system: str | None, kept: Mapping[str, Any]) 
         max(parameter.opts, key=len)
         for parameter in context.command.params
         if parameter.name
-        not in ("store", "run", "system", "output", "quiet", "as_json", *BESIDE_RUN)
+        not in ("store", "run", "system", "output", "quiet", "as_json", "head_file", *BESIDE_RUN)
         and context.get_parameter_source(str(parameter.name))
         is click.core.ParameterSource.COMMANDLINE
     ]
     if stated:
         raise OptionError("--run", f"says what {', '.join(stated)} would", "leave one of them away")
     with FeatureStore.open(store) as features, progress("fit", "fits") as report:
-        return fit_run(features, run, system, progress=report, **kept)
+        return fit_run(features, run, system, head_files=named_files(), progress=report, **kept)
 
 
 def _fitted(bundle: Bundle, output: str) -> Answer:
@@ -271,6 +271,7 @@ def _fitted(bundle: Bundle, output: str) -> Answer:
 @click.option("-o", "--output", type=Output("page"), help="Write one HTML page about the runs.")
 @click.option("--store", type=FILE, help="The store, when it moved since the run.")
 @click.option("--data", type=ANY, help="The folder of pictures and sounds, when it moved.")
+@HEAD_FILE
 def report(runs: tuple, output: str | None, store: str | None, data: str | None) -> Answer:
     """Print the leaderboards of runs; with -o, write a page.
 
@@ -291,10 +292,12 @@ def report(runs: tuple, output: str | None, store: str | None, data: str | None)
             [["report", *runs, "-o", "report.html"]],
         )
     from headstock.heads.report.page import write_report
+    from headstock.heads.userfile import only_files, unrun
 
-    with progress("report", "parts") as step:
+    with only_files(named_files()), progress("report", "parts") as step:
         written = write_report(runs, output, store=store, data=data, progress=step)
-    return Answer(written, lambda: f"{boards()}\n{written.text()}", [["runs", *runs]])
+        notes = [line for one in saved.values() for line in unrun(one.settings.decides)]
+    return Answer(written, lambda: f"{boards()}\n{written.text()}", [["runs", *runs]], notes)
 
 
 @click.command(cls=Command)
@@ -305,6 +308,7 @@ def report(runs: tuple, output: str | None, store: str | None, data: str | None)
 )  # fmt: skip
 @click.option("-o", "--output", type=FILE, help="Write it to this file.")
 @SPREADSHEET
+@HEAD_FILE
 def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Answer:
     """List the runs of a FOLDER, or compare RUNs.
 
@@ -323,6 +327,7 @@ def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Ans
     from headstock.heads.report.formats import leaderboard_as
     from headstock.heads.report.runs import look, the_runs
     from headstock.heads.run.folder import read_run
+    from headstock.heads.userfile import only_files
     from headstock.store.disk.outputs import refuse_other
 
     places = places or ("runs",)
@@ -331,7 +336,7 @@ def runs(places: tuple, form: str, output: str | None, spreadsheet: bool) -> Ans
         text = leaderboard_as(form, boards, spreadsheet)
         answer = Answer({"format": form, "text": text}, text)
     else:
-        with progress("runs", "runs") as report:
+        with only_files(named_files()), progress("runs", "runs") as report:
             found = look(places, report)
         words = ["report", the_runs(places)[0], "-o", "report.html"]
         text = found.text(None if output else width(), str if output else strong) + "\n"

@@ -100,6 +100,7 @@ def evaluate_rows(
             options=options, notes=tuple(notes),
             classes=tuple(map(str, rows.classes)), scored="valid" if one_fold else "folds",
             metric=tuple(one.name for one in metrics),
+            metric_files={one.name: one.source for one in metrics if one.source},
         ),
     )  # fmt: skip
     return Evaluation(

@@ -1,8 +1,9 @@
-"""Heads from a file of the user's own: found, run, and named by what the file was.
+"""Heads and metrics from a file of the user's own: found, run, and named by what the file was.
 
-Naming ``./mine.py:knn`` runs ``mine.py``. A saved model with such a head holds its numbers, and
-the file's name and digest, never its code: whoever loads it names the file again, and it must be
-the same one.
+Naming ``./mine.py:knn`` runs ``mine.py``. A name that was read from a run's folder may be a
+stranger's, and runs nothing that its reader has not named (``only_files``). A saved model with such
+a head holds its numbers, and the file's name and digest, never its code: whoever loads it names the
+file again, and it must be the same one.
 """
 
 from __future__ import annotations
@@ -10,20 +11,32 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from headstock.store.errors import BundleError, HeadError, OptionError
+from headstock.store.errors import BundleError, HeadError, OptionError, UnsafeInput
 
-__all__ = ["OWN", "function_of", "is_own", "kind_of", "described", "with_state"]
+__all__ = [
+    "OWN",
+    "described",
+    "function_of",
+    "is_own",
+    "kind_of",
+    "only_files",
+    "unrun",
+    "with_state",
+]
 
 OWN = "own file"
 """What a model file calls a head whose class is in a file of the user's own."""
 
 _loaded: dict[tuple[str, str], ModuleType] = {}
+_allowed: list[frozenset[str]] = []
 
 
 def is_own(name: str) -> bool:
@@ -32,11 +45,38 @@ def is_own(name: str) -> bool:
     return bool(colon and attribute and path.endswith(".py"))
 
 
+@contextmanager
+def only_files(files: Iterable[str | Path] = ()) -> Iterator[None]:
+    """While it lasts no file of the user's is run, in any thread, but these and those that a
+    ``only_files`` around it allows: names then come from a file that may be a stranger's."""
+    around = _allowed[-1] if _allowed else frozenset()
+    _allowed.append(around | {os.path.realpath(file) for file in files})
+    try:
+        yield
+    finally:
+        _allowed.pop()
+
+
+def unrun(name: str) -> list[str]:
+    """A line about the metric ``name`` of a run, where ``only_files`` keeps its file from running:
+    the page then compares by the accuracy."""
+    file, _, _ = name.rpartition(":")
+    if not is_own(name) or not _kept_from(Path(file)):
+        return []
+    what = f"metric {name}: its code was not run, and systems are compared by the accuracy"
+    return [f"{what}; if you know the file: --head-file {file}"]
+
+
+def _kept_from(file: Path) -> bool:
+    return bool(_allowed) and os.path.realpath(file) not in _allowed[-1]
+
+
 def function_of(name: str, what: str = "head") -> Any:
     """The function of ``./file.py:function``, a ``what``. Runs the file once for each content it
     has.
 
-    Raises OptionError when there is no such file or function, HeadError when running it fails.
+    Raises OptionError when there is no such file or function, UnsafeInput inside ``only_files`` for
+    another file, HeadError when running it fails.
     """
     path, _, attribute = name.rpartition(":")
     module = _module(Path(path), f"{what} {name}")
@@ -56,6 +96,9 @@ def function_of(name: str, what: str = "head") -> Any:
 def _module(file: Path, where: str) -> ModuleType:
     if not file.is_file():
         raise OptionError(where, f"there is no file {file}", "give a path from here")
+    if _kept_from(file):
+        fix = f"if you know the file: --head-file {file}"
+        raise UnsafeInput(where, f"the code of {file} would be run", fix)
     digest = _digest(file)
     key = str(file.resolve()), digest
     if key in _loaded:

@@ -7,6 +7,7 @@ flag, but for what may harm: that stands on the command line, or is refused.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -15,9 +16,10 @@ from click.core import ParameterSource
 
 from headstock.store.errors import UnsafeInput, one_line
 
-__all__ = ["HEAD_FILE", "refuse_unsaid"]
+__all__ = ["HEAD_FILE", "named_files", "refuse_unsaid"]
 
-RUN = "heads"
+CODE = re.compile(r"([^=,\[\]\"']+\.py):")
+"""A file of somebody's own: a head, a metric, an option that is one."""
 NAMED = "own"
 REACHING = frozenset({"mlflow", "allow_outside", "data_roots", "data", "host", "hosts"})
 WRITTEN = frozenset({"output", "save_plan", "keep"})
@@ -31,8 +33,13 @@ def _remember(ctx: click.Context, _: click.Parameter, files: tuple[str, ...]) ->
 HEAD_FILE = click.option(
     "--head-file", multiple=True, type=click.Path(dir_okay=False, readable=False),
     expose_value=False, callback=_remember,
-    help="Your file of a head that --config names; is run.",
+    help="Your file of a head or metric that a run or --config names; is run.",
 )  # fmt: skip
+
+
+def named_files() -> list[str]:
+    """The files that --head-file names, in a command."""
+    return sorted(click.get_current_context().meta.get(FILES, ()))
 
 
 def refuse_unsaid(ctx: click.Context, path: str, keys: Mapping[str, click.Parameter]) -> None:
@@ -54,10 +61,10 @@ def _refuse(ctx: click.Context, path: str, key: str, name: str, value: Any) -> N
     shown, fix = one_line(value, 200), f"say it yourself: --{key} {one_line(value, 200)}"
     if name == NAMED:
         raise UnsafeInput(path, f"names {shown}, whose code would be run", fix)
-    file, colon, _ = str(value).rpartition(":")
-    if name == RUN and colon and file.endswith(".py"):
-        if os.path.realpath(file) not in ctx.meta.get(FILES, ()):
-            fix = f"if you know the file: --head-file {one_line(file, 200)}"
+    code = CODE.search(str(value))
+    if code:
+        if os.path.realpath(code[1]) not in ctx.meta.get(FILES, ()):
+            fix = f"if you know the file: --head-file {one_line(code[1], 200)}"
             raise UnsafeInput(path, f"names {shown}, whose code would be run", fix)
     elif name in REACHING:
         raise UnsafeInput(path, f"sets {key} to {shown}, which only a person may", fix)

@@ -16,6 +16,7 @@ from headstock.heads.statistics.compare import between_systems, mcnemar
 from headstock.heads.statistics.familywise import between_all
 from headstock.heads.statistics.intervals import LEVEL, difference_interval
 from headstock.heads.statistics.measured import metric_difference
+from headstock.heads.userfile import only_files
 from headstock.store.errors import HeadstockError
 
 __all__ = ["LEVEL", "Against", "Contest", "Pair", "pair"]
@@ -61,15 +62,23 @@ class Against:
 
 def shared_metric(runs: Sequence[Saved]) -> Metric | None:
     """What decides in every run, where that is one metric other than the accuracy, of the same
-    classes, and can be had: a file of the user's own may be gone."""
+    classes, and can be had as it was: a file of somebody's own may be gone or another, and runs
+    only inside ``only_files`` that name it."""
     names = {run.run.settings.decides for run in runs}
     classes = {tuple(run.classes.tolist()) for run in runs}
     if len(names) != 1 or len(classes) != 1 or names == {"accuracy"}:
         return None
+    name = names.pop()
     try:
-        return metric_named(names.pop(), classes.pop())
+        with only_files():
+            metric = metric_named(name, classes.pop())
     except HeadstockError:
         return None
+    return (
+        metric
+        if {run.run.settings.metric_files.get(name, "") for run in runs} == {metric.source}
+        else None
+    )
 
 
 @dataclass(frozen=True)

@@ -37,8 +37,9 @@ class Reused:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What was asked for, and of what. options: by head or fusion. metric: that decides, and those
-    that are shown. scored: ``folds``, or ``valid`` where that split is the one fold. notes: what
-    holds for all systems. dates: columns of dates."""
+    that are shown; metric_files: what each that comes from a file is known by. scored: ``folds``,
+    or ``valid`` where that split is the one fold. notes: what holds for all systems. dates: columns
+    of dates."""
 
     heads: tuple[str, ...]
     on: tuple[str, ...]
@@ -49,6 +50,7 @@ class Settings:
     nested: bool | None = None
     target: str = "classes"
     metric: tuple[str, ...] = ("accuracy",)
+    metric_files: Mapping[str, str] = field(default_factory=dict)
     scored: str = "folds"
     by_blocks: bool = False
     doubts: bool = False

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from headstock.cli import cli
-from headstock.heads import fit
+from headstock.heads import fit, userfile
 from headstock.store.errors import HeadstockError, UnsafeInput
 
 HEAD = """
@@ -21,6 +21,9 @@ Path("ran").touch()
 def lda(seed):
     from headstock.heads.kinds.discriminant import lda
     return lda(seed)
+
+def share(y_true, y_pred):
+    return float((y_true == y_pred).mean())
 """
 
 
@@ -67,6 +70,82 @@ def test_a_head_that_a_file_names_is_run_once_a_person_names_it_too(run, store, 
     assert done.exit_code == 0, done.output
     assert Path("ran").exists()
     assert "lda" in done.output
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'metric = ["shared/head.py:share"]', 'tune = ["shared/head.py:lda:3"]',
+        'set = ["stacked.meta=shared/head.py:lda"]', 'metric = ["auroc", "shared/head.py:share"]',
+    ],
+)  # fmt: skip
+def test_so_is_whatever_else_is_code(run, store, config, text):
+    words = ["evaluate", store.path, "--head", "lda", "--on", "audio", "--folds", 2]
+    refused = run(*words, "--config", config(text))
+    assert refused.exit_code == UnsafeInput.exit_code, refused.output
+    assert "if you know the file: --head-file shared/head.py" in refused.output
+    assert not Path("ran").exists()
+
+
+@pytest.fixture
+def forgetful(monkeypatch):
+    """Files that were run are run again: a stranger's is never loaded already."""
+    monkeypatch.setattr("headstock.heads.userfile._loaded", {})
+
+    def forget() -> None:
+        userfile._loaded.clear()
+        Path("ran").unlink(missing_ok=True)
+
+    return forget
+
+
+def test_a_run_of_a_strangers_metric_is_looked_at_without_running_it(run, store, config, forgetful):
+    config("")
+    words = ["evaluate", store.path, "--on", "audio", "--folds", 2, "-o", "shared/run"]
+    done = run(*words, "--head", "lda", "--head", "knn", "--metric", "shared/head.py:share")
+    assert done.exit_code == 0, done.output
+    for look in (["report", "shared/run", "-o", "page.html"], ["runs", "shared/run"],
+                 ["runs", "shared/run", "shared/run"], ["report", "shared/run"]):  # fmt: skip
+        forgetful()
+        done = run(*look)
+        assert done.exit_code == 0, done.output
+        assert not Path("ran").exists(), look
+        if look[0] == "report" and "-o" in look:
+            assert "shared/head.py:share" in done.output
+            assert "--head-file shared/head.py" in done.output
+    forgetful()
+    done = run("report", "shared/run", "-o", "page.html", "--head-file", "shared/head.py")
+    assert done.exit_code == 0, done.output
+    assert Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--head", "lda", "--head", "knn", "--metric", "shared/head.py:share"],
+        ["--head", "shared/head.py:lda"],
+        ["--head", "lda", "--head", "knn", "--fusion", "stacked", "--set",
+         "stacked.meta=shared/head.py:lda"],
+    ],
+)  # fmt: skip
+def test_a_run_is_fitted_with_a_strangers_code_once_a_person_names_it(
+    run, store, config, forgetful, flags
+):
+    config("")
+    done = run("evaluate", store.path, "--on", "audio", "--folds", 2, "-o", "shared/run", *flags)
+    assert done.exit_code == 0, done.output
+    line = ["--system", "all@audio:stacked"] if "stacked" in flags else []
+    again = ["fit", store.path, "--run", "shared/run", *line, "-o", "m.headstock"]
+    forgetful()
+    refused = run(*again)
+    assert refused.exit_code == UnsafeInput.exit_code, refused.output
+    assert not Path("ran").exists()
+    way_out = re.search(r"(--head-file \S+)", refused.output)
+    assert way_out is not None
+    done = run(*again, *shlex.split(way_out.group(1)))
+    assert Path("ran").exists()
+    if flags != ["--head", "shared/head.py:lda"]:
+        assert done.exit_code == 0, done.output
 
 
 def test_what_a_person_says_needs_no_word_more(run, store, config):

@@ -12,6 +12,8 @@ import pytest
 from headstock.heads import Bundle, evaluate, fit, fit_run
 from headstock.heads.metrics.cost import cheapest, costs_of
 from headstock.heads.metrics.table import metric_named
+from headstock.heads.report.contest import Contest
+from headstock.heads.report.saved import read_saved
 from headstock.heads.rows.labelled import Rows
 from headstock.heads.statistics.measured import metric_record
 from headstock.store.errors import BundleError, HeadstockError
@@ -83,7 +85,7 @@ def test_it_decides_a_leaderboard(store, name: str) -> None:
     assert known["low"] < values[0] < known["high"]
 
 
-def test_a_model_answers_by_it(store, name: str, tmp_path: Path) -> None:
+def test_a_model_answers_by_it(store, name: str, rows: Rows, tmp_path: Path) -> None:
     bundle = fit(store, "lda", "image", metric=name, coverage=0.9)
     plain = fit(store, "lda", "image").predict(store)
     bundle.save(tmp_path / "m.headstock")
@@ -97,8 +99,14 @@ def test_a_model_answers_by_it(store, name: str, tmp_path: Path) -> None:
     assert float(lines[0]["confidence"]) == pytest.approx(said.proba[0, answers[0]], abs=1e-5)
     result = evaluate(store, ["lda"], ["image"], (), metric=name)
     result.save(tmp_path / "run")
+    assert Contest.of([read_saved([tmp_path / "run"])[0]]).decides == name
     again = fit_run(store, tmp_path / "run").predict(store)
     assert again.labels.tolist() == said.labels.tolist()
+    with open(name.removeprefix("cost:"), "a") as file:
+        file.write(f"{rows.classes[1]},{rows.classes[2]},3\n")
+    with pytest.raises(HeadstockError, match="its file is another one now; evaluate again"):
+        fit_run(store, tmp_path / "run")
+    assert Contest.of([read_saved([tmp_path / "run"])[0]]).decides == "accuracy"
     for odd in ([[0.0]], [[-1.0] * len(said.classes)] * len(said.classes), "x"):
         bundle.settings["costs"] = odd
         bundle.save(tmp_path / "m.headstock")
