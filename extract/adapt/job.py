@@ -172,6 +172,7 @@ class Job:
         """Ask each network for the rows that it did not see, and write it all down."""
         report = Adapted(str(self.path), self.encoder.name, self.recipe["classes"])
         report.recipe, report.failures = self.recipe, self.pictures.failures
+        report.left_out = self.told.left_out
         n, k = len(self.told.rows), len(self.told.classes)
         held = np.full((n, k), np.nan)
         model = self._model(0)

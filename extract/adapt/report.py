@@ -50,7 +50,8 @@ def predictions_csv(ids: Sequence[str], classes: Sequence[str], log_proba: np.nd
 class Adapted:
     """What ``adapt`` did. ``networks``: a line for each, folds first; ``scores``: by kind of rows
     (``out-of-fold``, ``held-out``, ``test``), what the networks' own classifiers say of rows whose
-    labels they did not see; ``files`` written; ``failures``: pictures that could not be read."""
+    labels they did not see; ``files`` written; ``failures``: pictures that could not be read;
+    ``left_out``: labelled rows that the given fold plan does not hold."""
 
     output: str
     backbone: str
@@ -60,6 +61,7 @@ class Adapted:
     files: list[str] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     recipe: dict[str, Any] = field(default_factory=dict)
+    left_out: int = 0
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), indent=1)
@@ -67,6 +69,8 @@ class Adapted:
     def text(self) -> str:
         """For a person: each network, then the scores, then what they mean."""
         lines = [f"{self.backbone}, {len(self.classes)} classes"]
+        if self.left_out:
+            lines.append(f"  {self.left_out:,} labelled rows are not in the fold plan: left out")
         for net in self.networks:
             name = "all rows" if net["fold"] is None else f"without fold {net['fold']}"
             lines.append(

@@ -24,16 +24,27 @@ of this house do not look into each other."""
 @dataclass(frozen=True)
 class Labelled:
     """n rows to learn from. ``rows`` are their numbers among the items; codes (n,) into ``classes``
-    (k,); units (n,): rows with one number are never parted."""
+    (k,); units (n,): rows with one number are never parted; left_out: how many more there are."""
 
     rows: np.ndarray
     codes: np.ndarray
     classes: np.ndarray
     units: np.ndarray
+    left_out: int = 0
 
     @property
     def labels(self) -> np.ndarray:
         return self.classes[self.codes]
+
+    def only(self, kept: np.ndarray) -> Labelled:
+        """Those of ``kept`` (n,) bool, and the classes that they have. Raises HeadError below two
+        classes."""
+        classes, codes = np.unique(self.labels[kept], return_inverse=True)
+        if len(classes) < 2:
+            what = f"the rows that the fold plan holds have {len(classes)} classes"
+            raise HeadError("adapt", what, "label rows of two or more")
+        left_out = self.left_out + int((~kept).sum())
+        return Labelled(self.rows[kept], codes, classes, self.units[kept], left_out)
 
 
 @dataclass(frozen=True)
@@ -105,15 +116,21 @@ def plan_of(
     divide: Divide,
     seed: int,
     group: str | None,
-) -> Any:
-    """The fold plan of the labelled rows: made anew, or a given one if it parts no alike rows.
+) -> tuple[Labelled, Any]:
+    """The rows, numbers into ``ids``, and their fold plan: made anew, or a given one if it parts no
+    alike rows. What a given plan does not hold, as the evaluation that made it left out a rare
+    class or copies, is left out here too.
 
-    Raises HeadError when it does, or when the plan is of other rows.
+    Raises HeadError when it parts alike rows, or when the plan is of other rows.
     """
     if isinstance(folds, int | str):
-        named = group or "bytes"
-        return divide(told.labels, folds, ids=ids, groups=told.units, seed=seed, group_name=named)
-    plan = folds.align(ids)
+        named, ids = group or "bytes", ids[told.rows]
+        made = divide(told.labels, folds, ids=ids, groups=told.units, seed=seed, group_name=named)
+        return told, made
+    held = np.isin(ids[told.rows].astype(str), np.array(folds.ids, dtype=str))
+    if held.sum() == len(folds.ids) and not held.all():
+        told = told.only(held)
+    plan = folds.align(ids[told.rows])
     if plan.repeats != 1:
         raise HeadError("fold plan", f"has {plan.repeats} repeats", "one: a network has one fold")
     pairs = np.unique(np.stack([told.units, plan.codes[0]]), axis=1)
@@ -121,7 +138,7 @@ def plan_of(
     if parted:
         what = f"parts {parted} groups of alike rows"
         raise HeadError("fold plan", what, "evaluate with --dedupe group and the same --group")
-    return plan
+    return told, plan
 
 
 def parts(told: Labelled, plan: Any | None, divide: Divide, share: float, seed: int) -> list[Part]:

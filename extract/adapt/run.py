@@ -91,8 +91,9 @@ def adapt(
         refuse_failures("adapt", len(failures), len(pictures.good), fail_threshold, fix=first)
         digests = [pictures.digest, *_others(some, reader)]
         told = labelled(some, pictures.good, digests, group)
-        ids = some.id[told.rows]
-        plan = None if folds is None else plan_of(told, ids, folds, divide, s.seed, group)
+        plan = None
+        if folds is not None:
+            told, plan = plan_of(told, some.id, folds, divide, s.seed, group)
         job = Job(path, encoder, s, some, told, plan, pictures)
         if overwrite:
             job.forget()

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 __all__ = [
     "ADAPTED",
     "adapted_plan",
+    "unmet_classes",
     "whole_sets",
     "seen_by",
     "with_views",
@@ -100,6 +101,18 @@ def with_views(
                 "take them out of the split, or --seen mark for scores that say so",
             )
     return (replace(rows, adapted=views) if views else rows), saw
+
+
+def unmet_classes(store: StoreReader, rows: Rows) -> list[str]:
+    """The classes of which a network that was adapted fold by fold has met no row: what its folds
+    were made by left them out."""
+    out: set[str] = set()
+    for name in rows.X:
+        seen = seen_by(store.feature_set(name))
+        if seen is not None and seen.folds and seen.own is None:
+            met = np.unique(rows.codes[seen.fold_of(rows.digests[name]) >= 0])
+            out |= set(np.delete(rows.classes, met).astype(str).tolist())
+    return sorted(out)
 
 
 def _views(store: StoreReader, name: str, seen: Seen, rows: Rows) -> Views:

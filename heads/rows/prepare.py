@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from headstock.heads.rows.adapted import adapted_plan, with_views
+from headstock.heads.rows.adapted import adapted_plan, unmet_classes, with_views
 from headstock.heads.rows.foldless import with_a_fold
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.hygiene import Duplicates, clean, find_duplicates
@@ -72,6 +72,20 @@ def prepare(
     left_out: dict[str, int] = dict.fromkeys(unknown, 0)
     units: dict[str, int] = {}
     lost = sum(unknown.values())
+
+    def leave_out(gone: Sequence[str]) -> None:
+        nonlocal read, test, lost
+        left_out.update({c: int((read.classes[read.codes].astype(str) == c).sum()) for c in gone})
+        read = without_classes(read, list(gone))
+        if test is not None:
+            lost += len(test)
+            test = without_classes(test, list(gone))
+            lost -= len(test)
+            test = test if len(test) else None
+
+    unmet = unmet_classes(store, read) if rules.rare != "refuse" else []
+    if unmet and len(unmet) < len(read.classes) - 1:
+        leave_out(unmet)
     read, saw = with_views(store, read, test, rules.seen, rules.group)
     ids = [*read.ids, *(() if test is None else test.ids)]
     duplicates = find_duplicates(read, test, media=media_of(store, list(read.X), ids))
@@ -84,16 +98,10 @@ def prepare(
         if not gone or len(gone) == len(rows.classes):
             break
         units |= few
-        left_out |= {c: int((read.classes[read.codes].astype(str) == c).sum()) for c in gone}
         parts = [read, *([] if test is None else [test])]
         labels = np.concatenate([part.classes[part.codes].astype(str) for part in parts])
         duplicates = duplicates.among(~np.isin(labels, gone))
-        read = without_classes(read, gone)
-        if test is not None:
-            lost += len(test)
-            test = without_classes(test, gone)
-            lost -= len(test)
-            test = test if len(test) else None
+        leave_out(gone)
         read, saw = with_views(store, read, test, rules.seen, rules.group)
     if foldless:
         account["foldless"] = foldless

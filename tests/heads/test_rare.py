@@ -2,12 +2,13 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from headstock.heads import evaluate, fit
-from headstock.heads.rows import prepare
+from headstock.heads.rows import adapted, prepare
 from headstock.heads.rows.folds import FoldPlan
 from headstock.heads.rows.hygiene import find_duplicates
 from headstock.store.errors import HeadError, OptionError
@@ -148,3 +149,25 @@ def test_copies_are_searched_once_and_cut_to_what_stays(uneven, make_store, monk
     assert tied == {frozenset(uneven.ids[list(c)].tolist()) for c in ((0, 1), (2, 40), (88, 89))}
     again = find_duplicates(found.read)
     assert tied == {frozenset(found.read.ids[c].tolist()) for c in again.near["image"]}
+
+
+def test_a_class_that_an_adaptation_left_out_is_left_out(
+    two_sets, make_store, tmp_path, monkeypatch
+):
+    """The folds that a network was adapted on left it out as too rare; other rows that the network
+    has not met are refused, as they were."""
+    rows = two_sets(94, k=4)
+    with make_store(tmp_path / "f.h5", rows) as store:
+        met = {bytes(d) for d, c in zip(store.feature_set("image").digest, rows.codes) if c != 3}
+        fold_of = lambda digests: np.array([0 if bytes(d) in met else -1 for d in digests])  # noqa: E731
+        seen = SimpleNamespace(folds=3, own=None, fold_of=fold_of)
+        monkeypatch.setattr(
+            adapted, "seen_by", lambda column: seen if column.name == "image" else None
+        )
+        monkeypatch.setattr(prepare, "with_views", lambda _, read, *__: (read, {}))
+        found = prepare.prepare(store, ["image"], prepare.Rules(), 5)
+        assert found.rows.classes.tolist() == rows.classes[:3].tolist()
+        assert found.account["rare"]["classes"] == {rows.classes[3]: int((rows.codes == 3).sum())}
+        assert adapted.unmet_classes(store, found.read) == []
+        kept = prepare.prepare(store, ["image"], prepare.Rules(rare="refuse"), 5)
+        assert len(kept.rows.classes) == 4

@@ -64,7 +64,7 @@ def test_a_group_that_is_no_column_is_named():
 def test_each_network_has_three_parts_and_no_unit_is_in_two(folds):
     items = table()
     rows = told(items, [f"p{i // 2}" if i < 20 else f"q{i}" for i in range(60)])
-    plan = None if folds is None else plan_of(rows, items.id, folds, make_folds, 0, None)
+    plan = None if folds is None else plan_of(rows, items.id, folds, make_folds, 0, None)[1]
     found = parts(rows, plan, make_folds, 0.2, 0)
     assert [p.fold for p in found] == [*range(folds or 0), None]
     for part in found:
@@ -82,7 +82,8 @@ def test_a_given_plan_is_taken_if_it_parts_no_alike_rows():
     rows = told(items)
     given = make_folds(rows.labels, 3, ids=items.id)
     backwards = FoldPlan(given.ids[::-1], given.codes[:, ::-1], given.kind)
-    assert (plan_of(rows, items.id, backwards, make_folds, 0, None).codes == given.codes).all()
+    _, found = plan_of(rows, items.id, backwards, make_folds, 0, None)
+    assert (found.codes == given.codes).all()
     alike = told(items, ["same", "same", *map(str, range(58))])
     apart = given.codes.copy()
     apart[0, :2] = 0, 1
@@ -91,3 +92,21 @@ def test_a_given_plan_is_taken_if_it_parts_no_alike_rows():
     twice = make_folds(rows.labels, 3, ids=items.id, repeats=2)
     with pytest.raises(HeadError, match="repeats"):
         plan_of(rows, items.id, twice, make_folds, 0, None)
+
+
+def test_what_a_given_plan_leaves_out_is_left_out_here_and_counted():
+    items = table()
+    items.label[50:] = "rare"  # a class that an evaluation found too rare for its folds
+    rows = told(items)
+    given = make_folds(rows.labels[:50], 3, ids=items.id[:50])
+    some, plan = plan_of(rows, items.id, given, make_folds, 0, None)
+    assert (some.rows.tolist(), some.classes.tolist()) == (list(range(50)), ["a", "b"])
+    assert (some.left_out, rows.left_out) == (10, 0)
+    assert plan.ids == given.ids
+    assert (some.labels == rows.labels[:50]).all()
+    first, more = items.take(np.arange(50)), make_folds(rows.labels[2:], 3, ids=items.id[2:])
+    with pytest.raises(HeadError, match="2 of these 50 rows are not in it and 10 of its 58"):
+        plan_of(told(first), first.id, more, make_folds, 0, None)
+    alone = FoldPlan(tuple(items.id[:50:2]), np.arange(25)[None] % 3)
+    with pytest.raises(HeadError, match="have 1 classes"):
+        plan_of(rows, items.id, alone, make_folds, 0, None)
