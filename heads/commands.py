@@ -117,7 +117,7 @@ def evaluate(
     """
     from headstock.heads import evaluate as at_once
     from headstock.heads.blockwise.stream import evaluate_streamed
-    from headstock.heads.report.fit_command import fit_words
+    from headstock.heads.report.fit_command import file_words, fit_words
     from headstock.heads.report.tracking import log_evaluation
     from headstock.heads.rows.adapted import ADAPTED
     from headstock.heads.rows.folds import USUAL_FOLDS
@@ -143,9 +143,10 @@ def evaluate(
         notes.append(f"logged: {mlflow}, run {log_evaluation(result.run, mlflow, folder=output)}")
     if output:
         notes.append(f"written: {output}")
-        hints.append(["report", output, "-o", "report.html"])
+        own = file_words(made)
+        hints.append(["report", output, *own, "-o", "report.html"])
     if output and not result.run.settings.by_blocks:
-        hints.append(["fit", store, "--run", output, "-o", "model.headstock"])
+        hints.append(["fit", store, "--run", output, *own, "-o", "model.headstock"])
     else:
         hints.append(fit_words(store, result.leaderboard[0], result.run, output))
     return Answer(result.to_json(), lambda: result.text(width(), strong), hints, notes)

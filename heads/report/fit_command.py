@@ -7,8 +7,18 @@ import json
 from headstock.heads.run.numbers import NumberLine, NumberRun
 from headstock.heads.run.run import Run, Settings
 from headstock.heads.run.scores import Line
+from headstock.heads.userfile import is_own
 
-__all__ = ["fit_words"]
+__all__ = ["file_words", "fit_words"]
+
+
+def file_words(settings: Settings) -> list[str]:
+    """The flags that let the files of somebody's own that a run names run, for a command that reads
+    these names from the run."""
+    values = [value for options in settings.options.values() for value in options.values()]
+    names = [str(name) for name in (*settings.heads, settings.decides, *values)]
+    files = dict.fromkeys(name.rpartition(":")[0] for name in names if is_own(name))
+    return [word for file in files for word in ("--head-file", file)]
 
 
 def fit_words(

@@ -134,6 +134,8 @@ def test_a_run_is_fitted_with_a_strangers_code_once_a_person_names_it(
     config("")
     done = run("evaluate", store.path, "--on", "audio", "--folds", 2, "-o", "shared/run", *flags)
     assert done.exit_code == 0, done.output
+    hint = next(line for line in done.output.splitlines() if line.startswith("next: headstock fit"))
+    assert "--head-file shared/head.py -o" in hint
     line = ["--system", "all@audio:stacked"] if "stacked" in flags else []
     again = ["fit", store.path, "--run", "shared/run", *line, "-o", "m.headstock"]
     forgetful()
