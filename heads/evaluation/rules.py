@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from headstock.heads.rows.agreement import EXCESS, LEVEL
 from headstock.heads.run.run import Run
 from headstock.heads.run.scores import OfClass
+from headstock.heads.statistics.chance import LEAST
 from headstock.store.errors import one_line
 
 __all__ = ["RULES"]
@@ -56,8 +57,10 @@ def _mostly_one(run: Run) -> str | None:
 
 
 def _guessing(run: Run) -> str | None:
-    count = len(run.leaderboard)
-    p = min(1.0, (run.leaderboard[0].chance_p or 0.0) * count)
+    count, alone = len(run.leaderboard), run.leaderboard[0].chance_p or 0.0
+    if alone <= LEAST:  # of many systems the product would say no more than how many they are
+        return None
+    p = min(1.0, alone * count)
     return f"p {p:.2g} that the first of {count} systems only guesses" if p > 0.05 else None
 
 

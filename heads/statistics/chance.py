@@ -7,9 +7,11 @@ from scipy.special import ndtr, stdtr
 
 from headstock.heads.statistics.intervals import spread_of
 
-__all__ = ["chance_p", "priors"]
+__all__ = ["LEAST", "chance_p", "priors"]
 
 PERMUTATIONS = 999
+LEAST = 1 / (1 + PERMUTATIONS)
+"""No p-value is smaller, however many rows there are."""
 MOST_ROWS = 2000
 """Rows up to which labels are permuted; beyond, the count of right answers under permutation is
 normal for all that can be seen, with a mean and a variance that are known."""
@@ -51,6 +53,7 @@ def chance_p(
     else:
         excess = right.sum(axis=0) - expected.sum(axis=0)
         p = 1 - ndtr((excess - 0.5) / np.maximum(np.sqrt(_variance(said, codes, folds)), 1e-12))
+        p = np.maximum(p, LEAST)
     if groups is not None:
         spread = spread_of(right - expected, groups)
         if spread.units < 2:

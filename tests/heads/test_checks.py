@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import some_run
 
 from headstock.heads import evaluate
+from headstock.heads.evaluation import rules
 from headstock.heads.evaluation.checks import CHECKS, checked
 from headstock.heads.report.findings import check_lines
 from headstock.heads.rows.times import as_times, date_columns
@@ -233,3 +235,10 @@ def test_a_metric_that_sees_rare_classes_is_suggested_and_then_taken() -> None:
     assert by["HS28"] == "95.1 % of the rows are a: try --metric average_precision:b"
     parts["settings"]["metric"] = ["average_precision:b"]
     assert checked(some_run.run(lines, **parts)).checks == ()
+
+
+@pytest.mark.parametrize(("p", "fires"), [(0.001, False), (0.002, True)])
+def test_many_systems_alone_do_not_make_the_first_a_guess(p: float, fires: bool) -> None:
+    """Permutations give no p below .001, and 101 times that is above .05 however good it is."""
+    run: Any = SimpleNamespace(leaderboard=[SimpleNamespace(chance_p=p)] * 101)
+    assert bool(rules._guessing(run)) == fires

@@ -158,3 +158,9 @@ def test_groups_that_share_their_luck_are_no_proof() -> None:
     said = np.where(groups < 4, codes, 1 - codes)[:, None]
     assert chance_p(said, codes)[0] < 0.01
     assert chance_p(said, codes, None, groups)[0] > 0.05
+
+
+@pytest.mark.parametrize("n", [1500, 2500])
+def test_no_p_value_is_zero_however_many_rows(n: int) -> None:
+    codes = np.arange(n) % 5
+    assert chance_p(codes[:, None], codes, np.arange(n) % 3) == 0.001
